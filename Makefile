@@ -1,0 +1,49 @@
+# Two commands matter: `make demo` runs the main job, `make test` the whole suite. Both set up .venv first.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+JOBS ?= auto
+
+.DEFAULT_GOAL := help
+.PHONY: help demo dev test lint format bench lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+$(READY): requirements/dev.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "mailglass needs Python 3.11 or newer: none found on PATH (set PYTHON=/path/to/python3.11)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mailglass needs Python 3.11 or newer; $(PYTHON) is older (set PYTHON=/path/to/python3.11)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "could not create $(VENV); on Debian: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY)  ## set up, then run the main job from end to end
+	@$(BIN)/mailglass demo $(ARGS)
+
+dev: $(READY)  ## run the same stack for developing an application against it
+	@$(BIN)/mailglass dev $(ARGS)
+
+test: $(READY)  ## set up, then run the whole suite
+	@$(BIN)/python tests/run.py -n $(JOBS) $(ARGS)
+
+lint: $(READY)  ## ruff, strict mypy, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --config pyproject.toml
+
+format: $(READY)  ## rewrite the code in the house's format
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## measure, as ratios within one run
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+lock: $(READY)  ## pin the requirements again, with hashes
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet -o requirements/dev.txt
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) .mailglass .mypy_cache .ruff_cache .pytest_cache .hypothesis

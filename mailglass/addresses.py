@@ -1,0 +1,128 @@
+"""E-mail addresses: parsed once, kept with an A-label domain, compared by one key."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from mailglass.errors import MessageError
+
+# dot-atom local part and letter-digit-hyphen domain: what almost every address is. Anything else goes to
+# email-validator, which costs some 60 times as much.
+_PLAIN = re.compile(
+    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
+    r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z][A-Za-z0-9-]{0,61}[A-Za-z0-9]\Z"
+)
+_NAMED = re.compile(r"\s*(?:\"(?P<quoted>(?:[^\"\\]|\\.)*)\"|(?P<name>[^<>\"]*?))\s*<(?P<spec>[^<>]+)>\s*\Z")
+FORBIDDEN = re.compile(r"[\r\n\x00]")
+MAX_LOCAL_PART = 64
+MAX_ADDRESS = 254
+MAX_DISPLAY_NAME = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One mailbox.
+
+    Attributes:
+        email: the addr-spec, its domain in lower-case A-labels (RFC 5891).
+        name: the display name, or "".
+    """
+
+    email: str
+    name: str = ""
+
+    @property
+    def local_part(self) -> str:
+        return self.email.rpartition("@")[0]
+
+    @property
+    def domain(self) -> str:
+        """The domain in lower-case A-labels."""
+        return self.email.rpartition("@")[2]
+
+    @property
+    def key(self) -> str:
+        """What suppression lists compare: the whole address in lower case."""
+        return self.email.lower()
+
+    @property
+    def smtputf8(self) -> bool:
+        """Whether the local part needs the SMTPUTF8 extension (RFC 6531)."""
+        return not self.email.isascii()
+
+
+def parse_address(value: object, field: str) -> Address:
+    """Parse `ada@example.com`, `Ada <ada@example.com>`, an `Address` or a `(name, email)` pair.
+
+    Args:
+        value: what the application gave.
+        field: the message's field, named in the error.
+
+    Raises:
+        MessageError: not an address; never echoes it.
+    """
+    if isinstance(value, Address):
+        return _checked(value.email, value.name, field)
+    if isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, str) for part in value):
+        return _checked(value[1], value[0], field)
+    if not isinstance(value, str):
+        raise MessageError(
+            field, f"an address must be a str, an Address or a (name, email) pair, not {type(value).__name__}"
+        )
+    if len(value) <= MAX_ADDRESS and _PLAIN.match(value):
+        return _checked(value, "", field)
+    if named := _NAMED.match(value):
+        name = named["name"] if named["quoted"] is None else re.sub(r"\\(.)", r"\1", named["quoted"])
+        return _checked(named["spec"].strip(), name, field)
+    return _checked(value, "", field)
+
+
+def parse_addresses(value: object, field: str) -> tuple[Address, ...]:
+    """One address or a list of them. A string is always one address: commas are not split."""
+    if value is None:
+        return ()
+    if isinstance(value, list | tuple) and not (
+        isinstance(value, tuple)
+        and len(value) == 2
+        and all(isinstance(part, str) for part in value)
+        and "@" not in value[0]
+    ):
+        return tuple(parse_address(item, field) for item in value)
+    return (parse_address(value, field),)
+
+
+def _checked(email: str, name: str, field: str) -> Address:
+    if FORBIDDEN.search(name) or FORBIDDEN.search(email):
+        raise MessageError(field, "an address must not hold CR, LF or NUL")
+    if len(name) > MAX_DISPLAY_NAME:
+        raise MessageError(field, f"a display name may have at most {MAX_DISPLAY_NAME} characters")
+    if len(email) <= MAX_ADDRESS and _PLAIN.match(email):
+        local, _, domain = email.rpartition("@")
+        if len(local) > MAX_LOCAL_PART:
+            raise MessageError(
+                field, f"the local part is longer than {MAX_LOCAL_PART} octets (RFC 5321 4.5.3.1.1)"
+            )
+        lowered = domain.lower()
+        if "xn--" not in lowered:
+            return Address(f"{local}@{lowered}", name)
+    return Address(_validated(email, field), name)
+
+
+def _validated(email: str, field: str) -> str:
+    import email_validator
+
+    try:
+        result = email_validator.validate_email(
+            email,
+            check_deliverability=False,
+            test_environment=True,
+            strict=True,
+            allow_quoted_local=True,
+        )
+    except email_validator.EmailNotValidError:
+        # its text quotes the address, so it is not passed on
+        raise MessageError(
+            field, "not a valid e-mail address (RFC 5321); check it before building the message"
+        ) from None
+    return f"{result.local_part}@{result.ascii_domain.lower()}"

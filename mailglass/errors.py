@@ -1,0 +1,199 @@
+"""Every error mailglass raises, on one page.
+
+Each message names the remedy and holds no address and no content, so that it may be logged as it is.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+
+class MailglassError(Exception):
+    """Base of all errors of mailglass.
+
+    Attributes:
+        retryable: whether the same call may succeed later without a change by the caller.
+    """
+
+    retryable: bool = False
+
+
+class ConfigError(MailglassError):
+    """A setting is unknown, missing, of the wrong type, or contradicts another.
+
+    Attributes:
+        key: the setting, as it is written in `mailglass.toml` or in the environment.
+    """
+
+    def __init__(self, key: str, problem: str, remedy: str) -> None:
+        super().__init__(f"{key}: {problem}. {remedy}")
+        self.key = key
+        self.problem = problem
+        self.remedy = remedy
+
+
+class MessageError(MailglassError, ValueError):
+    """A message, address or attachment cannot be accepted as it was built.
+
+    Attributes:
+        field: the field at fault, for example `to` or `headers`.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+
+
+class RouteError(MailglassError):
+    """No route, or a wrong one, for a tenant and stream. Never replaced by a silent fallback."""
+
+
+class TenantError(MailglassError):
+    """No tenant is in scope, or it is not a usable name."""
+
+
+class SuppressionType(StrEnum):
+    """What is suppressed: the address, its whole domain, or the address on one stream."""
+
+    ADDRESS = "address"
+    DOMAIN = "domain"
+    ADDRESS_STREAM = "address_stream"
+
+
+class SuppressedError(MailglassError):
+    """The recipient is on the suppression list; the delivery was recorded as `suppressed` and is never sent.
+
+    Attributes:
+        type: the scope of the entry that stands in the way.
+        delivery_id: the delivery that records the refusal.
+    """
+
+    def __init__(self, type: SuppressionType, delivery_id: UUID | None = None) -> None:
+        super().__init__(
+            f"the recipient is suppressed (type {type.value}); remove the entry from the suppression list to send again"
+        )
+        self.type = type
+        self.delivery_id = delivery_id
+
+
+class DeliveryError(MailglassError):
+    """A delivery ended without being sent. What was recorded, without content.
+
+    Attributes:
+        delivery_id: the delivery.
+        status: its final status.
+        reason: the recorded reason, a closed code such as `http_422`.
+    """
+
+    def __init__(self, delivery_id: UUID, status: str, reason: str | None) -> None:
+        super().__init__(f"delivery {delivery_id} is {status}: {reason or 'no reason recorded'}")
+        self.delivery_id = delivery_id
+        self.status = status
+        self.reason = reason
+
+
+class DeliveryNotFoundError(MailglassError, LookupError):
+    """No delivery with this id is in the ledger of this tenant."""
+
+
+class IdempotencyError(MailglassError):
+    """Another message was already accepted under this idempotency key."""
+
+
+class RateLimitType(StrEnum):
+    """Whose limit was reached."""
+
+    PER_TENANT = "per_tenant"
+    PER_DOMAIN = "per_domain"
+    PER_STREAM = "per_stream"
+    PER_ACCOUNT = "per_account"
+
+
+class RateLimitError(MailglassError):
+    """A synchronous `deliver()` met a rate limit.
+
+    Attributes:
+        type: whose limit.
+        retry_after: seconds until the next free slot.
+    """
+
+    retryable = True
+
+    def __init__(self, type: RateLimitType, retry_after: float) -> None:
+        super().__init__(
+            f"rate limit reached ({type.value}); try again in {retry_after:.1f} s or use deliver_later"
+        )
+        self.type = type
+        self.retry_after = retry_after
+
+
+class BatchFailureType(StrEnum):
+    """How much of a batch failed."""
+
+    PARTIAL_FAILURE = "partial_failure"
+    ALL_FAILED = "all_failed"
+
+
+class BatchFailedError(MailglassError):
+    """Some or all items of a batch were not queued.
+
+    Attributes:
+        type: partial_failure or all_failed.
+        results: the outcome of every item, in input order.
+    """
+
+    def __init__(self, type: BatchFailureType, results: Sequence[object], failed: int) -> None:
+        super().__init__(f"{failed} of {len(results)} messages were not queued ({type.value}); see .results")
+        self.type = type
+        self.results = results
+
+
+class SignatureErrorType(StrEnum):
+    """Why a webhook could not be verified."""
+
+    MISSING_HEADER = "missing_header"
+    MALFORMED_HEADER = "malformed_header"
+    BAD_CREDENTIALS = "bad_credentials"
+    IP_DISALLOWED = "ip_disallowed"
+    BAD_SIGNATURE = "bad_signature"
+    TIMESTAMP_SKEW = "timestamp_skew"
+    MALFORMED_KEY = "malformed_key"
+
+
+class SignatureError(MailglassError):
+    """A webhook request is not from whom it claims to be.
+
+    Attributes:
+        type: what failed.
+    """
+
+    def __init__(self, type: SignatureErrorType, detail: str = "") -> None:
+        super().__init__(f"webhook refused: {type.value}{': ' + detail if detail else ''}")
+        self.type = type
+
+
+class WebhookBodyError(MailglassError):
+    """A verified webhook body cannot be understood. The body is kept as `dead` and can be replayed."""
+
+
+class SchemaError(MailglassError):
+    """The ledger's schema is missing, older or newer than this version of mailglass needs."""
+
+
+class LedgerUnavailableError(MailglassError):
+    """The database cannot be reached. Nothing was recorded; the caller still owns the message."""
+
+    retryable = True
+
+
+class TemplateError(MailglassError):
+    """A mailable could not be rendered. Names the mailable and the kind of failure, never the context."""
+
+
+class StackError(MailglassError):
+    """A local server or child process of `mailglass demo` or `mailglass dev` did not start."""

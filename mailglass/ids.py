@@ -1,0 +1,39 @@
+"""The one id maker: UUIDv7 (RFC 9562), so that keys are ordered by time and inserts stay at the index's end."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from datetime import datetime
+from uuid import UUID
+
+_VERSION_7 = 0x7 << 76
+_VARIANT = 0x2 << 62
+_RAND_A = 0xFFF << 64
+_RAND_B = (1 << 62) - 1
+_MAX_MS = (1 << 48) - 1
+
+
+def uuid7() -> UUID:
+    """A new UUIDv7: 48 bits of Unix milliseconds, 12 bits of the millisecond's fraction, 62 random bits."""
+    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+    fraction = rest * 4096 // 1_000_000
+    random_b = int.from_bytes(os.urandom(8), "big") & _RAND_B
+    return UUID(int=milliseconds << 80 | _VERSION_7 | fraction << 64 | _VARIANT | random_b)
+
+
+def uuid7_for(moment: datetime | None, *identity: str) -> UUID:
+    """The same UUIDv7-shaped id for the same moment and identity, always.
+
+    A provider's event gets its id from what it is, so the ledger's primary key alone makes a second arrival of
+    the same event a no-op.
+
+    Args:
+        moment: the provider's own time of the event; None puts it at the epoch.
+        identity: the parts that identify it, for example the account's name and the provider's event id.
+    """
+    milliseconds = min(max(int(moment.timestamp() * 1000), 0), _MAX_MS) if moment else 0
+    digest = hashlib.blake2b("\x00".join(identity).encode(), digest_size=10).digest()
+    bits = int.from_bytes(digest, "big")
+    return UUID(int=milliseconds << 80 | _VERSION_7 | (bits >> 2 & _RAND_A) | _VARIANT | (bits & _RAND_B))

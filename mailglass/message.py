@@ -1,0 +1,341 @@
+"""What an application says: one message, validated when it is built."""
+
+from __future__ import annotations
+
+import base64
+import mimetypes
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mailglass.addresses import FORBIDDEN, Address, parse_address, parse_addresses
+from mailglass.errors import MessageError
+from mailglass.streams import Stream
+
+MAX_SUBJECT: Final = 998
+MAX_BODY: Final = 5 * 1024 * 1024
+MAX_MESSAGE: Final = 25 * 1024 * 1024
+MAX_RECIPIENTS: Final = 50
+MAX_HEADERS: Final = 100
+MAX_HEADER_VALUE: Final = 8 * 1024
+MAX_TAGS: Final = 10
+MAX_TAG: Final = 100
+MAX_METADATA: Final = 50
+MAX_METADATA_KEY: Final = 64
+MAX_METADATA_VALUE: Final = 1024
+MAX_IDEMPOTENCY_KEY: Final = 256
+
+_HEADER_NAME = re.compile(r"[!-9;-~]{1,128}\Z")
+_CONTENT_TYPE = re.compile(
+    r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}(?:\s*;\s*[^\r\n\x00]{0,200})?\Z"
+)
+_CONTENT_ID = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]{1,200}\Z")
+
+# written by mailglass or by the provider; a second one would be ambiguous or forged
+RESERVED_HEADERS: Final = frozenset(
+    "from sender to cc bcc reply-to subject date message-id mime-version content-type content-transfer-encoding "
+    "content-disposition content-id return-path received dkim-signature x-mailglass-id".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that travels with a message.
+
+    Attributes:
+        filename: its name, without a path. Any characters but CR, LF, NUL, `/` and `\\`.
+        content: its bytes.
+        content_type: `type/subtype`; guessed from the file name when empty.
+        content_id: set for an inline image, referred to as `cid:<content_id>` in the HTML. Without angle brackets.
+    """
+
+    filename: str
+    content: bytes
+    content_type: str = ""
+    content_id: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.filename, str) or not self.filename or len(self.filename) > 255:
+            raise MessageError("attachments", "a filename must be a str of 1 to 255 characters")
+        if FORBIDDEN.search(self.filename) or "/" in self.filename or "\\" in self.filename:
+            raise MessageError("attachments", "a filename must not hold CR, LF, NUL, a slash or a backslash")
+        if not isinstance(self.content, bytes | bytearray | memoryview):
+            raise MessageError("attachments", f"content must be bytes, not {type(self.content).__name__}")
+        object.__setattr__(self, "content", bytes(self.content))
+        if not self.content_type:
+            guessed = mimetypes.guess_type(self.filename)[0] or "application/octet-stream"
+            object.__setattr__(self, "content_type", guessed)
+        if not _CONTENT_TYPE.match(self.content_type):
+            raise MessageError(
+                "attachments", "content_type must be type/subtype, for example application/pdf"
+            )
+        if self.content_id and not _CONTENT_ID.match(self.content_id):
+            raise MessageError(
+                "attachments", "content_id must be 1 to 200 plain characters, without angle brackets"
+            )
+
+    @property
+    def inline(self) -> bool:
+        """Whether the HTML refers to it by its content id."""
+        return bool(self.content_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One mail to one or several people, each of whom gets a delivery of their own.
+
+    Every value is checked when the message is built; what is refused raises `MessageError`, which names the field
+    and never echoes content.
+
+    Args:
+        to: one address or a list of up to 50. Strings, `(name, email)` pairs or `Address`.
+        subject: up to 998 characters on one line.
+        text: the plain text body.
+        html: the HTML body. At least one of `text` and `html` is needed.
+        from_: the sender; the account's or the project's default when left out.
+        reply_to: one address or a list.
+        cc: carried by the delivery; allowed with exactly one `to`, so that nobody gets a copy per recipient.
+        bcc: as `cc`, in the envelope only.
+        headers: more header fields; those mailglass writes itself are refused.
+        tags: up to 10 labels for statistics; passed to providers that know tags.
+        metadata: up to 50 strings that come back in webhooks where the provider can.
+        attachments: files and inline images.
+        stream: transactional, operational or bulk.
+        idempotency_key: unique per tenant; the same key again returns the first delivery.
+        provider_options: per provider name, options passed to that provider as they are.
+    """
+
+    to: tuple[Address, ...] | Sequence[Any] | Any
+    subject: str
+    text: str | None = None
+    html: str | None = None
+    from_: Address | Any | None = None
+    reply_to: tuple[Address, ...] | Any = ()
+    cc: tuple[Address, ...] | Any = ()
+    bcc: tuple[Address, ...] | Any = ()
+    headers: Mapping[str, str] | Sequence[tuple[str, str]] = ()
+    tags: Sequence[str] = ()
+    metadata: Mapping[str, str] | None = None
+    attachments: Sequence[Attachment] = ()
+    stream: Stream | str = Stream.TRANSACTIONAL
+    idempotency_key: str | None = None
+    provider_options: Mapping[str, Mapping[str, Any]] | None = None
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "to", check_recipients(self.to))
+        put(self, "from_", None if self.from_ is None else parse_address(self.from_, "from_"))
+        for field in ("reply_to", "cc", "bcc"):
+            put(self, field, parse_addresses(getattr(self, field), field))
+        check_copies(self.to, self.cc, self.bcc)
+        put(self, "subject", check_subject(self.subject))
+        check_bodies(self.text, self.html)
+        put(self, "headers", check_headers(self.headers))
+        put(self, "tags", check_tags(self.tags))
+        put(self, "metadata", check_metadata(self.metadata))
+        put(self, "attachments", check_attachments(self.attachments))
+        put(self, "stream", check_stream(self.stream))
+        put(self, "idempotency_key", check_idempotency_key(self.idempotency_key))
+        put(self, "provider_options", dict(self.provider_options or {}))
+        check_size(self.text, self.html, self.attachments)
+
+    def content(self) -> dict[str, Any]:
+        """The frozen content as plain JSON values, without the recipients: what the ledger stores."""
+        body: dict[str, Any] = {"v": 1, "subject": self.subject}
+        body.update(envelope_content(self))
+        if self.text is not None:
+            body["text"] = self.text
+        if self.html is not None:
+            body["html"] = self.html
+        return body
+
+
+def envelope_content(message: Any) -> dict[str, Any]:
+    """All but subject and bodies of a message or mailable, as plain JSON values; what is empty is left out."""
+    body: dict[str, Any] = {}
+    if message.from_ is not None:
+        body["from"] = [message.from_.name, message.from_.email]
+    for field in ("reply_to", "cc", "bcc"):
+        if addresses := getattr(message, field):
+            body[field] = [[address.name, address.email] for address in addresses]
+    if message.headers:
+        body["headers"] = [list(pair) for pair in message.headers]
+    if message.tags:
+        body["tags"] = list(message.tags)
+    if message.metadata:
+        body["metadata"] = dict(message.metadata)
+    if message.attachments:
+        body["attachments"] = [
+            {
+                "filename": item.filename,
+                "content_type": item.content_type,
+                "content_id": item.content_id,
+                "content": base64.b64encode(item.content).decode("ascii"),
+            }
+            for item in message.attachments
+        ]
+    if message.provider_options:
+        body["options"] = {name: dict(options) for name, options in message.provider_options.items()}
+    return body
+
+
+def check_recipients(value: object) -> tuple[Address, ...]:
+    """`to` as addresses: at least one, at most 50, none twice."""
+    recipients = parse_addresses(value, "to")
+    if not recipients:
+        raise MessageError("to", "at least one recipient is needed")
+    if len(recipients) > MAX_RECIPIENTS:
+        raise MessageError("to", f"at most {MAX_RECIPIENTS} recipients; use deliver_many for more")
+    if len({recipient.key for recipient in recipients}) != len(recipients):
+        raise MessageError("to", "a recipient is named twice")
+    return recipients
+
+
+def check_copies(to: Sequence[Address], cc: Sequence[Address], bcc: Sequence[Address]) -> None:
+    """Copies ride on one delivery, so they need exactly one `to`."""
+    if (cc or bcc) and len(to) != 1:
+        raise MessageError(
+            "cc" if cc else "bcc", "allowed with exactly one `to`: each recipient is a delivery of its own"
+        )
+    if len(to) + len(cc) + len(bcc) > MAX_RECIPIENTS:
+        raise MessageError("cc", f"at most {MAX_RECIPIENTS} recipients with cc and bcc")
+
+
+def check_subject(value: object) -> str:
+    """A subject: a str on one line."""
+    if not isinstance(value, str):
+        raise MessageError("subject", f"must be a str, not {type(value).__name__}")
+    if FORBIDDEN.search(value):
+        raise MessageError("subject", "must not hold CR, LF or NUL")
+    if len(value) > MAX_SUBJECT:
+        raise MessageError("subject", f"at most {MAX_SUBJECT} characters (RFC 5322 2.1.1)")
+    return value
+
+
+def check_bodies(text: object, html: object) -> None:
+    """At least one body; each a str within its size."""
+    if text is None and html is None:
+        raise MessageError("text", "a message needs text, html or both")
+    for field, body in (("text", text), ("html", html)):
+        if body is None:
+            continue
+        if not isinstance(body, str):
+            raise MessageError(field, f"must be a str, not {type(body).__name__}")
+        if "\x00" in body:
+            raise MessageError(field, "must not hold NUL")
+        if len(body) > MAX_BODY:
+            raise MessageError(field, f"longer than {MAX_BODY} characters")
+        if not body.isascii() and not _encodable(body):
+            raise MessageError(field, "holds a lone surrogate, which no mail can carry")
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_headers(value: object) -> tuple[tuple[str, str], ...]:
+    """Header fields as pairs; names per RFC 5322 3.6.8, no reserved ones, no CR, LF or NUL."""
+    items: Any = value.items() if isinstance(value, Mapping) else (value or ())
+    pairs: list[tuple[str, str]] = []
+    for item in items:
+        if not (
+            isinstance(item, tuple | list) and len(item) == 2 and all(isinstance(part, str) for part in item)
+        ):
+            raise MessageError("headers", "must be a mapping or pairs of str")
+        name, content = item
+        if not _HEADER_NAME.match(name):
+            raise MessageError(
+                "headers", "a name must be 1 to 128 printable ASCII characters without a colon"
+            )
+        if name.lower() in RESERVED_HEADERS:
+            raise MessageError(
+                "headers", f"{name.lower()} is written by mailglass; use the message's own field for it"
+            )
+        if FORBIDDEN.search(content):
+            raise MessageError("headers", "a value must not hold CR, LF or NUL")
+        if len(content) > MAX_HEADER_VALUE or not _encodable(content):
+            raise MessageError(
+                "headers", f"a value must be encodable and at most {MAX_HEADER_VALUE} characters"
+            )
+        pairs.append((name, content))
+    if len(pairs) > MAX_HEADERS:
+        raise MessageError("headers", f"at most {MAX_HEADERS} header fields")
+    return tuple(pairs)
+
+
+def check_tags(value: object) -> tuple[str, ...]:
+    """Tags: short strings on one line."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise MessageError("tags", "must be a list of str")
+    if len(value) > MAX_TAGS:
+        raise MessageError("tags", f"at most {MAX_TAGS} tags")
+    for tag in value:
+        if not isinstance(tag, str) or not tag or len(tag) > MAX_TAG or FORBIDDEN.search(tag):
+            raise MessageError(
+                "tags", f"each must be a str of 1 to {MAX_TAG} characters without CR, LF or NUL"
+            )
+    return tuple(value)
+
+
+def check_metadata(value: object) -> dict[str, str]:
+    """Metadata: a mapping of short strings; keys that begin with `mailglass` are ours."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise MessageError("metadata", "must be a mapping of str to str")
+    if len(value) > MAX_METADATA:
+        raise MessageError("metadata", f"at most {MAX_METADATA} entries")
+    for key, content in value.items():
+        if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z0-9_.-]{1,%d}" % MAX_METADATA_KEY, key):
+            raise MessageError(
+                "metadata", f"a key must be 1 to {MAX_METADATA_KEY} of letters, digits, `_`, `.`, `-`"
+            )
+        if key.lower().startswith("mailglass"):
+            raise MessageError("metadata", "keys that begin with `mailglass` are reserved")
+        if not isinstance(content, str) or len(content) > MAX_METADATA_VALUE or FORBIDDEN.search(content):
+            raise MessageError(
+                "metadata",
+                f"a value must be a str of up to {MAX_METADATA_VALUE} characters without CR, LF or NUL",
+            )
+    return dict(value)
+
+
+def check_attachments(value: object) -> tuple[Attachment, ...]:
+    """Attachments as a tuple; content ids unique."""
+    if not isinstance(value, Sequence) or not all(isinstance(item, Attachment) for item in value):
+        raise MessageError("attachments", "must be a list of Attachment")
+    content_ids = [item.content_id for item in value if item.content_id]
+    if len(set(content_ids)) != len(content_ids):
+        raise MessageError("attachments", "a content_id is used twice")
+    return tuple(value)
+
+
+def check_stream(value: object) -> Stream:
+    """A stream by name."""
+    try:
+        return Stream(value)  # type: ignore[arg-type]
+    except ValueError:
+        raise MessageError("stream", f"must be one of {', '.join(Stream)}") from None
+
+
+def check_idempotency_key(value: object) -> str | None:
+    """An idempotency key: None or a printable str of up to 256 characters."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value or len(value) > MAX_IDEMPOTENCY_KEY or not value.isprintable():
+        raise MessageError(
+            "idempotency_key", f"must be a printable str of 1 to {MAX_IDEMPOTENCY_KEY} characters"
+        )
+    return value
+
+
+def check_size(text: str | None, html: str | None, attachments: Sequence[Attachment]) -> None:
+    """The whole message after base64 (+37 %) within 25 MiB, the smallest limit of the large providers."""
+    size = len(text or "") + len(html or "") + sum(len(item.content) * 137 // 100 for item in attachments)
+    if size > MAX_MESSAGE:
+        raise MessageError("attachments", f"the message is larger than {MAX_MESSAGE} bytes after encoding")

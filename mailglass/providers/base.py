@@ -1,0 +1,234 @@
+"""What every provider room offers, and the words it answers in. Knows no table."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+from uuid import UUID
+
+from mailglass.addresses import Address
+from mailglass.errors import SignatureError, SignatureErrorType
+from mailglass.message import Attachment
+
+
+class OutcomeClass(StrEnum):
+    """What one attempt came to; each class has one consequence (the design's outcome table)."""
+
+    ACCEPTED = "accepted"
+    THROTTLED = "throttled"
+    TRANSIENT = "transient"
+    QUOTA = "quota"
+    MISCONFIGURED = "misconfigured"
+    REJECTED = "rejected"
+    SUPPRESSED = "suppressed"
+    UNCERTAIN = "uncertain"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of one attempt for one delivery. Holds no address and no content.
+
+    Attributes:
+        kind: the class.
+        provider_message_id: the provider's id, kept for matching its webhooks.
+        reason: a short closed code: `http_422`, `postmark_406`, `smtp_550`, `connect_failed`, `read_timeout`.
+        status: the HTTP or SMTP status, where there was one.
+        enhanced_status: the enhanced status code (RFC 3463), for example `5.1.1`.
+        retry_after: seconds the provider asked to wait.
+    """
+
+    kind: OutcomeClass
+    provider_message_id: str | None = None
+    reason: str | None = None
+    status: int | None = None
+    enhanced_status: str | None = None
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One delivery as a provider gets it: frozen, so that every attempt says the same.
+
+    Attributes:
+        delivery_id: ours; sent as metadata and read back from webhooks.
+        created_at: when the delivery was recorded; the Date header of every attempt.
+    """
+
+    delivery_id: UUID
+    tenant: str
+    stream: str
+    recipient: Address
+    sender: Address
+    subject: str
+    created_at: datetime
+    text: str | None = None
+    html: str | None = None
+    reply_to: tuple[Address, ...] = ()
+    cc: tuple[Address, ...] = ()
+    bcc: tuple[Address, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    attachments: tuple[Attachment, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class EventKind(StrEnum):
+    """The one taxonomy into which every provider's events are normalised."""
+
+    QUEUED = "queued"
+    SENT = "sent"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    BOUNCED = "bounced"
+    DEFERRED = "deferred"
+    DELIVERED = "delivered"
+    AUTORESPONDED = "autoresponded"
+    OPENED = "opened"
+    CLICKED = "clicked"
+    COMPLAINED = "complained"
+    UNSUBSCRIBED = "unsubscribed"
+    SUBSCRIBED = "subscribed"
+    UNKNOWN = "unknown"
+
+
+class BounceClass(StrEnum):
+    """How lasting a bounce is. Only `hard` suppresses."""
+
+    HARD = "hard"
+    SOFT = "soft"
+    UNDETERMINED = "undetermined"
+
+
+class RejectReason(StrEnum):
+    """Why a provider would not send."""
+
+    INVALID = "invalid"
+    BOUNCED = "bounced"
+    TIMED_OUT = "timed_out"
+    BLOCKED = "blocked"
+    SPAM = "spam"
+    UNSUBSCRIBED = "unsubscribed"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderEvent:
+    """One normalised event about one recipient.
+
+    Attributes:
+        kind: in the one taxonomy; what is not mapped is `unknown`, never a guess.
+        provider_event_id: what makes it the same event when it comes again, by the provider's own rule.
+        occurred_at: the provider's time, aware; None where it gives none.
+        delivery_id: ours, where it came back.
+        provider_message_id: the provider's id, in the form `Outcome.provider_message_id` has.
+        recipient: the address it is about; used to suppress, never written to the ledger's events.
+        status: the enhanced status code (RFC 3463), where given.
+        machine: an open or click made by a machine (prefetch, proxy).
+        click_hash: hex digest of the clicked target; the target itself is content.
+    """
+
+    kind: EventKind
+    provider_event_id: str
+    occurred_at: datetime | None = None
+    delivery_id: UUID | None = None
+    provider_message_id: str | None = None
+    recipient: str | None = None
+    bounce_class: BounceClass | None = None
+    reject_reason: RejectReason | None = None
+    status: str | None = None
+    machine: bool = False
+    click_hash: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookRequest:
+    """A webhook as it arrived.
+
+    Attributes:
+        headers: names in lower case.
+        body: the raw bytes, never parsed and written again.
+        url: the full URL as the provider called it, where the server knows it (some signatures cover it).
+        remote_addr: the peer's address, proxies already taken into account.
+    """
+
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+    url: str = field(default="", repr=False)
+    remote_addr: str = ""
+
+    def header(self, name: str) -> str:
+        """The header's value.
+
+        Raises:
+            SignatureError: it is missing.
+        """
+        value = self.headers.get(name.lower())
+        if value is None:
+            raise SignatureError(SignatureErrorType.MISSING_HEADER, name)
+        return value
+
+
+class Provider(ABC):
+    """One account of one provider, ready to send and to understand its webhooks.
+
+    One instance lives per account and process; `send` may be called from several threads at once.
+
+    Class attributes:
+        name: the provider's name in settings.
+        Options: a frozen dataclass of the account's options; fields typed `Secret` take only references.
+        batch_size: how many deliveries are marked `sending` and handed to one `send` call.
+        retry_status: the HTTP status that makes this provider post a webhook again when the fault is ours.
+        signed_headers: the webhook headers worth keeping with the raw body (never credentials).
+    """
+
+    name: ClassVar[str]
+    Options: ClassVar[type]
+    batch_size: ClassVar[int] = 50
+    retry_status: ClassVar[int] = 503
+    signed_headers: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, account: str, options: Any) -> None:
+        self.account = account
+        self.options = options
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} account={self.account!r}>"
+
+    @abstractmethod
+    def send(self, mails: Sequence[Outgoing], *, deadline: float) -> list[Outcome]:
+        """Attempt each mail once and say what became of it, in input order. Never retries, never raises for a mail.
+
+        Args:
+            mails: at most `batch_size`.
+            deadline: on `mailglass.clock.monotonic()`; no I/O may start after it, what was not started is `transient`.
+        """
+
+    def verify(self, request: WebhookRequest) -> None:
+        """Prove that a webhook comes from the provider, from its raw bytes, in constant time.
+
+        Raises:
+            SignatureError: it does not.
+            ConfigError: this account has no webhook secret, so nothing can be proved.
+        """
+        raise SignatureError(SignatureErrorType.BAD_CREDENTIALS, f"{self.name} posts no webhooks")
+
+    def delivery_key(self, request: WebhookRequest) -> str | None:
+        """What identifies this webhook request when the provider posts it again; None: its bytes do."""
+        return None
+
+    def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
+        """The events in a verified body.
+
+        Raises:
+            WebhookBodyError: the body is not in a form this provider posts.
+        """
+        return []
+
+    def close(self) -> None:  # noqa: B027 - optional
+        """Close kept connections."""

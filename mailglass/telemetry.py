@@ -1,0 +1,99 @@
+"""The one telemetry call: ids, lanes, counts and durations; never an address, never content."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+Value = str | int | float | bool | UUID | None
+Subscriber = Callable[[str, dict[str, Value]], None]
+
+# what may be said; anything else is a mistake in the calling code
+FIELDS = frozenset(
+    "lane queue tenant stream account provider task claimed sent failed queued suppressed uncertain held throttled "
+    "released expired settled rung lanes events matched orphans dead duplicates stored linked count size status "
+    "reason error_type duration_ms delivery_id webhook_id attempt pool concurrency revision pid linked_events".split()
+)
+
+_subscribers: list[Subscriber] = []
+_logger: Any = None
+
+
+def emit(event: str, *, level: int = logging.INFO, **fields: Value) -> None:
+    """Say that something happened.
+
+    Args:
+        event: dotted name, `mailglass.dispatch.batch`.
+        level: of the log line.
+        fields: from `FIELDS` only.
+
+    Raises:
+        ValueError: a field that is not allowed, so that no address slips out by accident.
+    """
+    if unknown := fields.keys() - FIELDS:
+        raise ValueError(f"telemetry fields not allowed: {', '.join(sorted(unknown))}")
+    for subscriber in _subscribers:
+        subscriber(event, fields)
+    global _logger
+    if _logger is None:
+        import structlog
+
+        _logger = structlog.stdlib.get_logger("mailglass")
+    _logger.log(
+        level,
+        event,
+        **{key: str(value) if isinstance(value, UUID) else value for key, value in fields.items()},
+    )
+
+
+def subscribe(subscriber: Subscriber) -> Callable[[], None]:
+    """Call `subscriber(event, fields)` for every event; returns what ends it."""
+    _subscribers.append(subscriber)
+    return lambda: _subscribers.remove(subscriber)
+
+
+def configure_logging(level: str = "info", style: str = "json") -> None:
+    """Send structlog and the standard library's loggers to stderr in one form.
+
+    Args:
+        level: debug, info, warning or error.
+        style: json for machines, console for people.
+    """
+    import structlog
+
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if style == "json"
+        else structlog.dev.ConsoleRenderer(colors=False)
+    )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
