@@ -32,6 +32,9 @@ class Address:
     email: str
     name: str = ""
 
+    def __repr__(self) -> str:
+        return f"<Address at {self.domain}>"
+
     @property
     def local_part(self) -> str:
         return self.email.rpartition("@")[0]
@@ -100,9 +103,7 @@ def _checked(email: str, name: str, field: str) -> Address:
     if len(email) <= MAX_ADDRESS and _PLAIN.match(email):
         local, _, domain = email.rpartition("@")
         if len(local) > MAX_LOCAL_PART:
-            raise MessageError(
-                field, f"the local part is longer than {MAX_LOCAL_PART} octets (RFC 5321 4.5.3.1.1)"
-            )
+            raise MessageError(field, f"the local part is longer than {MAX_LOCAL_PART} octets (RFC 5321 4.5.3.1.1)")
         lowered = domain.lower()
         if "xn--" not in lowered:
             return Address(f"{local}@{lowered}", name)

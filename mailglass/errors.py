@@ -125,9 +125,7 @@ class RateLimitError(MailglassError):
     retryable = True
 
     def __init__(self, type: RateLimitType, retry_after: float) -> None:
-        super().__init__(
-            f"rate limit reached ({type.value}); try again in {retry_after:.1f} s or use deliver_later"
-        )
+        super().__init__(f"rate limit reached ({type.value}); try again in {retry_after:.1f} s or use deliver_later")
         self.type = type
         self.retry_after = retry_after
 

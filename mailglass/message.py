@@ -27,9 +27,8 @@ MAX_METADATA_VALUE: Final = 1024
 MAX_IDEMPOTENCY_KEY: Final = 256
 
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,128}\Z")
-_CONTENT_TYPE = re.compile(
-    r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}(?:\s*;\s*[^\r\n\x00]{0,200})?\Z"
-)
+_CONTENT_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}(?:\s*;\s*[^\r\n\x00]{0,200})?\Z")
+_METADATA_KEY = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_METADATA_KEY}}}\Z")
 _CONTENT_ID = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]{1,200}\Z")
 
 # written by mailglass or by the provider; a second one would be ambiguous or forged
@@ -67,13 +66,12 @@ class Attachment:
             guessed = mimetypes.guess_type(self.filename)[0] or "application/octet-stream"
             object.__setattr__(self, "content_type", guessed)
         if not _CONTENT_TYPE.match(self.content_type):
-            raise MessageError(
-                "attachments", "content_type must be type/subtype, for example application/pdf"
-            )
+            raise MessageError("attachments", "content_type must be type/subtype, for example application/pdf")
         if self.content_id and not _CONTENT_ID.match(self.content_id):
-            raise MessageError(
-                "attachments", "content_id must be 1 to 200 plain characters, without angle brackets"
-            )
+            raise MessageError("attachments", "content_id must be 1 to 200 plain characters, without angle brackets")
+
+    def __repr__(self) -> str:
+        return f"<Attachment {self.content_type.partition(';')[0]}, {len(self.content)} bytes>"
 
     @property
     def inline(self) -> bool:
@@ -139,6 +137,9 @@ class Message:
         put(self, "idempotency_key", check_idempotency_key(self.idempotency_key))
         put(self, "provider_options", dict(self.provider_options or {}))
         check_size(self.text, self.html, self.attachments)
+
+    def __repr__(self) -> str:
+        return f"<Message to {len(self.to)} on {self.stream}>"
 
     def content(self) -> dict[str, Any]:
         """The frozen content as plain JSON values, without the recipients: what the ledger stores."""
@@ -243,25 +244,17 @@ def check_headers(value: object) -> tuple[tuple[str, str], ...]:
     items: Any = value.items() if isinstance(value, Mapping) else (value or ())
     pairs: list[tuple[str, str]] = []
     for item in items:
-        if not (
-            isinstance(item, tuple | list) and len(item) == 2 and all(isinstance(part, str) for part in item)
-        ):
+        if not (isinstance(item, tuple | list) and len(item) == 2 and all(isinstance(part, str) for part in item)):
             raise MessageError("headers", "must be a mapping or pairs of str")
         name, content = item
         if not _HEADER_NAME.match(name):
-            raise MessageError(
-                "headers", "a name must be 1 to 128 printable ASCII characters without a colon"
-            )
+            raise MessageError("headers", "a name must be 1 to 128 printable ASCII characters without a colon")
         if name.lower() in RESERVED_HEADERS:
-            raise MessageError(
-                "headers", f"{name.lower()} is written by mailglass; use the message's own field for it"
-            )
+            raise MessageError("headers", f"{name.lower()} is written by mailglass; use the message's own field for it")
         if FORBIDDEN.search(content):
             raise MessageError("headers", "a value must not hold CR, LF or NUL")
         if len(content) > MAX_HEADER_VALUE or not _encodable(content):
-            raise MessageError(
-                "headers", f"a value must be encodable and at most {MAX_HEADER_VALUE} characters"
-            )
+            raise MessageError("headers", f"a value must be encodable and at most {MAX_HEADER_VALUE} characters")
         pairs.append((name, content))
     if len(pairs) > MAX_HEADERS:
         raise MessageError("headers", f"at most {MAX_HEADERS} header fields")
@@ -276,9 +269,7 @@ def check_tags(value: object) -> tuple[str, ...]:
         raise MessageError("tags", f"at most {MAX_TAGS} tags")
     for tag in value:
         if not isinstance(tag, str) or not tag or len(tag) > MAX_TAG or FORBIDDEN.search(tag):
-            raise MessageError(
-                "tags", f"each must be a str of 1 to {MAX_TAG} characters without CR, LF or NUL"
-            )
+            raise MessageError("tags", f"each must be a str of 1 to {MAX_TAG} characters without CR, LF or NUL")
     return tuple(value)
 
 
@@ -291,10 +282,8 @@ def check_metadata(value: object) -> dict[str, str]:
     if len(value) > MAX_METADATA:
         raise MessageError("metadata", f"at most {MAX_METADATA} entries")
     for key, content in value.items():
-        if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z0-9_.-]{1,%d}" % MAX_METADATA_KEY, key):
-            raise MessageError(
-                "metadata", f"a key must be 1 to {MAX_METADATA_KEY} of letters, digits, `_`, `.`, `-`"
-            )
+        if not isinstance(key, str) or not _METADATA_KEY.match(key):
+            raise MessageError("metadata", f"a key must be 1 to {MAX_METADATA_KEY} of letters, digits, `_`, `.`, `-`")
         if key.lower().startswith("mailglass"):
             raise MessageError("metadata", "keys that begin with `mailglass` are reserved")
         if not isinstance(content, str) or len(content) > MAX_METADATA_VALUE or FORBIDDEN.search(content):
@@ -328,9 +317,7 @@ def check_idempotency_key(value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str) or not value or len(value) > MAX_IDEMPOTENCY_KEY or not value.isprintable():
-        raise MessageError(
-            "idempotency_key", f"must be a printable str of 1 to {MAX_IDEMPOTENCY_KEY} characters"
-        )
+        raise MessageError("idempotency_key", f"must be a printable str of 1 to {MAX_IDEMPOTENCY_KEY} characters")
     return value
 
 

@@ -39,6 +39,4 @@ def resolve_route(settings: Settings, tenant: str, stream: str) -> Route:
     for route in settings.routes:
         if route.tenant in ("*", tenant) and route.stream in ("*", stream):
             return route
-    raise RouteError(
-        f"no route for tenant {tenant!r} and stream {stream!r}: add one to [[routes]] in mailglass.toml"
-    )
+    raise RouteError(f"no route for tenant {tenant!r} and stream {stream!r}: add one to [[routes]] in mailglass.toml")

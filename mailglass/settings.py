@@ -130,8 +130,8 @@ class WebhookSettings:
 class Settings:
     """All settings of one process; build it with `load_settings`."""
 
-    database_url: Secret = Secret("")
-    broker_url: Secret = Secret("")
+    database_url: Secret = field(default_factory=lambda: Secret(""))
+    broker_url: Secret = field(default_factory=lambda: Secret(""))
     redis_url: Secret | None = None
     default_from: Address | None = None
     default_tenant: str | None = "default"
@@ -278,9 +278,7 @@ def _check_environment(document: dict[str, Any], environ: Mapping[str, str], pro
     referenced = set(re.findall(r"env:([A-Za-z_][A-Za-z0-9_]*)", repr(document)))
     for name in sorted(environ):
         if name.startswith("MAILGLASS_") and name not in ENVIRONMENT and name not in referenced:
-            problems.add(
-                name, "unknown environment variable", f"Unset it. Known are: {', '.join(ENVIRONMENT)}"
-            )
+            problems.add(name, "unknown environment variable", f"Unset it. Known are: {', '.join(ENVIRONMENT)}")
 
 
 _SCHEMES = {
@@ -290,9 +288,7 @@ _SCHEMES = {
 }
 
 
-def _url(
-    key: str, document: dict[str, Any], environ: Mapping[str, str], problems: _Problems
-) -> Secret | None:
+def _url(key: str, document: dict[str, Any], environ: Mapping[str, str], problems: _Problems) -> Secret | None:
     variable = f"MAILGLASS_{key.upper()}"
     secret: Secret | None = None
     if environ.get(variable):
@@ -491,9 +487,7 @@ def _like(current: object, value: object) -> object:
     return float(value)
 
 
-def build_options(
-    cls: type[T], raw: Mapping[str, Any], key: str, environ: Mapping[str, str] | None = None
-) -> T:
+def build_options(cls: type[T], raw: Mapping[str, Any], key: str, environ: Mapping[str, str] | None = None) -> T:
     """Fill a provider's frozen `Options` dataclass from the account's table.
 
     Understands fields of type str, int, float, bool, `Secret`, `Literal[...]`, their tuples and their `| None`.

@@ -33,9 +33,7 @@ def check_tenant(name: object) -> str:
         TenantError: it is not.
     """
     if not isinstance(name, str) or not NAME.match(name):
-        raise TenantError(
-            "a tenant's name is 1 to 63 of a-z, 0-9, `_`, `.`, `-`, beginning with a letter or digit"
-        )
+        raise TenantError("a tenant's name is 1 to 63 of a-z, 0-9, `_`, `.`, `-`, beginning with a letter or digit")
     return name
 
 
@@ -47,7 +45,5 @@ def current_tenant() -> str:
     """
     name = _tenant.get() or get_settings().default_tenant
     if name is None:
-        raise TenantError(
-            "no tenant is in scope: wrap the call in `with tenant(name):`, or set default_tenant"
-        )
+        raise TenantError("no tenant is in scope: wrap the call in `with tenant(name):`, or set default_tenant")
     return name

@@ -76,6 +76,9 @@ class Outgoing:
     attachments: tuple[Attachment, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"<Outgoing {self.delivery_id}>"
+
 
 class EventKind(StrEnum):
     """The one taxonomy into which every provider's events are normalised."""
@@ -137,7 +140,7 @@ class ProviderEvent:
     occurred_at: datetime | None = None
     delivery_id: UUID | None = None
     provider_message_id: str | None = None
-    recipient: str | None = None
+    recipient: str | None = field(default=None, repr=False)
     bounce_class: BounceClass | None = None
     reject_reason: RejectReason | None = None
     status: str | None = None

@@ -31,9 +31,7 @@ def provider_class(name: str, key: str = "provider") -> type[Provider]:
             f'Install it: pip install "mailglass[{name}]"',
         ) from error  # fmt: skip
     if not (isinstance(cls, type) and issubclass(cls, Provider)):
-        raise ConfigError(
-            key, f"the entry point {name!r} is not a Provider", "Correct the package that registers it"
-        )
+        raise ConfigError(key, f"the entry point {name!r} is not a Provider", "Correct the package that registers it")
     return cls
 
 
@@ -78,7 +76,7 @@ class Accounts:
             account = self.settings(name)
             key = f"accounts.{name}"
             cls = provider_class(account.provider, f"{key}.provider")
-            options = build_options(cls.Options, account.options, key, self._environ)
+            options: object = build_options(cls.Options, account.options, key, self._environ)
             provider = self._open[name] = cls(name, options)
             return provider
 
