@@ -1,0 +1,139 @@
+"""mailglass: mail you can see through.
+
+An application says what to send; from that moment the platform owes it, and every later fact about it can be seen.
+
+    from mailglass import Message, deliver_later, tenant
+
+    with tenant("acme"):
+        result = deliver_later.delay(Message(to="ada@example.com", subject="Receipt 1001", text="Thank you."))
+
+Names load when first used, so that importing mailglass costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mailglass.addresses import Address
+    from mailglass.celery import app
+    from mailglass.errors import (
+        BatchFailedError,
+        ConfigError,
+        DeliveryError,
+        DeliveryNotFoundError,
+        IdempotencyError,
+        LedgerUnavailableError,
+        MailglassError,
+        MessageError,
+        RateLimitError,
+        RouteError,
+        SignatureError,
+        SuppressedError,
+        TemplateError,
+        TenantError,
+    )
+    from mailglass.ledger.deliveries import Delivery
+    from mailglass.mailable import Mailable
+    from mailglass.message import Attachment, Message
+    from mailglass.outbound import (
+        ItemOutcome,
+        ItemResult,
+        deliver,
+        deliver_later,
+        deliver_many,
+        deliver_many_or_raise,
+    )
+    from mailglass.results import DeliveryGroup, DeliveryResult
+    from mailglass.settings import configure, load_settings
+    from mailglass.streams import Stream
+    from mailglass.tenancy import current_tenant, tenant
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "addresses": ("Address",),
+    "celery": ("app",),
+    "errors": (
+        "BatchFailedError",
+        "ConfigError",
+        "DeliveryError",
+        "DeliveryNotFoundError",
+        "IdempotencyError",
+        "LedgerUnavailableError",
+        "MailglassError",
+        "MessageError",
+        "RateLimitError",
+        "RouteError",
+        "SignatureError",
+        "SuppressedError",
+        "TemplateError",
+        "TenantError",
+    ),
+    "ledger.deliveries": ("Delivery",),
+    "mailable": ("Mailable",),
+    "message": ("Attachment", "Message"),
+    "outbound": (
+        "ItemOutcome",
+        "ItemResult",
+        "deliver",
+        "deliver_later",
+        "deliver_many",
+        "deliver_many_or_raise",
+    ),
+    "results": ("DeliveryGroup", "DeliveryResult"),
+    "settings": ("configure", "load_settings"),
+    "streams": ("Stream",),
+    "tenancy": ("current_tenant", "tenant"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Address",
+    "Attachment",
+    "BatchFailedError",
+    "ConfigError",
+    "Delivery",
+    "DeliveryError",
+    "DeliveryGroup",
+    "DeliveryNotFoundError",
+    "DeliveryResult",
+    "IdempotencyError",
+    "ItemOutcome",
+    "ItemResult",
+    "LedgerUnavailableError",
+    "Mailable",
+    "MailglassError",
+    "Message",
+    "MessageError",
+    "RateLimitError",
+    "RouteError",
+    "SignatureError",
+    "Stream",
+    "SuppressedError",
+    "TemplateError",
+    "TenantError",
+    "app",
+    "configure",
+    "current_tenant",
+    "deliver",
+    "deliver_later",
+    "deliver_many",
+    "deliver_many_or_raise",
+    "load_settings",
+    "tenant",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'mailglass' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"mailglass.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -39,6 +39,7 @@ class Outcome:
         status: the HTTP or SMTP status, where there was one.
         enhanced_status: the enhanced status code (RFC 3463), for example `5.1.1`.
         retry_after: seconds the provider asked to wait.
+        hard_bounce: the recipient does not exist, for good: it is put on the suppression list.
     """
 
     kind: OutcomeClass
@@ -47,6 +48,7 @@ class Outcome:
     status: int | None = None
     enhanced_status: str | None = None
     retry_after: float | None = None
+    hard_bounce: bool = False
 
 
 @dataclass(frozen=True, slots=True)

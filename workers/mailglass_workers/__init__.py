@@ -1,0 +1,7 @@
+"""What runs inside a Celery worker: thin tasks over mailglass, bootsteps, signals. Loaded by the worker by name."""
+
+from __future__ import annotations
+
+from mailglass_workers import bootsteps, signals, tasks
+
+__all__ = ["bootsteps", "signals", "tasks"]

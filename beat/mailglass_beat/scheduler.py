@@ -1,0 +1,51 @@
+"""The scheduler: any number of beats may run, the one that holds the ledger's advisory lock rings.
+
+Nothing is stored: every task it rings may run twice or be missed, and a missed one is rung a moment later.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery.beat import ScheduleEntry, Scheduler
+
+from mailglass import telemetry
+from mailglass.runtime import get_runtime
+from mailglass_beat.leader import Leader
+from mailglass_beat.schedule import SCHEDULE
+
+_STANDBY = 1.0
+
+
+class LedgerScheduler(Scheduler):
+    """Rings the tasks of `mailglass_beat.schedule` through their doorbells, while it is the leader."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._leader = Leader(get_runtime().settings.require_database())
+        super().__init__(*args, **kwargs)
+
+    # Celery would open a broker connection here, and wait for it for ever
+    producer = None
+
+    def setup_schedule(self) -> None:
+        self.merge_inplace(SCHEDULE)
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:
+        """Ring what is due, if this beat leads; the seconds until the next look."""
+        if not self._leader.leads():
+            return _STANDBY
+        return min(float(super().tick(*args, **kwargs)), _STANDBY)
+
+    def apply_async(self, entry: ScheduleEntry, producer: Any = None, advance: bool = True, **kwargs: Any) -> None:
+        """Ring a task, unless a ring of it is pending."""
+        if advance:
+            self.reserve(entry)
+        try:
+            get_runtime().doorbell.ring_task(entry.task)
+        except Exception as error:
+            telemetry.emit("mailglass.beat.failed", level=logging.ERROR, error_type=type(error).__name__)
+
+    def close(self) -> None:
+        self._leader.resign()
+        super().close()

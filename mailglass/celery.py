@@ -1,0 +1,93 @@
+"""The Celery app: `celery -A mailglass worker -Q mailglass` finds it here.
+
+It is never the current or default app of the process: an application has its own. Tasks are known by name; the
+packages `mailglass_workers` and `mailglass_beat` are loaded by the worker and by beat alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+from kombu.entity import Queue
+
+from mailglass.settings import DEFAULT_QUEUE, Settings, get_settings
+
+HARD_LIMIT_SHARE = 0.75
+_PRODUCER_RETRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
+
+
+def queue_names(settings: Settings) -> list[str]:
+    """Every queue that a route names, and the one that serves the rest."""
+    return sorted({DEFAULT_QUEUE, *(route.queue for route in settings.routes)})
+
+
+def configuration(settings: Settings) -> dict[str, Any]:
+    """Celery's configuration for these settings; each value answers to a way to lose, double or hang."""
+    broker = settings.broker_url.reveal()
+    hard_limit = settings.engine.lease * HARD_LIMIT_SHARE
+    return {
+        "broker_url": broker or None,
+        "broker_connection_timeout": 2.0,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_pool_limit": 10,
+        "broker_transport_options": transport_options(broker, settings),
+        "task_default_queue": DEFAULT_QUEUE,
+        "task_queues": [Queue(name, routing_key=name) for name in queue_names(settings)],
+        "task_create_missing_queues": False,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        # the ledger holds every result; a message may come twice or get lost without harm
+        "result_backend": None,
+        "task_ignore_result": True,
+        "task_store_errors_even_if_ignored": False,
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_publish_retry": False,
+        "task_publish_retry_policy": _PRODUCER_RETRY,
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_rate_limits": True,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "task_time_limit": hard_limit,
+        "task_soft_time_limit": hard_limit - 5,
+        "worker_soft_shutdown_timeout": settings.engine.task_budget + 5,
+        "worker_enable_soft_shutdown_on_idle": True,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_max_tasks_per_child": None,
+        "event_queue_expires": 60,
+        "imports": ["mailglass_workers"],
+        "beat_scheduler": "mailglass_beat.scheduler:LedgerScheduler",
+        "beat_max_loop_interval": 1,
+        "timezone": "UTC",
+        "enable_utc": True,
+    }
+
+
+def transport_options(broker: str, settings: Settings) -> dict[str, Any]:
+    """What the broker's transport needs.
+
+    Redis: without socket timeouts and health checks a half-open connection hangs a worker for ever; kombu's pool of
+    ten connections loses acknowledgements under gevent; the visibility timeout must outlast every task by far.
+    RabbitMQ: without confirms a published message may never have arrived.
+    """
+    if broker.startswith(("amqp", "pyamqp")):
+        return {"confirm_publish": True}
+    if not broker.startswith("redis"):
+        return {}
+    return {
+        "visibility_timeout": max(600, int(settings.engine.lease * 3)),
+        "socket_timeout": 10,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+        "max_connections": 1000,
+        "global_keyprefix": "mailglass:",
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 3,
+    }
+
+
+app = Celery("mailglass", set_as_current=False, autofinalize=True)
+app.add_defaults(lambda: configuration(get_settings()))

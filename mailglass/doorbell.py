@@ -1,0 +1,198 @@
+"""Doorbells: at most one pending ring per lane, whatever the backlog.
+
+A ring is a Celery message that says "this lane has work". Before it is published its mark is set, if it is free; the
+worker clears the mark before it claims. A lost ring is rung again by the pump, which knows from the mark's age that
+nobody answered. Ringing never fails the caller: the ledger owes the mail, the broker only speeds it up.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from mailglass import clock, telemetry
+from mailglass.routing import Lane
+from mailglass.settings import DEFAULT_QUEUE, Settings
+
+DISPATCH = "mailglass.dispatch"
+PUMP = "mailglass.pump"
+WEBHOOKS = "mailglass.webhooks.process"
+RECONCILE = "mailglass.webhooks.reconcile"
+SUPPRESSIONS = "mailglass.suppressions.sync"
+RETENTION = "mailglass.retention"
+
+_MARK_LIFETIME = 3600
+_TIMEOUT = 1.0
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 10.0
+
+# KEYS: marks; ARGV: patience in ms (-1: only free marks), lifetime in s. Answers the positions that were set.
+_SET_MARKS = """
+local now = redis.call('TIME')
+local ms = now[1] * 1000 + math.floor(now[2] / 1000)
+local patience = tonumber(ARGV[1])
+local set = {}
+for i, key in ipairs(KEYS) do
+  local since = redis.call('GET', key)
+  if not since or (patience >= 0 and ms - tonumber(since) > patience) then
+    redis.call('SET', key, string.format('%d', ms), 'EX', ARGV[2])
+    set[#set + 1] = i
+  end
+end
+return set
+"""
+
+
+class Marks(Protocol):
+    """Where the marks of pending rings are kept."""
+
+    def set(self, names: Sequence[str], patience: float | None) -> list[str]:
+        """Set those that are free, or older than `patience` seconds; answer which were set."""
+
+    def clear(self, names: Sequence[str]) -> None:
+        """Forget marks."""
+
+
+class RedisMarks:
+    """Marks in Redis or Valkey.
+
+    Args:
+        url: redis://, rediss:// or unix://.
+    """
+
+    def __init__(self, url: str) -> None:
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        self._redis: Any = redis.Redis.from_url(
+            url.removeprefix("redis+socket").join(("unix", "")) if url.startswith("redis+socket") else url,
+            socket_timeout=_TIMEOUT,
+            socket_connect_timeout=_TIMEOUT,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._set: Any = self._redis.register_script(_SET_MARKS)
+
+    def set(self, names: Sequence[str], patience: float | None) -> list[str]:
+        keys = [f"mailglass:bell:{name}" for name in names]
+        milliseconds = -1 if patience is None else int(patience * 1000)
+        return [names[position - 1] for position in self._set(keys=keys, args=[milliseconds, _MARK_LIFETIME])]
+
+    def clear(self, names: Sequence[str]) -> None:
+        self._redis.delete(*(f"mailglass:bell:{name}" for name in names))
+
+
+class LedgerMarks:
+    """Marks in PostgreSQL, where the broker is not Redis."""
+
+    def __init__(self, database_url: str) -> None:
+        self._url = database_url
+
+    def set(self, names: Sequence[str], patience: float | None) -> list[str]:
+        from mailglass.ledger.database import get_database
+
+        rows = get_database(self._url).run(
+            "ring", {"names": list(names), "patience": _MARK_LIFETIME if patience is None else patience}
+        )
+        return [row.name for row in rows]
+
+    def clear(self, names: Sequence[str]) -> None:
+        from mailglass.ledger.database import get_database
+
+        get_database(self._url).run("clear_bells", {"names": list(names)})
+
+
+def marks_for(settings: Settings) -> Marks:
+    """Redis where there is one, else the ledger."""
+    if settings.redis_url is not None:
+        return RedisMarks(settings.redis_url.reveal())
+    if settings.require_broker().startswith(("redis", "rediss")):
+        return RedisMarks(settings.require_broker())
+    return LedgerMarks(settings.require_database())
+
+
+class Doorbell:
+    """Rings lanes and tasks. Safe to use from several threads.
+
+    After a failure it keeps quiet for a moment, so that a thousand calls against a dead broker do not each wait for
+    it; the pump rings what was missed.
+
+    Args:
+        settings: whose broker.
+        app: the Celery app that publishes.
+        marks: where the marks are kept; chosen from the settings when left out.
+    """
+
+    def __init__(self, settings: Settings, app: Any, marks: Marks | None = None) -> None:
+        self._settings = settings
+        self._app = app
+        self._marks = marks
+        self._quiet_until = 0.0
+        self._pause = _FIRST_PAUSE
+        self._lock = threading.Lock()
+
+    def ring(self, lanes: Iterable[Lane], patience: float | None = None) -> int:
+        """Ring lanes that have no ring pending.
+
+        Args:
+            lanes: where there is work.
+            patience: seconds; ring again where the pending ring is older. For those who know that the queue is served.
+
+        Returns:
+            How many rings were published; 0 also when the broker cannot be reached.
+        """
+        return self._ring({f"{DISPATCH}:{lane}": (DISPATCH, [str(lane)], lane.queue) for lane in set(lanes)}, patience)
+
+    def ring_task(self, task: str, patience: float | None = None) -> int:
+        """Ring one of the tasks that take no arguments, unless a ring of it is pending."""
+        return self._ring({task: (task, [], DEFAULT_QUEUE)}, patience)
+
+    def answer(self, lane: Lane) -> None:
+        """Clear a lane's mark: the next piece of work rings anew. To be called before claiming."""
+        self._clear([f"{DISPATCH}:{lane}"])
+
+    def answer_task(self, task: str) -> None:
+        """Clear a task's mark."""
+        self._clear([task])
+
+    def _ring(self, bells: Mapping[str, tuple[str, list[str], str]], patience: float | None) -> int:
+        if not bells or clock.monotonic() < self._quiet_until:
+            return 0
+        rung = 0
+        try:
+            marked = self._get_marks().set(list(bells), patience)
+        except Exception as error:
+            self._keep_quiet(error)
+            return 0
+        for name in marked:
+            task, args, queue = bells[name]
+            try:
+                self._app.send_task(task, args=args, queue=queue, retry=False, ignore_result=True)
+            except Exception as error:
+                self._clear([name])
+                self._keep_quiet(error)
+                return rung
+            rung += 1
+        self._pause = _FIRST_PAUSE
+        return rung
+
+    def _clear(self, names: Sequence[str]) -> None:
+        # a mark that stays costs a moment's delay: the pump sees its age
+        try:
+            self._get_marks().clear(names)
+        except Exception as error:
+            telemetry.emit("mailglass.doorbell.clear_failed", level=logging.WARNING, error_type=type(error).__name__)
+
+    def _get_marks(self) -> Marks:
+        if self._marks is None:
+            with self._lock:
+                if self._marks is None:
+                    self._marks = marks_for(self._settings)
+        return self._marks
+
+    def _keep_quiet(self, error: Exception) -> None:
+        self._quiet_until = clock.monotonic() + self._pause
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        telemetry.emit("mailglass.doorbell.unreachable", level=logging.WARNING, error_type=type(error).__name__)

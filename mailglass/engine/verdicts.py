@@ -1,0 +1,82 @@
+"""From the outcome of an attempt to what becomes of the delivery: the design's outcome table as a pure function."""
+
+from __future__ import annotations
+
+import random
+from uuid import UUID
+
+from mailglass.ledger.events import EngineEvent
+from mailglass.ledger.leases import Verdict
+from mailglass.ledger.lifecycle import Status
+from mailglass.providers.base import Outcome, OutcomeClass
+from mailglass.streams import StreamPolicy
+
+_THROTTLE_DELAY = 5.0
+_QUOTA_DELAY = 300.0
+
+
+def backoff(attempt: int, policy: StreamPolicy, rng: random.Random | None = None) -> float:
+    """Seconds to wait after attempt number `attempt` (from 1): exponential with full jitter."""
+    ceiling = min(policy.backoff_max, policy.backoff_base * 2.0 ** min(attempt - 1, 32))
+    return (rng or random).uniform(0.0, ceiling)
+
+
+def decide(
+    delivery_id: UUID,
+    outcome: Outcome,
+    *,
+    attempt: int,
+    age: float,
+    policy: StreamPolicy,
+    duration_ms: int | None = None,
+    rng: random.Random | None = None,
+) -> Verdict:
+    """What becomes of a delivery after one attempt.
+
+    Args:
+        attempt: its number, from 1.
+        age: seconds since the delivery was recorded.
+        policy: of its stream.
+        duration_ms: how long the provider call took.
+        rng: where the jitter comes from.
+    """
+    status, delay, reason, counted = Status.QUEUED, None, outcome.reason, True
+    match outcome.kind:
+        case OutcomeClass.ACCEPTED:
+            status = Status.SENT
+        case OutcomeClass.REJECTED:
+            status = Status.FAILED
+        case OutcomeClass.SUPPRESSED:
+            status = Status.SUPPRESSED
+        case OutcomeClass.MISCONFIGURED:
+            status = Status.HELD
+        case OutcomeClass.UNCERTAIN:
+            status, delay = Status.UNCERTAIN, policy.uncertain_hold
+        case OutcomeClass.THROTTLED:
+            delay, counted = _jittered(outcome.retry_after or _THROTTLE_DELAY, rng), False
+        case OutcomeClass.QUOTA:
+            delay, counted = _jittered(outcome.retry_after or _QUOTA_DELAY, rng), False
+        case OutcomeClass.TRANSIENT:
+            delay = max(backoff(attempt, policy, rng), outcome.retry_after or 0.0)
+            if attempt >= policy.max_attempts:
+                status, reason = Status.FAILED, f"attempts_exhausted:{outcome.reason or 'transient'}"
+    if status is Status.QUEUED and age + (delay or 0.0) > policy.max_age:
+        status, reason = Status.FAILED, f"too_old:{outcome.reason or outcome.kind.value}"
+    return Verdict(
+        id=delivery_id,
+        status=status,
+        event=EngineEvent.ATTEMPTED,
+        reason=reason,
+        outcome=outcome.kind.value,
+        delay=delay if status in (Status.QUEUED, Status.UNCERTAIN) else None,
+        counted=counted or status is not Status.QUEUED,
+        provider_message_id=outcome.provider_message_id,
+        status_code=outcome.status,
+        enhanced_status=outcome.enhanced_status,
+        duration_ms=duration_ms,
+    )
+
+
+def _jittered(seconds: float, rng: random.Random | None) -> float:
+    """At least the time asked for, spread over a fifth more, so that a backlog does not come back as one."""
+    return seconds * (rng or random).uniform(1.0, 1.2)

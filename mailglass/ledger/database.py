@@ -1,0 +1,185 @@
+"""The ledger's connections, and its statements by name.
+
+Every write is one statement in autocommit: one round trip, one transaction. The statements stand in `queries.sql`,
+where a DBA can read them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any, TypeVar
+
+import sqlalchemy
+from sqlalchemy.engine import Connection, Engine, Row
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from mailglass.errors import LedgerUnavailableError
+
+T = TypeVar("T")
+Rows = list[Row[Any]]
+
+_CONNECT_TIMEOUT = 5
+# Every statement is a few index look-ups by key. Plans made while a table was small must not scan it once it is
+# large, and planning costs more than most of them: so no sequential plans, and one generic plan for each.
+_SESSION = " ".join(
+    f"-c {setting}"
+    for setting in (
+        "plan_cache_mode=force_generic_plan",
+        "enable_seqscan=off",
+        "enable_hashjoin=off",
+        "enable_mergejoin=off",
+        "jit=off",
+        "timezone=UTC",
+    )
+)
+_NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+
+
+def sqlalchemy_url(url: str) -> str:
+    """The URL with psycopg 3 as its driver."""
+    scheme, separator, rest = url.partition("://")
+    return f"postgresql+psycopg{separator}{rest}" if scheme in ("postgres", "postgresql") else url
+
+
+@cache
+def statements() -> Mapping[str, str]:
+    """The statements of `queries.sql` by name, in psycopg's parameter style."""
+    text = files("mailglass.ledger").joinpath("queries.sql").read_text(encoding="utf-8")
+    parts = _NAME.split(text)[1:]
+    return {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+@cache
+def _named(name: str) -> sqlalchemy.TextClause:
+    """The statement for a connection that the caller brings, whatever its driver."""
+    return sqlalchemy.text(re.sub(r"%\((\w+)\)s", r":\1", statements()[name]))
+
+
+class Database:
+    """A pool of connections to the ledger. Safe to share between threads, not across a fork.
+
+    Args:
+        url: of the PostgreSQL database.
+        pool_size: connections kept; as many again may be opened for a moment.
+    """
+
+    def __init__(self, url: str, pool_size: int = 10) -> None:
+        self._engine: Engine = sqlalchemy.create_engine(
+            sqlalchemy_url(url),
+            isolation_level="AUTOCOMMIT",
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_reset_on_return=None,
+            pool_timeout=30,
+            pool_recycle=1800,
+            connect_args={
+                "connect_timeout": _CONNECT_TIMEOUT,
+                "application_name": "mailglass",
+                "keepalives_idle": 30,
+                "keepalives_interval": 10,
+                "keepalives_count": 3,
+                "options": _SESSION,
+            },
+        )
+
+    def run(self, name: str, params: Mapping[str, Any] | None = None) -> Rows:
+        """Run one statement of `queries.sql` and fetch what it returns.
+
+        A connection that turns out to be dead is replaced once: every statement may be run twice without harm.
+
+        Raises:
+            LedgerUnavailableError: the database cannot be reached.
+        """
+        sql = statements()[name]
+        return self._retried(lambda connection: _fetch(connection.exec_driver_sql(sql, dict(params or {}))))
+
+    def query(self, statement: sqlalchemy.Executable) -> Rows:
+        """Run a SQLAlchemy statement, for reads whose shape the caller chooses.
+
+        Raises:
+            LedgerUnavailableError: the database cannot be reached.
+        """
+        return self._retried(lambda connection: _fetch(connection.execute(statement)))
+
+    def _retried(self, work: Callable[[Connection], T]) -> T:
+        try:
+            return self._once(work)
+        except _Disconnected:
+            try:
+                return self._once(work)
+            except _Disconnected as error:
+                raise LedgerUnavailableError("the database cannot be reached") from error.__cause__
+
+    def _once(self, work: Callable[[Connection], T]) -> T:
+        try:
+            with self._engine.connect() as connection:
+                return work(connection)
+        except (OperationalError, InterfaceError) as error:
+            if error.connection_invalidated or isinstance(error, InterfaceError) or _is_connection_failure(error):
+                raise _Disconnected from error
+            raise
+        except sqlalchemy.exc.TimeoutError as error:
+            raise LedgerUnavailableError("no database connection became free in time") from error
+
+    def dispose(self, close: bool = True) -> None:
+        """Close the pool; with close=False only forget it, as after a fork."""
+        self._engine.dispose(close=close)
+
+
+class _Disconnected(Exception):
+    """The connection was lost, or could not be made."""
+
+
+def _is_connection_failure(error: DBAPIError) -> bool:
+    state = getattr(error.orig, "sqlstate", None)
+    # no SQLSTATE: the server was not reached; 08: connection exception, 57P: operator intervention, 53: no resources
+    return state is None or state.startswith(("08", "57P", "53"))
+
+
+def _fetch(result: Any) -> Rows:
+    return list(result) if result.returns_rows else []
+
+
+def run_on(connection: Connection, name: str, params: Mapping[str, Any]) -> Rows:
+    """Run one statement on a connection of the caller's, inside the caller's transaction."""
+    return _fetch(connection.execute(_named(name), dict(params)))
+
+
+_lock = threading.Lock()
+_databases: dict[str, Database] = {}
+
+
+def get_database(url: str) -> Database:
+    """This process's pool for a URL."""
+    database = _databases.get(url)
+    if database is None:
+        with _lock:
+            database = _databases.get(url)
+            if database is None:
+                database = _databases[url] = Database(url)
+    return database
+
+
+def close_databases() -> None:
+    """Close every pool of this process."""
+    with _lock:
+        for database in _databases.values():
+            database.dispose()
+        _databases.clear()
+
+
+def _forget_after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+    for database in _databases.values():
+        database.dispose(close=False)
+    _databases.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)

@@ -1,0 +1,201 @@
+"""Reading deliveries: one by id with its timeline, many by filter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy
+
+from mailglass.errors import DeliveryNotFoundError
+from mailglass.ids import uuid7
+from mailglass.ledger.database import Database
+from mailglass.ledger.events import BOUNCE_RANK, Event, Projection, Source
+from mailglass.ledger.lifecycle import FINAL, Status
+from mailglass.ledger.tables import deliveries as table
+from mailglass.routing import Lane
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message to one recipient, as the ledger knows it. Times are aware; the provider's facts are its own."""
+
+    id: UUID
+    tenant: str
+    group_id: UUID | None
+    stream: str
+    queue: str
+    mailable: str | None
+    status: Status
+    recipient: str = field(repr=False)
+    recipient_domain: str = field(repr=False)
+    account: str | None
+    provider: str | None
+    provider_message_id: str | None
+    idempotency_key: str | None = field(repr=False)
+    priority: int
+    due_at: datetime | None
+    expires_at: datetime | None
+    attempts: int
+    last_error: str | None
+    created_at: datetime
+    facts: Projection
+
+    @property
+    def final(self) -> bool:
+        """Whether the engine is done with it."""
+        return self.status in FINAL
+
+    @property
+    def outcome(self) -> str | None:
+        """The most telling thing the provider said: complained, bounced, failed, rejected, delivered or deferred."""
+        return self.facts.outcome
+
+
+def get(database: Database, delivery_id: UUID | str) -> Delivery:
+    """One delivery.
+
+    Raises:
+        DeliveryNotFoundError: no such delivery.
+    """
+    rows = database.run("delivery", {"id": str(delivery_id)})
+    if not rows:
+        raise DeliveryNotFoundError(f"no delivery {delivery_id} in the ledger")
+    return _delivery(rows[0])
+
+
+def timeline(database: Database, delivery_id: UUID | str) -> list[Event]:
+    """What happened to a delivery, in the order it was recorded."""
+    return [_event(row) for row in database.run("timeline", {"id": str(delivery_id)})]
+
+
+def find(
+    database: Database,
+    *,
+    tenant: str | None = None,
+    status: Status | str | None = None,
+    group_id: UUID | str | None = None,
+    recipient: str | None = None,
+    stream: str | None = None,
+    after: UUID | str | None = None,
+    limit: int = 100,
+) -> list[Delivery]:
+    """Deliveries by filter, newest first.
+
+    Args:
+        tenant: only this tenant's; None for all, which is for operators.
+        status: only those that stand there.
+        group_id: only those of one message to several people.
+        recipient: only those to this address, compared in lower case.
+        stream: only this stream's.
+        after: continue below this id (the last one of the page before).
+        limit: at most this many, 1 to 1000.
+    """
+    query = sqlalchemy.select(table).order_by(table.c.id.desc()).limit(min(max(limit, 1), 1000))
+    filters: dict[str, Any] = {"tenant_id": tenant, "status": status, "group_id": group_id, "stream": stream}
+    for column, value in filters.items():
+        if value is not None:
+            query = query.where(table.c[column] == value)
+    if recipient is not None:
+        query = query.where(sqlalchemy.func.lower(table.c.recipient) == recipient.lower())
+    if after is not None:
+        query = query.where(table.c.id < after)
+    return [_delivery(row) for row in database.query(query)]
+
+
+def cancel(database: Database, ids: Sequence[UUID | str], tenant: str) -> set[UUID]:
+    """Take deliveries back that nobody has claimed, or that are held. Returns those that were taken back."""
+    rows = database.run(
+        "cancel",
+        {"ids": [str(key) for key in ids], "tenant": tenant, "event_ids": [str(uuid7()) for _ in ids]},
+    )
+    return {row.id for row in rows}
+
+
+def release(database: Database, ids: Sequence[UUID | str]) -> dict[UUID, Lane]:
+    """Let held deliveries go again. Returns the lanes to ring, by delivery."""
+    rows = database.run("release", {"ids": [str(key) for key in ids], "event_ids": [str(uuid7()) for _ in ids]})
+    return {row.id: Lane(row.queue, row.tenant_id, row.stream) for row in rows}
+
+
+def counts(database: Database) -> dict[str, dict[str, int]]:
+    """Deliveries by tenant and status."""
+    found: dict[str, dict[str, int]] = {}
+    for row in database.run("counts"):
+        found.setdefault(row.tenant_id, {})[row.status] = row._mapping["count"]
+    return found
+
+
+def states(database: Database, ids: Sequence[UUID | str]) -> Mapping[UUID, tuple[Status, str | None]]:
+    """Where deliveries stand and their last error, by id; unknown ids are left out."""
+    rows = database.run("delivery_states", {"ids": [str(delivery_id) for delivery_id in ids]})
+    return {row.id: (Status(row.status), row.last_error) for row in rows}
+
+
+def _delivery(row: Any) -> Delivery:
+    return Delivery(
+        id=row.id,
+        tenant=row.tenant_id,
+        group_id=row.group_id,
+        stream=row.stream,
+        queue=row.queue,
+        mailable=row.mailable,
+        status=Status(row.status),
+        recipient=row.recipient,
+        recipient_domain=row.recipient_domain,
+        account=row.account,
+        provider=row.provider,
+        provider_message_id=row.provider_message_id,
+        idempotency_key=row.idempotency_key,
+        priority=row.priority,
+        due_at=row.due_at,
+        expires_at=row.expires_at,
+        attempts=row.attempts,
+        last_error=row.last_error,
+        created_at=row.created_at,
+        facts=_projection(row),
+    )
+
+
+def _projection(row: Any) -> Projection:
+    return Projection(
+        sent_at=row.sent_at,
+        deferred_at=row.deferred_at,
+        delivered_at=row.delivered_at,
+        rejected_at=row.rejected_at,
+        failed_at=row.failed_at,
+        bounced_at=row.bounced_at,
+        complained_at=row.complained_at,
+        opened_at=row.opened_at,
+        clicked_at=row.clicked_at,
+        unsubscribed_at=row.unsubscribed_at,
+        bounce_class=row.bounce_class if row.bounce_class in BOUNCE_RANK else None,
+        last_event=row.last_event,
+        last_event_at=row.last_event_at,
+        last_event_id=row.last_event_id,
+        status=Status(row.status),
+    )
+
+
+def _event(row: Any) -> Event:
+    return Event(
+        id=row.id,
+        delivery_id=row.delivery_id,
+        kind=row.kind,
+        source=Source(row.source),
+        occurred_at=row.occurred_at,
+        status=Status(row.status) if row.status else None,
+        outcome=row.outcome,
+        reason=row.reason,
+        account=row.account,
+        attempt=row.attempt,
+        status_code=row.status_code,
+        enhanced_status=row.enhanced_status,
+        duration_ms=row.duration_ms,
+        bounce_class=row.bounce_class,
+        reject_reason=row.reject_reason,
+        machine=bool(row.machine),
+    )

@@ -1,0 +1,80 @@
+"""A delivery's life as data: the states, the causes, the moves that are allowed. Nothing else moves a delivery.
+
+The database refuses any other move (trigger `deliveries_lifecycle`, SQLSTATE 45A02); the table in
+docs/architecture.md is this one.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Status(StrEnum):
+    """Where a delivery stands."""
+
+    QUEUED = "queued"
+    CLAIMED = "claimed"
+    SENDING = "sending"
+    SENT = "sent"
+    FAILED = "failed"
+    SUPPRESSED = "suppressed"
+    UNCERTAIN = "uncertain"
+    HELD = "held"
+    CANCELED = "canceled"
+
+
+MEANING: dict[Status, str] = {
+    Status.QUEUED: "recorded and owed; due at a time",
+    Status.CLAIMED: "leased by a worker; nothing was sent",
+    Status.SENDING: "the provider call may be under way",
+    Status.SENT: "the provider accepted it",
+    Status.FAILED: "ended without being sent",
+    Status.SUPPRESSED: "never sent, because the recipient is suppressed",
+    Status.UNCERTAIN: "it may have been sent; evidence is awaited",
+    Status.HELD: "waits for a person",
+    Status.CANCELED: "taken back before it was claimed",
+}
+
+FINAL: frozenset[Status] = frozenset({Status.SENT, Status.FAILED, Status.SUPPRESSED, Status.CANCELED})
+
+
+class Move(NamedTuple):
+    """One allowed move: from a state, for a cause, to a state."""
+
+    source: Status
+    cause: str
+    target: Status
+
+
+MOVES: tuple[Move, ...] = (
+    Move(Status.QUEUED, "claimed by a worker under a lease", Status.CLAIMED),
+    Move(Status.QUEUED, "canceled by the application or an operator", Status.CANCELED),
+    Move(Status.QUEUED, "expired before its turn", Status.FAILED),
+    Move(Status.QUEUED, "evidence that an earlier attempt was accepted", Status.SENT),
+    Move(Status.CLAIMED, "lease expired, or given back unsent", Status.QUEUED),
+    Move(Status.CLAIMED, "recipient found suppressed", Status.SUPPRESSED),
+    Move(Status.CLAIMED, "expired, too old, or its template failed", Status.FAILED),
+    Move(Status.CLAIMED, "no account of its route can be used", Status.HELD),
+    Move(Status.CLAIMED, "marked just before the provider call", Status.SENDING),
+    Move(Status.SENDING, "accepted", Status.SENT),
+    Move(Status.SENDING, "throttled, transient, quota, or next account: due later", Status.QUEUED),
+    Move(Status.SENDING, "rejected, or out of attempts", Status.FAILED),
+    Move(Status.SENDING, "provider refuses the recipient", Status.SUPPRESSED),
+    Move(Status.SENDING, "account misconfigured and no other left", Status.HELD),
+    Move(Status.SENDING, "answer lost, or the worker died", Status.UNCERTAIN),
+    Move(Status.UNCERTAIN, "evidence that it was accepted", Status.SENT),
+    Move(Status.UNCERTAIN, "hold time over, policy resend", Status.QUEUED),
+    Move(Status.UNCERTAIN, "hold time over, policy hold", Status.HELD),
+    Move(Status.UNCERTAIN, "expired while waiting for evidence", Status.FAILED),
+    Move(Status.HELD, "released by an operator", Status.QUEUED),
+    Move(Status.HELD, "canceled by an operator", Status.CANCELED),
+    Move(Status.HELD, "evidence that it was accepted", Status.SENT),
+)
+
+ALLOWED: frozenset[tuple[Status, Status]] = frozenset((move.source, move.target) for move in MOVES)
+
+
+def describe() -> str:
+    """The life of a delivery as sentences, one a line."""
+    return "\n".join(f"{move.source.value} -> {move.target.value}: {move.cause}" for move in MOVES)

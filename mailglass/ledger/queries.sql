@@ -1,0 +1,495 @@
+-- The ledger's statements, each with a name and a sentence. Parameters are psycopg's; arrays are aligned by position.
+-- Every one is a transaction by itself, and may be run twice without harm.
+
+-- name: submit
+-- Record new deliveries with their content, refuse suppressed recipients, and answer in input order.
+-- A delivery that is already there, by id or by its tenant's idempotency key, is left alone and reported.
+WITH item AS (
+    SELECT * FROM unnest(
+        CAST(%(ids)s AS uuid[]), CAST(%(tenants)s AS text[]), CAST(%(groups)s AS uuid[]),
+        CAST(%(messages)s AS uuid[]), CAST(%(streams)s AS text[]), CAST(%(queues)s AS text[]),
+        CAST(%(mailables)s AS text[]), CAST(%(recipients)s AS text[]), CAST(%(names)s AS text[]),
+        CAST(%(keys)s AS text[]), CAST(%(domains)s AS text[]), CAST(%(idempotency_keys)s AS text[]),
+        CAST(%(digests)s AS text[]), CAST(%(priorities)s AS smallint[]), CAST(%(delays)s AS double precision[]),
+        CAST(%(lifetimes)s AS double precision[]), CAST(%(event_ids)s AS uuid[])
+    ) WITH ORDINALITY AS i (
+        id, tenant_id, group_id, message_id, stream, queue, mailable, recipient, recipient_name, key, domain,
+        idempotency_key, digest, priority, delay, lifetime, event_id, position)
+), checked AS (
+    SELECT i.*, s.scope FROM item i LEFT JOIN LATERAL (
+        SELECT b.scope FROM mailglass.suppressions b
+        WHERE b.value IN (i.key, i.domain) AND b.tenant_id IN (i.tenant_id, '*')
+          AND (b.scope = 'domain') = (b.value = i.domain) AND b.stream IN ('', i.stream)
+          AND (b.expires_at IS NULL OR b.expires_at > now())
+        ORDER BY b.scope LIMIT 1) s ON true
+), added AS (
+    INSERT INTO mailglass.deliveries (
+        id, tenant_id, group_id, message_id, stream, queue, mailable, status, recipient, recipient_name,
+        recipient_domain, idempotency_key, idempotency_digest, priority, due_at, expires_at, last_error)
+    SELECT id, tenant_id, group_id, message_id, stream, queue, mailable,
+           CASE WHEN scope IS NULL THEN 'queued' ELSE 'suppressed' END,
+           recipient, recipient_name, domain, idempotency_key, digest, priority,
+           CASE WHEN scope IS NULL THEN now() + make_interval(secs => delay) END,
+           now() + make_interval(secs => lifetime),
+           'suppressed_' || scope
+    FROM checked ORDER BY position
+    ON CONFLICT DO NOTHING
+    RETURNING id, message_id, status
+), content AS (
+    INSERT INTO mailglass.messages (id, content, frozen)
+    SELECT m.id, CAST(m.content AS json), m.frozen
+    FROM unnest(CAST(%(content_ids)s AS uuid[]), CAST(%(contents)s AS text[]), CAST(%(frozen)s AS boolean[]))
+         AS m (id, content, frozen)
+    WHERE m.id IN (SELECT a.message_id FROM added a WHERE a.status = 'queued')
+    ON CONFLICT DO NOTHING
+), noted AS (
+    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason)
+    SELECT c.event_id, c.id, c.tenant_id, a.status, 'engine', now(), a.status, 'suppressed_' || c.scope
+    FROM checked c JOIN added a ON a.id = c.id
+)
+SELECT c.position, COALESCE(a.id, there.id) AS id, COALESCE(a.status, there.status) AS status, c.scope,
+       a.id IS NULL AS known, there.idempotency_digest AS digest
+FROM checked c
+LEFT JOIN added a ON a.id = c.id
+LEFT JOIN LATERAL (
+    SELECT d.id, d.status, d.idempotency_digest FROM mailglass.deliveries d
+    WHERE a.id IS NULL AND c.idempotency_key IS NOT NULL
+      AND d.tenant_id = c.tenant_id AND d.idempotency_key = c.idempotency_key
+    UNION ALL
+    SELECT d.id, d.status, d.idempotency_digest FROM mailglass.deliveries d
+    WHERE a.id IS NULL AND c.idempotency_key IS NULL AND d.id = c.id
+    LIMIT 1) there ON true
+ORDER BY c.position
+
+-- name: by_idempotency_key
+-- The delivery that stands under a tenant's key; for the moment when two callers race with the same one.
+SELECT id, status, idempotency_digest AS digest FROM mailglass.deliveries
+WHERE tenant_id = %(tenant)s AND idempotency_key = %(key)s
+
+-- name: claim
+-- Lease due deliveries of one lane, most urgent first, with their content and a second look at the suppressions.
+-- Each priority is its own index range, so deliveries that are not due yet are never walked over.
+WITH picked AS MATERIALIZED (
+    SELECT q.id FROM generate_series(9, 0, -1) AS p (priority) CROSS JOIN LATERAL (
+        SELECT d.id FROM mailglass.deliveries d
+        WHERE d.queue = %(queue)s AND d.tenant_id = %(tenant)s AND d.stream = %(stream)s
+          AND d.priority = CAST(p.priority AS smallint) AND d.due_at <= now()
+        ORDER BY d.due_at LIMIT %(size)s FOR UPDATE SKIP LOCKED) q
+    LIMIT %(size)s
+), claimed AS (
+    UPDATE mailglass.deliveries d
+    SET status = 'claimed', due_at = NULL, lease_token = CAST(%(token)s AS uuid),
+        lease_expires_at = now() + make_interval(secs => %(lease)s)
+    FROM picked p WHERE d.id = p.id
+    RETURNING d.id, d.message_id, d.recipient, d.recipient_name, d.recipient_domain, d.account, d.attempts,
+              d.created_at, d.expires_at, d.priority
+)
+SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts, c.created_at, c.priority,
+       COALESCE(c.expires_at <= now(), false) AS expired,
+       CAST(extract(epoch FROM now() - c.created_at) AS double precision) AS age,
+       CAST(m.content AS text) AS content, m.frozen, s.scope
+FROM claimed c
+LEFT JOIN mailglass.messages m ON m.id = c.message_id
+LEFT JOIN LATERAL (
+    SELECT b.scope FROM mailglass.suppressions b
+    WHERE b.value IN (lower(c.recipient), c.recipient_domain) AND b.tenant_id IN (%(tenant)s, '*')
+      AND (b.scope = 'domain') = (b.value = c.recipient_domain) AND b.stream IN ('', %(stream)s)
+      AND (b.expires_at IS NULL OR b.expires_at > now())
+    ORDER BY b.scope LIMIT 1) s ON true
+
+-- name: claim_these
+-- Lease these deliveries whatever their due time, if nobody else has: for sending in the caller's own process.
+WITH picked AS MATERIALIZED (
+    SELECT id FROM mailglass.deliveries
+    WHERE id = ANY (CAST(%(ids)s AS uuid[])) AND status = 'queued' FOR UPDATE SKIP LOCKED
+), claimed AS (
+    UPDATE mailglass.deliveries d
+    SET status = 'claimed', due_at = NULL, lease_token = CAST(%(token)s AS uuid),
+        lease_expires_at = now() + make_interval(secs => %(lease)s)
+    FROM picked p WHERE d.id = p.id
+    RETURNING d.id, d.message_id, d.recipient, d.recipient_name, d.account, d.attempts, d.created_at, d.expires_at,
+              d.priority
+)
+SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts, c.created_at, c.priority,
+       COALESCE(c.expires_at <= now(), false) AS expired,
+       CAST(extract(epoch FROM now() - c.created_at) AS double precision) AS age,
+       CAST(m.content AS text) AS content, m.frozen, CAST(NULL AS text) AS scope
+FROM claimed c LEFT JOIN mailglass.messages m ON m.id = c.message_id
+
+-- name: freeze
+-- Keep rendered content before the first attempt, so that every attempt says the same. The first writer wins.
+WITH rendered AS (
+    SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(contents)s AS text[])) AS r (id, content)
+), kept AS (
+    UPDATE mailglass.messages m SET content = CAST(r.content AS json), frozen = true
+    FROM rendered r WHERE m.id = r.id AND NOT m.frozen
+    RETURNING m.id, m.content
+)
+SELECT r.id, CAST(COALESCE(k.content, m.content) AS text) AS content
+FROM rendered r LEFT JOIN kept k ON k.id = r.id LEFT JOIN mailglass.messages m ON m.id = r.id
+
+-- name: blocked_copies
+-- Which of these cc and bcc addresses are suppressed.
+SELECT a.key FROM unnest(CAST(%(keys)s AS text[]), CAST(%(domains)s AS text[])) AS a (key, domain)
+WHERE EXISTS (
+    SELECT 1 FROM mailglass.suppressions b
+    WHERE b.value IN (a.key, a.domain) AND b.tenant_id IN (%(tenant)s, '*')
+      AND (b.scope = 'domain') = (b.value = a.domain) AND b.stream IN ('', %(stream)s)
+      AND (b.expires_at IS NULL OR b.expires_at > now()))
+
+-- name: mark
+-- Commit that the provider call for these is about to begin. Only a live lease of this token marks anything.
+UPDATE mailglass.deliveries
+SET status = 'sending', attempts = attempts + CASE status WHEN 'claimed' THEN 1 ELSE 0 END,
+    account = %(account)s, provider = %(provider)s
+WHERE id = ANY (CAST(%(ids)s AS uuid[])) AND lease_token = CAST(%(token)s AS uuid)
+  AND status IN ('claimed', 'sending') AND lease_expires_at > now()
+RETURNING id, attempts
+
+-- name: record
+-- Write down what became of leased deliveries, with one event each. Only the holder of the lease writes anything.
+WITH outcome AS (
+    SELECT * FROM unnest(
+        CAST(%(ids)s AS uuid[]), CAST(%(statuses)s AS text[]), CAST(%(delays)s AS double precision[]),
+        CAST(%(counted)s AS boolean[]), CAST(%(provider_message_ids)s AS text[]), CAST(%(event_ids)s AS uuid[]),
+        CAST(%(kinds)s AS text[]), CAST(%(outcomes)s AS text[]), CAST(%(reasons)s AS text[]),
+        CAST(%(status_codes)s AS integer[]), CAST(%(enhanced)s AS text[]), CAST(%(durations)s AS integer[])
+    ) AS o (id, status, delay, counted, provider_message_id, event_id, kind, outcome, reason, status_code, enhanced,
+            duration_ms)
+), moved AS (
+    UPDATE mailglass.deliveries d
+    SET status = o.status,
+        due_at = CASE WHEN o.status = 'queued' THEN now() + make_interval(secs => COALESCE(o.delay, 0)) END,
+        lease_token = NULL,
+        lease_expires_at = CASE WHEN o.status = 'uncertain' THEN now() + make_interval(secs => COALESCE(o.delay, 0)) END,
+        attempts = d.attempts - CASE WHEN d.status = 'sending' AND NOT o.counted THEN 1 ELSE 0 END,
+        last_error = o.reason,
+        provider_message_id = COALESCE(o.provider_message_id, d.provider_message_id),
+        sent_at = CASE WHEN o.status = 'sent' THEN LEAST(d.sent_at, now()) ELSE d.sent_at END
+    FROM outcome o
+    WHERE d.id = o.id AND d.lease_token = CAST(%(token)s AS uuid)
+    RETURNING d.id, d.tenant_id, d.account, d.attempts, o.event_id, o.kind, o.status, o.outcome, o.reason,
+              o.status_code, o.enhanced, o.duration_ms
+), noted AS (
+    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, outcome, reason,
+                                  account, attempt, status_code, enhanced_status, duration_ms)
+    SELECT event_id, id, tenant_id, kind, 'engine', now(), status, outcome, reason, account, attempts, status_code,
+           enhanced, duration_ms
+    FROM moved
+)
+SELECT id, status FROM moved
+
+-- name: note
+-- Append engine events that move nothing, for example a dropped copy.
+INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, reason)
+SELECT e.id, e.delivery_id, %(tenant)s, e.kind, 'engine', now(), e.reason
+FROM unnest(CAST(%(event_ids)s AS uuid[]), CAST(%(ids)s AS uuid[]), CAST(%(kinds)s AS text[]),
+            CAST(%(reasons)s AS text[])) AS e (id, delivery_id, kind, reason)
+ON CONFLICT DO NOTHING
+
+-- name: orphans_waiting
+-- Whether the webhook of a just learnt provider id came before the id.
+SELECT EXISTS (SELECT 1 FROM mailglass.orphans
+               WHERE provider_message_id = ANY (CAST(%(provider_message_ids)s AS text[]))) AS waiting
+
+-- name: sweep
+-- Take expired leases back: a claim to queued, a sending to uncertain; settle the uncertain whose hold is over.
+WITH expired AS MATERIALIZED (
+    SELECT d.id, d.status, d.stream, d.expires_at, row_number() OVER () AS position
+    FROM (
+        SELECT id, status, stream, expires_at FROM mailglass.deliveries
+        WHERE lease_expires_at <= now() ORDER BY lease_expires_at LIMIT %(size)s FOR UPDATE SKIP LOCKED) d
+), policy AS MATERIALIZED (
+    SELECT * FROM unnest(CAST(%(streams)s AS text[]), CAST(%(policies)s AS text[]), CAST(%(holds)s AS double precision[]))
+        AS p (stream, policy, hold)
+), decided AS (
+    SELECT e.id, e.position, e.status AS before, p.hold,
+           CASE e.status
+               WHEN 'claimed' THEN 'queued'
+               WHEN 'sending' THEN 'uncertain'
+               ELSE CASE WHEN e.expires_at <= now() THEN 'failed' WHEN p.policy = 'resend' THEN 'queued' ELSE 'held' END
+           END AS after,
+           CASE e.status WHEN 'claimed' THEN 'released' WHEN 'sending' THEN 'uncertain'
+               ELSE CASE WHEN e.expires_at <= now() THEN 'failed' WHEN p.policy = 'resend' THEN 'resent' ELSE 'held' END
+           END AS kind,
+           CASE e.status WHEN 'claimed' THEN 'lease_expired' WHEN 'sending' THEN 'worker_lost'
+               ELSE CASE WHEN e.expires_at <= now() THEN 'expired' ELSE 'no_evidence' END
+           END AS reason
+    FROM expired e LEFT JOIN policy p ON p.stream = e.stream
+), moved AS (
+    UPDATE mailglass.deliveries d
+    SET status = c.after, lease_token = NULL,
+        due_at = CASE WHEN c.after = 'queued' THEN now() END,
+        lease_expires_at = CASE WHEN c.after = 'uncertain' THEN now() + make_interval(secs => c.hold) END,
+        last_error = c.reason
+    FROM decided c WHERE d.id = c.id
+    RETURNING d.id, d.tenant_id, d.queue, d.stream, d.account, d.attempts, c.position, c.after, c.kind, c.reason
+), noted AS (
+    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account, attempt)
+    SELECT (CAST(%(event_ids)s AS uuid[]))[m.position], m.id, m.tenant_id, m.kind, 'engine', now(), m.after, m.reason,
+           m.account, m.attempts
+    FROM moved m
+)
+SELECT id, queue, tenant_id, stream, kind FROM moved
+
+-- name: lanes_due
+-- The lanes that have due work: one index probe per lane and priority, however long the backlog is.
+WITH RECURSIVE lane AS (
+    (SELECT queue, tenant_id, stream FROM mailglass.deliveries WHERE due_at IS NOT NULL
+     ORDER BY queue, tenant_id, stream LIMIT 1)
+    UNION ALL
+    SELECT n.queue, n.tenant_id, n.stream FROM lane l CROSS JOIN LATERAL (
+        SELECT d.queue, d.tenant_id, d.stream FROM mailglass.deliveries d
+        WHERE d.due_at IS NOT NULL AND (d.queue, d.tenant_id, d.stream) > (l.queue, l.tenant_id, l.stream)
+        ORDER BY d.queue, d.tenant_id, d.stream LIMIT 1) n
+)
+SELECT l.queue, l.tenant_id, l.stream FROM lane l
+WHERE EXISTS (
+    SELECT 1 FROM generate_series(9, 0, -1) AS p (priority) WHERE EXISTS (
+        SELECT 1 FROM mailglass.deliveries d
+        WHERE d.queue = l.queue AND d.tenant_id = l.tenant_id AND d.stream = l.stream
+          AND d.priority = CAST(p.priority AS smallint) AND d.due_at <= now()))
+
+-- name: ring
+-- Doorbells without Redis: set the marks that are free, or older than the patience; answer which were set.
+INSERT INTO mailglass.doorbells AS b (name, rung_at)
+SELECT n, clock_timestamp() FROM unnest(CAST(%(names)s AS text[])) AS n ORDER BY n
+ON CONFLICT (name) DO UPDATE SET rung_at = excluded.rung_at
+WHERE b.rung_at < clock_timestamp() - make_interval(secs => %(patience)s)
+RETURNING name
+
+-- name: clear_bells
+-- Clear marks, before the claim.
+DELETE FROM mailglass.doorbells WHERE name = ANY (CAST(%(names)s AS text[]))
+
+-- name: cancel
+-- Take deliveries back that nobody has claimed, or that are held for a person.
+WITH picked AS MATERIALIZED (
+    SELECT id, row_number() OVER () AS position FROM (
+        SELECT id FROM mailglass.deliveries
+        WHERE id = ANY (CAST(%(ids)s AS uuid[])) AND tenant_id = %(tenant)s AND status IN ('queued', 'held')
+        FOR UPDATE) d
+), moved AS (
+    UPDATE mailglass.deliveries d SET status = 'canceled', due_at = NULL, lease_expires_at = NULL
+    FROM picked p WHERE d.id = p.id
+    RETURNING d.id, d.tenant_id, p.position
+), noted AS (
+    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status)
+    SELECT (CAST(%(event_ids)s AS uuid[]))[m.position], m.id, m.tenant_id, 'canceled', 'operator', now(), 'canceled'
+    FROM moved m
+)
+SELECT id FROM moved
+
+-- name: release
+-- Let held deliveries go again, now.
+WITH picked AS MATERIALIZED (
+    SELECT id, row_number() OVER () AS position FROM (
+        SELECT id FROM mailglass.deliveries
+        WHERE id = ANY (CAST(%(ids)s AS uuid[])) AND status = 'held' FOR UPDATE) d
+), moved AS (
+    UPDATE mailglass.deliveries d SET status = 'queued', due_at = now(), attempts = 0
+    FROM picked p WHERE d.id = p.id
+    RETURNING d.id, d.tenant_id, d.queue, d.stream, p.position
+), noted AS (
+    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status)
+    SELECT (CAST(%(event_ids)s AS uuid[]))[m.position], m.id, m.tenant_id, 'released', 'operator', now(), 'queued'
+    FROM moved m
+)
+SELECT id, queue, tenant_id, stream FROM moved
+
+-- name: delivery
+-- One delivery, for the application's eyes.
+SELECT * FROM mailglass.deliveries WHERE id = CAST(%(id)s AS uuid)
+
+-- name: delivery_states
+-- Where these deliveries stand.
+SELECT id, status, last_error FROM mailglass.deliveries WHERE id = ANY (CAST(%(ids)s AS uuid[]))
+
+-- name: timeline
+-- What happened to one delivery, in the order it was recorded.
+SELECT * FROM mailglass.events WHERE delivery_id = CAST(%(id)s AS uuid) ORDER BY recorded_at, id
+
+-- name: counts
+-- Deliveries by tenant and status.
+SELECT tenant_id, status, count(*) AS count FROM mailglass.deliveries GROUP BY tenant_id, status
+
+-- name: store_webhook
+-- Keep a verified webhook; one that is already there is left alone.
+INSERT INTO mailglass.webhook_events (id, account, provider, tenant_id, dedupe_key, body, headers)
+VALUES (CAST(%(id)s AS uuid), %(account)s, %(provider)s, %(tenant)s, %(dedupe_key)s, %(body)s,
+        CAST(%(headers)s AS json))
+ON CONFLICT (account, dedupe_key) DO NOTHING
+RETURNING id
+
+-- name: claim_webhooks
+-- Lease stored webhooks, oldest first.
+WITH picked AS MATERIALIZED (
+    SELECT id FROM mailglass.webhook_events
+    WHERE status = 'received' AND (lease_expires_at IS NULL OR lease_expires_at <= now())
+    ORDER BY id LIMIT %(size)s FOR UPDATE SKIP LOCKED
+)
+UPDATE mailglass.webhook_events w
+SET attempts = attempts + 1, lease_expires_at = now() + make_interval(secs => %(lease)s)
+FROM picked p WHERE w.id = p.id
+RETURNING w.id, w.account, w.provider, w.tenant_id, w.body, CAST(w.headers AS text) AS headers, w.attempts
+
+-- name: finish_webhooks
+-- Say what became of stored webhooks: processed, dead with its reason, or received again for a later try.
+UPDATE mailglass.webhook_events w
+SET status = f.status, reason = f.reason,
+    processed_at = CASE WHEN f.status <> 'received' THEN now() END,
+    lease_expires_at = CASE WHEN f.status = 'received' THEN now() + make_interval(secs => %(retry_after)s) END
+FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(statuses)s AS text[]), CAST(%(reasons)s AS text[]))
+    AS f (id, status, reason)
+WHERE w.id = f.id AND w.status = 'received'
+
+-- name: webhooks_waiting
+-- Whether stored webhooks wait to be processed.
+SELECT EXISTS (
+    SELECT 1 FROM mailglass.webhook_events
+    WHERE status = 'received' AND (lease_expires_at IS NULL OR lease_expires_at <= now())) AS waiting
+
+-- name: replay_webhooks
+-- Give dead webhooks another life.
+UPDATE mailglass.webhook_events SET status = 'received', reason = NULL, attempts = 0, lease_expires_at = NULL
+WHERE id = ANY (CAST(%(ids)s AS uuid[])) AND status = 'dead'
+RETURNING id
+
+-- name: match
+-- The deliveries that events speak of: by our id, then by the account's own message id. Our id counts only from an
+-- account that attempted the delivery: one account's webhook says nothing about another's mail.
+SELECT w.position, d.id, d.tenant_id, d.stream, d.recipient
+FROM unnest(CAST(%(delivery_ids)s AS uuid[]), CAST(%(provider_message_ids)s AS text[]), CAST(%(accounts)s AS text[]))
+     WITH ORDINALITY AS w (delivery_id, provider_message_id, account, position)
+CROSS JOIN LATERAL (
+    SELECT d.id, d.tenant_id, d.stream, d.recipient, 1 AS rank FROM mailglass.deliveries d
+    WHERE d.id = w.delivery_id
+      AND (d.account = w.account
+           OR EXISTS (SELECT 1 FROM mailglass.events e WHERE e.delivery_id = d.id AND e.account = w.account))
+    UNION ALL
+    SELECT d.id, d.tenant_id, d.stream, d.recipient, 2 FROM mailglass.deliveries d
+    WHERE w.delivery_id IS NULL AND d.provider_message_id = w.provider_message_id AND d.account = w.account
+    ORDER BY rank LIMIT 2) d
+
+-- name: append
+-- Append providers' events; one that is already there is left alone. Answers which were new.
+INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, reason, account, enhanced_status,
+                              bounce_class, reject_reason, machine, click_hash, webhook_event_id)
+SELECT e.id, e.delivery_id, e.tenant_id, e.kind, 'provider', e.occurred_at, NULL, e.account, e.enhanced,
+       e.bounce_class, e.reject_reason, e.machine, e.click_hash, e.webhook_event_id
+FROM unnest(
+    CAST(%(ids)s AS uuid[]), CAST(%(delivery_ids)s AS uuid[]), CAST(%(tenants)s AS text[]), CAST(%(kinds)s AS text[]),
+    CAST(%(occurred)s AS timestamptz[]), CAST(%(accounts)s AS text[]), CAST(%(enhanced)s AS text[]),
+    CAST(%(bounce_classes)s AS text[]), CAST(%(reject_reasons)s AS text[]), CAST(%(machines)s AS boolean[]),
+    CAST(%(click_hashes)s AS text[]), CAST(%(webhook_event_ids)s AS uuid[])
+) AS e (id, delivery_id, tenant_id, kind, occurred_at, account, enhanced, bounce_class, reject_reason, machine,
+        click_hash, webhook_event_id)
+ORDER BY e.id
+ON CONFLICT DO NOTHING
+RETURNING id
+
+-- name: project
+-- Join projections into their deliveries; the same join as mailglass.ledger.events.join, so order does not matter.
+-- Where a provider's fact proves acceptance, a delivery that waits for evidence is settled as sent.
+WITH fact AS (
+    SELECT * FROM unnest(
+        CAST(%(ids)s AS uuid[]), CAST(%(deferred)s AS timestamptz[]), CAST(%(delivered)s AS timestamptz[]),
+        CAST(%(rejected)s AS timestamptz[]), CAST(%(failed)s AS timestamptz[]), CAST(%(bounced)s AS timestamptz[]),
+        CAST(%(complained)s AS timestamptz[]), CAST(%(opened)s AS timestamptz[]), CAST(%(clicked)s AS timestamptz[]),
+        CAST(%(unsubscribed)s AS timestamptz[]), CAST(%(bounce_classes)s AS text[]), CAST(%(last_events)s AS text[]),
+        CAST(%(last_at)s AS timestamptz[]), CAST(%(last_ids)s AS uuid[]), CAST(%(evidence)s AS boolean[]),
+        CAST(%(provider_message_ids)s AS text[]), CAST(%(event_ids)s AS uuid[])
+    ) AS f (id, deferred_at, delivered_at, rejected_at, failed_at, bounced_at, complained_at, opened_at, clicked_at,
+            unsubscribed_at, bounce_class, last_event, last_event_at, last_event_id, evidence, provider_message_id,
+            event_id)
+), before AS MATERIALIZED (
+    SELECT d.id, d.status,
+           f.evidence AND (d.status IN ('uncertain', 'held') OR (d.status = 'queued' AND d.attempts > 0)) AS settles
+    FROM fact f JOIN mailglass.deliveries d ON d.id = f.id
+    ORDER BY d.id FOR UPDATE OF d
+), moved AS (
+    UPDATE mailglass.deliveries d SET
+        deferred_at = LEAST(d.deferred_at, f.deferred_at),
+        delivered_at = LEAST(d.delivered_at, f.delivered_at),
+        rejected_at = LEAST(d.rejected_at, f.rejected_at),
+        failed_at = LEAST(d.failed_at, f.failed_at),
+        bounced_at = LEAST(d.bounced_at, f.bounced_at),
+        complained_at = LEAST(d.complained_at, f.complained_at),
+        opened_at = LEAST(d.opened_at, f.opened_at),
+        clicked_at = LEAST(d.clicked_at, f.clicked_at),
+        unsubscribed_at = LEAST(d.unsubscribed_at, f.unsubscribed_at),
+        bounce_class = CASE
+            WHEN 'hard' IN (d.bounce_class, f.bounce_class) THEN 'hard'
+            WHEN 'soft' IN (d.bounce_class, f.bounce_class) THEN 'soft'
+            ELSE COALESCE(d.bounce_class, f.bounce_class) END,
+        last_event = CASE WHEN newer.yes THEN f.last_event ELSE d.last_event END,
+        last_event_id = CASE WHEN newer.yes THEN f.last_event_id ELSE d.last_event_id END,
+        last_event_at = GREATEST(d.last_event_at, f.last_event_at),
+        provider_message_id = COALESCE(d.provider_message_id, f.provider_message_id),
+        status = CASE WHEN b.settles THEN 'sent' ELSE d.status END,
+        sent_at = CASE WHEN b.settles THEN LEAST(d.sent_at, now()) ELSE d.sent_at END,
+        due_at = CASE WHEN b.settles THEN NULL ELSE d.due_at END,
+        lease_expires_at = CASE WHEN b.settles THEN NULL ELSE d.lease_expires_at END
+    FROM fact f JOIN before b ON b.id = f.id
+    CROSS JOIN LATERAL (
+        SELECT dd.last_event_at IS NULL
+            OR (f.last_event_at, CAST(f.last_event_id AS text)) > (dd.last_event_at, CAST(dd.last_event_id AS text)) AS yes
+        FROM mailglass.deliveries dd WHERE dd.id = f.id) newer
+    WHERE d.id = f.id
+    RETURNING d.id, d.tenant_id, d.account, d.attempts, f.event_id, b.settles
+), noted AS (
+    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account, attempt)
+    SELECT event_id, id, tenant_id, 'settled', 'engine', now(), 'sent', 'webhook_evidence', account, attempts
+    FROM moved WHERE settles
+)
+SELECT id, settles FROM moved
+
+-- name: keep_orphans
+-- Keep events whose delivery is not known yet.
+INSERT INTO mailglass.orphans (event_id, account, delivery_id, provider_message_id, event, webhook_event_id)
+SELECT o.event_id, o.account, o.delivery_id, o.provider_message_id, CAST(o.event AS json), o.webhook_event_id
+FROM unnest(CAST(%(event_ids)s AS uuid[]), CAST(%(accounts)s AS text[]), CAST(%(delivery_ids)s AS uuid[]),
+            CAST(%(provider_message_ids)s AS text[]), CAST(%(events)s AS text[]), CAST(%(webhook_event_ids)s AS uuid[]))
+    AS o (event_id, account, delivery_id, provider_message_id, event, webhook_event_id)
+ON CONFLICT DO NOTHING
+
+-- name: linkable_orphans
+-- Orphans whose delivery is known by now.
+SELECT o.event_id, o.account, CAST(o.event AS text) AS event, o.webhook_event_id
+FROM mailglass.orphans o
+WHERE EXISTS (SELECT 1 FROM mailglass.deliveries d WHERE d.id = o.delivery_id)
+   OR EXISTS (SELECT 1 FROM mailglass.deliveries d
+              WHERE o.delivery_id IS NULL AND d.provider_message_id = o.provider_message_id AND d.account = o.account)
+ORDER BY o.event_id LIMIT %(size)s
+
+-- name: drop_orphans
+-- Forget orphans that are linked.
+DELETE FROM mailglass.orphans WHERE event_id = ANY (CAST(%(event_ids)s AS uuid[]))
+
+-- name: suppress
+-- Add suppressions; a complaint takes over from a lesser reason, and never expires.
+INSERT INTO mailglass.suppressions AS s (id, tenant_id, scope, value, stream, reason, source, account, expires_at)
+SELECT n.id, n.tenant_id, n.scope, n.value, n.stream, n.reason, n.source, n.account, n.expires_at
+FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(tenants)s AS text[]), CAST(%(scopes)s AS text[]),
+            CAST(%(values)s AS text[]), CAST(%(streams)s AS text[]), CAST(%(reasons)s AS text[]),
+            CAST(%(sources)s AS text[]), CAST(%(accounts)s AS text[]), CAST(%(expires)s AS timestamptz[]))
+    AS n (id, tenant_id, scope, value, stream, reason, source, account, expires_at)
+ORDER BY n.value, n.tenant_id
+ON CONFLICT (value, tenant_id, scope, stream) DO UPDATE
+SET reason = excluded.reason, source = excluded.source, account = excluded.account, expires_at = excluded.expires_at
+WHERE (s.reason <> 'complaint' AND excluded.reason = 'complaint') OR s.expires_at <= now()
+RETURNING id
+
+-- name: unsuppress
+-- Remove a suppression; a complaint stays unless it is forced.
+DELETE FROM mailglass.suppressions
+WHERE value = %(value)s AND tenant_id = %(tenant)s AND scope = %(scope)s AND stream = %(stream)s
+  AND (%(force)s OR reason <> 'complaint')
+RETURNING id
+
+-- name: suppressions_of
+-- The live entries that stand in the way of an address.
+SELECT * FROM mailglass.suppressions
+WHERE value IN (%(key)s, %(domain)s) AND tenant_id IN (%(tenant)s, '*')
+  AND (scope = 'domain') = (value = %(domain)s) AND (expires_at IS NULL OR expires_at > now())
+ORDER BY scope, stream

@@ -1,0 +1,117 @@
+"""Recording new deliveries: one statement for a whole batch, suppression check and answers included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from mailglass.addresses import Address
+from mailglass.ids import uuid7
+from mailglass.ledger.database import Rows
+from mailglass.routing import Lane
+
+Runner = Callable[[str, Mapping[str, Any]], Rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One delivery to record.
+
+    Attributes:
+        message_id: of its content; deliveries of one group may share it.
+        content: the content as JSON text.
+        frozen: whether the content is final; a mailable's is rendered by the worker first.
+        delay: seconds until it is due.
+        lifetime: seconds until it expires, or None.
+        digest: of the content, to tell a repeated message from another one under the same idempotency key.
+    """
+
+    id: UUID
+    lane: Lane
+    message_id: UUID
+    content: str
+    recipient: Address
+    frozen: bool = True
+    group_id: UUID | None = None
+    mailable: str | None = None
+    idempotency_key: str | None = None
+    digest: str | None = None
+    priority: int = 5
+    delay: float = 0.0
+    lifetime: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<Item {self.id}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of one item.
+
+    Attributes:
+        id: of the delivery that stands: the item's own, or the first one under its idempotency key.
+        status: where that delivery stands.
+        suppressed_by: the scope of the suppression in the way, or None.
+        known: whether the delivery had been there before.
+        digest: the standing delivery's digest, where it was known.
+    """
+
+    id: UUID
+    status: str
+    suppressed_by: str | None
+    known: bool
+    digest: str | None
+
+
+def submit(run: Runner, items: Sequence[Item]) -> list[Recorded]:
+    """Record deliveries and answer in their order.
+
+    Args:
+        run: runs a named statement: the ledger's own connection, or one inside the caller's transaction.
+        items: any number; a few hundred per call is best.
+
+    Raises:
+        LedgerUnavailableError: the database cannot be reached; nothing was recorded.
+    """
+    contents = {item.message_id: item for item in items}
+    rows = run(
+        "submit",
+        {
+            "ids": [str(item.id) for item in items],
+            "tenants": [item.lane.tenant for item in items],
+            "groups": [str(item.group_id) if item.group_id else None for item in items],
+            "messages": [str(item.message_id) for item in items],
+            "streams": [item.lane.stream for item in items],
+            "queues": [item.lane.queue for item in items],
+            "mailables": [item.mailable for item in items],
+            "recipients": [item.recipient.email for item in items],
+            "names": [item.recipient.name for item in items],
+            "keys": [item.recipient.key for item in items],
+            "domains": [item.recipient.domain for item in items],
+            "idempotency_keys": [item.idempotency_key for item in items],
+            "digests": [item.digest for item in items],
+            "priorities": [item.priority for item in items],
+            "delays": [item.delay for item in items],
+            "lifetimes": [item.lifetime for item in items],
+            "event_ids": [str(uuid7()) for _ in items],
+            "content_ids": [str(message_id) for message_id in contents],
+            "contents": [item.content for item in contents.values()],
+            "frozen": [item.frozen for item in contents.values()],
+        },
+    )
+    return [_recorded(run, items[row.position - 1], row) for row in rows]
+
+
+def _recorded(run: Runner, item: Item, row: Any) -> Recorded:
+    if row.id is not None:
+        return Recorded(_uuid(row.id), row.status, row.scope, row.known, row.digest)
+    # another caller recorded the same key between our snapshot and our insert
+    (standing,) = run("by_idempotency_key", {"tenant": item.lane.tenant, "key": item.idempotency_key})
+    return Recorded(_uuid(standing.id), standing.status, None, True, standing.digest)
+
+
+def _uuid(value: object) -> UUID:
+    """Drivers of the caller's choice may answer with text."""
+    return value if isinstance(value, UUID) else UUID(str(value))

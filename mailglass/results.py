@@ -1,0 +1,172 @@
+"""What `deliver_later` answers: Celery's AsyncResult, read from the ledger instead of a result backend."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from celery.exceptions import TimeoutError as CeleryTimeoutError
+from celery.result import AsyncResult
+
+from mailglass import clock
+from mailglass.celery import app
+from mailglass.errors import DeliveryError, SuppressedError, SuppressionType
+from mailglass.ledger.lifecycle import Status
+from mailglass.runtime import get_runtime
+
+if TYPE_CHECKING:
+    from mailglass.ledger.deliveries import Delivery
+
+_SETTLED = frozenset({Status.SENT, Status.FAILED, Status.SUPPRESSED, Status.CANCELED})
+_FIRST_WAIT = 0.02
+_LONGEST_WAIT = 0.5
+
+
+class DeliveryResult(AsyncResult):
+    """The state of one delivery. Every look is a look into the ledger.
+
+    Attributes:
+        id: the delivery's id.
+    """
+
+    def __init__(self, id: str, **_: Any) -> None:
+        super().__init__(id, app=app)
+
+    @property
+    def delivery(self) -> Delivery:
+        """The delivery as the ledger knows it.
+
+        Raises:
+            DeliveryNotFoundError: it is not there, for example because the caller's transaction was rolled back.
+        """
+        from mailglass.ledger import deliveries
+
+        return deliveries.get(get_runtime().database, self.id)
+
+    @property
+    def state(self) -> str:
+        """The delivery's status: queued, claimed, sending, sent, failed, suppressed, uncertain, held or canceled."""
+        return self.delivery.status.value
+
+    status = state
+
+    def ready(self) -> bool:
+        """Whether the provider has accepted it or it ended otherwise."""
+        return Status(self.state) in _SETTLED
+
+    def successful(self) -> bool:
+        """Whether the provider has accepted it."""
+        return self.state == Status.SENT
+
+    def failed(self) -> bool:
+        """Whether it ended without being sent."""
+        return Status(self.state) in _SETTLED - {Status.SENT}
+
+    @property
+    def result(self) -> str | None:
+        """The provider's message id once it accepted the mail."""
+        return self.delivery.provider_message_id
+
+    info = result
+
+    def get(self, timeout: float | None = None, propagate: bool = True, interval: float = _FIRST_WAIT, **_: Any) -> Any:
+        """Wait until the provider accepted the delivery or it ended otherwise.
+
+        Args:
+            timeout: seconds to wait at most; None for as long as it takes.
+            propagate: raise what was recorded; otherwise return the delivery whatever became of it.
+            interval: seconds between the first looks; it grows.
+
+        Returns:
+            The `Delivery`.
+
+        Raises:
+            celery.exceptions.TimeoutError: it is still under way.
+            SuppressedError: it was suppressed.
+            DeliveryError: it ended without being sent; holds the recorded reason.
+        """
+        deadline = None if timeout is None else clock.monotonic() + timeout
+        wait = interval
+        while True:
+            delivery = self.delivery
+            if delivery.status in _SETTLED:
+                if propagate:
+                    _raise_recorded(delivery)
+                return delivery
+            if deadline is not None and clock.monotonic() + wait > deadline:
+                raise CeleryTimeoutError(f"delivery {self.id} is still {delivery.status.value}")
+            time.sleep(wait)
+            wait = min(wait * 1.5, _LONGEST_WAIT)
+
+    wait = get
+
+    def cancel(self) -> bool:
+        """Take the delivery back, if no worker has claimed it yet. Returns whether it was taken back."""
+        from mailglass.ledger import deliveries
+
+        return bool(deliveries.cancel(get_runtime().database, [self.id], self.delivery.tenant))
+
+    def revoke(self, *_: Any, **__: Any) -> None:
+        """Celery's word for `cancel`."""
+        self.cancel()
+
+    def forget(self) -> None:
+        """Nothing to forget: no result backend exists, and the ledger keeps what happened."""
+
+    def __repr__(self) -> str:
+        return f"<DeliveryResult: {self.id}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DeliveryResult, (self.id,)
+
+
+def _raise_recorded(delivery: Delivery) -> None:
+    if delivery.status is Status.SUPPRESSED:
+        scope = (delivery.last_error or "").removeprefix("suppressed_")
+        known = scope in list(SuppressionType)
+        raise SuppressedError(SuppressionType(scope) if known else SuppressionType.ADDRESS, delivery.id)
+    if delivery.status is not Status.SENT:
+        raise DeliveryError(delivery.id, delivery.status.value, delivery.last_error)
+
+
+class DeliveryGroup(Sequence[DeliveryResult]):
+    """The results of one message to several people, in the order of its recipients.
+
+    Attributes:
+        id: the group's id.
+    """
+
+    def __init__(self, id: str, results: Sequence[DeliveryResult]) -> None:
+        self.id = id
+        self._results = list(results)
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._results[index]
+
+    @property
+    def states(self) -> dict[UUID, str]:
+        """Where each delivery stands, by id, in one look."""
+        from mailglass.ledger import deliveries
+
+        found = deliveries.states(get_runtime().database, [result.id for result in self._results])
+        return {delivery_id: status.value for delivery_id, (status, _) in found.items()}
+
+    def ready(self) -> bool:
+        """Whether all are accepted or ended otherwise."""
+        return all(Status(state) in _SETTLED for state in self.states.values())
+
+    def get(self, timeout: float | None = None, propagate: bool = True) -> list[Any]:
+        """Wait for all; as `DeliveryResult.get` for each, within one timeout."""
+        deadline = None if timeout is None else clock.monotonic() + timeout
+        return [
+            result.get(None if deadline is None else max(deadline - clock.monotonic(), 0.0), propagate)
+            for result in self._results
+        ]
+
+    def __repr__(self) -> str:
+        return f"<DeliveryGroup: {self.id} [{len(self)}]>"

@@ -1,0 +1,83 @@
+"""What one process needs to work, opened when first used: settings, ledger, accounts, doorbell, engine."""
+
+from __future__ import annotations
+
+import os
+import threading
+from functools import cached_property
+
+from mailglass.doorbell import Doorbell
+from mailglass.engine import Engine
+from mailglass.ledger.database import Database, close_databases, get_database
+from mailglass.providers.registry import Accounts
+from mailglass.settings import Settings, get_settings
+
+
+class Runtime:
+    """The opened parts of one process.
+
+    Args:
+        settings: what they are opened from.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @property
+    def database(self) -> Database:
+        """The ledger's pool."""
+        return get_database(self.settings.require_database())
+
+    @cached_property
+    def accounts(self) -> Accounts:
+        """The accounts, each opened when first used."""
+        return Accounts(self.settings)
+
+    @cached_property
+    def doorbell(self) -> Doorbell:
+        """The doorbell, on the project's Celery app."""
+        from mailglass.celery import app
+
+        return Doorbell(self.settings, app)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The delivery engine."""
+        return Engine(self.settings, self.database, self.accounts)
+
+
+_lock = threading.Lock()
+_runtime: Runtime | None = None
+
+
+def get_runtime() -> Runtime:
+    """This process's runtime. A changed configuration gives a new one."""
+    global _runtime
+    settings = get_settings()
+    runtime = _runtime
+    if runtime is None or runtime.settings is not settings:
+        with _lock:
+            runtime = _runtime
+            if runtime is None or runtime.settings is not settings:
+                runtime = _runtime = Runtime(settings)
+    return runtime
+
+
+def close_runtime() -> None:
+    """Close what this process has opened."""
+    global _runtime
+    with _lock:
+        if _runtime is not None:
+            _runtime.accounts.close()
+        _runtime = None
+    close_databases()
+
+
+def _forget_after_fork() -> None:
+    global _runtime, _lock
+    _lock = threading.Lock()
+    _runtime = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)

@@ -1,0 +1,360 @@
+"""The engine against a real ledger: what becomes of a delivery, whatever the provider answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+import sqlalchemy
+
+from mailglass.addresses import Address
+from mailglass.engine import Engine
+from mailglass.errors import LedgerUnavailableError
+from mailglass.ids import uuid7
+from mailglass.ledger import deliveries, leases
+from mailglass.ledger.database import Database
+from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.submit import Item, submit
+from mailglass.ledger.suppressions import Suppression, suppress, suppressions_of
+from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
+from mailglass.routing import Lane
+from mailglass.settings import AccountSettings, EngineSettings, Route, Settings
+from mailglass.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy
+from mailglass.testing.provider import FixedAccounts, ScriptedProvider, accepted
+
+LANE = Lane("mailglass", "acme", "transactional")
+SETTINGS = Settings(
+    accounts={"main": AccountSettings("main", "scripted", Address("shop@example.com"))},
+    routes=(Route(("main",)),),
+)
+
+
+@pytest.fixture
+def ledger(database_url: str) -> Database:
+    return Database(database_url)
+
+
+def engine(ledger: Database, provider: ScriptedProvider, settings: Settings = SETTINGS) -> Engine:
+    return Engine(settings, ledger, FixedAccounts(settings, {"main": provider}))
+
+
+def queue(ledger: Database, count: int = 1, *, lane: Lane = LANE, content: dict | None = None, **options) -> list[UUID]:
+    body = json.dumps(content or {"v": 1, "subject": "Receipt", "text": "Thank you."})
+    items = [
+        Item(id=uuid7(), lane=lane, message_id=uuid7(), content=body, recipient=Address(f"u{i}@example.com"), **options)
+        for i in range(count)
+    ]
+    return [recorded.id for recorded in submit(ledger.run, items)]
+
+
+def statuses(ledger: Database, ids: list[UUID]) -> list[str]:
+    found = deliveries.states(ledger, ids)
+    return [found[delivery_id][0].value for delivery_id in ids]
+
+
+def execute(ledger: Database, sql: str, **params) -> None:
+    ledger.query(sqlalchemy.text(sql).bindparams(**params))
+
+
+def answers(outcome: Outcome) -> Callable[[Outgoing], Outcome]:
+    return lambda mail: outcome
+
+
+def test_an_accepted_delivery_is_sent_and_keeps_the_providers_id(ledger: Database) -> None:
+    ids = queue(ledger, 3)
+    provider = ScriptedProvider()
+    report = engine(ledger, provider).run(LANE)
+    assert report.moved == {Status.SENT: 3}
+    delivery = deliveries.get(ledger, ids[0])
+    assert (delivery.status, delivery.account, delivery.provider) == (Status.SENT, "main", "scripted")
+    assert delivery.provider_message_id == f"scripted-{ids[0]}"
+    assert delivery.attempts == 1
+    assert delivery.facts.sent_at is not None
+    assert [(event.kind, event.outcome) for event in deliveries.timeline(ledger, ids[0])] == [
+        ("queued", None),
+        ("attempted", "accepted"),
+    ]
+    assert provider.sent[0].sender == Address("shop@example.com")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [
+        (OutcomeClass.THROTTLED, Status.QUEUED),
+        (OutcomeClass.TRANSIENT, Status.QUEUED),
+        (OutcomeClass.QUOTA, Status.QUEUED),
+        (OutcomeClass.MISCONFIGURED, Status.HELD),
+        (OutcomeClass.REJECTED, Status.FAILED),
+        (OutcomeClass.SUPPRESSED, Status.SUPPRESSED),
+        (OutcomeClass.UNCERTAIN, Status.UNCERTAIN),
+    ],
+)
+def test_each_outcome_class_has_its_one_consequence(ledger: Database, outcome: OutcomeClass, status: Status) -> None:
+    (delivery_id,) = queue(ledger)
+    engine(ledger, ScriptedProvider(answers(Outcome(outcome, reason="because", status=422)))).run(LANE)
+    delivery = deliveries.get(ledger, delivery_id)
+    assert delivery.status is status
+    assert delivery.last_error == "because"
+    event = deliveries.timeline(ledger, delivery_id)[-1]
+    assert (event.outcome, event.status, event.status_code, event.account) == (outcome.value, status, 422, "main")
+
+
+def test_throttling_is_not_counted_as_an_attempt_and_waits_as_long_as_asked(ledger: Database) -> None:
+    (delivery_id,) = queue(ledger)
+    engine(ledger, ScriptedProvider(answers(Outcome(OutcomeClass.THROTTLED, retry_after=100)))).run(LANE)
+    delivery = deliveries.get(ledger, delivery_id)
+    assert delivery.attempts == 0
+    assert delivery.due_at is not None
+    assert timedelta(seconds=95) < delivery.due_at - delivery.created_at < timedelta(seconds=130)
+
+
+def test_a_transient_failure_is_tried_again_until_the_attempts_are_used_up(ledger: Database) -> None:
+    policy = StreamPolicy(max_attempts=3, backoff_base=0.001, backoff_max=0.002)
+    settings = replace(SETTINGS, streams={**DEFAULT_POLICIES, Stream.TRANSACTIONAL: policy})
+    (delivery_id,) = queue(ledger)
+    provider = ScriptedProvider(answers(Outcome(OutcomeClass.TRANSIENT, reason="http_503")))
+    worker = engine(ledger, provider, settings)
+    while deliveries.get(ledger, delivery_id).status is Status.QUEUED:
+        worker.run(LANE)
+    delivery = deliveries.get(ledger, delivery_id)
+    assert (delivery.status, delivery.attempts, delivery.last_error) == (
+        Status.FAILED,
+        3,
+        "attempts_exhausted:http_503",
+    )
+    assert [event.status for event in deliveries.timeline(ledger, delivery_id)] == [
+        Status.QUEUED,
+        Status.QUEUED,
+        Status.QUEUED,
+        Status.FAILED,
+    ]
+
+
+def test_a_mail_that_succeeds_on_its_third_attempt_shows_no_final_state_in_between(ledger: Database) -> None:
+    policy = StreamPolicy(backoff_base=0.001, backoff_max=0.002)
+    settings = replace(SETTINGS, streams={**DEFAULT_POLICIES, Stream.TRANSACTIONAL: policy})
+    (delivery_id,) = queue(ledger)
+    tries = iter([Outcome(OutcomeClass.TRANSIENT), Outcome(OutcomeClass.TRANSIENT), Outcome(OutcomeClass.ACCEPTED)])
+    worker = engine(ledger, ScriptedProvider(lambda mail: next(tries)), settings)
+    while deliveries.get(ledger, delivery_id).status is Status.QUEUED:
+        worker.run(LANE)
+    assert [event.status for event in deliveries.timeline(ledger, delivery_id)] == [
+        Status.QUEUED,
+        Status.QUEUED,
+        Status.QUEUED,
+        Status.SENT,
+    ]
+
+
+def test_an_exception_that_escapes_a_provider_makes_its_mails_uncertain_and_never_lost(ledger: Database) -> None:
+    ids = queue(ledger, 2)
+    engine(ledger, ScriptedProvider(lambda mail: RuntimeError("boom"))).run(LANE)
+    assert statuses(ledger, ids) == ["uncertain", "uncertain"]
+    assert deliveries.get(ledger, ids[0]).last_error == "provider_error:RuntimeError"
+
+
+def test_more_urgent_deliveries_are_sent_first(ledger: Database) -> None:
+    low = queue(ledger, 2, priority=0)
+    high = queue(ledger, 2, priority=9)
+    normal = queue(ledger, 2)
+    provider = ScriptedProvider()
+    engine(ledger, provider).run(LANE)
+    assert [mail.delivery_id for mail in provider.sent] == [*high, *normal, *low]
+
+
+def test_a_delivery_is_not_claimed_before_it_is_due(ledger: Database) -> None:
+    queue(ledger, delay=600, priority=9)
+    now = queue(ledger)
+    provider = ScriptedProvider()
+    engine(ledger, provider).run(LANE)
+    assert [mail.delivery_id for mail in provider.sent] == now
+
+
+def test_an_expired_delivery_fails_without_being_sent(ledger: Database) -> None:
+    (delivery_id,) = queue(ledger, lifetime=0.0)
+    provider = ScriptedProvider()
+    engine(ledger, provider).run(LANE)
+    assert provider.sent == []
+    assert deliveries.get(ledger, delivery_id).last_error == "expired"
+
+
+def test_a_recipient_suppressed_after_queueing_is_not_sent_to(ledger: Database) -> None:
+    (delivery_id,) = queue(ledger)
+    suppress(ledger, [Suppression("acme", "u0@example.com", "hard_bounce", "webhook")])
+    provider = ScriptedProvider()
+    engine(ledger, provider).run(LANE)
+    assert provider.sent == []
+    assert statuses(ledger, [delivery_id]) == ["suppressed"]
+
+
+def test_a_recipient_refused_for_good_is_put_on_the_suppression_list(ledger: Database) -> None:
+    queue(ledger)
+    outcome = Outcome(OutcomeClass.REJECTED, reason="smtp_550", enhanced_status="5.1.1", hard_bounce=True)
+    engine(ledger, ScriptedProvider(answers(outcome))).run(LANE)
+    (entry,) = suppressions_of(ledger, "acme", Address("u0@example.com"))
+    assert (entry.reason, entry.source, entry.account) == ("hard_bounce", "attempt", "main")
+
+
+def test_suppressed_copies_are_dropped_with_an_event_and_the_mail_still_goes(ledger: Database) -> None:
+    suppress(ledger, [Suppression("acme", "gone@example.com", "manual", "manual")])
+    content = {
+        "v": 1,
+        "subject": "s",
+        "text": "t",
+        "cc": [["", "Gone@example.com"], ["", "here@example.com"]],
+        "bcc": [["", "gone@example.com"]],
+    }
+    (delivery_id,) = queue(ledger, content=content)
+    provider = ScriptedProvider()
+    engine(ledger, provider).run(LANE)
+    assert provider.sent[0].cc == (Address("here@example.com"),)
+    assert provider.sent[0].bcc == ()
+    assert [event.kind for event in deliveries.timeline(ledger, delivery_id)] == ["queued", "copy_dropped", "attempted"]
+
+
+def test_a_lane_without_a_route_is_held_and_nothing_is_sent(ledger: Database) -> None:
+    (delivery_id,) = queue(ledger)
+    settings = replace(SETTINGS, routes=(Route(("main",), tenant="somebody-else"),))
+    engine(ledger, ScriptedProvider(), settings).run(LANE)
+    delivery = deliveries.get(ledger, delivery_id)
+    assert (delivery.status, delivery.last_error) == (Status.HELD, "no_route")
+
+
+def test_what_does_not_fit_into_the_tasks_time_is_given_back_unsent(ledger: Database) -> None:
+    ids = queue(ledger, 6)
+    provider = ScriptedProvider(batch_size=2)
+    report = engine(ledger, provider).run(LANE, should_stop=lambda: len(provider.sent) >= 2)
+    assert len(provider.sent) == 2
+    assert report.moved == {Status.SENT: 2, Status.QUEUED: 4}
+    assert sorted(statuses(ledger, ids)) == ["queued"] * 4 + ["sent"] * 2
+    assert all(deliveries.get(ledger, delivery_id).attempts <= 1 for delivery_id in ids)
+
+
+def test_a_send_never_starts_near_the_end_of_the_lease(ledger: Database) -> None:
+    ids = queue(ledger, 2)
+    settings = replace(SETTINGS, engine=EngineSettings(lease=10, task_budget=10, send_margin=10))
+    provider = ScriptedProvider()
+    engine(ledger, provider, settings).run(LANE)
+    assert provider.sent == []
+    assert statuses(ledger, ids) == ["queued", "queued"]
+
+
+def test_the_full_claim_is_told_before_anything_is_sent(ledger: Database) -> None:
+    queue(ledger, 3)
+    settings = replace(SETTINGS, engine=EngineSettings(claim_size=2))
+    provider = ScriptedProvider()
+    told: list[tuple[bool, int]] = []
+    worker = engine(ledger, provider, settings)
+    for _ in range(2):
+        worker.run(LANE, after_claim=lambda full: told.append((full, len(provider.sent))))
+    assert told == [(True, 0), (False, 2)]
+
+
+def test_a_claim_whose_worker_died_is_queued_again(ledger: Database) -> None:
+    (delivery_id,) = queue(ledger)
+    leases.claim(ledger, LANE, uuid4(), 10, lease=0.0)
+    assert leases.sweep(ledger, DEFAULT_POLICIES) == [(LANE, "released")]
+    provider = ScriptedProvider()
+    engine(ledger, provider).run(LANE)
+    assert [mail.delivery_id for mail in provider.sent] == [delivery_id]
+
+
+def test_a_send_whose_worker_died_is_uncertain_and_not_sent_again_while_evidence_is_awaited(ledger: Database) -> None:
+    (delivery_id,) = queue(ledger)
+    token = uuid4()
+    leases.claim(ledger, LANE, token, 10, lease=60)
+    leases.mark(ledger, token, [delivery_id], "main", "scripted")
+    execute(ledger, "UPDATE mailglass.deliveries SET lease_expires_at = now()")
+    assert leases.sweep(ledger, DEFAULT_POLICIES) == [(LANE, "uncertain")]
+    assert leases.sweep(ledger, DEFAULT_POLICIES) == []
+    assert leases.lanes_due(ledger) == []
+    assert statuses(ledger, [delivery_id]) == ["uncertain"]
+
+
+@pytest.mark.parametrize(("policy", "status"), [("resend", "queued"), ("hold", "held")])
+def test_an_uncertain_delivery_without_evidence_follows_its_streams_policy(
+    ledger: Database, policy: str, status: str
+) -> None:
+    (delivery_id,) = queue(ledger)
+    streams = {**DEFAULT_POLICIES, Stream.TRANSACTIONAL: StreamPolicy(uncertain=UncertainPolicy(policy))}
+    settings = replace(SETTINGS, streams=streams)
+    engine(ledger, ScriptedProvider(answers(Outcome(OutcomeClass.UNCERTAIN))), settings).run(LANE)
+    assert leases.sweep(ledger, streams) == []
+    execute(ledger, "UPDATE mailglass.deliveries SET lease_expires_at = now()")
+    leases.sweep(ledger, streams)
+    assert statuses(ledger, [delivery_id]) == [status]
+
+
+def test_a_worker_whose_lease_was_taken_away_records_nothing_and_sends_nothing_more(ledger: Database) -> None:
+    ids = queue(ledger, 4)
+
+    def lose_the_lease(mail: Outgoing) -> Outcome:
+        execute(
+            ledger,
+            "UPDATE mailglass.deliveries SET lease_token = :other WHERE lease_token IS NOT NULL",
+            other=uuid4(),
+        )
+        return accepted(mail)
+
+    provider = ScriptedProvider(lose_the_lease, batch_size=2)
+    report = engine(ledger, provider).run(LANE)
+    assert [mail.delivery_id for mail in provider.sent] == ids[:2]
+    assert report.moved == {}
+    assert statuses(ledger, ids) == ["sending", "sending", "claimed", "claimed"]
+    assert [event.kind for event in deliveries.timeline(ledger, ids[0])] == ["queued"]
+
+
+def test_two_workers_on_one_lane_never_claim_the_same_delivery(ledger: Database) -> None:
+    queue(ledger, 30)
+    first = leases.claim(ledger, LANE, uuid4(), 20, lease=60)
+    second = leases.claim(ledger, LANE, uuid4(), 20, lease=60)
+    assert len(first) == 20
+    assert len(second) == 10
+    assert not {claimed.id for claimed in first} & {claimed.id for claimed in second}
+
+
+def test_an_answer_is_recorded_once_the_database_is_back(ledger: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    (delivery_id,) = queue(ledger)
+    record, failures = leases.record, iter([True, True, False])
+
+    def flaky(*args, **kwargs):
+        if args[2] and next(failures):
+            raise LedgerUnavailableError("the database cannot be reached")
+        return record(*args, **kwargs)
+
+    monkeypatch.setattr(leases, "record", flaky)
+    provider = ScriptedProvider()
+    engine(ledger, provider).run(LANE)
+    assert len(provider.sent) == 1
+    assert statuses(ledger, [delivery_id]) == ["sent"]
+
+
+def test_a_mark_that_cannot_be_confirmed_sends_nothing_and_gives_back(
+    ledger: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (delivery_id,) = queue(ledger)
+    mark = leases.mark
+
+    def marked_but_unheard(*args):
+        mark(*args)
+        raise LedgerUnavailableError("the database cannot be reached")
+
+    monkeypatch.setattr(leases, "mark", marked_but_unheard)
+    provider = ScriptedProvider()
+    with pytest.raises(LedgerUnavailableError):
+        engine(ledger, provider).run(LANE)
+    assert provider.sent == []
+    delivery = deliveries.get(ledger, delivery_id)
+    assert (delivery.status, delivery.attempts) == (Status.QUEUED, 0)
+
+
+def test_lanes_due_names_each_lane_with_due_work_once(ledger: Database) -> None:
+    other = Lane("mailglass.bulk", "globex", "bulk")
+    queue(ledger, 3)
+    queue(ledger, 2, lane=other, priority=0)
+    queue(ledger, 2, lane=Lane("mailglass", "later", "bulk"), delay=60)
+    assert leases.lanes_due(ledger) == [LANE, other]

@@ -1,0 +1,69 @@
+"""What a worker checks before it starts, and closes when it ends."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NoReturn
+
+from celery import signals
+from celery.concurrency import get_implementation
+
+from mailglass import telemetry
+from mailglass.celery import app
+from mailglass.errors import MailglassError
+from mailglass.ledger import schema
+from mailglass.providers.registry import Accounts
+from mailglass.runtime import close_runtime
+from mailglass.settings import get_settings
+from mailglass_workers import stopping
+
+
+@signals.celeryd_init.connect
+def check_before_start(instance: Any = None, options: dict[str, Any] | None = None, **_: Any) -> None:
+    """Refuse to start on a pool Celery crashes with, wrong settings, or a schema this version does not know."""
+    if instance is None or instance.app is not app:
+        return
+    _refuse_autoscaled_threads(options or {})
+    try:
+        settings = get_settings()
+        settings.require_broker()
+        schema.check(settings.require_database())
+        Accounts(settings).check()
+    except MailglassError as error:
+        _refuse(str(error))
+
+
+def _refuse_autoscaled_threads(options: dict[str, Any]) -> None:
+    pool = options.get("pool_cls") or options.get("pool") or app.conf.worker_pool
+    name = pool if isinstance(pool, str) else getattr(pool, "__module__", "")
+    threads = name == "threads" or name.endswith("concurrency.thread")
+    if not threads and isinstance(pool, str):
+        threads = get_implementation(pool).__module__.endswith("concurrency.thread")
+    if threads and options.get("autoscale"):
+        _refuse(
+            "-P threads cannot be combined with --autoscale: Celery's thread pool has no grow() and the worker would "
+            "crash under load; give a fixed -c, or use -P prefork"
+        )
+
+
+def _refuse(reason: str) -> NoReturn:
+    sys.stderr.write(f"mailglass worker: {reason}\n")
+    raise SystemExit(1)
+
+
+@signals.setup_logging.connect
+def configure_logging(**_: Any) -> None:
+    """One form for all log lines; its presence keeps Celery from configuring its own."""
+    settings = get_settings()
+    telemetry.configure_logging(settings.log_level, settings.log_format)
+
+
+@signals.worker_shutting_down.connect
+def note_shutdown(**_: Any) -> None:
+    stopping.set()
+
+
+@signals.worker_shutdown.connect
+@signals.worker_process_shutdown.connect
+def close(**_: Any) -> None:
+    close_runtime()

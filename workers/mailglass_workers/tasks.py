@@ -1,0 +1,97 @@
+"""The tasks. Their names are public; their arguments hold lanes and nothing else; each may run twice, or get lost."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from mailglass import telemetry
+from mailglass.celery import app
+from mailglass.doorbell import DISPATCH, PUMP, RECONCILE, WEBHOOKS
+from mailglass.errors import MailglassError
+from mailglass.ledger import leases
+from mailglass.routing import Lane
+from mailglass.runtime import get_runtime
+from mailglass.webhooks import process, reconcile
+from mailglass_workers import stopping
+
+
+def guarded(work: Callable[..., Any]) -> Callable[..., Any]:
+    """A fault that mailglass knows is one line of telemetry: the ledger still owes the work, the pump rings again."""
+
+    @functools.wraps(work)
+    def run(*args: Any) -> None:
+        try:
+            work(*args)
+        except MailglassError as error:
+            telemetry.emit(
+                "mailglass.task.failed",
+                level=logging.ERROR,
+                task=work.__name__,
+                error_type=type(error).__name__,
+                reason=str(error),
+            )
+
+    return run
+
+
+@app.task(name=DISPATCH)
+@guarded
+def dispatch(lane: str) -> None:
+    """Claim a batch of one lane, send, record.
+
+    Args:
+        lane: `queue/tenant/stream`.
+    """
+    runtime, place = get_runtime(), Lane.parse(lane)
+    runtime.doorbell.answer(place)
+
+    def ring_again(full: bool) -> None:
+        if full:
+            runtime.doorbell.ring([place])
+
+    report = runtime.engine.run(place, after_claim=ring_again, should_stop=stopping.is_set)
+    if report.orphans_waiting:
+        runtime.doorbell.ring_task(RECONCILE)
+
+
+@app.task(name=PUMP)
+@guarded
+def pump() -> None:
+    """Take expired leases back and ring what has due work."""
+    runtime = get_runtime()
+    patience = runtime.settings.engine.ring_patience
+    runtime.doorbell.answer_task(PUMP)
+    moved = leases.sweep(runtime.database, runtime.settings.streams)
+    lanes = leases.lanes_due(runtime.database)
+    rung = runtime.doorbell.ring(lanes, patience)
+    if process.waiting(runtime.database):
+        rung += runtime.doorbell.ring_task(WEBHOOKS, patience)
+    if moved or rung:
+        telemetry.emit("mailglass.pump", settled=len(moved), lanes=len(lanes), rung=rung)
+
+
+@app.task(name=WEBHOOKS)
+@guarded
+def process_webhooks() -> None:
+    """Normalise, match, append, project and suppress a batch of stored webhooks."""
+    runtime = get_runtime()
+    runtime.doorbell.answer_task(WEBHOOKS)
+
+    def ring_again(full: bool) -> None:
+        if full:
+            runtime.doorbell.ring_task(WEBHOOKS)
+
+    process.run(runtime.settings, runtime.database, runtime.accounts, after_claim=ring_again)
+
+
+@app.task(name=RECONCILE)
+@guarded
+def reconcile_webhooks() -> None:
+    """Link orphans whose delivery is known by now."""
+    runtime = get_runtime()
+    runtime.doorbell.answer_task(RECONCILE)
+    if reconcile.run(runtime.database):
+        runtime.doorbell.ring_task(RECONCILE)
