@@ -15,6 +15,7 @@ _PLAIN = re.compile(
 )
 _NAMED = re.compile(r"\s*(?:\"(?P<quoted>(?:[^\"\\]|\\.)*)\"|(?P<name>[^<>\"]*?))\s*<(?P<spec>[^<>]+)>\s*\Z")
 FORBIDDEN = re.compile(r"[\r\n\x00]")
+_LINE_END = "an address must not hold CR, LF or NUL"
 MAX_LOCAL_PART = 64
 MAX_ADDRESS = 254
 MAX_DISPLAY_NAME = 256
@@ -75,6 +76,8 @@ def parse_address(value: object, field: str) -> Address:
         )
     if len(value) <= MAX_ADDRESS and _PLAIN.match(value):
         return _checked(value, "", field)
+    if FORBIDDEN.search(value):
+        raise MessageError(field, _LINE_END)
     if named := _NAMED.match(value):
         name = named["name"] if named["quoted"] is None else re.sub(r"\\(.)", r"\1", named["quoted"])
         return _checked(named["spec"].strip(), name, field)
@@ -97,7 +100,7 @@ def parse_addresses(value: object, field: str) -> tuple[Address, ...]:
 
 def _checked(email: str, name: str, field: str) -> Address:
     if FORBIDDEN.search(name) or FORBIDDEN.search(email):
-        raise MessageError(field, "an address must not hold CR, LF or NUL")
+        raise MessageError(field, _LINE_END)
     if len(name) > MAX_DISPLAY_NAME:
         raise MessageError(field, f"a display name may have at most {MAX_DISPLAY_NAME} characters")
     if len(email) <= MAX_ADDRESS and _PLAIN.match(email):

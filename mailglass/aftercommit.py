@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session, scoped_session
 from mailglass.doorbell import Doorbell
 from mailglass.routing import Lane
 
-_KEY = "mailglass_lanes"
+_LANES = "mailglass_lanes"
+_DOORBELL = "mailglass_doorbell"
 # SQLAlchemy tells of a connection's commit just before it happens; seconds
 _COMMIT_GRACE = 0.05
 
@@ -25,36 +26,29 @@ def ring_after_commit(session: Any, lane: Lane, doorbell: Doorbell) -> None:
     """
     if isinstance(session, scoped_session):
         session = session()
-    waiting: set[Lane] | None = session.info.get(_KEY)
-    if waiting is not None:
-        waiting.add(lane)
-        return
-    session.info[_KEY] = {lane}
-    if isinstance(session, Connection):
-        _on_connection(session, doorbell)
-    else:
-        _on_session(session, doorbell)
+    session.info.setdefault(_LANES, set()).add(lane)
+    session.info[_DOORBELL] = doorbell
+    listeners = _CONNECTION_LISTENERS if isinstance(session, Connection) else _SESSION_LISTENERS
+    # a listener cannot remove itself while it is called, so it stays: one for each session
+    for name, listener in listeners:
+        if not event.contains(session, name, listener):
+            event.listen(session, name, listener)
 
 
-def _on_session(session: Session, doorbell: Doorbell) -> None:
-    def ended(ended_session: Session, transaction: Any) -> None:
-        if transaction.parent is not None or transaction.nested:
-            return
-        event.remove(session, "after_transaction_end", ended)
-        doorbell.ring(ended_session.info.pop(_KEY, ()))
-
-    event.listen(session, "after_transaction_end", ended)
-
-
-def _on_connection(connection: Connection, doorbell: Doorbell) -> None:
-    def ended(ending: Connection) -> None:
-        lanes = ending.info.pop(_KEY, None)
-        for name in ("commit", "rollback"):
-            event.remove(connection, name, ended)
+def _session_ended(session: Session, transaction: Any) -> None:
+    if transaction.parent is None and not transaction.nested:
+        lanes = session.info.pop(_LANES, None)
         if lanes:
-            timer = threading.Timer(_COMMIT_GRACE, doorbell.ring, (lanes,))
-            timer.daemon = True
-            timer.start()
+            session.info[_DOORBELL].ring(lanes)
 
-    for name in ("commit", "rollback"):
-        event.listen(connection, name, ended)
+
+def _connection_ends(connection: Connection) -> None:
+    lanes = connection.info.pop(_LANES, None)
+    if lanes:
+        timer = threading.Timer(_COMMIT_GRACE, connection.info[_DOORBELL].ring, (lanes,))
+        timer.daemon = True
+        timer.start()
+
+
+_SESSION_LISTENERS = (("after_transaction_end", _session_ended),)
+_CONNECTION_LISTENERS = (("commit", _connection_ends), ("rollback", _connection_ends))

@@ -1,0 +1,353 @@
+"""What an application calls: recorded first, rung after, answered from the ledger."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import redis
+import sqlalchemy
+from celery import Celery
+from celery.exceptions import TimeoutError as CeleryTimeoutError
+from celery.result import AsyncResult
+from sqlalchemy.orm import Session
+
+from mailglass import (
+    Address,
+    DeliveryError,
+    IdempotencyError,
+    ItemOutcome,
+    Message,
+    MessageError,
+    RouteError,
+    SuppressedError,
+    deliver,
+    deliver_later,
+    deliver_many,
+    deliver_many_or_raise,
+    tenant,
+)
+from mailglass.errors import BatchFailedError, LedgerUnavailableError, TenantError
+from mailglass.ledger import deliveries, leases
+from mailglass.ledger.database import sqlalchemy_url
+from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.suppressions import Suppression, suppress
+from mailglass.settings import configure, load_settings
+from mailglass.testing.lab.weather import Weather
+
+
+def message(to: object = "ada@example.com", **fields: object) -> Message:
+    return Message(to=to, subject="Receipt 1001", text="Thank you.", **fields)
+
+
+def rings(house) -> int:
+    """Messages that wait in the broker, rings of lanes only."""
+    with redis.Redis.from_url(house.environment["MAILGLASS_BROKER_URL"]) as client:
+        return client.llen("mailglass:mailglass")
+
+
+def test_a_message_is_recorded_and_its_lane_is_rung_once(house) -> None:
+    first, second = deliver_later.delay(message()), deliver_later.delay(message("grace@example.com"))
+    assert isinstance(first, AsyncResult)
+    assert first.state == "queued"
+    assert first.delivery.tenant == "default"
+    assert not first.ready()
+    assert rings(house) == 1
+    assert first.id != second.id
+
+
+def test_what_travels_through_the_broker_holds_a_lane_and_no_address(house) -> None:
+    deliver_later.delay(message("very.private@example.com"))
+    with redis.Redis.from_url(house.environment["MAILGLASS_BROKER_URL"]) as client:
+        (raw,) = client.lrange("mailglass:mailglass", 0, -1)
+    assert b"private" not in raw
+    assert b"mailglass/default/transactional" in raw
+
+
+def test_celerys_manners_land_in_the_ledger(house) -> None:
+    result = deliver_later.apply_async((message(),), countdown=600, priority=9, expires=3600)
+    delivery = result.delivery
+    assert delivery.priority == 9
+    assert delivery.due_at - delivery.created_at == timedelta(seconds=600)
+    assert delivery.expires_at - delivery.created_at == timedelta(seconds=3600)
+    assert rings(house) == 0
+    eta = datetime.now(UTC) + timedelta(hours=1)
+    due = deliver_later.apply_async((message(),), eta=eta).delivery.due_at
+    assert abs(due - eta) < timedelta(seconds=5)
+
+
+def test_a_signature_delivers_as_any_celery_signature_does(house) -> None:
+    result = deliver_later.s(message()).set(priority=8).apply_async()
+    assert result.delivery.priority == 8
+    assert deliver_later.signature((message(),), countdown=5).delay().delivery.due_at is not None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"eta": datetime(2030, 1, 1)}, {"priority": 10}, {"expires": -1}, {"countdown": 1, "eta": datetime.now(UTC)}],  # noqa: DTZ001
+)
+def test_an_option_without_sense_is_refused_by_name(house, options: dict) -> None:
+    with pytest.raises(MessageError):
+        deliver_later.apply_async((message(),), **options)
+
+
+def test_an_option_that_means_nothing_to_a_delivery_is_refused(house) -> None:
+    with pytest.raises(TypeError, match="queue"):
+        deliver_later.apply_async((message(),), queue="fast")
+
+
+def test_anything_but_a_message_is_refused(house) -> None:
+    with pytest.raises(MessageError, match="must be a Message or a Mailable"):
+        deliver_later.delay({"to": "ada@example.com"})
+
+
+def test_a_message_to_three_people_is_three_deliveries_in_one_group(house) -> None:
+    group = deliver_later.delay(message(["a@example.com", "b@example.com", "c@example.com"]))
+    assert len(group) == 3
+    found = deliveries.find(house.runtime.database, group_id=group.id)
+    assert {delivery.recipient for delivery in found} == {"a@example.com", "b@example.com", "c@example.com"}
+    assert set(group.states.values()) == {"queued"}
+    contents = house.runtime.database.query(sqlalchemy.text("SELECT count(*) FROM mailglass.messages"))
+    assert contents[0][0] == 1
+
+
+def test_get_waits_for_the_provider_and_gives_up_in_time(house) -> None:
+    result = deliver_later.delay(message())
+    with pytest.raises(CeleryTimeoutError):
+        result.get(timeout=0.1)
+    with tenant("null"):
+        sent = deliver_later.delay(message())
+        house.runtime.engine.run(leases.lanes_due(house.runtime.database)[-1])
+        assert sent.get(timeout=5).status is Status.SENT
+    assert sent.ready()
+    assert sent.successful()
+
+
+def test_get_raises_what_was_recorded(house) -> None:
+    result = deliver_later.delay(message())
+    assert result.cancel()
+    assert result.ready()
+    assert result.failed()
+    with pytest.raises(DeliveryError) as caught:
+        result.get(timeout=1)
+    assert caught.value.status == "canceled"
+    assert result.get(timeout=1, propagate=False).status is Status.CANCELED
+
+
+@pytest.mark.parametrize(
+    ("entry", "type"),
+    [
+        (Suppression("default", "ada@example.com", "hard_bounce", "webhook"), "address"),
+        (Suppression("*", "ada@example.com", "complaint", "webhook"), "address"),
+        (Suppression("default", "example.com", "manual", "manual", scope="domain"), "domain"),
+        (
+            Suppression("default", "ada@example.com", "unsubscribe", "webhook", "address_stream", "transactional"),
+            "address_stream",
+        ),
+    ],
+)
+def test_a_suppressed_recipient_is_refused_with_the_scope_and_recorded(house, entry: Suppression, type: str) -> None:
+    from dataclasses import replace
+
+    from mailglass.errors import SuppressionType
+
+    suppress(house.runtime.database, [replace(entry, scope=SuppressionType(entry.scope))])
+    with pytest.raises(SuppressedError) as caught:
+        deliver_later.delay(message("Ada@Example.com"))
+    assert caught.value.type == type
+    assert "ada" not in str(caught.value).lower()
+    delivery = deliveries.get(house.runtime.database, caught.value.delivery_id)
+    assert delivery.status is Status.SUPPRESSED
+    assert rings(house) == 0
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Suppression("acme", "ada@example.com", "hard_bounce", "webhook"),
+        Suppression("default", "ada@example.com", "manual", "manual", expires_at=datetime(2020, 1, 1, tzinfo=UTC)),
+        Suppression("default", "example.org", "manual", "manual"),
+    ],
+)
+def test_another_tenants_and_an_expired_entry_stand_in_nobodys_way(house, entry: Suppression) -> None:
+    suppress(house.runtime.database, [entry])
+    assert deliver_later.delay(message()).state == "queued"
+
+
+def test_the_same_idempotency_key_again_returns_the_first_delivery(house) -> None:
+    first = deliver_later.delay(message(idempotency_key="order-1"))
+    again = deliver_later.delay(message(idempotency_key="order-1"))
+    assert again.id == first.id
+    with tenant("acme"):
+        assert deliver_later.delay(message(idempotency_key="order-1")).id != first.id
+    with pytest.raises(IdempotencyError):
+        deliver_later.delay(message("other@example.com", idempotency_key="order-1"))
+    assert len(deliveries.find(house.runtime.database)) == 2
+
+
+def test_two_equal_messages_sent_on_purpose_are_two_deliveries(house) -> None:
+    assert deliver_later.delay(message()).id != deliver_later.delay(message()).id
+
+
+def test_with_the_callers_session_the_delivery_commits_and_rings_with_it(house) -> None:
+    engine = sqlalchemy.create_engine(sqlalchemy_url(house.environment["MAILGLASS_DATABASE_URL"]))
+    with Session(engine) as session, session.begin():
+        result = deliver_later.delay(message(), session=session)
+        with session.begin_nested():
+            deliver_later.delay(message(), session=session)
+        assert deliveries.find(house.runtime.database) == []
+        assert rings(house) == 0
+    assert result.state == "queued"
+    assert rings(house) == 1
+    engine.dispose()
+
+
+def test_with_the_callers_session_a_rollback_leaves_nothing(house) -> None:
+    engine = sqlalchemy.create_engine(sqlalchemy_url(house.environment["MAILGLASS_DATABASE_URL"]))
+    with Session(engine) as session:
+        deliver_later.delay(message(), session=session)
+        session.rollback()
+    assert deliveries.find(house.runtime.database) == []
+    engine.dispose()
+
+
+def test_with_the_callers_connection_it_commits_and_rings_soon(house, wait_for) -> None:
+    engine = sqlalchemy.create_engine(sqlalchemy_url(house.environment["MAILGLASS_DATABASE_URL"]))
+    with engine.begin() as connection:
+        deliver_later.delay(message(), session=connection)
+        assert rings(house) == 0
+    wait_for(lambda: rings(house) == 1)
+    engine.dispose()
+
+
+def test_a_session_of_the_wrong_kind_names_the_remedy(house) -> None:
+    with pytest.raises(TypeError, match="run_sync"):
+        deliver_later.delay(message(), session=object())
+
+
+def test_deliver_many_answers_in_input_order_and_one_bad_message_stops_no_other(house) -> None:
+    suppress(house.runtime.database, [Suppression("default", "gone@example.com", "hard_bounce", "webhook")])
+
+    def messages():
+        for number in range(1200):
+            if number == 700:
+                yield "not a message"
+            elif number == 3:
+                yield message("gone@example.com")
+            else:
+                yield message(f"u{number}@example.com")
+
+    results = deliver_many(messages())
+    assert len(results) == 1200
+    assert results[3].outcome is ItemOutcome.SUPPRESSED
+    assert results[700].outcome is ItemOutcome.INVALID
+    assert all(result.outcome is ItemOutcome.QUEUED for n, result in enumerate(results) if n not in (3, 700))
+    assert deliveries.get(house.runtime.database, results[42].ids[0]).recipient == "u42@example.com"
+    assert rings(house) == 1
+
+
+def test_deliver_many_or_raise_tells_partial_from_total_failure(house) -> None:
+    with pytest.raises(BatchFailedError) as partial:
+        deliver_many_or_raise([message(), "no message"])
+    assert partial.value.type == "partial_failure"
+    with pytest.raises(BatchFailedError) as total:
+        deliver_many_or_raise(["no message"])
+    assert total.value.type == "all_failed"
+
+
+def test_deliver_sends_in_this_process_by_the_same_path(house, outside) -> None:
+    delivery = deliver(message())
+    assert delivery.status is Status.SENT
+    assert outside.received == {str(delivery.id): 1}
+    assert [event.kind for event in deliveries.timeline(house.runtime.database, delivery.id)] == ["queued", "attempted"]
+
+
+def test_deliver_raises_what_was_recorded(house, outside) -> None:
+    outside.weather = lambda recipient: Weather.HARD_BOUNCE
+    with pytest.raises(DeliveryError) as caught:
+        deliver(message())
+    assert caught.value.reason == "smtp_550"
+    with pytest.raises(SuppressedError):
+        deliver(message())
+
+
+def test_no_tenant_in_scope_is_an_error_where_there_is_no_default(house) -> None:
+    configure(load_settings({**house.environment, "MAILGLASS_DEFAULT_TENANT": ""}))
+    with pytest.raises(TenantError, match="default_tenant"):
+        deliver_later.delay(message())
+
+
+def test_a_tenant_without_a_route_is_an_error_and_never_a_fallback(house, tmp_path: Path) -> None:
+    config = tmp_path / "narrow.toml"
+    config.write_text(
+        'default_from = "a@example.com"\n[accounts.a]\nprovider = "null"\n[[routes]]\ntenant = "acme"\naccounts = ["a"]'
+    )
+    configure(load_settings({**house.environment, "MAILGLASS_CONFIG": str(config)}))
+    with pytest.raises(RouteError, match="routes"):
+        deliver_later.delay(message())
+
+
+def test_a_database_that_cannot_be_reached_is_one_clear_error(house) -> None:
+    configure(load_settings({**house.environment, "MAILGLASS_DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none"}))
+    with pytest.raises(LedgerUnavailableError) as caught:
+        deliver_later.delay(message())
+    assert caught.value.retryable
+
+
+def test_with_the_broker_down_a_thousand_calls_still_succeed_within_two_seconds(house, valkey) -> None:
+    valkey.stop()
+    try:
+        with tenant("null"):
+            deliver_later.delay(message())
+            start = time.monotonic()
+            results = [deliver_later.delay(message()) for _ in range(1000)]
+            elapsed = time.monotonic() - start
+        assert len({result.id for result in results}) == 1000
+        # a bound, not a measurement: without the pause each call would wait for the broker
+        assert elapsed < 20
+    finally:
+        valkey.start()
+
+
+def test_importing_mailglass_imports_neither_database_nor_provider() -> None:
+    code = (
+        "import sys, mailglass;"
+        "bad = {'sqlalchemy', 'psycopg', 'httpx', 'celery', 'jinja2', 'redis'} & set(sys.modules);"
+        "assert not bad, bad;"
+        "assert not [m for m in sys.modules if m.startswith('mailglass.providers.')]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_applications_own_celery_app_stays_current_and_keeps_its_shared_tasks() -> None:
+    code = """
+from celery import Celery, current_app, shared_task
+import mailglass
+from mailglass import deliver_later, app
+assert current_app._get_current_object() is not app
+mine = Celery("mine", broker="memory://")
+@shared_task
+def add(a, b): return a + b
+assert add.app is mine, add.app
+assert current_app._get_current_object() is mine
+assert deliver_later.app is app
+assert "mailglass.deliver_later" not in mine.tasks
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_celery_finds_the_app_by_the_packages_name() -> None:
+    from celery.app.utils import find_app
+
+    assert isinstance(find_app("mailglass"), Celery)
+    assert find_app("mailglass").main == "mailglass"
+
+
+def test_no_result_shows_an_address(house) -> None:
+    result = deliver_later.delay(message("very.private@example.com"))
+    assert "private" not in repr(result) + str(result) + repr(result.delivery) + repr(message("very.private@example.com"))
+    assert Address("very.private@example.com").email not in repr(Address("very.private@example.com"))

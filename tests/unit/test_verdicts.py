@@ -1,0 +1,65 @@
+"""What becomes of a delivery after an attempt: a pure function."""
+
+from __future__ import annotations
+
+import random
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailglass.engine.verdicts import backoff, decide
+from mailglass.ledger.lifecycle import ALLOWED, Status
+from mailglass.providers.base import Outcome, OutcomeClass
+from mailglass.streams import StreamPolicy
+
+POLICY = StreamPolicy()
+
+
+@given(st.integers(1, 200), st.floats(0.01, 100), st.floats(0.01, 10_000))
+def test_backoff_lies_between_zero_and_its_ceiling(attempt: int, base: float, most: float) -> None:
+    policy = StreamPolicy(backoff_base=base, backoff_max=most)
+    wait = backoff(attempt, policy, random.Random(1))
+    assert 0 <= wait <= min(most, base * 2.0 ** min(attempt - 1, 32))
+
+
+def test_backoff_uses_the_whole_range_so_that_a_herd_spreads() -> None:
+    rng = random.Random(7)
+    waits = [backoff(5, POLICY, rng) for _ in range(2000)]
+    assert min(waits) < 2
+    assert max(waits) > 78
+
+
+@given(
+    st.sampled_from(OutcomeClass),
+    st.integers(1, 20),
+    st.floats(0, 100_000),
+    st.one_of(st.none(), st.floats(0, 100_000)),
+)
+def test_every_verdict_is_a_move_that_the_life_of_a_delivery_allows(
+    kind: OutcomeClass, attempt: int, age: float, retry_after: float | None
+) -> None:
+    verdict = decide(uuid4(), Outcome(kind, retry_after=retry_after), attempt=attempt, age=age, policy=POLICY)
+    assert (Status.SENDING, verdict.status) in ALLOWED
+    assert (verdict.delay is not None) == (verdict.status in (Status.QUEUED, Status.UNCERTAIN))
+
+
+@pytest.mark.parametrize("kind", [OutcomeClass.THROTTLED, OutcomeClass.QUOTA])
+def test_waiting_for_the_provider_is_not_counted_and_never_shorter_than_asked(kind: OutcomeClass) -> None:
+    verdict = decide(uuid4(), Outcome(kind, retry_after=30), attempt=9999, age=0, policy=POLICY)
+    assert verdict.status is Status.QUEUED
+    assert not verdict.counted
+    assert verdict.delay is not None
+    assert 30 <= verdict.delay <= 36
+
+
+def test_a_transient_failure_honours_retry_after() -> None:
+    verdict = decide(uuid4(), Outcome(OutcomeClass.TRANSIENT, retry_after=500), attempt=1, age=0, policy=POLICY)
+    assert verdict.delay == 500
+
+
+def test_what_would_come_too_late_fails_now_with_both_reasons() -> None:
+    outcome = Outcome(OutcomeClass.THROTTLED, reason="http_429", retry_after=60)
+    verdict = decide(uuid4(), outcome, attempt=1, age=POLICY.max_age, policy=POLICY)
+    assert (verdict.status, verdict.reason) == (Status.FAILED, "too_old:http_429")
