@@ -43,7 +43,7 @@ bench: $(READY)  ## measure, as ratios within one run
 
 lock: $(READY)  ## pin the requirements again, with hashes
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet -o requirements/dev.txt
+	$(BIN)/uv pip compile pyproject.toml --extra dev --constraint requirements/constraints.txt --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet -o requirements/dev.txt
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .mailglass .mypy_cache .ruff_cache .pytest_cache .hypothesis

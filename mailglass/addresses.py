@@ -98,9 +98,22 @@ def parse_addresses(value: object, field: str) -> tuple[Address, ...]:
     return (parse_address(value, field),)
 
 
+def encodable(text: str) -> bool:
+    """Whether it can be written as UTF-8: a lone surrogate cannot."""
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _checked(email: str, name: str, field: str) -> Address:
     if FORBIDDEN.search(name) or FORBIDDEN.search(email):
         raise MessageError(field, _LINE_END)
+    if not encodable(name):
+        raise MessageError(field, "a display name holds a lone surrogate, which no mail can carry")
     if len(name) > MAX_DISPLAY_NAME:
         raise MessageError(field, f"a display name may have at most {MAX_DISPLAY_NAME} characters")
     if len(email) <= MAX_ADDRESS and _PLAIN.match(email):

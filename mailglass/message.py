@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mailglass.addresses import FORBIDDEN, Address, parse_address, parse_addresses
+from mailglass.addresses import FORBIDDEN, Address, encodable, parse_address, parse_addresses
 from mailglass.errors import MessageError
 from mailglass.streams import Stream
 
@@ -19,6 +19,7 @@ MAX_MESSAGE: Final = 25 * 1024 * 1024
 MAX_RECIPIENTS: Final = 50
 MAX_HEADERS: Final = 100
 MAX_HEADER_VALUE: Final = 8 * 1024
+MAX_HEADER_WORD: Final = 850  # with its name on one line of 998 octets
 MAX_TAGS: Final = 10
 MAX_TAG: Final = 100
 MAX_METADATA: Final = 50
@@ -28,6 +29,7 @@ MAX_IDEMPOTENCY_KEY: Final = 256
 
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,128}\Z")
 _CONTENT_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}(?:\s*;\s*[^\r\n\x00]{0,200})?\Z")
+_SURROGATE: Final = "holds a lone surrogate, which no mail can carry"
 _METADATA_KEY = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_METADATA_KEY}}}\Z")
 _CONTENT_ID = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]{1,200}\Z")
 
@@ -211,6 +213,8 @@ def check_subject(value: object) -> str:
         raise MessageError("subject", "must not hold CR, LF or NUL")
     if len(value) > MAX_SUBJECT:
         raise MessageError("subject", f"at most {MAX_SUBJECT} characters (RFC 5322 2.1.1)")
+    if not encodable(value):
+        raise MessageError("subject", _SURROGATE)
     return value
 
 
@@ -227,16 +231,8 @@ def check_bodies(text: object, html: object) -> None:
             raise MessageError(field, "must not hold NUL")
         if len(body) > MAX_BODY:
             raise MessageError(field, f"longer than {MAX_BODY} characters")
-        if not body.isascii() and not _encodable(body):
-            raise MessageError(field, "holds a lone surrogate, which no mail can carry")
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+        if not encodable(body):
+            raise MessageError(field, _SURROGATE)
 
 
 def check_headers(value: object) -> tuple[tuple[str, str], ...]:
@@ -253,8 +249,12 @@ def check_headers(value: object) -> tuple[tuple[str, str], ...]:
             raise MessageError("headers", f"{name.lower()} is written by mailglass; use the message's own field for it")
         if FORBIDDEN.search(content):
             raise MessageError("headers", "a value must not hold CR, LF or NUL")
-        if len(content) > MAX_HEADER_VALUE or not _encodable(content):
+        if len(content) > MAX_HEADER_VALUE or not encodable(content):
             raise MessageError("headers", f"a value must be encodable and at most {MAX_HEADER_VALUE} characters")
+        if any(len(word) > MAX_HEADER_WORD for word in content.split()):
+            raise MessageError(
+                "headers", f"a word longer than {MAX_HEADER_WORD} characters fits on no line (RFC 5322 2.1.1)"
+            )
         pairs.append((name, content))
     if len(pairs) > MAX_HEADERS:
         raise MessageError("headers", f"at most {MAX_HEADERS} header fields")

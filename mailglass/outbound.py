@@ -229,10 +229,16 @@ class DeliverLater(Task):
         pairs = _submit(message, when, session, _as_uuid(options.get("task_id")))
         recorded = [answer for _, answer in pairs]
         _raise_if_suppressed(recorded)
-        results = [DeliveryResult(str(answer.id)) for answer in recorded]
+        results: list[DeliveryResult] = [DeliveryResult(str(answer.id)) for answer in recorded]
         if len(results) == 1:
             return results[0]
         return DeliveryGroup(str(pairs[0][0].group_id), results)
+
+    def AsyncResult(self, task_id: str, **_: Any) -> DeliveryResult:
+        """The result of an earlier call, by its delivery's id."""
+        from mailglass.results import DeliveryResult
+
+        return DeliveryResult(task_id)
 
 
 def _arguments(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> tuple[Any, Any]:

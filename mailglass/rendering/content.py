@@ -1,0 +1,109 @@
+"""From a mailable's stored context to frozen content: subject, HTML with its CSS inlined, text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from mailglass.errors import MessageError, TemplateError
+from mailglass.mailable import Mailable
+from mailglass.message import check_bodies, check_subject
+
+if TYPE_CHECKING:
+    import css_inline
+
+_STYLESHEET = re.compile(r"<(?:style|link)[\s>]", re.IGNORECASE)
+_BLANKS = re.compile("[\x00-\x20\x7f\x85\u2028\u2029]+")
+
+
+def render_content(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Render what the ledger stored for a mailable.
+
+    Args:
+        content: as `Mailable.content()` wrote it. Content of a plain message, or rendered already, comes back
+            unchanged.
+
+    Returns:
+        Frozen content in the shape of `Message.content()`; `mailable` keeps the class, the context is gone.
+
+    Raises:
+        TemplateError: the class cannot be imported, or a template fails. Names the mailable and the kind of failure,
+            never the context or a value.
+    """
+    mailable = content.get("mailable")
+    if not mailable or "context" not in mailable:
+        return content if isinstance(content, dict) else dict(content)
+    path, context = mailable["class"], mailable["context"]
+    frozen: dict[str, Any] = {"v": content.get("v", 1), **_rendered(path, context)}
+    frozen.update((key, value) for key, value in content.items() if key not in ("v", "mailable"))
+    frozen["mailable"] = {"class": path}
+    return frozen
+
+
+def _rendered(path: str, context: Mapping[str, Any]) -> dict[str, str]:
+    # Jinja2 is loaded only where mails are rendered: applications that only queue them import this room too
+    from mailglass.rendering.templates import render, templates
+
+    cls = _imported(path)
+    found = templates(cls)
+    parts = {"subject": _BLANKS.sub(" ", render(cls, "subject", found.subject, context)).strip()}
+    if found.text is not None:
+        parts["text"] = render(cls, "text", found.text, context)
+    if found.html is not None:
+        parts["html"] = _inlined(path, render(cls, "html", found.html, context))
+        if found.text is None:
+            parts["text"] = _text(path, parts["html"])
+    try:
+        check_subject(parts["subject"])
+        check_bodies(parts.get("text"), parts.get("html"))
+    except MessageError as error:
+        raise TemplateError(f"{path}: {error}") from None
+    return parts
+
+
+def _imported(path: str) -> type[Mailable]:
+    module, _, qualname = path.partition(":")
+    try:
+        target: Any = import_module(module)
+        for name in qualname.split("."):
+            target = getattr(target, name)
+    except Exception as error:
+        problem = type(error).__name__
+    else:
+        if isinstance(target, type) and issubclass(target, Mailable):
+            return target
+        problem = "not a Mailable"
+    raise TemplateError(
+        f"{path}: cannot be imported ({problem}); install the application that defines it where the worker runs"
+    )
+
+
+def _inlined(path: str, html: str) -> str:
+    if not _STYLESHEET.search(html):
+        return html
+    try:
+        return _inliner().inline(html)
+    except Exception as error:
+        problem = type(error).__name__
+    raise TemplateError(f"{path}: html: {problem} while inlining CSS; correct its style sheet")
+
+
+def _text(path: str, html: str) -> str:
+    from mailglass.rendering.text import html_to_text
+
+    try:
+        return html_to_text(html)
+    except Exception as error:
+        problem = type(error).__name__
+    raise TemplateError(f"{path}: text: {problem} while making it from the HTML; add a text_template")
+
+
+@cache
+def _inliner() -> css_inline.CSSInliner:
+    import css_inline
+
+    # never fetch: a link in a template must not make a worker call out
+    return css_inline.CSSInliner(keep_style_tags=True, remove_inlined_selectors=True, load_remote_stylesheets=False)
