@@ -1,0 +1,150 @@
+"""The command `mailglass`: its sub-commands are loaded when they are used, so that starting costs next to nothing.
+
+Data goes to standard output, everything else to standard error. Exit codes: 0 done, 1 an error that says its remedy,
+2 wrong usage, 130 interrupted; what a command returns more it documents itself.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from mailglass.errors import MailglassError
+
+PROGRAM = "mailglass"
+EXIT_ERROR = 1
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One sub-command.
+
+    Attributes:
+        target: `module:attribute` of a click command.
+        summary: its line in `mailglass --help`, shown without loading it.
+        extra: the optional dependencies it stands on.
+    """
+
+    target: str
+    summary: str
+    extra: str | None = None
+
+
+COMMANDS: Mapping[str, Row] = {
+    "completion": Row("mailglass.cli.completion:completion", "Print the completion script of a shell."),
+    "config": Row("mailglass.cli.config:config", "Check the settings, list the variables."),
+    "db": Row("mailglass.cli.db:db", "Create and migrate the ledger's schema."),
+    "deliveries": Row("mailglass.cli.deliveries:deliveries", "See what became of deliveries."),
+    "demo": Row("mailglass.cli.demo:demo", "Run the main job from end to end on a local stack.", "embedded"),
+    "dev": Row("mailglass.cli.dev:dev", "Run a local stack to develop an application against.", "embedded"),
+    "version": Row("mailglass.cli.version:version", "Print the version."),
+    "web": Row(
+        "mailglass.cli.web:web",
+        "Serve webhooks at POST /webhooks/ACCOUNT, liveness at /healthz, readiness at /readyz.",
+        "web",
+    ),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands stand in a table and are imported when one of them is used.
+
+    Args:
+        rows: the table, by name.
+    """
+
+    def __init__(self, *args: Any, rows: Mapping[str, Row] = COMMANDS, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.rows = rows
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(self.rows)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        row = self.rows.get(cmd_name)
+        return None if row is None else load(cmd_name, row)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.rows[name].summary) for name in self.list_commands(ctx)])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        commands = [CompletionItem(name, help=self.rows[name].summary) for name in names]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
+
+
+def load(name: str, row: Row) -> click.Command:
+    """The command of a row.
+
+    Raises:
+        click.ClickException: its module, or one that it needs, is not installed.
+    """
+    module, _, attribute = row.target.partition(":")
+    try:
+        command: click.Command = getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
+            raise click.ClickException(f"`{PROGRAM} {name}` is not part of this installation of mailglass") from None
+        remedy = f'pip install "mailglass[{row.extra}]"' if row.extra else "install mailglass again"
+        raise click.ClickException(
+            f"`{PROGRAM} {name}` needs the module {error.name}, which is not installed: {remedy}"
+        ) from None
+    return command
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--config", "config_path", type=click.Path(dir_okay=False), metavar="FILE",
+    help="The settings file, instead of MAILGLASS_CONFIG or ./mailglass.toml.",
+)  # fmt: skip
+@click.option(
+    "--color/--no-color", default=None, help="Colour, or none; default: on terminals, unless NO_COLOR is set."
+)
+@click.pass_context
+def cli(ctx: click.Context, config_path: str | None, color: bool | None) -> None:
+    """Mail you can see through: deliver transactional e-mail with Celery, and see what became of it."""
+    if config_path is not None:
+        os.environ["MAILGLASS_CONFIG"] = config_path
+    ctx.color = wants_color(os.environ) if color is None else color
+
+
+def wants_color(environ: Mapping[str, str]) -> bool | None:
+    """What the environment says about colour (no-color.org, force-color.org); None: it depends on the terminal."""
+    if environ.get("NO_COLOR") or environ.get("TERM") == "dumb":
+        return False
+    return True if environ.get("FORCE_COLOR") else None
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line.
+
+    Returns:
+        The exit code: what the command returned if that is an int, else as the module says.
+    """
+    try:
+        result = cli.main(list(arguments), prog_name=PROGRAM, standalone_mode=False)
+    except MailglassError as error:
+        click.echo(f"{PROGRAM}: {error}", err=True)
+        return EXIT_ERROR
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort as abort:
+        return EXIT_INTERRUPTED if isinstance(abort.__cause__, KeyboardInterrupt) else EXIT_ERROR
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return result if isinstance(result, int) else 0
+
+
+def main() -> None:
+    """The entry point of the program."""
+    sys.exit(run(sys.argv[1:]))

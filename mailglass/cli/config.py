@@ -1,0 +1,103 @@
+"""`mailglass config`: check the settings as a worker would at its start, and list the variables."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from mailglass.cli.output import JSON, format_option, note, print_json, print_table
+from mailglass.settings import ENVIRONMENT, Secret, Settings, get_settings
+
+
+@click.group()
+def config() -> None:
+    """Check the settings, list the variables."""
+
+
+@config.command()
+@format_option
+def check(output_format: str) -> None:
+    """Load the settings and open every account, without connecting anywhere.
+
+    Exits with 1 and says what to do when something is wrong.
+    """
+    from mailglass.providers.registry import Accounts
+
+    settings = get_settings()
+    accounts = Accounts(settings)
+    try:
+        accounts.check()
+    finally:
+        accounts.close()
+    if output_format == JSON:
+        print_json(ok=True, **_described(settings))
+    else:
+        _print(settings)
+
+
+@config.command()
+@format_option
+def env(output_format: str) -> None:
+    """List the environment variables that mailglass knows, and whether they are set. Never shows a value."""
+    if output_format == JSON:
+        print_json(
+            variables=[
+                {"name": name, "meaning": meaning, "set": name in os.environ} for name, meaning in ENVIRONMENT.items()
+            ]
+        )
+    else:
+        print_table(
+            ("VARIABLE", "SET", "MEANING"),
+            [(name, "yes" if name in os.environ else "no", meaning) for name, meaning in ENVIRONMENT.items()],
+        )
+
+
+def _described(settings: Settings) -> dict[str, Any]:
+    return {
+        "database": _place(settings.database_url),
+        "broker": _place(settings.broker_url),
+        "redis": _place(settings.redis_url),
+        "accounts": [
+            {"name": account.name, "provider": account.provider, "has_sender": account.sender is not None}
+            for account in settings.accounts.values()
+        ],
+        "routes": [
+            {
+                "tenant": route.tenant,
+                "stream": route.stream,
+                "accounts": list(route.accounts),
+                "queue": route.queue,
+            }
+            for route in settings.routes
+        ],
+    }
+
+
+def _print(settings: Settings) -> None:
+    places = (
+        ("database", settings.database_url),
+        ("broker", settings.broker_url),
+        ("redis", settings.redis_url),
+    )
+    print_table(("SERVER", "AT"), [(name, _place(secret) or "not set") for name, secret in places])
+    click.echo()
+    print_table(("ACCOUNT", "PROVIDER"), [(name, item.provider) for name, item in settings.accounts.items()])
+    click.echo()
+    print_table(
+        ("TENANT", "STREAM", "ACCOUNTS", "QUEUE"),
+        [(route.tenant, route.stream, ", ".join(route.accounts), route.queue) for route in settings.routes],
+    )
+    note("The settings are in order.")
+    if not settings.routes:
+        note("There is no route yet, so nothing can be sent: add [accounts.NAME] and [[routes]] to mailglass.toml.")
+
+
+def _place(secret: Secret | None) -> str | None:
+    """Host, port and path of a URL: without user, password and options, which may be secrets."""
+    if secret is None or not secret.reveal():
+        return None
+    parts = urlsplit(secret.reveal())
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
