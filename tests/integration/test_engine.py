@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -358,3 +359,63 @@ def test_lanes_due_names_each_lane_with_due_work_once(ledger: Database) -> None:
     queue(ledger, 2, lane=other, priority=0)
     queue(ledger, 2, lane=Lane("mailglass", "later", "bulk"), delay=60)
     assert leases.lanes_due(ledger) == [LANE, other]
+
+
+@pytest.fixture
+def shop_mails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of an application's module with templated mails, as a worker would import it."""
+    name = f"shop_mails_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(
+        "from mailglass import Mailable\n"
+        "class Receipt(Mailable):\n"
+        "    subject = 'Receipt {{ number }}'\n"
+        "    html = '<p>Order <b>{{ number }}</b></p>'\n"
+        "class Broken(Mailable):\n"
+        "    subject = 'Receipt'\n"
+        "    html = '{{ missing.thing }}'\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return name
+
+
+def templated(module: str, name: str, **context: object) -> dict:
+    return {"v": 1, "mailable": {"class": f"{module}:{name}", "context": context}}
+
+
+def test_a_mailable_is_rendered_before_its_first_attempt_and_every_attempt_says_the_same(
+    ledger: Database, shop_mails: str
+) -> None:
+    policy = StreamPolicy(backoff_base=0.001, backoff_max=0.002)
+    settings = replace(SETTINGS, streams={**DEFAULT_POLICIES, Stream.TRANSACTIONAL: policy})
+    (delivery_id,) = queue(ledger, content=templated(shop_mails, "Receipt", number=1001), frozen=False)
+    tries = iter([Outcome(OutcomeClass.TRANSIENT), Outcome(OutcomeClass.ACCEPTED)])
+    provider = ScriptedProvider(lambda mail: next(tries))
+    worker = engine(ledger, provider, settings)
+    while deliveries.get(ledger, delivery_id).status is Status.QUEUED:
+        worker.run(LANE)
+    first, second = provider.sent
+    assert first == second
+    assert (first.subject, first.html) == ("Receipt 1001", "<p>Order <b>1001</b></p>")
+    assert first.text is not None
+    assert "Order 1001" in first.text
+
+
+def test_a_template_that_fails_is_a_recorded_outcome_and_the_others_of_its_batch_go(
+    ledger: Database, shop_mails: str
+) -> None:
+    (broken,) = queue(ledger, content=templated(shop_mails, "Broken"), frozen=False)
+    (gone,) = queue(ledger, content=templated("no_such_module", "Receipt"), frozen=False)
+    (good,) = queue(ledger, content=templated(shop_mails, "Receipt", number=7), frozen=False)
+    provider = ScriptedProvider()
+    engine(ledger, provider).run(LANE)
+    assert statuses(ledger, [broken, gone, good]) == ["failed", "failed", "sent"]
+    assert deliveries.get(ledger, broken).last_error == "template_failed"
+
+
+def test_of_two_workers_that_render_the_same_content_the_first_ones_stands(ledger: Database, shop_mails: str) -> None:
+    queue(ledger, content=templated(shop_mails, "Receipt", number=7), frozen=False)
+    (claimed,) = leases.claim(ledger, LANE, uuid4(), 1, lease=60)
+    assert not claimed.frozen
+    first = leases.freeze(ledger, {claimed.message_id: '{"subject": "first"}'})
+    second = leases.freeze(ledger, {claimed.message_id: '{"subject": "second"}'})
+    assert first == second == {claimed.message_id: '{"subject": "first"}'}
