@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 from mailglass.addresses import Address
 from mailglass.errors import SignatureError, SignatureErrorType
 from mailglass.message import Attachment
+
+if TYPE_CHECKING:
+    from mailglass.providers.suppression_list import SuppressionList
 
 
 class OutcomeClass(StrEnum):
@@ -190,6 +193,7 @@ class Provider(ABC):
         batch_size: how many deliveries are marked `sending` and handed to one `send` call.
         retry_status: the HTTP status that makes this provider post a webhook again when the fault is ours.
         signed_headers: the webhook headers worth keeping with the raw body (never credentials).
+        idempotent: the provider takes the same delivery twice as once when the payload is byte-identical.
     """
 
     name: ClassVar[str]
@@ -197,6 +201,7 @@ class Provider(ABC):
     batch_size: ClassVar[int] = 50
     retry_status: ClassVar[int] = 503
     signed_headers: ClassVar[tuple[str, ...]] = ()
+    idempotent: ClassVar[bool] = False
 
     def __init__(self, account: str, options: Any) -> None:
         self.account = account
@@ -234,6 +239,10 @@ class Provider(ABC):
             WebhookBodyError: the body is not in a form this provider posts.
         """
         return []
+
+    def suppression_list(self) -> SuppressionList | None:
+        """The account's own list at the provider; None: it has none that can be read."""
+        return None
 
     def close(self) -> None:  # noqa: B027 - optional
         """Close kept connections."""

@@ -1,0 +1,190 @@
+"""What the HTTP rooms share: mails become requests, answers become outcomes, each mail once."""
+
+from __future__ import annotations
+
+import json
+import logging
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from mailglass.addresses import Address
+from mailglass.providers.base import Outcome, OutcomeClass, Outgoing, Provider
+from mailglass.providers.http import HTTPAnswer, HTTPClient, HTTPOptions, HTTPRequest
+from mailglass.telemetry import emit
+
+
+class Unsendable(Exception):
+    """This mail asks for something the provider cannot do.
+
+    Attributes:
+        reason: a closed code that names the feature, `unsupported_tags`.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A mail as the provider wants it, and its place among the mails of one `send`."""
+
+    index: int
+    mail: Outgoing
+    part: bytes
+
+
+class HTTPProvider(Provider):
+    """A provider spoken to over HTTP. A room says three things: a mail's bytes, the request around them, the answer.
+
+    Class attributes:
+        mails_per_request: how many mails one request carries.
+        max_request: bytes of one request's body.
+    """
+
+    mails_per_request: ClassVar[int] = 1
+    max_request: ClassVar[int] = 30_000_000
+
+    def __init__(self, account: str, options: HTTPOptions) -> None:
+        super().__init__(account, options)
+        self.http = HTTPClient(options, self.credentials())
+
+    @abstractmethod
+    def credentials(self) -> Mapping[str, str]:
+        """The header fields that every request carries."""
+
+    @abstractmethod
+    def encode(self, mail: Outgoing) -> bytes:
+        """One mail as the provider wants it.
+
+        Raises:
+            Unsendable: the provider has no way to say what the mail says.
+        """
+
+    @abstractmethod
+    def request(self, mails: Sequence[Outgoing], parts: Sequence[bytes]) -> HTTPRequest:
+        """The request that carries these mails, whose encoded forms are `parts`."""
+
+    @abstractmethod
+    def read(self, answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
+        """What the answer says of each mail of the request, in order."""
+
+    def send(self, mails: Sequence[Outgoing], *, deadline: float) -> list[Outcome]:
+        outcomes: dict[int, Outcome] = {}
+        ready = [item for index, mail in enumerate(mails) if (item := self._ready(index, mail, outcomes))]
+
+        def attempt(bundle: list[_Ready]) -> list[_Ready]:
+            return self._attempt(bundle, deadline, outcomes)
+
+        refused = self.http.each(attempt, list(self._bundles(ready)))
+        # a whole request that was refused may have been so for one of its mails: each is asked about alone. Nothing
+        # was accepted, so nothing can go twice.
+        self.http.each(attempt, [[item] for bundle in refused for item in bundle])
+        return [outcomes[index] for index in range(len(mails))]
+
+    def close(self) -> None:
+        self.http.close()
+
+    def _ready(self, index: int, mail: Outgoing, outcomes: dict[int, Outcome]) -> _Ready | None:
+        try:
+            return _Ready(index, mail, self.encode(mail))
+        except Unsendable as refusal:
+            outcomes[index] = Outcome(OutcomeClass.REJECTED, reason=refusal.reason)
+        except Exception as error:  # nothing was sent; a fault of ours must not fail the mails beside this one
+            self._warn("mailglass.provider.encode_failed", error)
+            outcomes[index] = Outcome(OutcomeClass.TRANSIENT, reason="encode_failed")
+        return None
+
+    def _bundles(self, ready: Iterable[_Ready]) -> Iterator[list[_Ready]]:
+        bundle: list[_Ready] = []
+        size = 0
+        for item in ready:
+            if bundle and (len(bundle) >= self.mails_per_request or size + len(item.part) > self.max_request):
+                yield bundle
+                bundle, size = [], 0
+            bundle.append(item)
+            size += len(item.part) + 1
+        if bundle:
+            yield bundle
+
+    def _attempt(self, bundle: list[_Ready], deadline: float, outcomes: dict[int, Outcome]) -> list[_Ready]:
+        """Send one request and note its outcomes; returns the mails to be asked about alone."""
+        mails = [item.mail for item in bundle]
+        answer = self._exchange(mails, [item.part for item in bundle], deadline)
+        found = [answer] * len(bundle) if isinstance(answer, Outcome) else self._read(answer, mails)
+        for item, outcome in zip(bundle, found, strict=True):
+            outcomes[item.index] = outcome
+        if isinstance(answer, HTTPAnswer) and answer.status >= 400 and len(bundle) > 1:
+            return [item for item in bundle if outcomes[item.index].kind is OutcomeClass.REJECTED]
+        return []
+
+    def _exchange(self, mails: list[Outgoing], parts: list[bytes], deadline: float) -> HTTPAnswer | Outcome:
+        try:
+            request = self.request(mails, parts)
+        except Exception as error:
+            self._warn("mailglass.provider.encode_failed", error)
+            return Outcome(OutcomeClass.TRANSIENT, reason="encode_failed")
+        return self.http.exchange(request, deadline=deadline)
+
+    def _read(self, answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
+        unread = Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=answer.status)
+        try:
+            found = self.read(answer, mails)
+        except Exception as error:  # the provider has the mails, so this must end as an outcome
+            self._warn("mailglass.provider.answer_unreadable", error)
+            found = []
+        return [*found[: len(mails)], *[unread] * (len(mails) - len(found))]
+
+    def _warn(self, event: str, error: Exception) -> None:
+        emit(
+            event, level=logging.WARNING, provider=self.name, account=self.account, error_type=type(error).__name__
+        )  # fmt: skip
+
+
+def encode_json(value: Any) -> bytes:
+    """Compact UTF-8 JSON.
+
+    Raises:
+        Unsendable: it holds what no JSON text can carry, such as a lone surrogate.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except UnicodeEncodeError:
+        raise Unsendable("invalid_text") from None
+    except (TypeError, ValueError):
+        raise Unsendable("invalid_options") from None
+
+
+def provider_options(mail: Outgoing, name: str, written: frozenset[str]) -> dict[str, Any]:
+    """The message's own options for this provider.
+
+    Args:
+        mail: the mail.
+        name: the provider's name, under which its options stand.
+        written: fields that mailglass writes itself, in lower case: an option must not add recipients that were not
+            checked, or say otherwise than the ledger.
+
+    Raises:
+        Unsendable: they are not a mapping, or name a field that mailglass writes.
+    """
+    options = mail.options.get(name) or {}
+    if not isinstance(options, Mapping):
+        raise Unsendable("invalid_options")
+    if any(str(key).lower() in written for key in options):
+        raise Unsendable("option_conflict")
+    return dict(options)
+
+
+def mailbox(address: Address) -> str:
+    """`Name <address>` with the name as a quoted string (RFC 5322 3.2.4), for APIs that take addresses as text."""
+    if not address.name:
+        return address.email
+    name = address.name.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{name}" <{address.email}>'
+
+
+def mailboxes(addresses: Iterable[Address], form: Callable[[Address], str] = mailbox) -> str:
+    """Several addresses in one field, separated by commas."""
+    return ", ".join(form(address) for address in addresses)

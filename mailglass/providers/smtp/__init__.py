@@ -1,0 +1,7 @@
+"""The SMTP room: an own client with PIPELINING and exact answers to what was sent and what was not."""
+
+from mailglass.providers.smtp.options import SMTPOptions
+from mailglass.providers.smtp.provider import SMTPProvider
+from mailglass.providers.smtp.replies import is_hard_recipient_failure
+
+__all__ = ["SMTPOptions", "SMTPProvider", "is_hard_recipient_failure"]

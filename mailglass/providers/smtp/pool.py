@@ -1,0 +1,119 @@
+"""The kept sessions of one account in one process."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Final
+
+from mailglass.clock import monotonic
+from mailglass.providers.smtp.session import Session
+
+# idle for longer, it is asked whether it still stands; idle for much longer, it is not worth the question
+PROBE_AFTER: Final = 5.0
+DROP_AFTER: Final = 60.0
+
+
+class SessionPool:
+    """Bounds how many sessions are open at once and keeps idle ones for the next batch.
+
+    A batch holds a `slot` while it sends; within it, sessions come from `take` and go back with `keep`. Safe to use
+    from several threads or greenlets. After a fork the child forgets its parent's sessions: two processes on one
+    connection would talk into each other's mails.
+
+    Args:
+        connect: opens a session.
+        limit: slots.
+        max_transactions: mails per session.
+    """
+
+    def __init__(self, connect: Callable[[], Session], limit: int, max_transactions: int) -> None:
+        self._connect = connect
+        self._limit = limit
+        self._max_transactions = max_transactions
+        self._lock = threading.Lock()
+        self._slots = threading.BoundedSemaphore(limit)
+        self._idle: list[Session] = []
+        self._closed = False
+        forget = weakref.WeakMethod(self._forget_parent)
+        os.register_at_fork(after_in_child=lambda: (method := forget()) and method())
+
+    def acquire_slot(self, deadline: float) -> bool:
+        """Wait for a slot; False when there is none before the deadline (on `mailglass.clock.monotonic()`)."""
+        return self._slots.acquire(timeout=min(max(0.0, deadline - monotonic()), threading.TIMEOUT_MAX))
+
+    def release_slot(self) -> None:
+        """Let the next batch in."""
+        self._slots.release()
+
+    def take(self) -> Session:
+        """A kept session that still answers, else a new one.
+
+        Raises:
+            SessionFailed: none could be opened.
+        """
+        while session := self._pop():
+            idle = monotonic() - session.last_used
+            if idle > DROP_AFTER:
+                session.quit()
+            elif idle < PROBE_AFTER or session.is_alive():
+                return session
+        return self._connect()
+
+    def connect(self) -> Session:
+        """A new session.
+
+        Raises:
+            SessionFailed: it could not be opened.
+        """
+        return self._connect()
+
+    def can_carry_more(self, session: Session) -> bool:
+        """Whether another mail may go over this session."""
+        return session.usable and session.transactions < self._max_transactions
+
+    def keep(self, session: Session) -> None:
+        """Take a session back: kept for the next batch if it can carry more, else closed."""
+        if self.can_carry_more(session):
+            with self._lock:
+                kept = not self._closed
+                if kept:
+                    self._idle.append(session)
+            if kept:
+                self._drop_expired()
+                return
+        if session.usable:
+            session.quit()
+        else:
+            session.close()
+
+    def close(self) -> None:
+        """Close what is idle; what is in use is closed when it comes back."""
+        with self._lock:
+            self._closed = True
+            idle = list(self._idle)
+            self._idle.clear()
+        for session in idle:
+            session.quit()
+
+    def _pop(self) -> Session | None:
+        with self._lock:
+            return self._idle.pop() if self._idle else None
+
+    def _drop_expired(self) -> None:
+        oldest = monotonic() - DROP_AFTER
+        with self._lock:
+            expired = [session for session in self._idle if session.last_used < oldest]
+            self._idle = [session for session in self._idle if session.last_used >= oldest]
+        for session in expired:
+            session.quit()
+
+    def _forget_parent(self) -> None:
+        """In a forked child: close this process's ends without a word, and take nothing over, held locks least."""
+        idle, self._idle = self._idle, []
+        self._lock = threading.Lock()
+        self._slots = threading.BoundedSemaphore(self._limit)
+        for session in idle:
+            session.close()

@@ -1,0 +1,50 @@
+"""The lab's HTTP side: the providers' APIs, and the control API that tests and the demo read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from mailglass.testing.lab.world import World
+
+
+class Api(Protocol):
+    """A provider's API in the lab."""
+
+    def routes(self) -> list[Route]:
+        """The paths it answers."""
+
+
+def lab_app(world: World, apis: Sequence[Api]) -> Starlette:
+    """The ASGI application of a lab.
+
+    `GET /lab/counts` says the totals, `GET /lab/received` how often each delivery was accepted; `POST /lab/pause`
+    holds the webhooks back and `POST /lab/resume` lets them go. It has no password: serve it on loopback only.
+    """
+
+    async def counts(request: Request) -> JSONResponse:
+        return JSONResponse(world.counts() | {"accounts": dict(world.witness.accounts)})
+
+    async def received(request: Request) -> JSONResponse:
+        return JSONResponse(dict(world.witness.received))
+
+    async def pause(request: Request) -> JSONResponse:
+        world.poster.pause()
+        return JSONResponse(world.counts())
+
+    async def resume(request: Request) -> JSONResponse:
+        world.poster.resume()
+        return JSONResponse(world.counts())
+
+    control = [
+        Route("/lab/counts", counts, methods=["GET"]),
+        Route("/lab/received", received, methods=["GET"]),
+        Route("/lab/pause", pause, methods=["POST"]),
+        Route("/lab/resume", resume, methods=["POST"]),
+    ]
+    return Starlette(routes=[*control, *(route for api in apis for route in api.routes())])
