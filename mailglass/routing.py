@@ -1,11 +1,14 @@
-"""Routes: tenant and stream to accounts in order, and the lane the work waits in."""
+"""Routes: tenant, stream, domain and tag to accounts in order, and the lane the work waits in."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from uuid import UUID
 
 from mailglass.errors import RouteError
-from mailglass.settings import Route, Settings
+from mailglass.settings import QUEUE, Route, Settings
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -30,13 +33,151 @@ class Lane:
         return cls(queue, tenant, stream)
 
 
-def resolve_route(settings: Settings, tenant: str, stream: str) -> Route:
-    """The first route that matches.
+@dataclass(frozen=True, slots=True)
+class RouteContext:
+    """What a route is chosen by.
 
-    Raises:
-        RouteError: none does; there is no fallback.
+    Attributes:
+        domain: of the recipient, in A-labels; "" where only the lane is asked for.
+        tags: of the message.
     """
-    for route in settings.routes:
-        if route.tenant in ("*", tenant) and route.stream in ("*", stream):
-            return route
-    raise RouteError(f"no route for tenant {tenant!r} and stream {stream!r}: add one to [[routes]] in mailglass.toml")
+
+    tenant: str
+    stream: str
+    domain: str = ""
+    tags: tuple[str, ...] = ()
+
+
+class Tenancy:
+    """The hooks an application may bring: set `tenancy = "package.module:Class"` to a subclass.
+
+    Every hook may answer None to leave the matter to the settings. What a hook answers is checked; a hook that raises,
+    or answers nonsense, is an error and never a silent fallback.
+    """
+
+    def resolve_route(self, context: RouteContext) -> Route | Sequence[str] | None:
+        """The route of a delivery: a `Route`, or account names in order of preference."""
+        return None
+
+    def resolve_webhook_tenant(self, account: str, path_tenant: str | None) -> str | None:
+        """The tenant of a verified webhook."""
+        return path_tenant
+
+
+class Router:
+    """Resolves routes from the settings and the tenancy hooks.
+
+    Args:
+        settings: routes, accounts, and the tenancy class.
+        tenancy: the hooks; opened from the settings when left out.
+    """
+
+    def __init__(self, settings: Settings, tenancy: Tenancy | None = None) -> None:
+        self._settings = settings
+        self._given = tenancy
+
+    @cached_property
+    def tenancy(self) -> Tenancy | None:
+        """The hooks, None where the settings name none.
+
+        Raises:
+            RouteError: the class cannot be imported, or is no `Tenancy`.
+        """
+        if self._given is not None or self._settings.tenancy is None:
+            return self._given
+        return _open_tenancy(self._settings.tenancy)
+
+    @cached_property
+    def by_delivery(self) -> bool:
+        """Whether deliveries of one lane may have different routes."""
+        routes = self._settings.routes
+        return self.tenancy is not None or any(
+            route.domain != "*" or route.tag != "*" or route.weights for route in routes
+        )
+
+    def resolve(self, context: RouteContext) -> Route:
+        """The route: the hook's, else the first of the settings that matches.
+
+        Raises:
+            RouteError: none matches, or the hook misbehaves; there is no fallback.
+        """
+        if self.tenancy is not None:
+            answer = self._ask(self.tenancy, context)
+            if answer is not None:
+                return answer
+        for route in self._settings.routes:
+            if _matches(route, context):
+                return route
+        raise RouteError(
+            f"no route for tenant {context.tenant!r} and stream {context.stream!r}: add one to [[routes]] in "
+            "mailglass.toml"
+        )
+
+    def lane(self, tenant: str, stream: str) -> Lane:
+        """The lane in which this tenant's stream waits."""
+        return Lane(self.resolve(RouteContext(tenant, stream)).queue, tenant, stream)
+
+    def _ask(self, tenancy: Tenancy, context: RouteContext) -> Route | None:
+        try:
+            answer = tenancy.resolve_route(context)
+        except Exception as error:
+            raise RouteError(
+                f"the tenancy's resolve_route failed with {type(error).__name__} for tenant {context.tenant!r}: "
+                "correct the hook"
+            ) from error
+        if answer is None:
+            return None
+        if not isinstance(answer, Route):
+            if isinstance(answer, str) or not all(isinstance(name, str) for name in answer):
+                raise RouteError("the tenancy's resolve_route must answer a Route, account names or None")
+            answer = Route(tuple(answer))
+        unknown = [name for name in answer.accounts if name not in self._settings.accounts]
+        if unknown or not answer.accounts or not QUEUE.match(answer.queue):
+            raise RouteError(
+                f"the tenancy's resolve_route answered an unknown account or queue for tenant {context.tenant!r}: "
+                f"{', '.join(unknown) or answer.queue or 'no account'}"
+            )
+        return answer
+
+
+def ordered_accounts(route: Route, delivery_id: UUID) -> tuple[str, ...]:
+    """The route's accounts in the order for one delivery: by weight where there are weights, always the same for it."""
+    total = sum(route.weights)
+    if not total:
+        return route.accounts
+    # the last 62 bits of a UUIDv7 are random
+    point = (delivery_id.int & ((1 << 62) - 1)) / (1 << 62) * total
+    for position, weight in enumerate(route.weights):
+        point -= weight
+        if point < 0:
+            first = route.accounts[position]
+            return (first, *(name for name in route.accounts if name != first))
+    return route.accounts
+
+
+def _matches(route: Route, context: RouteContext) -> bool:
+    # where only the lane is asked for there is no domain, and a route for some domain or tag says nothing of it
+    return (
+        route.tenant in ("*", context.tenant)
+        and route.stream in ("*", context.stream)
+        and route.domain in ("*", context.domain)
+        and (route.tag == "*" or route.tag in context.tags)
+    )
+
+
+def resolve_route(settings: Settings, tenant: str, stream: str) -> Route:
+    """The settings' route for a tenant and stream, whatever the domain and tags."""
+    return Router(settings, Tenancy()).resolve(RouteContext(tenant, stream))
+
+
+def _open_tenancy(path: str) -> Tenancy:
+    import importlib
+
+    module, _, name = path.partition(":")
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise RouteError(f"the tenancy {path!r} cannot be imported ({type(error).__name__}): correct it") from error
+    if not (isinstance(cls, type) and issubclass(cls, Tenancy)):
+        raise RouteError(f"the tenancy {path!r} is no subclass of mailglass.routing.Tenancy")
+    return cls()

@@ -6,6 +6,7 @@ opened: an application that only queues mail needs none of them.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tomllib
@@ -18,6 +19,7 @@ from typing import Any, Literal, TypeVar
 
 from mailglass.addresses import Address, parse_address
 from mailglass.errors import ConfigError, MessageError
+from mailglass.limit_settings import LimitRule, parse_limits
 from mailglass.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy
 
 DEFAULT_QUEUE = "mailglass"
@@ -84,12 +86,27 @@ class AccountSettings:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Tenant and stream to accounts in order, and a queue. `*` matches any; the first match counts."""
+    """Tenant, stream, recipient domain and tag to accounts in order, and a queue. `*` matches any.
+
+    The first route that matches counts. A lane is made of tenant and stream, so its queue is that of the first route
+    that names neither domain nor tag.
+
+    Attributes:
+        accounts: in order of preference; the next one takes over where one cannot be used.
+        weights: how often each account comes first, by share; empty: always the first.
+        patience: transient failures on one account before the next one is tried.
+        concurrency: how many of a tenant's deliveries may be leased at once, over all workers; None for any number.
+    """
 
     accounts: tuple[str, ...]
     tenant: str = "*"
     stream: str = "*"
     queue: str = DEFAULT_QUEUE
+    domain: str = "*"
+    tag: str = "*"
+    weights: tuple[int, ...] = ()
+    patience: int = 3
+    concurrency: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +161,7 @@ class Settings:
     streams: Mapping[Stream, StreamPolicy] = field(default_factory=lambda: dict(DEFAULT_POLICIES))
     engine: EngineSettings = EngineSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    limits: tuple[LimitRule, ...] = ()
 
     def require_database(self) -> str:
         """The database's URL, or a `ConfigError` that says where to put it."""
@@ -233,13 +251,13 @@ def _read_document(environ: Mapping[str, str], path: str | Path | None) -> dict[
         raise ConfigError(
             "MAILGLASS_CONFIG", f"cannot read {file} ({error.strerror})", "Check its permissions"
         ) from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(str(file), f"not valid TOML ({error})", "Correct the line it names") from None
 
 
 _TOP_LEVEL = {
     "database_url", "broker_url", "redis_url", "default_from", "default_tenant", "tenancy", "templates",
-    "log_level", "log_format", "accounts", "routes", "streams", "engine", "webhooks",
+    "log_level", "log_format", "accounts", "routes", "streams", "engine", "webhooks", "limits",
 }  # fmt: skip
 
 
@@ -270,6 +288,9 @@ def _parse(document: dict[str, Any], environ: Mapping[str, str], problems: _Prob
     values["streams"] = _streams(document.get("streams", {}), problems)
     values["engine"] = _group(EngineSettings(), "engine", document.get("engine", {}), problems)
     values["webhooks"] = _group(WebhookSettings(), "webhooks", document.get("webhooks", {}), problems)
+    values["limits"] = parse_limits(
+        document.get("limits", []), accounts=values["accounts"], name=NAME, report=problems.add
+    )
     _check_engine(values["engine"], problems)
     return Settings(**values)
 
@@ -401,33 +422,51 @@ def _routes(value: object, accounts: Mapping[str, AccountSettings], problems: _P
         if not isinstance(body, dict):
             problems.add(key, "wrong type", "Write an array of tables: [[routes]]")
             continue
-        for unknown in sorted(body.keys() - {"tenant", "stream", "accounts", "queue"}):
-            problems.add(f"{key}.{unknown}", "unknown setting", "Known are: tenant, stream, accounts, queue")
+        for unknown in sorted(body.keys() - _ROUTE_KEYS):
+            problems.add(f"{key}.{unknown}", "unknown setting", f"Known are: {', '.join(sorted(_ROUTE_KEYS))}")
         named = _strings(f"{key}.accounts", body.get("accounts", []), problems)
         if not named:
             problems.add(f"{key}.accounts", "empty", "Name at least one account, in order of preference")
         for account in named:
             if account not in accounts:
                 problems.add(
-                    f"{key}.accounts",
-                    f"unknown account {account!r}",
-                    f"Add [accounts.{account}] or correct it",
+                    f"{key}.accounts", f"unknown account {account!r}", f"Add [accounts.{account}] or correct it"
                 )
-        tenant, stream, queue = (
-            body.get("tenant", "*"),
-            body.get("stream", "*"),
-            body.get("queue", DEFAULT_QUEUE),
-        )
+        tenant, stream, queue = body.get("tenant", "*"), body.get("stream", "*"), body.get("queue", DEFAULT_QUEUE)
         if tenant != "*" and not (isinstance(tenant, str) and NAME.match(tenant)):
             problems.add(f"{key}.tenant", "not a tenant name", "Use a name, or * for any")
         if stream != "*" and stream not in list(Stream):
             problems.add(f"{key}.stream", "not a stream", f"Use {', '.join(Stream)}, or * for any")
         if not (isinstance(queue, str) and QUEUE.match(queue)):
             problems.add(f"{key}.queue", "not a queue name", "Use mailglass, or mailglass.<name>")
-        routes.append(Route(named, str(tenant), str(stream), str(queue)))
+        for text in ("domain", "tag"):
+            if not isinstance(body.get(text, "*"), str):
+                problems.add(f"{key}.{text}", "wrong type", "Give a string, or * for any")
+        weights = body.get("weights", [])
+        if weights and not (
+            isinstance(weights, list) and len(weights) == len(named) and all(_whole(share, 0) for share in weights)
+        ):
+            problems.add(f"{key}.weights", "not one share for each account", "Give as many whole numbers as accounts")
+            weights = []
+        for number in ("patience", "concurrency"):
+            if number in body and not _whole(body[number], 1):
+                problems.add(f"{key}.{number}", "not a whole number above zero", "Give 1 or more")
+        routes.append(
+            Route(
+                named, str(tenant), str(stream), str(queue), str(body.get("domain", "*")).lower(),
+                str(body.get("tag", "*")), tuple(weights), body.get("patience", 3), body.get("concurrency"),
+            )
+        )  # fmt: skip
     if not routes and len(accounts) == 1:
         return (Route(tuple(accounts)),)
     return tuple(routes)
+
+
+_ROUTE_KEYS = frozenset(item.name for item in fields(Route))
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def _streams(value: object, problems: _Problems) -> dict[Stream, StreamPolicy]:
@@ -478,6 +517,8 @@ def _like(current: object, value: object) -> object:
         return UncertainPolicy(str(value))
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError("Give a number")
+    if not math.isfinite(value):
+        raise ValueError("Give a finite number")
     if value <= 0:
         raise ValueError("Give a number above zero")
     if isinstance(current, int):

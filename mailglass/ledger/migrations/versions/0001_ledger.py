@@ -151,6 +151,14 @@ CREATE TABLE mailglass.doorbells (
     rung_at timestamptz NOT NULL
 );
 
+CREATE TABLE mailglass.breakers (
+    account text PRIMARY KEY,
+    reason text NOT NULL,
+    failures integer NOT NULL,
+    open_until timestamptz NOT NULL,
+    probe_until timestamptz
+);
+
 CREATE TABLE mailglass.audit (
     id uuid PRIMARY KEY,
     at timestamptz NOT NULL DEFAULT now(),
@@ -201,7 +209,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     for table in (
-        "audit", "doorbells", "suppression_sync", "orphans", "webhook_events",
+        "audit", "breakers", "doorbells", "suppression_sync", "orphans", "webhook_events",
         "suppressions", "events", "deliveries", "messages",
     ):  # fmt: skip
         op.execute(f"DROP TABLE mailglass.{table}")

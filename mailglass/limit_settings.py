@@ -1,0 +1,148 @@
+"""Rate limits as they are configured: the array of tables `[[limits]]`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from mailglass.addresses import parse_address
+from mailglass.errors import MessageError
+from mailglass.streams import Stream
+
+Report = Callable[[str, str, str], None]
+
+ANY = "*"
+MAX_BURST = 1_000_000
+_DEFAULT_BURST_SECONDS = 2
+_RATE = re.compile(r"([1-9]\d{0,8})/([smhd])\Z")
+_PERIODS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class LimitScope(StrEnum):
+    """What one limit counts together."""
+
+    TENANT = "tenant"
+    TENANT_DOMAIN = "tenant_domain"
+    DOMAIN = "domain"
+    SENDER_DOMAIN = "sender_domain"
+    ACCOUNT = "account"
+    STREAM = "stream"
+
+
+@dataclass(frozen=True, slots=True)
+class LimitRule:
+    """One entry of `[[limits]]`.
+
+    Attributes:
+        scope: what is counted together.
+        key: whose mail; `*` gives everybody who is not named elsewhere a limit of their own.
+        amount: mails per `period`.
+        period: seconds.
+        burst: mails that may go at once after a pause.
+    """
+
+    scope: LimitScope
+    key: str
+    amount: int
+    period: int
+    burst: int
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two mails at the full rate."""
+        return self.period / self.amount
+
+
+def parse_limits(
+    value: object, *, accounts: Container[str], name: re.Pattern[str], report: Report
+) -> tuple[LimitRule, ...]:
+    """The limits in an array of tables.
+
+    Args:
+        value: what stands under `limits`.
+        accounts: the accounts there are.
+        name: what names of tenants look like.
+        report: told of each wrong key, the problem and the remedy.
+    """
+    if not isinstance(value, list) or not all(isinstance(body, dict) for body in value):
+        report("limits", "wrong type", "Write an array of tables: [[limits]]")
+        return ()
+    rules: dict[tuple[LimitScope, str], LimitRule] = {}
+    for index, body in enumerate(value):
+        rule = _rule(f"limits[{index}]", body, accounts, name, report)
+        if rule is None:
+            continue
+        if (rule.scope, rule.key) in rules:
+            report(f"limits[{index}].key", "a second limit for the same scope and key", "Keep one of them")
+        rules[rule.scope, rule.key] = rule
+    return tuple(rules.values())
+
+
+def _rule(
+    where: str, body: Mapping[str, Any], accounts: Container[str], name: re.Pattern[str], report: Report
+) -> LimitRule | None:
+    for unknown in sorted(body.keys() - {"scope", "key", "rate", "burst"}):
+        report(f"{where}.{unknown}", "unknown setting", "Known are: scope, key, rate, burst")
+    scope, rate = body.get("scope"), body.get("rate")
+    if scope not in list(LimitScope):
+        report(f"{where}.scope", "missing or unknown", f"Use one of {', '.join(LimitScope)}")
+        return None
+    key = _key(LimitScope(scope), body.get("key", ANY), f"{where}.key", accounts, name, report)
+    match = _RATE.match(rate) if isinstance(rate, str) else None
+    if match is None:
+        report(f"{where}.rate", "missing or not a rate", 'Write "100/s", "600/m", "5000/h" or "100000/d"')
+        return None
+    amount, period = int(match[1]), _PERIODS[match[2]]
+    burst = body.get("burst", min(MAX_BURST, max(1, _DEFAULT_BURST_SECONDS * amount // period)))
+    if isinstance(burst, bool) or not isinstance(burst, int) or not 1 <= burst <= MAX_BURST:
+        report(f"{where}.burst", "not a whole number in range", f"Give 1 to {MAX_BURST} mails, or leave it out")
+        return None
+    return None if key is None else LimitRule(LimitScope(scope), key, amount, period, burst)
+
+
+def _key(
+    scope: LimitScope, value: object, where: str, accounts: Container[str], name: re.Pattern[str], report: Report
+) -> str | None:
+    """The key as limits are looked up by: domains in lower-case A-labels."""
+    if value == ANY:
+        return ANY
+    if not isinstance(value, str):
+        report(where, "wrong type", "Give a string, or leave it out for *")
+        return None
+    match scope:
+        case LimitScope.TENANT if name.match(value):
+            return value
+        case LimitScope.ACCOUNT if value in accounts:
+            return value
+        case LimitScope.STREAM if value in list(Stream):
+            return value
+        case LimitScope.DOMAIN | LimitScope.SENDER_DOMAIN if domain := _domain(value):
+            return domain
+        case LimitScope.TENANT_DOMAIN:
+            tenant, _, rest = value.partition("/")
+            if name.match(tenant) and (domain := _domain(rest)):
+                return f"{tenant}/{domain}"
+    report(where, f"not a key of scope {scope}", _REMEDIES[scope])
+    return None
+
+
+def _domain(value: str) -> str | None:
+    if "@" in value:
+        return None
+    try:
+        return parse_address(f"postmaster@{value}", "key").domain
+    except MessageError:
+        return None
+
+
+_REMEDIES = {
+    LimitScope.TENANT: "Give a tenant's name, or * for each",
+    LimitScope.TENANT_DOMAIN: "Write tenant/domain, for example acme/gmail.com, or * for each pair",
+    LimitScope.DOMAIN: "Give a recipient domain, for example gmail.com, or * for each",
+    LimitScope.SENDER_DOMAIN: "Give a sender domain, for example shop.example, or * for each",
+    LimitScope.ACCOUNT: "Give an account that stands under [accounts], or * for each",
+    LimitScope.STREAM: f"Use {', '.join(Stream)}, or * for each",
+}
