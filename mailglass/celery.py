@@ -13,7 +13,8 @@ from kombu.entity import Queue
 
 from mailglass.settings import DEFAULT_QUEUE, Settings, get_settings
 
-HARD_LIMIT_SHARE = 0.75
+# of the lease, which must outlive the task's hard time limit
+HARD_LIMIT_SHARE = 0.95
 _PRODUCER_RETRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
 
 
@@ -50,7 +51,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_disable_rate_limits": True,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "task_time_limit": hard_limit,
-        "task_soft_time_limit": hard_limit - 5,
+        "task_soft_time_limit": hard_limit * HARD_LIMIT_SHARE,
         "worker_soft_shutdown_timeout": settings.engine.task_budget + 5,
         "worker_enable_soft_shutdown_on_idle": True,
         "worker_hijack_root_logger": False,
@@ -87,6 +88,14 @@ def transport_options(broker: str, settings: Settings) -> dict[str, Any]:
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 3,
     }
+
+
+def use_settings(settings: Settings) -> None:
+    """Configure the app anew: Celery takes its configuration once, maybe before the settings were chosen."""
+    if app.conf.broker_url != (settings.broker_url.reveal() or None):
+        # connections to the broker before
+        app.close()
+    app.conf.update(configuration(settings))
 
 
 app = Celery("mailglass", set_as_current=False, autofinalize=True)

@@ -36,8 +36,9 @@ class Runtime:
     @cached_property
     def doorbell(self) -> Doorbell:
         """The doorbell, on the project's Celery app."""
-        from mailglass.celery import app
+        from mailglass.celery import app, use_settings
 
+        use_settings(self.settings)
         return Doorbell(self.settings, app)
 
     @cached_property

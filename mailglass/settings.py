@@ -117,14 +117,14 @@ class EngineSettings:
         claim_size: deliveries claimed at once.
         lease: how long a claim is kept; longer than a task may run.
         task_budget: a task starts no further batch after this long.
-        send_margin: no send starts when less than this is left of the lease.
+        send_margin: no send starts when less than this is left of the lease; longer than a provider may take to answer.
         ring_patience: a ring that nobody answered for this long is rung again by the pump.
     """
 
     claim_size: int = 200
     lease: float = 120.0
     task_budget: float = 20.0
-    send_margin: float = 45.0
+    send_margin: float = 65.0
     ring_patience: float = 5.0
 
 

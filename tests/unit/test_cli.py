@@ -41,7 +41,7 @@ accounts = ["primary"]
 
 
 def mailglass(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-c", "from mailglass.cli import main; main()", *arguments]
+    argv = [sys.executable, "-m", "mailglass", *arguments]
     return subprocess.run(argv, env={**os.environ, **environ}, capture_output=True, text=True, check=False)
 
 
@@ -252,7 +252,7 @@ def test_colour_never_goes_into_a_pipe_unless_it_is_asked_for() -> None:
 
 
 def test_a_reader_that_stops_reading_is_no_error(add: Any) -> None:
-    argv = [sys.executable, "-c", "from mailglass.cli import main; main()", "config", "env"]
+    argv = [sys.executable, "-m", "mailglass", "config", "env"]
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "wb") as closed:

@@ -33,6 +33,7 @@ class Stage(Enum):
     """Where in the dialogue a reply was given; the same code means different things at different stages."""
 
     SESSION = "session"
+    RESET = "reset"
     MAIL = "mail"
     RCPT = "rcpt"
     DATA = "data"
@@ -98,8 +99,13 @@ def refusal(stage: Stage, reply: Reply, *, recipients: int = 1) -> Outcome:
     if blames_somebody_else and is_hard_recipient_failure(reply.code, enhanced):
         # kept, it would put the recipient on the suppression list
         enhanced = None
+    kind = _refusal_class(stage, reply)
     return Outcome(
-        _refusal_class(stage, reply), reason=f"smtp_{reply.code}", status=reply.code, enhanced_status=enhanced
+        kind,
+        reason=f"smtp_{reply.code}",
+        status=reply.code,
+        enhanced_status=enhanced,
+        hard_bounce=kind is OutcomeClass.REJECTED and is_hard_recipient_failure(reply.code, enhanced),
     )
 
 

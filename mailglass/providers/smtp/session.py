@@ -219,7 +219,7 @@ class Session:
             parameters += " BODY=8BITMIME"
         if envelope.smtputf8:
             parameters += " SMTPUTF8"
-        steps = [_Step(Stage.SESSION, b"RSET\r\n")] if self._needs_reset else []
+        steps = [_Step(Stage.RESET, b"RSET\r\n")] if self._needs_reset else []
         steps.append(_Step(Stage.MAIL, _command("MAIL FROM", envelope.sender, parameters)))
         for index, recipient in enumerate(envelope.recipients):
             steps.append(_Step(Stage.RCPT, _command("RCPT TO", recipient), vital=index == 0))
@@ -242,6 +242,9 @@ class Session:
                     raise
                 self.close()
                 return refused
+            if step.stage is Stage.RESET and not reply.ok:
+                self._answered = False  # says nothing about this mail, only that this session is of no more use
+                raise ProtocolError("the transaction before cannot be left")
             accepted, closing = step.accepted_by(reply), reply.code == SERVICE_CLOSING
             if refused is None and (closing or (step.vital and not accepted)):
                 refused, refused_at = refusal(step.stage, reply), step.stage

@@ -1,0 +1,163 @@
+"""A whole mailglass for a test: settings on the test's own database and broker, an SMTP server, worker processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from mailglass.runtime import Runtime, close_runtime, get_runtime
+from mailglass.settings import configure, load_settings
+from mailglass.stack.process import ChildProcess, Guardian, until_line
+from mailglass.testing.lab.smtp import SMTPLab
+from mailglass.testing.lab.weather import LabMail, Weather
+
+FAST_ENGINE = """
+[engine]
+lease = 12
+task_budget = 4
+send_margin = 6
+ring_patience = 1
+
+[streams.transactional]
+backoff_base = 0.1
+backoff_max = 0.5
+uncertain_hold = 2
+"""
+
+
+@dataclass
+class Outside:
+    """The world a worker process sends into: an SMTP server in a thread of the test."""
+
+    port: int
+    server: SMTPLab
+    mails: list[LabMail] = field(default_factory=list)
+    weather: Callable[[str], Weather] = lambda recipient: Weather.DELIVER
+
+    @property
+    def received(self) -> Counter[str]:
+        """How often each delivery was accepted."""
+        return Counter(mail.delivery_id for mail in list(self.mails))
+
+
+@pytest.fixture
+def outside() -> Iterator[Outside]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    world = Outside(0, SMTPLab(lambda mail: world.mails.append(mail), lambda recipient: world.weather(recipient)))
+    world.port = asyncio.run_coroutine_threadsafe(world.server.start(), loop).result(10)
+    yield world
+    asyncio.run_coroutine_threadsafe(world.server.stop(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+
+
+@dataclass
+class House:
+    """A configured mailglass.
+
+    Attributes:
+        environment: what child processes need to be part of it.
+        directory: where its configuration and logs are.
+    """
+
+    environment: dict[str, str]
+    directory: Path
+    guardian: Guardian
+    stack: ExitStack
+
+    @property
+    def runtime(self) -> Runtime:
+        return get_runtime()
+
+    def celery(self, name: str, arguments: Sequence[str], line: str) -> ChildProcess:
+        """A `celery -A mailglass ...` process, once it has written `line`."""
+        child = ChildProcess(
+            name,
+            [sys.executable, "-m", "celery", "-A", "mailglass", *arguments],
+            log=self.directory / f"{name}.log",
+            env={**os.environ, **self.environment, "PYTHONUNBUFFERED": "1"},
+            cwd=self.directory,
+            ready=until_line(line),
+            ready_timeout=60,
+            guardian=self.guardian,
+        )
+        self.stack.callback(child.stop)
+        return child.start()
+
+    def worker(self, *options: str, name: str = "worker") -> ChildProcess:
+        """A worker process that is ready to consume."""
+        arguments = ["worker", "-Q", "mailglass", "-n", f"{name}@%h", "--without-gossip", "--without-mingle"]
+        return self.celery(name, [*arguments, "-l", "info", *(options or ("-c", "2"))], "ready\\.")
+
+    def beat(self, name: str = "beat") -> ChildProcess:
+        """A beat process that has started."""
+        return self.celery(name, ["beat", "-l", "info"], "beat: Starting")
+
+
+@pytest.fixture
+def house(
+    tmp_path: Path, database_url: str, broker_url: str, outside: Outside, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[House]:
+    """mailglass on this test's database, broker and SMTP server; tenant `null` goes to the null provider."""
+    config = tmp_path / "mailglass.toml"
+    config.write_text(
+        f"""
+default_from = "Shop <shop@example.com>"
+log_format = "console"
+
+[accounts.relay]
+provider = "smtp"
+host = "127.0.0.1"
+port = {outside.port}
+security = "none"
+
+[accounts.nowhere]
+provider = "null"
+
+[[routes]]
+tenant = "null"
+accounts = ["nowhere"]
+
+[[routes]]
+accounts = ["relay"]
+{FAST_ENGINE}
+""",
+        encoding="utf-8",
+    )
+    environment = {
+        "MAILGLASS_CONFIG": str(config),
+        "MAILGLASS_DATABASE_URL": database_url,
+        "MAILGLASS_BROKER_URL": broker_url,
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    configure(load_settings())
+    from mailglass.celery import app
+
+    with ExitStack() as stack:
+        guardian = Guardian()
+        stack.callback(guardian.close)
+        yield House(environment, tmp_path, guardian, stack)
+    close_runtime()
+    # another test of this process may have another broker
+    app.close()
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
