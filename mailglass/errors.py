@@ -179,6 +179,24 @@ class WebhookBodyError(MailglassError):
     """A verified webhook body cannot be understood. The body is kept as `dead` and can be replayed."""
 
 
+class ProviderCallError(MailglassError):
+    """A provider's management call failed, such as reading its suppression list. No mail is concerned.
+
+    Args:
+        call: what was asked of which account, without addresses: `acme-mailgun: list bounces`.
+
+    Attributes:
+        status: the HTTP status; None where there was no answer.
+        retryable: whether the same call may succeed later.
+    """
+
+    def __init__(self, call: str, *, status: int | None = None, retryable: bool = False) -> None:
+        remedy = "try again later" if retryable else "check the account's credentials, permissions and options"
+        super().__init__(f"{call}: {'no answer' if status is None else f'answered {status}'}; {remedy}")
+        self.status = status
+        self.retryable = retryable
+
+
 class SchemaError(MailglassError):
     """The ledger's schema is missing, older or newer than this version of mailglass needs."""
 

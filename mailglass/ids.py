@@ -23,6 +23,19 @@ def uuid7() -> UUID:
     return UUID(int=milliseconds << 80 | _VERSION_7 | fraction << 64 | _VARIANT | random_b)
 
 
+def uuid7s(count: int) -> list[UUID]:
+    """Many UUIDv7 of one moment, in ascending order: as `uuid7`, at a fraction of its cost.
+
+    The random bits count up from one start, so that the order among them is the order they are given in
+    (RFC 9562, 6.2, method 2).
+    """
+    first = uuid7().int
+    room = _RAND_B - (first & _RAND_B)
+    if count > room:
+        first -= count
+    return [UUID(int=number) for number in range(first, first + count)]
+
+
 def uuid7_for(moment: datetime | None, *identity: str) -> UUID:
     """The same UUIDv7-shaped id for the same moment and identity, always.
 

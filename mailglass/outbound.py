@@ -27,6 +27,8 @@ from mailglass.errors import (
     IdempotencyError,
     MailglassError,
     MessageError,
+    RateLimitError,
+    RateLimitType,
     SuppressedError,
     SuppressionType,
 )
@@ -34,7 +36,7 @@ from mailglass.ids import uuid7
 from mailglass.ledger.submit import Item, Recorded, Runner, submit
 from mailglass.mailable import Mailable
 from mailglass.message import Message
-from mailglass.routing import Lane, resolve_route
+from mailglass.routing import Lane, RouteContext
 from mailglass.runtime import get_runtime
 from mailglass.tenancy import current_tenant
 
@@ -91,8 +93,9 @@ def _items(message: Sendable, tenant: str, when: _When, first_id: UUID | None = 
     """One item for each recipient; those of one message share its content."""
     if not isinstance(message, Message | Mailable):
         raise MessageError("message", f"must be a Message or a Mailable, not {type(message).__name__}")
-    settings = get_runtime().settings
-    route = resolve_route(settings, tenant, str(message.stream))
+    runtime = get_runtime()
+    settings = runtime.settings
+    route = runtime.router.resolve(RouteContext(tenant, str(message.stream)))
     account = settings.accounts[route.accounts[0]]
     if message.from_ is None and account.sender is None and settings.default_from is None:
         raise MessageError("from_", "missing: name a sender, or set `from` for the account or default_from")
@@ -276,6 +279,7 @@ def deliver(message: Sendable) -> Delivery:
     Raises:
         SuppressedError: the recipient is suppressed.
         DeliveryError: it failed for good; holds what was recorded.
+        RateLimitError: a limit is reached; nothing is sent, now or later, since nobody would wait for it.
         RouteError, LedgerUnavailableError: as for `deliver_later`.
     """
     if isinstance(message, Message | Mailable) and len(message.to) != 1:
@@ -287,7 +291,9 @@ def deliver(message: Sendable) -> Delivery:
     ((item, recorded),) = _submit(message, _When(delay=_SYNC_GRACE), None)
     _raise_if_suppressed([recorded])
     if not recorded.known:
-        runtime.engine.run_these(item.lane, [item.id])
+        limited = runtime.engine.run_these(item.lane, [item.id]).limited
+        if limited is not None and deliveries.cancel(runtime.database, [item.id], item.lane.tenant):
+            raise RateLimitError(limited.type or RateLimitType.PER_ACCOUNT, limited.delay)
     delivery = deliveries.get(runtime.database, recorded.id)
     if delivery.status is Status.SUPPRESSED:
         raise SuppressedError(SuppressionType.ADDRESS, delivery.id)

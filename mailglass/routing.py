@@ -117,6 +117,16 @@ class Router:
         """The lane in which this tenant's stream waits."""
         return Lane(self.resolve(RouteContext(tenant, stream)).queue, tenant, stream)
 
+    def concurrency(self, lane: Lane) -> int | None:
+        """How many of the lane's tenant's deliveries may be leased at once; None for any number.
+
+        A route that cannot be resolved says nothing here: its deliveries are held when they are placed.
+        """
+        try:
+            return self.resolve(RouteContext(lane.tenant, lane.stream)).concurrency
+        except RouteError:
+            return None
+
     def _ask(self, tenancy: Tenancy, context: RouteContext) -> Route | None:
         try:
             answer = tenancy.resolve_route(context)
@@ -163,11 +173,6 @@ def _matches(route: Route, context: RouteContext) -> bool:
         and route.domain in ("*", context.domain)
         and (route.tag == "*" or route.tag in context.tags)
     )
-
-
-def resolve_route(settings: Settings, tenant: str, stream: str) -> Route:
-    """The settings' route for a tenant and stream, whatever the domain and tags."""
-    return Router(settings, Tenancy()).resolve(RouteContext(tenant, stream))
 
 
 def _open_tenancy(path: str) -> Tenancy:

@@ -9,7 +9,9 @@ from functools import cached_property
 from mailglass.doorbell import Doorbell
 from mailglass.engine import Engine
 from mailglass.ledger.database import Database, close_databases, get_database
+from mailglass.limits import Limiter, limiter_for
 from mailglass.providers.registry import Accounts
+from mailglass.routing import Router
 from mailglass.settings import Settings, get_settings
 
 
@@ -42,9 +44,19 @@ class Runtime:
         return Doorbell(self.settings, app)
 
     @cached_property
+    def router(self) -> Router:
+        """Routes, the tenancy's hooks included."""
+        return Router(self.settings)
+
+    @cached_property
+    def limiter(self) -> Limiter:
+        """The rate limiter, shared with all workers."""
+        return limiter_for(self.settings, self.database)
+
+    @cached_property
     def engine(self) -> Engine:
         """The delivery engine."""
-        return Engine(self.settings, self.database, self.accounts)
+        return Engine(self.settings, self.database, self.accounts, self.limiter, self.router)
 
 
 _lock = threading.Lock()

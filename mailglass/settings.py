@@ -13,7 +13,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -114,14 +114,16 @@ class EngineSettings:
     """How the engine works through a lane. Durations are seconds.
 
     Attributes:
-        claim_size: deliveries claimed at once.
+        claim_size: deliveries claimed at once at the most.
+        slice: how long one batch should take, so that lanes take turns; claims are sized by what was seen.
         lease: how long a claim is kept; longer than a task may run.
         task_budget: a task starts no further batch after this long.
         send_margin: no send starts when less than this is left of the lease; longer than a provider may take to answer.
         ring_patience: a ring that nobody answered for this long is rung again by the pump.
     """
 
-    claim_size: int = 200
+    claim_size: int = 500
+    slice: float = 0.5
     lease: float = 120.0
     task_budget: float = 20.0
     send_margin: float = 65.0
@@ -531,7 +533,8 @@ def _like(current: object, value: object) -> object:
 def build_options(cls: type[T], raw: Mapping[str, Any], key: str, environ: Mapping[str, str] | None = None) -> T:
     """Fill a provider's frozen `Options` dataclass from the account's table.
 
-    Understands fields of type str, int, float, bool, `Secret`, `Literal[...]`, their tuples and their `| None`.
+    Understands fields of type str, int, float, bool, `Secret`, `Literal[...]`, their tuples and their `| None`, and
+    tuples of further frozen dataclasses, written as an array of tables: `[[accounts.NAME.OPTION]]`.
 
     Args:
         cls: the dataclass.
@@ -542,10 +545,20 @@ def build_options(cls: type[T], raw: Mapping[str, Any], key: str, environ: Mappi
     Raises:
         ConfigError: an unknown option, a missing one, a wrong type, a secret that is not there.
     """
-    environ = os.environ if environ is None else environ
     problems = _Problems()
+    values = _option_values(cls, raw, key, os.environ if environ is None else environ, problems)
+    problems.raise_if_any()
+    try:
+        return cls(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{key}.{error.key}", error.problem, error.remedy) from None
+
+
+def _option_values(
+    cls: type, raw: Mapping[str, Any], key: str, environ: Mapping[str, str], problems: _Problems
+) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
-    known = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
+    known = {item.name: item for item in fields(cls)}
     for name in sorted(raw.keys() - known.keys()):
         problems.add(f"{key}.{name}", "unknown option", f"Known are: {', '.join(known)}")
     values: dict[str, Any] = {}
@@ -554,11 +567,23 @@ def build_options(cls: type[T], raw: Mapping[str, Any], key: str, environ: Mappi
             values[name] = _option(hints[name], raw[name], f"{key}.{name}", environ, problems)
         elif item.default is MISSING and item.default_factory is MISSING:
             problems.add(f"{key}.{name}", "missing", f"Add {name} to [{key}]")
-    problems.raise_if_any()
+    return values
+
+
+def _option_table(hint: Any, value: Any, key: str, environ: Mapping[str, str], problems: _Problems) -> Any:
+    """One table of an array of tables; None where something in it is wrong."""
+    if not isinstance(value, Mapping):
+        problems.add(key, f"wrong type ({type(value).__name__})", f"Write tables: [[{key.partition('[')[0]}]]")
+        return None
+    before = len(problems.found)
+    values = _option_values(hint, value, key, environ, problems)
+    if len(problems.found) > before:
+        return None
     try:
-        return cls(**values)
+        return hint(**values)
     except ConfigError as error:
-        raise ConfigError(f"{key}.{error.key}", error.problem, error.remedy) from None
+        problems.add(f"{key}.{error.key}", error.problem, error.remedy)
+        return None
 
 
 def _option(hint: Any, value: Any, key: str, environ: Mapping[str, str], problems: _Problems) -> Any:
@@ -568,6 +593,11 @@ def _option(hint: Any, value: Any, key: str, environ: Mapping[str, str], problem
         return _option(hint, value, key, environ, problems)
     if origin is tuple:
         items = value if isinstance(value, list) else [value]
+        if is_dataclass(arguments[0]):
+            return tuple(
+                _option_table(arguments[0], item, f"{key}[{index}]", environ, problems)
+                for index, item in enumerate(items)
+            )
         return tuple(_option(arguments[0], item, key, environ, problems) for item in items)
     if origin is Literal:
         return _choice(key, value, arguments, problems)

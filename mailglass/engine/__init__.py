@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from mailglass.engine.batch import BatchReport, Engine
+from mailglass.engine.batch import Engine
+from mailglass.engine.lease import BatchReport
 
 __all__ = ["BatchReport", "Engine"]

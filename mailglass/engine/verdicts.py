@@ -13,6 +13,9 @@ from mailglass.streams import StreamPolicy
 
 _THROTTLE_DELAY = 5.0
 _QUOTA_DELAY = 300.0
+_ASK_AGAIN_DELAY = 3.0
+# what a delivery's last error says while the same account is asked about it again under the same idempotency key
+ASK_AGAIN = "asked_again"
 
 
 def backoff(attempt: int, policy: StreamPolicy, rng: random.Random | None = None) -> float:
@@ -29,6 +32,8 @@ def decide(
     age: float,
     policy: StreamPolicy,
     duration_ms: int | None = None,
+    elsewhere: bool = False,
+    idempotent: bool = False,
     rng: random.Random | None = None,
 ) -> Verdict:
     """What becomes of a delivery after one attempt.
@@ -38,6 +43,8 @@ def decide(
         age: seconds since the delivery was recorded.
         policy: of its stream.
         duration_ms: how long the provider call took.
+        elsewhere: another account of the route can be used now.
+        idempotent: the provider takes the same delivery twice as once, so an uncertain one is soon asked about again.
         rng: where the jitter comes from.
     """
     status, delay, reason, counted = Status.QUEUED, None, outcome.reason, True
@@ -48,8 +55,15 @@ def decide(
             status = Status.FAILED
         case OutcomeClass.SUPPRESSED:
             status = Status.SUPPRESSED
-        case OutcomeClass.MISCONFIGURED:
+        case OutcomeClass.MISCONFIGURED if not elsewhere:
             status = Status.HELD
+        case OutcomeClass.MISCONFIGURED | OutcomeClass.QUOTA if elsewhere:
+            delay, counted = 0.0, False
+        case OutcomeClass.UNCERTAIN if idempotent:
+            status, delay = Status.QUEUED, _jittered(_ASK_AGAIN_DELAY, rng)
+            reason = ASK_AGAIN
+            if attempt >= policy.max_attempts:
+                status, delay, reason = Status.UNCERTAIN, policy.uncertain_hold, outcome.reason
         case OutcomeClass.UNCERTAIN:
             status, delay = Status.UNCERTAIN, policy.uncertain_hold
         case OutcomeClass.THROTTLED:

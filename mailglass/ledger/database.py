@@ -9,19 +9,23 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any, TypeVar
 
+import psycopg
 import sqlalchemy
-from sqlalchemy.engine import Connection, Engine, Row
+from psycopg.rows import namedtuple_row
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from mailglass.errors import LedgerUnavailableError
 
 T = TypeVar("T")
-Rows = list[Row[Any]]
+# of named tuples, or of SQLAlchemy's rows where the connection is the caller's
+Rows = list[Any]
 
 _CONNECT_TIMEOUT = 5
 # Every statement is a few index look-ups by key. Plans made while a table was small must not scan it once it is
@@ -77,6 +81,8 @@ class Database:
             pool_reset_on_return=None,
             pool_timeout=30,
             pool_recycle=1800,
+            # parameters hold addresses, and errors are logged
+            hide_parameters=True,
             connect_args={
                 "connect_timeout": _CONNECT_TIMEOUT,
                 "application_name": "mailglass",
@@ -90,13 +96,14 @@ class Database:
     def run(self, name: str, params: Mapping[str, Any] | None = None) -> Rows:
         """Run one statement of `queries.sql` and fetch what it returns.
 
-        A connection that turns out to be dead is replaced once: every statement may be run twice without harm.
+        A connection that turns out to be dead is replaced once, and the victim of a deadlock tries again: every
+        statement may be run twice without harm.
 
         Raises:
             LedgerUnavailableError: the database cannot be reached.
         """
         sql = statements()[name]
-        return self._retried(lambda connection: _fetch(connection.exec_driver_sql(sql, dict(params or {}))))
+        return self._retried(lambda: self._run(sql, params or {}))
 
     def query(self, statement: sqlalchemy.Executable) -> Rows:
         """Run a SQLAlchemy statement, for reads whose shape the caller chooses.
@@ -104,22 +111,58 @@ class Database:
         Raises:
             LedgerUnavailableError: the database cannot be reached.
         """
-        return self._retried(lambda connection: _fetch(connection.execute(statement)))
+        return self._retried(lambda: self._query(statement))
 
-    def _retried(self, work: Callable[[Connection], T]) -> T:
+    def _query(self, statement: sqlalchemy.Executable) -> Rows:
+        with self._engine.connect() as connection:
+            return _fetch(connection.execute(statement))
+
+    def _run(self, sql: str, params: Mapping[str, Any]) -> Rows:
+        """On the driver's own cursor: SQLAlchemy's result would cost more than most statements do."""
         try:
-            return self._once(work)
-        except _Disconnected:
+            pooled = self._engine.raw_connection()
+        except psycopg.Error as error:
+            raise self._translated(error, sql, lost=True) from error
+        connection: Any = pooled.driver_connection
+        try:
+            cursor = connection.cursor(binary=True, row_factory=namedtuple_row)
+            cursor.execute(sql, params)
+            return cursor.fetchall() if cursor.description else []
+        except psycopg.Error as error:
+            lost = connection.closed
+            if lost:
+                pooled.invalidate(error)
+            raise self._translated(error, sql, lost) from error
+        except BaseException as error:
+            # a time limit may strike in the middle of an answer, which nobody must read as the next one's
+            pooled.invalidate(error)
+            raise
+        finally:
+            pooled.close()
+
+    def _translated(self, error: psycopg.Error, sql: str, lost: bool) -> BaseException:
+        """The error as SQLAlchemy would raise it."""
+        return DBAPIError.instance(
+            sql, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=lost,
+            dialect=self._engine.dialect,
+        )  # fmt: skip
+
+    def _retried(self, work: Callable[[], T]) -> T:
+        pauses = {_Disconnected: [0.0], _Deadlocked: [0.05, 0.1, 0.2, 0.4]}
+        while True:
             try:
                 return self._once(work)
-            except _Disconnected as error:
-                raise LedgerUnavailableError("the database cannot be reached") from error.__cause__
+            except (_Disconnected, _Deadlocked) as error:
+                if not pauses[type(error)]:
+                    raise LedgerUnavailableError(error.problem) from error.__cause__
+                time.sleep(pauses[type(error)].pop(0))
 
-    def _once(self, work: Callable[[Connection], T]) -> T:
+    def _once(self, work: Callable[[], T]) -> T:
         try:
-            with self._engine.connect() as connection:
-                return work(connection)
+            return work()
         except (OperationalError, InterfaceError) as error:
+            if getattr(error.orig, "sqlstate", None) in ("40P01", "40001"):
+                raise _Deadlocked from error
             if error.connection_invalidated or isinstance(error, InterfaceError) or _is_connection_failure(error):
                 raise _Disconnected from error
             raise
@@ -134,6 +177,14 @@ class Database:
 class _Disconnected(Exception):
     """The connection was lost, or could not be made."""
 
+    problem = "the database cannot be reached"
+
+
+class _Deadlocked(Exception):
+    """The statement was rolled back as the victim of a deadlock."""
+
+    problem = "the database cannot get these rows locked"
+
 
 def _is_connection_failure(error: DBAPIError) -> bool:
     state = getattr(error.orig, "sqlstate", None)
@@ -142,7 +193,7 @@ def _is_connection_failure(error: DBAPIError) -> bool:
 
 
 def _fetch(result: Any) -> Rows:
-    return list(result) if result.returns_rows else []
+    return list(result.all()) if result.returns_rows else []
 
 
 def run_on(connection: Connection, name: str, params: Mapping[str, Any]) -> Rows:

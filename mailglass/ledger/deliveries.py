@@ -124,8 +124,8 @@ def release(database: Database, ids: Sequence[UUID | str]) -> dict[UUID, Lane]:
 def counts(database: Database) -> dict[str, dict[str, int]]:
     """Deliveries by tenant and status."""
     found: dict[str, dict[str, int]] = {}
-    for row in database.run("counts"):
-        found.setdefault(row.tenant_id, {})[row.status] = row._mapping["count"]
+    for tenant, status, number in database.run("counts"):
+        found.setdefault(tenant, {})[status] = number
     return found
 
 

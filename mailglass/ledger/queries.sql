@@ -4,6 +4,7 @@
 -- name: submit
 -- Record new deliveries with their content, refuse suppressed recipients, and answer in input order.
 -- A delivery that is already there, by id or by its tenant's idempotency key, is left alone and reported.
+-- (IN ... IS TRUE: looked up in a hash, where a join would compare each with each.)
 WITH item AS (
     SELECT * FROM unnest(
         CAST(%(ids)s AS uuid[]), CAST(%(tenants)s AS text[]), CAST(%(groups)s AS uuid[]),
@@ -16,7 +17,8 @@ WITH item AS (
         id, tenant_id, group_id, message_id, stream, queue, mailable, recipient, recipient_name, key, domain,
         idempotency_key, digest, priority, delay, lifetime, event_id, position)
 ), checked AS (
-    SELECT i.*, s.scope FROM item i LEFT JOIN LATERAL (
+    SELECT i.*, s.scope, CASE WHEN s.scope IS NULL THEN 'queued' ELSE 'suppressed' END AS status
+    FROM item i LEFT JOIN LATERAL (
         SELECT b.scope FROM mailglass.suppressions b
         WHERE b.value IN (i.key, i.domain) AND b.tenant_id IN (i.tenant_id, '*')
           AND (b.scope = 'domain') = (b.value = i.domain) AND b.stream IN ('', i.stream)
@@ -26,9 +28,8 @@ WITH item AS (
     INSERT INTO mailglass.deliveries (
         id, tenant_id, group_id, message_id, stream, queue, mailable, status, recipient, recipient_name,
         recipient_domain, idempotency_key, idempotency_digest, priority, due_at, expires_at, last_error)
-    SELECT id, tenant_id, group_id, message_id, stream, queue, mailable,
-           CASE WHEN scope IS NULL THEN 'queued' ELSE 'suppressed' END,
-           recipient, recipient_name, domain, idempotency_key, digest, priority,
+    SELECT id, tenant_id, group_id, message_id, stream, queue, mailable, status, recipient, recipient_name,
+           domain, idempotency_key, digest, priority,
            CASE WHEN scope IS NULL THEN now() + make_interval(secs => delay) END,
            now() + make_interval(secs => lifetime),
            'suppressed_' || scope
@@ -40,24 +41,24 @@ WITH item AS (
     SELECT m.id, CAST(m.content AS json), m.frozen
     FROM unnest(CAST(%(content_ids)s AS uuid[]), CAST(%(contents)s AS text[]), CAST(%(frozen)s AS boolean[]))
          AS m (id, content, frozen)
-    WHERE m.id IN (SELECT a.message_id FROM added a WHERE a.status = 'queued')
+    WHERE (m.id IN (SELECT a.message_id FROM added a WHERE a.status = 'queued')) IS TRUE
     ON CONFLICT DO NOTHING
 ), noted AS (
     INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason)
-    SELECT c.event_id, c.id, c.tenant_id, a.status, 'engine', now(), a.status, 'suppressed_' || c.scope
-    FROM checked c JOIN added a ON a.id = c.id
+    SELECT c.event_id, c.id, c.tenant_id, c.status, 'engine', now(), c.status, 'suppressed_' || c.scope
+    FROM checked c WHERE (c.id IN (SELECT a.id FROM added a)) IS TRUE
 )
-SELECT c.position, COALESCE(a.id, there.id) AS id, COALESCE(a.status, there.status) AS status, c.scope,
-       a.id IS NULL AS known, there.idempotency_digest AS digest
-FROM checked c
-LEFT JOIN added a ON a.id = c.id
+SELECT c.position, CASE WHEN c.new THEN c.id ELSE there.id END AS id,
+       CASE WHEN c.new THEN c.status ELSE there.status END AS status,
+       c.scope, NOT c.new AS known, there.idempotency_digest AS digest
+FROM (SELECT c.*, c.id IN (SELECT a.id FROM added a) AS new FROM checked c) c
 LEFT JOIN LATERAL (
     SELECT d.id, d.status, d.idempotency_digest FROM mailglass.deliveries d
-    WHERE a.id IS NULL AND c.idempotency_key IS NOT NULL
+    WHERE NOT c.new AND c.idempotency_key IS NOT NULL
       AND d.tenant_id = c.tenant_id AND d.idempotency_key = c.idempotency_key
     UNION ALL
     SELECT d.id, d.status, d.idempotency_digest FROM mailglass.deliveries d
-    WHERE a.id IS NULL AND c.idempotency_key IS NULL AND d.id = c.id
+    WHERE NOT c.new AND c.idempotency_key IS NULL AND d.id = c.id
     LIMIT 1) there ON true
 ORDER BY c.position
 
@@ -68,27 +69,32 @@ WHERE tenant_id = %(tenant)s AND idempotency_key = %(key)s
 
 -- name: claim
 -- Lease due deliveries of one lane, most urgent first, with their content and a second look at the suppressions.
--- Each priority is its own index range, so deliveries that are not due yet are never walked over.
-WITH picked AS MATERIALIZED (
+-- Each priority is its own index range, so deliveries that are not due yet are never walked over. The commit waits for
+-- no disk: a claim that gets lost with the server leaves its deliveries queued, and its mark then finds no lease.
+WITH unhurried AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'off', true)
+), picked AS MATERIALIZED (
     SELECT q.id FROM generate_series(9, 0, -1) AS p (priority) CROSS JOIN LATERAL (
         SELECT d.id FROM mailglass.deliveries d
         WHERE d.queue = %(queue)s AND d.tenant_id = %(tenant)s AND d.stream = %(stream)s
           AND d.priority = CAST(p.priority AS smallint) AND d.due_at <= now()
         ORDER BY d.due_at LIMIT %(size)s FOR UPDATE SKIP LOCKED) q
-    LIMIT %(size)s
+    LIMIT CASE WHEN CAST(%(cap)s AS integer) IS NULL THEN %(size)s
+               ELSE LEAST(%(size)s, mailglass.room_for(%(tenant)s, CAST(%(cap)s AS integer))) END
 ), claimed AS (
     UPDATE mailglass.deliveries d
     SET status = 'claimed', due_at = NULL, lease_token = CAST(%(token)s AS uuid),
         lease_expires_at = now() + make_interval(secs => %(lease)s)
     FROM picked p WHERE d.id = p.id
     RETURNING d.id, d.message_id, d.recipient, d.recipient_name, d.recipient_domain, d.account, d.attempts,
-              d.created_at, d.expires_at, d.priority
+              d.created_at, d.expires_at, d.priority, d.last_error
 )
 SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts, c.created_at, c.priority,
        COALESCE(c.expires_at <= now(), false) AS expired,
-       CAST(extract(epoch FROM now() - c.created_at) AS double precision) AS age,
-       CAST(m.content AS text) AS content, m.frozen, s.scope
+       date_part('epoch', now() - c.created_at) AS age,
+       CAST(m.content AS text) AS content, COALESCE(m.frozen, false) AS frozen, s.scope, c.last_error
 FROM claimed c
+CROSS JOIN unhurried
 LEFT JOIN mailglass.messages m ON m.id = c.message_id
 LEFT JOIN LATERAL (
     SELECT b.scope FROM mailglass.suppressions b
@@ -108,12 +114,13 @@ WITH picked AS MATERIALIZED (
         lease_expires_at = now() + make_interval(secs => %(lease)s)
     FROM picked p WHERE d.id = p.id
     RETURNING d.id, d.message_id, d.recipient, d.recipient_name, d.account, d.attempts, d.created_at, d.expires_at,
-              d.priority
+              d.priority, d.last_error
 )
 SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts, c.created_at, c.priority,
        COALESCE(c.expires_at <= now(), false) AS expired,
-       CAST(extract(epoch FROM now() - c.created_at) AS double precision) AS age,
-       CAST(m.content AS text) AS content, m.frozen, CAST(NULL AS text) AS scope
+       date_part('epoch', now() - c.created_at) AS age,
+       CAST(m.content AS text) AS content, COALESCE(m.frozen, false) AS frozen, CAST(NULL AS text) AS scope,
+       c.last_error
 FROM claimed c LEFT JOIN mailglass.messages m ON m.id = c.message_id
 
 -- name: freeze
@@ -139,45 +146,57 @@ WHERE EXISTS (
 
 -- name: mark
 -- Commit that the provider call for these is about to begin. Only a live lease of this token marks anything.
-UPDATE mailglass.deliveries
+-- (IS TRUE: found by their keys, and not by walking over every lease that lives.)
+UPDATE mailglass.deliveries d
 SET status = 'sending', attempts = attempts + CASE status WHEN 'claimed' THEN 1 ELSE 0 END,
     account = %(account)s, provider = %(provider)s
-WHERE id = ANY (CAST(%(ids)s AS uuid[])) AND lease_token = CAST(%(token)s AS uuid)
-  AND status IN ('claimed', 'sending') AND lease_expires_at > now()
-RETURNING id, attempts
+FROM unnest(CAST(%(ids)s AS uuid[])) WITH ORDINALITY AS i (id, position)
+WHERE d.id = i.id AND d.lease_token = CAST(%(token)s AS uuid)
+  AND d.status IN ('claimed', 'sending') AND (d.lease_expires_at > now()) IS TRUE
+RETURNING i.position, d.attempts
 
 -- name: record
 -- Write down what became of leased deliveries, with one event each. Only the holder of the lease writes anything.
-WITH outcome AS (
+-- Where the provider has spoken of an uncertain one before its answer was given up, nothing is waited for.
+-- What verdicts have in common is given once, and each says by its number which is its own.
+WITH verdict AS MATERIALIZED (
     SELECT * FROM unnest(
-        CAST(%(ids)s AS uuid[]), CAST(%(statuses)s AS text[]), CAST(%(delays)s AS double precision[]),
-        CAST(%(counted)s AS boolean[]), CAST(%(provider_message_ids)s AS text[]), CAST(%(event_ids)s AS uuid[]),
-        CAST(%(kinds)s AS text[]), CAST(%(outcomes)s AS text[]), CAST(%(reasons)s AS text[]),
-        CAST(%(status_codes)s AS integer[]), CAST(%(enhanced)s AS text[]), CAST(%(durations)s AS integer[])
-    ) AS o (id, status, delay, counted, provider_message_id, event_id, kind, outcome, reason, status_code, enhanced,
-            duration_ms)
+        CAST(%(statuses)s AS text[]), CAST(%(kinds)s AS text[]), CAST(%(reasons)s AS text[]),
+        CAST(%(outcomes)s AS text[]), CAST(%(counted)s AS boolean[]), CAST(%(status_codes)s AS integer[]),
+        CAST(%(enhanced)s AS text[]), CAST(%(durations)s AS integer[])
+    ) WITH ORDINALITY AS v (status, kind, reason, outcome, counted, status_code, enhanced, duration_ms, number)
+), outcome AS MATERIALIZED (
+    SELECT * FROM unnest(
+        CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[]), CAST(%(delays)s AS double precision[]),
+        CAST(%(provider_message_ids)s AS text[]), CAST(%(verdicts)s AS integer[])
+    ) WITH ORDINALITY AS o (id, event_id, delay, provider_message_id, number, position)
+    JOIN verdict USING (number)
 ), moved AS (
     UPDATE mailglass.deliveries d
     SET status = o.status,
         due_at = CASE WHEN o.status = 'queued' THEN now() + make_interval(secs => COALESCE(o.delay, 0)) END,
         lease_token = NULL,
-        lease_expires_at = CASE WHEN o.status = 'uncertain' THEN now() + make_interval(secs => COALESCE(o.delay, 0)) END,
+        lease_expires_at = CASE
+            WHEN o.status <> 'uncertain' THEN NULL
+            WHEN EXISTS (SELECT 1 FROM mailglass.events e WHERE e.delivery_id = d.id AND e.source = 'provider'
+                         AND e.kind = ANY (CAST(%(evidence)s AS text[]))) THEN now()
+            ELSE now() + make_interval(secs => COALESCE(o.delay, 0)) END,
         attempts = d.attempts - CASE WHEN d.status = 'sending' AND NOT o.counted THEN 1 ELSE 0 END,
         last_error = o.reason,
         provider_message_id = COALESCE(o.provider_message_id, d.provider_message_id),
         sent_at = CASE WHEN o.status = 'sent' THEN LEAST(d.sent_at, now()) ELSE d.sent_at END
     FROM outcome o
     WHERE d.id = o.id AND d.lease_token = CAST(%(token)s AS uuid)
-    RETURNING d.id, d.tenant_id, d.account, d.attempts, o.event_id, o.kind, o.status, o.outcome, o.reason,
+    RETURNING o.position, d.id, d.tenant_id, d.account, d.attempts, o.event_id, o.kind, o.status, o.outcome, o.reason,
               o.status_code, o.enhanced, o.duration_ms
 ), noted AS (
     INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, outcome, reason,
                                   account, attempt, status_code, enhanced_status, duration_ms)
     SELECT event_id, id, tenant_id, kind, 'engine', now(), status, outcome, reason, account, attempts, status_code,
            enhanced, duration_ms
-    FROM moved
+    FROM moved WHERE kind IS NOT NULL
 )
-SELECT id, status FROM moved
+SELECT position FROM moved
 
 -- name: note
 -- Append engine events that move nothing, for example a dropped copy.
@@ -189,11 +208,13 @@ ON CONFLICT DO NOTHING
 
 -- name: orphans_waiting
 -- Whether the webhook of a just learnt provider id came before the id.
-SELECT EXISTS (SELECT 1 FROM mailglass.orphans
+SELECT EXISTS (SELECT 1 FROM mailglass.orphans)
+   AND EXISTS (SELECT 1 FROM mailglass.orphans
                WHERE provider_message_id = ANY (CAST(%(provider_message_ids)s AS text[]))) AS waiting
 
 -- name: sweep
 -- Take expired leases back: a claim to queued, a sending to uncertain; settle the uncertain whose hold is over.
+-- Evidence may have come while the delivery was still being sent: it settles as sent, whatever the policy.
 WITH expired AS MATERIALIZED (
     SELECT d.id, d.status, d.stream, d.expires_at, row_number() OVER () AS position
     FROM (
@@ -202,26 +223,35 @@ WITH expired AS MATERIALIZED (
 ), policy AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(streams)s AS text[]), CAST(%(policies)s AS text[]), CAST(%(holds)s AS double precision[]))
         AS p (stream, policy, hold)
+), known AS MATERIALIZED (
+    SELECT e.id, e.status <> 'claimed' AND EXISTS (
+        SELECT 1 FROM mailglass.events v WHERE v.delivery_id = e.id AND v.source = 'provider'
+          AND v.kind = ANY (CAST(%(evidence)s AS text[]))) AS accepted
+    FROM expired e
 ), decided AS (
-    SELECT e.id, e.position, e.status AS before, p.hold,
+    SELECT e.id, e.position, e.status AS before, CASE WHEN k.accepted THEN 0 ELSE p.hold END AS hold,
            CASE e.status
                WHEN 'claimed' THEN 'queued'
                WHEN 'sending' THEN 'uncertain'
-               ELSE CASE WHEN e.expires_at <= now() THEN 'failed' WHEN p.policy = 'resend' THEN 'queued' ELSE 'held' END
+               ELSE CASE WHEN k.accepted THEN 'sent' WHEN e.expires_at <= now() THEN 'failed'
+                         WHEN p.policy = 'resend' THEN 'queued' ELSE 'held' END
            END AS after,
            CASE e.status WHEN 'claimed' THEN 'released' WHEN 'sending' THEN 'uncertain'
-               ELSE CASE WHEN e.expires_at <= now() THEN 'failed' WHEN p.policy = 'resend' THEN 'resent' ELSE 'held' END
+               ELSE CASE WHEN k.accepted THEN 'settled' WHEN e.expires_at <= now() THEN 'failed'
+                         WHEN p.policy = 'resend' THEN 'resent' ELSE 'held' END
            END AS kind,
            CASE e.status WHEN 'claimed' THEN 'lease_expired' WHEN 'sending' THEN 'worker_lost'
-               ELSE CASE WHEN e.expires_at <= now() THEN 'expired' ELSE 'no_evidence' END
+               ELSE CASE WHEN k.accepted THEN 'webhook_evidence' WHEN e.expires_at <= now() THEN 'expired'
+                         ELSE 'no_evidence' END
            END AS reason
-    FROM expired e LEFT JOIN policy p ON p.stream = e.stream
+    FROM expired e JOIN known k ON k.id = e.id LEFT JOIN policy p ON p.stream = e.stream
 ), moved AS (
     UPDATE mailglass.deliveries d
     SET status = c.after, lease_token = NULL,
         due_at = CASE WHEN c.after = 'queued' THEN now() END,
         lease_expires_at = CASE WHEN c.after = 'uncertain' THEN now() + make_interval(secs => c.hold) END,
-        last_error = c.reason
+        last_error = CASE WHEN c.after = 'sent' THEN d.last_error ELSE c.reason END,
+        sent_at = CASE WHEN c.after = 'sent' THEN LEAST(d.sent_at, now()) ELSE d.sent_at END
     FROM decided c WHERE d.id = c.id
     RETURNING d.id, d.tenant_id, d.queue, d.stream, d.account, d.attempts, c.position, c.after, c.kind, c.reason
 ), noted AS (
@@ -322,16 +352,26 @@ ON CONFLICT (account, dedupe_key) DO NOTHING
 RETURNING id
 
 -- name: claim_webhooks
--- Lease stored webhooks, oldest first.
+-- Lease stored webhooks, oldest first, up to a number and a size in bytes; answer also whether more are waiting.
+-- One that was claimed before may have brought its worker down: it is claimed alone, so that it spends nobody else's
+-- attempts.
 WITH picked AS MATERIALIZED (
-    SELECT id FROM mailglass.webhook_events
+    SELECT id, attempts, COALESCE(octet_length(body), 0) AS size FROM mailglass.webhook_events
     WHERE status = 'received' AND (lease_expires_at IS NULL OR lease_expires_at <= now())
-    ORDER BY id LIMIT %(size)s FOR UPDATE SKIP LOCKED
+    ORDER BY id LIMIT %(size)s + 1 FOR UPDATE SKIP LOCKED
+), measured AS (
+    SELECT id, attempts, row_number() OVER up_to_here AS position, sum(size) OVER up_to_here AS size,
+           max(attempts) OVER up_to_here AS tried, count(*) OVER () AS waiting
+    FROM picked WINDOW up_to_here AS (ORDER BY id ROWS UNBOUNDED PRECEDING)
+), taken AS MATERIALIZED (
+    SELECT id, waiting FROM measured
+    WHERE position = 1 OR (position <= %(size)s AND size <= %(max_bytes)s AND tried = 0)
 )
 UPDATE mailglass.webhook_events w
-SET attempts = attempts + 1, lease_expires_at = now() + make_interval(secs => %(lease)s)
-FROM picked p WHERE w.id = p.id
-RETURNING w.id, w.account, w.provider, w.tenant_id, w.body, CAST(w.headers AS text) AS headers, w.attempts
+SET attempts = w.attempts + 1, lease_expires_at = now() + make_interval(secs => %(lease)s)
+FROM taken t WHERE w.id = t.id
+RETURNING w.id, w.account, w.provider, w.body, CAST(w.headers AS text) AS headers, w.attempts, w.received_at,
+          t.waiting > (SELECT count(*) FROM taken) AS more
 
 -- name: finish_webhooks
 -- Say what became of stored webhooks: processed, dead with its reason, or received again for a later try.
@@ -358,18 +398,21 @@ RETURNING id
 -- name: match
 -- The deliveries that events speak of: by our id, then by the account's own message id. Our id counts only from an
 -- account that attempted the delivery: one account's webhook says nothing about another's mail.
-SELECT w.position, d.id, d.tenant_id, d.stream, d.recipient
-FROM unnest(CAST(%(delivery_ids)s AS uuid[]), CAST(%(provider_message_ids)s AS text[]), CAST(%(accounts)s AS text[]))
-     WITH ORDINALITY AS w (delivery_id, provider_message_id, account, position)
+-- Several deliveries may share a provider's id (one call for a batch): two are answered, the event's recipient first.
+SELECT w.position, d.id, d.tenant_id, d.stream, d.recipient, d.account, d.named
+FROM unnest(CAST(%(delivery_ids)s AS uuid[]), CAST(%(provider_message_ids)s AS text[]), CAST(%(accounts)s AS text[]),
+            CAST(%(recipients)s AS text[]))
+     WITH ORDINALITY AS w (delivery_id, provider_message_id, account, recipient, position)
 CROSS JOIN LATERAL (
-    SELECT d.id, d.tenant_id, d.stream, d.recipient, 1 AS rank FROM mailglass.deliveries d
+    SELECT d.id, d.tenant_id, d.stream, d.recipient, d.account, true AS named FROM mailglass.deliveries d
     WHERE d.id = w.delivery_id
       AND (d.account = w.account
            OR EXISTS (SELECT 1 FROM mailglass.events e WHERE e.delivery_id = d.id AND e.account = w.account))
     UNION ALL
-    SELECT d.id, d.tenant_id, d.stream, d.recipient, 2 FROM mailglass.deliveries d
+    SELECT d.id, d.tenant_id, d.stream, d.recipient, d.account, COALESCE(lower(d.recipient) = w.recipient, false)
+    FROM mailglass.deliveries d
     WHERE w.delivery_id IS NULL AND d.provider_message_id = w.provider_message_id AND d.account = w.account
-    ORDER BY rank LIMIT 2) d
+    ORDER BY named DESC LIMIT 2) d
 
 -- name: append
 -- Append providers' events; one that is already there is left alone. Answers which were new.
@@ -388,6 +431,10 @@ ORDER BY e.id
 ON CONFLICT DO NOTHING
 RETURNING id
 
+-- name: recorded_events
+-- Events as the ledger keeps them: what stands where a second arrival was left alone.
+SELECT * FROM mailglass.events WHERE id = ANY (CAST(%(ids)s AS uuid[]))
+
 -- name: project
 -- Join projections into their deliveries; the same join as mailglass.ledger.events.join, so order does not matter.
 -- Where a provider's fact proves acceptance, a delivery that waits for evidence is settled as sent.
@@ -402,9 +449,8 @@ WITH fact AS (
     ) AS f (id, deferred_at, delivered_at, rejected_at, failed_at, bounced_at, complained_at, opened_at, clicked_at,
             unsubscribed_at, bounce_class, last_event, last_event_at, last_event_id, evidence, provider_message_id,
             event_id)
-), before AS MATERIALIZED (
-    SELECT d.id, d.status,
-           f.evidence AND (d.status IN ('uncertain', 'held') OR (d.status = 'queued' AND d.attempts > 0)) AS settles
+), told AS MATERIALIZED (
+    SELECT f.*, f.evidence AND (d.status IN ('uncertain', 'held') OR (d.status = 'queued' AND d.attempts > 0)) AS settles
     FROM fact f JOIN mailglass.deliveries d ON d.id = f.id
     ORDER BY d.id FOR UPDATE OF d
 ), moved AS (
@@ -422,21 +468,20 @@ WITH fact AS (
             WHEN 'hard' IN (d.bounce_class, f.bounce_class) THEN 'hard'
             WHEN 'soft' IN (d.bounce_class, f.bounce_class) THEN 'soft'
             ELSE COALESCE(d.bounce_class, f.bounce_class) END,
-        last_event = CASE WHEN newer.yes THEN f.last_event ELSE d.last_event END,
-        last_event_id = CASE WHEN newer.yes THEN f.last_event_id ELSE d.last_event_id END,
+        last_event = CASE
+            WHEN d.last_event_at IS NULL OR (f.last_event_at, f.last_event_id) > (d.last_event_at, d.last_event_id)
+            THEN f.last_event ELSE d.last_event END,
+        last_event_id = CASE
+            WHEN d.last_event_at IS NULL OR (f.last_event_at, f.last_event_id) > (d.last_event_at, d.last_event_id)
+            THEN f.last_event_id ELSE d.last_event_id END,
         last_event_at = GREATEST(d.last_event_at, f.last_event_at),
         provider_message_id = COALESCE(d.provider_message_id, f.provider_message_id),
-        status = CASE WHEN b.settles THEN 'sent' ELSE d.status END,
-        sent_at = CASE WHEN b.settles THEN LEAST(d.sent_at, now()) ELSE d.sent_at END,
-        due_at = CASE WHEN b.settles THEN NULL ELSE d.due_at END,
-        lease_expires_at = CASE WHEN b.settles THEN NULL ELSE d.lease_expires_at END
-    FROM fact f JOIN before b ON b.id = f.id
-    CROSS JOIN LATERAL (
-        SELECT dd.last_event_at IS NULL
-            OR (f.last_event_at, CAST(f.last_event_id AS text)) > (dd.last_event_at, CAST(dd.last_event_id AS text)) AS yes
-        FROM mailglass.deliveries dd WHERE dd.id = f.id) newer
-    WHERE d.id = f.id
-    RETURNING d.id, d.tenant_id, d.account, d.attempts, f.event_id, b.settles
+        status = CASE WHEN f.settles THEN 'sent' ELSE d.status END,
+        sent_at = CASE WHEN f.settles THEN LEAST(d.sent_at, now()) ELSE d.sent_at END,
+        due_at = CASE WHEN f.settles THEN NULL ELSE d.due_at END,
+        lease_expires_at = CASE WHEN f.settles THEN NULL ELSE d.lease_expires_at END
+    FROM told f WHERE d.id = f.id
+    RETURNING d.id, d.tenant_id, d.account, d.attempts, f.event_id, f.settles
 ), noted AS (
     INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account, attempt)
     SELECT event_id, id, tenant_id, 'settled', 'engine', now(), 'sent', 'webhook_evidence', account, attempts
@@ -454,12 +499,18 @@ FROM unnest(CAST(%(event_ids)s AS uuid[]), CAST(%(accounts)s AS text[]), CAST(%(
 ON CONFLICT DO NOTHING
 
 -- name: linkable_orphans
--- Orphans whose delivery is known by now.
+-- Orphans whose delivery is known by now, by the rule of `match`; a page after an id.
 SELECT o.event_id, o.account, CAST(o.event AS text) AS event, o.webhook_event_id
 FROM mailglass.orphans o
-WHERE EXISTS (SELECT 1 FROM mailglass.deliveries d WHERE d.id = o.delivery_id)
-   OR EXISTS (SELECT 1 FROM mailglass.deliveries d
-              WHERE o.delivery_id IS NULL AND d.provider_message_id = o.provider_message_id AND d.account = o.account)
+WHERE o.event_id > CAST(%(after)s AS uuid)
+  AND (EXISTS (SELECT 1 FROM mailglass.deliveries d
+               WHERE d.id = o.delivery_id
+                 AND (d.account = o.account
+                      OR EXISTS (SELECT 1 FROM mailglass.events e
+                                 WHERE e.delivery_id = d.id AND e.account = o.account)))
+    OR EXISTS (SELECT 1 FROM mailglass.deliveries d
+               WHERE o.delivery_id IS NULL AND d.provider_message_id = o.provider_message_id
+                 AND d.account = o.account))
 ORDER BY o.event_id LIMIT %(size)s
 
 -- name: drop_orphans
@@ -480,6 +531,30 @@ SET reason = excluded.reason, source = excluded.source, account = excluded.accou
 WHERE (s.reason <> 'complaint' AND excluded.reason = 'complaint') OR s.expires_at <= now()
 RETURNING id
 
+-- name: unsubscribe
+-- Note that people left a stream, and when: of several times the latest, by the provider's own clock.
+INSERT INTO mailglass.suppressions AS s (id, tenant_id, scope, value, stream, reason, source, account, created_at)
+SELECT u.id, u.tenant_id, 'address_stream', u.value, u.stream, 'unsubscribe', 'webhook', u.account, u.moment
+FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(tenants)s AS text[]), CAST(%(values)s AS text[]),
+            CAST(%(streams)s AS text[]), CAST(%(accounts)s AS text[]), CAST(%(moments)s AS timestamptz[]))
+    AS u (id, tenant_id, value, stream, account, moment)
+ORDER BY u.value, u.tenant_id, u.stream
+ON CONFLICT (value, tenant_id, scope, stream) DO UPDATE
+SET created_at = GREATEST(s.created_at, excluded.created_at), expires_at = NULL
+WHERE s.reason = 'unsubscribe' AND (s.created_at < excluded.created_at OR s.expires_at IS NOT NULL)
+RETURNING id
+
+-- name: resubscribe
+-- End unsubscriptions that an account had told us of, where it says that the person has subscribed again since then.
+DELETE FROM mailglass.suppressions s
+USING unnest(CAST(%(tenants)s AS text[]), CAST(%(values)s AS text[]), CAST(%(streams)s AS text[]),
+             CAST(%(accounts)s AS text[]), CAST(%(moments)s AS timestamptz[]))
+    AS r (tenant_id, value, stream, account, moment)
+WHERE s.value = r.value AND s.tenant_id = r.tenant_id AND s.scope = 'address_stream' AND s.stream = r.stream
+  AND s.reason = 'unsubscribe' AND s.source IN ('webhook', 'sync') AND s.account = r.account
+  AND s.created_at <= r.moment
+RETURNING s.id
+
 -- name: unsuppress
 -- Remove a suppression; a complaint stays unless it is forced.
 DELETE FROM mailglass.suppressions
@@ -493,3 +568,61 @@ SELECT * FROM mailglass.suppressions
 WHERE value IN (%(key)s, %(domain)s) AND tenant_id IN (%(tenant)s, '*')
   AND (scope = 'domain') = (value = %(domain)s) AND (expires_at IS NULL OR expires_at > now())
 ORDER BY scope, stream
+
+-- name: schema_version
+-- The revision that stands.
+SELECT version_num FROM mailglass.schema_version
+
+-- name: take_limits
+-- Take places for a batch of mails from rate limits where there is no Redis. Run twice it takes twice: too little is
+-- sent for a moment, never too much.
+SELECT granted, delays, blockers FROM mailglass.take_limits(
+    CAST(%(keys)s AS text[]), CAST(%(intervals)s AS double precision[]), CAST(%(tolerances)s AS double precision[]),
+    CAST(%(daily)s AS integer[]), CAST(%(accounts)s AS text[]), CAST(%(members)s AS integer[]),
+    CAST(%(starts)s AS integer[]), CAST(%(runs)s AS integer[]), CAST(%(urgent)s AS boolean),
+    CAST(%(horizon)s AS double precision), CAST(%(seed)s AS double precision), CAST(%(now)s AS bigint))
+
+-- name: teach_limit
+-- Keep what a provider has taught about one account: a pause, a slower pace, a rate.
+SELECT mailglass.teach_limit(
+    %(account)s, CAST(%(pause)s AS double precision), CAST(%(factor)s AS double precision),
+    CAST(%(lasting)s AS double precision), CAST(%(rate)s AS double precision),
+    CAST(%(rate_lasting)s AS double precision), CAST(%(now)s AS bigint))
+
+-- name: prune_limits
+-- Forget rate limits that nobody has taken from for a day and that are drained by now.
+DELETE FROM mailglass.rate_limits WHERE key IN (
+    SELECT key FROM mailglass.rate_limits
+    WHERE stamp + greatest(level, promised, promised_urgent) < extract(epoch FROM now() - interval '1 day') * 1000000
+    ORDER BY key LIMIT %(size)s FOR UPDATE SKIP LOCKED)
+RETURNING key
+
+-- name: breakers
+-- The breakers of these accounts that are not closed: open with the seconds left, or half-open (none left).
+SELECT account, reason, GREATEST(CAST(extract(epoch FROM open_until - now()) AS double precision), 0) AS seconds
+FROM mailglass.breakers WHERE account = ANY (CAST(%(accounts)s AS text[]))
+
+-- name: trip
+-- Open an account's breaker, twice as long at each failure in a row; a reset told by the provider counts as it is.
+INSERT INTO mailglass.breakers AS b (account, reason, failures, open_until)
+VALUES (%(account)s, %(reason)s, 1,
+        now() + make_interval(secs => COALESCE(CAST(%(reset)s AS double precision), CAST(%(base)s AS double precision))))
+ON CONFLICT (account) DO UPDATE SET
+    reason = excluded.reason,
+    failures = b.failures + CASE WHEN b.open_until <= now() THEN 1 ELSE 0 END,
+    open_until = GREATEST(b.open_until, now() + make_interval(secs => COALESCE(
+        CAST(%(reset)s AS double precision),
+        LEAST(%(longest)s, CAST(%(base)s AS double precision)
+              * power(2, b.failures - CASE WHEN b.open_until <= now() THEN 0 ELSE 1 END))))),
+    probe_until = NULL
+RETURNING CAST(extract(epoch FROM open_until - now()) AS double precision) AS seconds
+
+-- name: probe
+-- Half-open: one worker at a time may try one mail.
+UPDATE mailglass.breakers SET probe_until = now() + make_interval(secs => %(seconds)s)
+WHERE account = %(account)s AND open_until <= now() AND (probe_until IS NULL OR probe_until <= now())
+RETURNING account
+
+-- name: reset_breaker
+-- The account works again.
+DELETE FROM mailglass.breakers WHERE account = %(account)s AND open_until <= now()

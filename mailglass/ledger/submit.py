@@ -8,7 +8,8 @@ from typing import Any
 from uuid import UUID
 
 from mailglass.addresses import Address
-from mailglass.ids import uuid7
+from mailglass.ids import uuid7s
+from mailglass.ledger import arrays
 from mailglass.ledger.database import Rows
 from mailglass.routing import Lane
 
@@ -79,26 +80,26 @@ def submit(run: Runner, items: Sequence[Item]) -> list[Recorded]:
     rows = run(
         "submit",
         {
-            "ids": [str(item.id) for item in items],
-            "tenants": [item.lane.tenant for item in items],
-            "groups": [str(item.group_id) if item.group_id else None for item in items],
-            "messages": [str(item.message_id) for item in items],
-            "streams": [item.lane.stream for item in items],
-            "queues": [item.lane.queue for item in items],
-            "mailables": [item.mailable for item in items],
-            "recipients": [item.recipient.email for item in items],
-            "names": [item.recipient.name for item in items],
-            "keys": [item.recipient.key for item in items],
-            "domains": [item.recipient.domain for item in items],
-            "idempotency_keys": [item.idempotency_key for item in items],
-            "digests": [item.digest for item in items],
-            "priorities": [item.priority for item in items],
-            "delays": [item.delay for item in items],
-            "lifetimes": [item.lifetime for item in items],
-            "event_ids": [str(uuid7()) for _ in items],
-            "content_ids": [str(message_id) for message_id in contents],
-            "contents": [item.content for item in contents.values()],
-            "frozen": [item.frozen for item in contents.values()],
+            "ids": arrays.uuids([item.id for item in items]),
+            "tenants": arrays.texts([item.lane.tenant for item in items]),
+            "groups": arrays.uuids([item.group_id for item in items]),
+            "messages": arrays.uuids([item.message_id for item in items]),
+            "streams": arrays.texts([item.lane.stream for item in items]),
+            "queues": arrays.texts([item.lane.queue for item in items]),
+            "mailables": arrays.texts([item.mailable for item in items]),
+            "recipients": arrays.texts([item.recipient.email for item in items]),
+            "names": arrays.texts([item.recipient.name for item in items]),
+            "keys": arrays.texts([item.recipient.key for item in items]),
+            "domains": arrays.texts([item.recipient.domain for item in items]),
+            "idempotency_keys": arrays.texts([item.idempotency_key for item in items]),
+            "digests": arrays.texts([item.digest for item in items]),
+            "priorities": arrays.numbers([item.priority for item in items]),
+            "delays": arrays.numbers([item.delay for item in items]),
+            "lifetimes": arrays.numbers([item.lifetime for item in items]),
+            "event_ids": arrays.uuids(uuid7s(len(items))),
+            "content_ids": arrays.uuids(contents),
+            "contents": arrays.texts([item.content for item in contents.values()]),
+            "frozen": arrays.booleans([item.frozen for item in contents.values()]),
         },
     )
     return [_recorded(run, items[row.position - 1], row) for row in rows]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -182,6 +182,10 @@ class WebhookRequest:
         return value
 
 
+Store = Callable[[str, bytes, Mapping[str, str], str], object]
+"""`store(account, body, headers, dedupe_key)`: returns when a webhook is kept, now or before; raises if it is not."""
+
+
 class Provider(ABC):
     """One account of one provider, ready to send and to understand its webhooks.
 
@@ -193,7 +197,9 @@ class Provider(ABC):
         batch_size: how many deliveries are marked `sending` and handed to one `send` call.
         retry_status: the HTTP status that makes this provider post a webhook again when the fault is ours.
         signed_headers: the webhook headers worth keeping with the raw body (never credentials).
-        idempotent: the provider takes the same delivery twice as once when the payload is byte-identical.
+        idempotent: the provider takes the same delivery twice as once when the payload is byte-identical. An account
+            whose options rule that out says so on its instance.
+        idempotency_window: for how many seconds after the first attempt that holds; None: always.
     """
 
     name: ClassVar[str]
@@ -201,7 +207,8 @@ class Provider(ABC):
     batch_size: ClassVar[int] = 50
     retry_status: ClassVar[int] = 503
     signed_headers: ClassVar[tuple[str, ...]] = ()
-    idempotent: ClassVar[bool] = False
+    idempotent: bool = False
+    idempotency_window: float | None = None
 
     def __init__(self, account: str, options: Any) -> None:
         self.account = account
@@ -239,6 +246,31 @@ class Provider(ABC):
             WebhookBodyError: the body is not in a form this provider posts.
         """
         return []
+
+    def on_webhook(self, body: bytes, headers: Mapping[str, str]) -> None:  # noqa: B027 - optional
+        """What a verified webhook asks of us beside being read, such as to confirm a subscription.
+
+        Called by the task before `normalise`, perhaps several times for one webhook: it must do no harm again.
+
+        Args:
+            body: the raw bytes.
+            headers: those of `signed_headers`.
+
+        Raises:
+            ProviderCallError: it could not be done; where that is retryable the webhook is tried again later.
+            WebhookBodyError: as `normalise`.
+        """
+
+    def collect(self, store: Store) -> int:
+        """Fetch webhooks that wait for us in a queue, and keep them, for providers that lay them there.
+
+        Returns:
+            How many were kept; above zero, more may be waiting.
+
+        Raises:
+            ProviderCallError: the queue cannot be read or cleared.
+        """
+        return 0
 
     def suppression_list(self) -> SuppressionList | None:
         """The account's own list at the provider; None: it has none that can be read."""

@@ -71,6 +71,10 @@ class HTTPProvider(Provider):
     def read(self, answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
         """What the answer says of each mail of the request, in order."""
 
+    def goes_alone(self, mail: Outgoing) -> bool:
+        """Whether a mail must not share its request with others."""
+        return False
+
     def send(self, mails: Sequence[Outgoing], *, deadline: float) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
         ready = [item for index, mail in enumerate(mails) if (item := self._ready(index, mail, outcomes))]
@@ -101,6 +105,9 @@ class HTTPProvider(Provider):
         bundle: list[_Ready] = []
         size = 0
         for item in ready:
+            if self.goes_alone(item.mail):
+                yield [item]
+                continue
             if bundle and (len(bundle) >= self.mails_per_request or size + len(item.part) > self.max_request):
                 yield bundle
                 bundle, size = [], 0

@@ -6,7 +6,9 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Sequence
+import ipaddress
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -17,6 +19,14 @@ from mailglass.clock import now
 from mailglass.errors import ConfigError, SignatureError, SignatureErrorType
 from mailglass.providers.base import WebhookRequest
 from mailglass.settings import Secret
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# Svix's own names and those of the Standard Webhooks specification; what they hold is the same
+_STANDARD_PREFIXES: Final = ("svix", "webhook")
+STANDARD_WEBHOOK_HEADERS: Final = tuple(
+    f"{prefix}-{part}" for prefix in _STANDARD_PREFIXES for part in ("id", "timestamp", "signature")
+)
 
 
 def missing_secret(account: str, option: str) -> ConfigError:
@@ -36,10 +46,55 @@ def require_basic(request: WebhookRequest, username: str, passwords: Sequence[Se
     if scheme.lower() != "basic":
         raise SignatureError(SignatureErrorType.MALFORMED_HEADER, "authorization is not Basic")
     given = _base64(encoded.strip(), "authorization")
-    # every password is compared, so that the time tells neither which one matched nor how many there are ahead of it
-    matches = [_same(given, f"{username}:{password.reveal()}".encode()) for password in passwords]
-    if not any(matches):
-        raise SignatureError(SignatureErrorType.BAD_CREDENTIALS)
+    _require_one_of(given, [f"{username}:{password.reveal()}" for password in passwords])
+
+
+def require_bearer(request: WebhookRequest, tokens: Sequence[Secret]) -> None:
+    """A bearer token (RFC 6750 2.1), any of several.
+
+    Raises:
+        SignatureError: no token, or a wrong one.
+    """
+    scheme, _, token = request.header("authorization").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise SignatureError(SignatureErrorType.MALFORMED_HEADER, "authorization is not Bearer")
+    _require_one_of(_bytes(token.strip()), [one.reveal() for one in tokens])
+
+
+def require_header(request: WebhookRequest, name: str, values: Sequence[Secret]) -> None:
+    """A header of one's own choice that holds one of several secrets.
+
+    Raises:
+        SignatureError: it is missing or holds another value.
+    """
+    _require_one_of(_bytes(request.header(name).strip()), [value.reveal() for value in values])
+
+
+def networks_of(option: str, texts: Sequence[str]) -> tuple[Network, ...]:
+    """Addresses and networks in CIDR notation.
+
+    Raises:
+        ConfigError: one is neither; names `option`.
+    """
+    try:
+        return tuple(ipaddress.ip_network(text) for text in texts)
+    except ValueError:
+        raise ConfigError(option, "not a network", "Write CIDR notation, for example 203.0.113.0/24") from None
+
+
+def require_ip(request: WebhookRequest, networks: Sequence[Network]) -> None:
+    """A peer in one of these networks. An addition to another proof: a provider's addresses serve all its customers.
+
+    Raises:
+        SignatureError: type `ip_disallowed`; also where the peer's address is not known.
+    """
+    try:
+        peer = ipaddress.ip_address(request.remote_addr)
+    except ValueError:
+        raise SignatureError(SignatureErrorType.IP_DISALLOWED, "the peer's address is not known") from None
+    mapped = peer.ipv4_mapped if isinstance(peer, ipaddress.IPv6Address) else None
+    if not any((mapped or peer) in network for network in networks):
+        raise SignatureError(SignatureErrorType.IP_DISALLOWED)
 
 
 def ecdsa_p256_key(text: str) -> ec.EllipticCurvePublicKey:
@@ -85,6 +140,93 @@ def require_fresh(timestamp: str, tolerance: float) -> None:
         raise SignatureError(SignatureErrorType.MALFORMED_HEADER, "the timestamp is not Unix seconds")
     if abs(now().timestamp() - int(timestamp)) > tolerance:
         raise SignatureError(SignatureErrorType.TIMESTAMP_SKEW)
+
+
+def standard_webhooks_key(secret: Secret) -> bytes:
+    """The key in a `whsec_` secret, whose base64 may lack its padding.
+
+    Raises:
+        SignatureError: type `malformed_key`.
+    """
+    text = secret.reveal().strip()
+    encoded = text.removeprefix("whsec_").rstrip("=")
+    try:
+        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if not key:
+        raise SignatureError(SignatureErrorType.MALFORMED_KEY, "not base64, with or without whsec_ before it")
+    return key
+
+
+def standard_webhook_id(headers: Mapping[str, str]) -> str | None:
+    """The id of a request by Standard Webhooks, the one its signature covers; None where it has none."""
+    return headers.get(f"{_standard_prefix(headers)}-id") or None
+
+
+def require_standard_webhook(request: WebhookRequest, keys: Sequence[bytes], tolerance: float) -> None:
+    """A signature by Standard Webhooks, as Svix makes it: `v1`, HMAC-SHA256 over id, time and raw body.
+
+    Several keys are tried, and of the several signatures a header may hold one has to fit. Other versions, such as
+    the asymmetric `v1a`, prove nothing here.
+
+    Args:
+        request: its headers are named `svix-*` or `webhook-*`.
+        keys: from `standard_webhooks_key`.
+        tolerance: seconds that the signed time may lie from now, in either direction.
+
+    Raises:
+        SignatureError: a header is missing or malformed, no signature fits, or the time is too far away.
+    """
+    prefix = _standard_prefix(request.headers)
+    identity, timestamp = request.header(f"{prefix}-id"), request.header(f"{prefix}-timestamp")
+    given = _version_1(request.header(f"{prefix}-signature"), f"{prefix}-signature")
+    if not identity or not identity.isascii():
+        raise SignatureError(SignatureErrorType.MALFORMED_HEADER, f"{prefix}-id")
+    if not timestamp.isascii() or not timestamp.isdigit():
+        raise SignatureError(SignatureErrorType.MALFORMED_HEADER, f"{prefix}-timestamp")
+    signed = f"{identity}.{timestamp}.".encode("ascii") + request.body
+    expected = [hmac.digest(key, signed, "sha256") for key in keys]
+    # all are compared, so that the time does not tell which one matched
+    matches = [hmac.compare_digest(mine, theirs) for mine in expected for theirs in given]
+    if not any(matches):
+        raise SignatureError(SignatureErrorType.BAD_SIGNATURE)
+    require_fresh(timestamp, tolerance)
+
+
+def _standard_prefix(headers: Mapping[str, str]) -> str:
+    """Which of the two families of names is complete, else which one is there at all: svix goes first."""
+
+    def there(prefix: str) -> int:
+        return sum(f"{prefix}-{part}" in headers for part in ("id", "timestamp", "signature"))
+
+    return max(_STANDARD_PREFIXES, key=there)
+
+
+def _version_1(header: str, name: str) -> list[bytes]:
+    """The well-formed `v1` signatures of a list; empty where all are of other versions."""
+    entries = [entry.partition(",") for entry in header.split(" ") if entry]
+    found: list[bytes] = []
+    for version, _, encoded in entries:
+        if version == "v1" and encoded:
+            try:
+                found.append(base64.b64decode(encoded, validate=True))
+            except (binascii.Error, ValueError):
+                continue
+    if not found and not any(comma and version != "v1" for version, comma, _ in entries):
+        raise SignatureError(SignatureErrorType.MALFORMED_HEADER, f"{name} holds no signature")
+    return found
+
+
+def _require_one_of(given: bytes, secrets: Sequence[str]) -> None:
+    # every secret is compared, so that the time tells neither which one matched nor how many there are ahead of it
+    matches = [_same(given, _bytes(secret)) for secret in secrets]
+    if not any(matches):
+        raise SignatureError(SignatureErrorType.BAD_CREDENTIALS)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _same(one: bytes, other: bytes) -> bool:

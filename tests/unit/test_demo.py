@@ -33,7 +33,7 @@ from mailglass.errors import StackError
 from mailglass.ledger.lifecycle import Status
 from mailglass.providers.registry import Accounts
 from mailglass.rendering.content import render_content
-from mailglass.routing import resolve_route
+from mailglass.routing import RouteContext, Router
 from mailglass.settings import load_settings
 from mailglass.testing.lab.sendgrid import SendGridLab, signing_key
 from mailglass.testing.lab.weather import Climate, Weather
@@ -103,7 +103,7 @@ def test_the_generated_settings_open_every_account(tmp_path: Path, purpose: str,
     secrets = new_secrets()
     settings = load_settings(secrets, file)
     Accounts(settings, secrets).check()
-    assert {name: resolve_route(settings, name, "transactional").accounts[0] for name in TENANTS} == (
+    assert {name: Router(settings).resolve(RouteContext(name, "transactional")).accounts[0] for name in TENANTS} == (
         surroundings.ACCOUNTS
     )
     for secret in secrets.values():

@@ -403,3 +403,64 @@ def test_what_options_find_wrong_themselves_is_said_with_the_accounts_name() -> 
     with pytest.raises(ConfigError) as caught:
         build_options(Picky, {"port": 70000}, "accounts.a", {})
     assert str(caught.value) == "accounts.a.port: too large. Give at most 65535"
+
+
+@dataclass(frozen=True)
+class Lock:
+    name: str
+    key: Secret
+    bits: int = 1
+
+    def __post_init__(self) -> None:
+        if self.bits > 3:
+            raise ConfigError("bits", "too many", "Give at most 3")
+
+
+@dataclass(frozen=True)
+class Door:
+    width: float = 1.0
+    locks: tuple[Lock, ...] = ()
+
+
+def test_an_array_of_tables_becomes_a_tuple_of_dataclasses(load: Load) -> None:
+    account = load(
+        "[accounts.a]\nprovider = 'null'\nwidth = 2\n"
+        "[[accounts.a.locks]]\nname = 'upper'\nkey = 'env:KEY'\n"
+        "[[accounts.a.locks]]\nname = 'lower'\nkey = 'env:TOKEN'\nbits = 3\n"
+    ).accounts["a"]
+    assert build_options(Door, account.options, "accounts.a", ENV) == Door(
+        2.0, (Lock("upper", Secret("hunter3")), Lock("lower", Secret("hunter2"), 3))
+    )
+    assert build_options(Door, {}, "accounts.a", ENV) == Door()
+    # one table instead of an array: [accounts.a.locks]
+    assert build_options(Door, {"locks": {"name": "only", "key": "env:KEY"}}, "accounts.a", ENV).locks[0].name == "only"
+
+
+@pytest.mark.parametrize(
+    ("lock", "key", "words"),
+    [
+        ({"name": "x"}, "key", "missing"),
+        ({"name": "x", "key": "env:GONE"}, "key", "GONE is not set"),
+        ({"name": "x", "key": "env:KEY", "colour": "red"}, "colour", "Known are: name, key, bits"),
+        ({"name": 3, "key": "env:KEY"}, "name", "Give a str"),
+        ({"name": "x", "key": "env:KEY", "bits": 4}, "bits", "Give at most 3"),
+    ],
+)
+def test_a_wrong_value_in_an_array_of_tables_is_named_with_its_place(
+    lock: dict[str, object], key: str, words: str
+) -> None:
+    raw = {"width": "wide", "locks": [{"name": "good", "key": "env:KEY"}, lock]}
+    with pytest.raises(ConfigError) as caught:
+        build_options(Door, raw, "accounts.a", ENV)
+    assert [line.partition(":")[0] for line in str(caught.value).splitlines()] == [
+        "accounts.a.width",
+        f"accounts.a.locks[1].{key}",
+    ]
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("raw", ["upper", 3, [3], [["upper"]]])
+def test_what_is_no_table_is_refused_where_tables_belong(raw: object) -> None:
+    with pytest.raises(ConfigError, match=r"\[\[accounts.a.locks\]\]") as caught:
+        build_options(Door, {"locks": raw}, "accounts.a", ENV)
+    assert caught.value.key == "accounts.a.locks[0]"

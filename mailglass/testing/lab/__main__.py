@@ -11,6 +11,7 @@ import click
 
 from mailglass.errors import ConfigError, MailglassError
 from mailglass.settings import resolve_secret
+from mailglass.testing.lab.accounts import LabAccount
 from mailglass.testing.lab.server import LabOptions, serve
 from mailglass.testing.lab.weather import Climate, Weather
 
@@ -45,6 +46,13 @@ def _ratios(context: click.Context, parameter: click.Parameter, values: tuple[st
     return ratios
 
 
+def _pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, str]]:
+    pairs = [tuple(value.split("=", 1)) for value in values]
+    if any(len(pair) < 2 for pair in pairs):
+        raise click.BadParameter(f"write {parameter.metavar}")
+    return [(name, value) for name, value in pairs]
+
+
 @click.command()
 @click.option("--http-port", type=int, default=0, show_default=True, help="0: chosen by the system.")
 @click.option(
@@ -69,8 +77,18 @@ def _ratios(context: click.Context, parameter: click.Parameter, values: tuple[st
 @click.option("--smtp-account", default="smtp", show_default=True)
 @click.option("--smtp-username", default=None, help="Ask for AUTH with this name.")
 @click.option("--smtp-password", metavar="env:NAME", help="And this password.")
+@click.option("--account", "named", multiple=True, callback=_pairs, metavar="NAME=PROVIDER", help="May be repeated.")
+@click.option("--secret", "secrets", multiple=True, callback=_pairs, metavar="NAME.SECRET=env:VAR", help="As above.")
 @click.option("--watch-stdin", is_flag=True, help="End when the standard input is closed.")
-def main(seed: int, ratios: dict[Weather, float], calm: bool, latency_ms: float, **rest: Any) -> None:
+def main(
+    seed: int,
+    ratios: dict[Weather, float],
+    calm: bool,
+    latency_ms: float,
+    named: list[tuple[str, str]],
+    secrets: list[tuple[str, str]],
+    **rest: Any,
+) -> None:
     """Run the lab until SIGTERM. Prints one line of JSON when it is ready.
 
     Secrets are given as references, env:NAME or file:PATH, so that no process list shows them.
@@ -79,10 +97,22 @@ def main(seed: int, ratios: dict[Weather, float], calm: bool, latency_ms: float,
         climate = Climate(seed, ratios or ({} if calm else DEFAULT_RATIOS))
         for name in _SECRETS:
             rest[name] = _secret(name, rest[name])
-        options = LabOptions(climate=climate, latency=latency_ms / 1000, **rest)
+        options = LabOptions(
+            climate=climate, latency=latency_ms / 1000, accounts=_accounts(named, secrets), **rest
+        )  # fmt: skip
         asyncio.run(serve(options))
     except (MailglassError, OSError) as error:
         raise click.ClickException(str(error)) from None
+
+
+def _accounts(named: list[tuple[str, str]], secrets: list[tuple[str, str]]) -> tuple[LabAccount, ...]:
+    known: dict[str, dict[str, str]] = {name: {} for name, _ in named}
+    for target, reference in secrets:
+        account, _, key = target.rpartition(".")
+        if account not in known:
+            raise ConfigError(f"--secret {target}", "no such account", "Name it with --account NAME=PROVIDER")
+        known[account][key] = _secret(f"secret {target}", reference) or ""
+    return tuple(LabAccount(provider, name, known[name]) for name, provider in named)
 
 
 def _secret(name: str, reference: str | None) -> str | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from mailglass.testing.lab.world import World
 
@@ -20,11 +20,16 @@ class Api(Protocol):
         """The paths it answers."""
 
 
-def lab_app(world: World, apis: Sequence[Api]) -> Starlette:
+def lab_app(world: World, apis: Sequence[Api], accounts: Mapping[str, Api] | None = None) -> Starlette:
     """The ASGI application of a lab.
 
     `GET /lab/counts` says the totals, `GET /lab/received` how often each delivery was accepted; `POST /lab/pause`
     holds the webhooks back and `POST /lab/resume` lets them go. It has no password: serve it on loopback only.
+
+    Args:
+        world: what they share.
+        apis: each at its provider's own paths.
+        accounts: each below `/NAME`, so that providers with like paths, or two accounts of one, do not meet.
     """
 
     async def counts(request: Request) -> JSONResponse:
@@ -47,4 +52,5 @@ def lab_app(world: World, apis: Sequence[Api]) -> Starlette:
         Route("/lab/pause", pause, methods=["POST"]),
         Route("/lab/resume", resume, methods=["POST"]),
     ]
-    return Starlette(routes=[*control, *(route for api in apis for route in api.routes())])
+    mounts = [Mount(f"/{name}", routes=api.routes()) for name, api in (accounts or {}).items()]
+    return Starlette(routes=[*control, *mounts, *(route for api in apis for route in api.routes())])

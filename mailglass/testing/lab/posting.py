@@ -9,7 +9,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from mailglass.errors import ConfigError
@@ -34,6 +34,26 @@ class Sender(Protocol):
         """The headers that prove where this body comes from."""
 
 
+@runtime_checkable
+class Packer(Sender, Protocol):
+    """An account whose webhooks are no plain JSON, or carry their proof in the body."""
+
+    @property
+    def stop_status(self) -> int | None:
+        """The status at which it gives up on a webhook; None: at none."""
+
+    def pack(self, events: list[dict[str, Any]]) -> tuple[bytes, Mapping[str, str]]:
+        """The body that tells these events, and its headers: content type and proofs. Called for every try anew."""
+
+
+@runtime_checkable
+class Choosy(Sender, Protocol):
+    """An account that gives up on a webhook at more than one status."""
+
+    def gives_up(self, status: int) -> bool:
+        """Whether an answer that is not 2xx ends it; status 0 is no answer."""
+
+
 @dataclass(slots=True)
 class _Post:
     sender: Sender
@@ -42,7 +62,7 @@ class _Post:
 
 
 class Poster:
-    """Posts events to `{url}/{account}`. Never gives up on an event, except where a 403 says stop.
+    """Posts events to `{url}/{account}`. Never gives up on an event, except where a status says stop: mostly 403.
 
     Args:
         url: where mailglass receives webhooks, on this machine; None: events are dropped.
@@ -56,6 +76,7 @@ class Poster:
             raise ConfigError("webhooks", "not on this machine", "Give a loopback URL, such as http://127.0.0.1:8000")
         self._host, self._port = parts.hostname, parts.port or 80
         self._path = parts.path.rstrip("/")
+        self._url = url.rstrip("/") if url else None
         self._concurrency = concurrency
         self._first_pause = first_pause
         self._due: list[tuple[float, int, _Post]] = []
@@ -71,6 +92,10 @@ class Poster:
         if self._host is not None:
             self._counted["events"] += 1
             self._push(_Post(sender, [event]), delay)
+
+    def url(self, account: str) -> str:
+        """Where an account's webhooks go; "" where none are posted."""
+        return f"{self._url}/{account}" if self._url else ""
 
     def pause(self) -> None:
         """Hold back what falls due."""
@@ -135,15 +160,26 @@ class Poster:
 
     def _note(self, post: _Post, status: int) -> None:
         self._counted["posted"] += 1
-        if 200 <= status < 300 or status == 403:
-            self._counted["refused" if status == 403 else "acknowledged"] += 1
+        good = 200 <= status < 300
+        if good or _gives_up(post.sender, status):
+            self._counted["acknowledged" if good else "refused"] += 1
             self._counted["settled"] += len(post.events)
         else:
             post.attempt += 1
             self._push(post, min(self._first_pause * 2 ** min(post.attempt - 1, 10), _LONGEST_PAUSE))
 
     async def _post(self, line: Line, post: _Post) -> int:
+        path = f"{self._path}/{post.sender.account}"
+        if isinstance(post.sender, Packer):
+            body, headers = post.sender.pack(post.events)
+            return await line.post(path, body, headers)
         single = post.sender.bundle == 1
         # real arrays end in CR LF, which the signature covers
         body = json.dumps(post.events[0]).encode() if single else json.dumps(post.events).encode() + b"\r\n"
-        return await line.post(f"{self._path}/{post.sender.account}", body, post.sender.sign(body))
+        return await line.post(path, body, post.sender.sign(body))
+
+
+def _gives_up(sender: Sender, status: int) -> bool:
+    if isinstance(sender, Choosy):
+        return sender.gives_up(status)
+    return status == (sender.stop_status if isinstance(sender, Packer) else 403)

@@ -18,6 +18,7 @@ from random import Random
 import uvicorn
 
 from mailglass.errors import ConfigError
+from mailglass.testing.lab.accounts import LabAccount, open_accounts
 from mailglass.testing.lab.fates import Fates
 from mailglass.testing.lab.hanging_up import HangingUpProtocol
 from mailglass.testing.lab.http import lab_app
@@ -47,6 +48,7 @@ class LabOptions:
         latency: seconds until a request is answered.
         posts: webhooks in flight at once.
         watch_stdin: end when the standard input is closed.
+        accounts: more accounts, each with its API at `http_url/NAME`.
     """
 
     http_port: int = 0
@@ -69,6 +71,7 @@ class LabOptions:
     smtp_username: str | None = None
     smtp_password: str | None = field(default=None, repr=False)
     watch_stdin: bool = False
+    accounts: tuple[LabAccount, ...] = ()
 
     def __post_init__(self) -> None:
         if self.webhooks and not self.webhook_password:
@@ -78,7 +81,8 @@ class LabOptions:
 async def serve(options: LabOptions) -> None:
     """Run a lab until SIGTERM, SIGINT or, on request, the end of the standard input.
 
-    When all of it listens, one line of JSON is printed: `http_url`, `smtp_port` and `sendgrid_public_key`.
+    When all of it listens, one line of JSON is printed: `http_url`, `smtp_port`, `sendgrid_public_key`, and
+    `accounts` with what each of the further ones has to tell.
     """
     stop = asyncio.Event()
     _stop_on_signals(stop)
@@ -105,6 +109,7 @@ async def serve(options: LabOptions) -> None:
     sendgrid = SendGridLab(
         world, options.sendgrid_account, options.sendgrid_key, signing_key(options.sendgrid_signing_key)
     )
+    accounts = open_accounts(world, options.accounts)
     smtp = SMTPLab(
         lambda mail: witness.accept([mail]),
         options.climate,
@@ -115,7 +120,7 @@ async def serve(options: LabOptions) -> None:
     listener = _listen(options.http_port)
     server = _Server(
         uvicorn.Config(
-            lab_app(world, [postmark, sendgrid]),
+            lab_app(world, [postmark, sendgrid], accounts),
             http=HangingUpProtocol,
             loop="asyncio",
             lifespan="off",
@@ -134,6 +139,7 @@ async def serve(options: LabOptions) -> None:
             "http_url": f"http://{HOST}:{listener.getsockname()[1]}",
             "smtp_port": smtp_port,
             "sendgrid_public_key": sendgrid.public_key,
+            "accounts": {name: dict(account.public()) for name, account in accounts.items()},
         }
         print(json.dumps(ready), flush=True)
         await stop.wait()

@@ -180,6 +180,17 @@ CREATE TRIGGER events_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON mailgla
     FOR EACH STATEMENT EXECUTE FUNCTION mailglass.refuse_change();
 """
 
+# A function's statements see what was committed while it waited for the lock, which one statement's snapshot does not.
+ROOM = """
+CREATE FUNCTION mailglass.room_for(tenant text, cap integer) RETURNS integer LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('mailglass.room_for.' || tenant, 0));
+    RETURN GREATEST(0, cap - (SELECT count(*) FROM mailglass.deliveries d
+                              WHERE d.lease_expires_at > now() AND d.lease_token IS NOT NULL
+                                AND d.tenant_id = tenant));
+END $$;
+"""
+
 # the pairs of mailglass.ledger.lifecycle.MOVES as of this revision
 MOVES = (
     "queued>claimed", "queued>canceled", "queued>failed", "queued>sent",
@@ -205,6 +216,7 @@ def upgrade() -> None:
     op.execute(TABLES)
     op.execute(APPEND_ONLY)
     op.execute(LIFECYCLE)
+    op.execute(ROOM)
 
 
 def downgrade() -> None:
@@ -213,5 +225,6 @@ def downgrade() -> None:
         "suppressions", "events", "deliveries", "messages",
     ):  # fmt: skip
         op.execute(f"DROP TABLE mailglass.{table}")
+    op.execute("DROP FUNCTION mailglass.room_for(text, integer)")
     op.execute("DROP FUNCTION mailglass.refuse_change()")
     op.execute("DROP FUNCTION mailglass.refuse_move()")

@@ -1,0 +1,231 @@
+"""`mailglass deliveries`: see what became of deliveries; cancel them, let held ones go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import click
+
+from mailglass.cli.output import JSON, format_option, note, print_json, print_table
+from mailglass.settings import get_settings
+from mailglass.streams import Stream
+
+if TYPE_CHECKING:
+    from mailglass.ledger.database import Database
+    from mailglass.ledger.deliveries import Delivery
+    from mailglass.ledger.events import Event
+
+STATUSES = ("queued", "claimed", "sending", "sent", "failed", "suppressed", "uncertain", "held", "canceled")
+_PAGE = 1000
+# what each event of a timeline may say beyond its kind, in the order it is told
+_DETAILS = (
+    "status", "outcome", "reason", "account", "attempt", "status_code", "enhanced_status", "duration_ms",
+    "bounce_class", "reject_reason",
+)  # fmt: skip
+
+
+@click.group()
+def deliveries() -> None:
+    """See what became of deliveries."""
+
+
+@deliveries.command()
+@click.argument("delivery_id", metavar="ID", type=click.UUID)
+@click.option("--show-recipient", is_flag=True, help="Show the recipient's address, which is hidden otherwise.")
+@format_option
+def show(delivery_id: UUID, show_recipient: bool, output_format: str) -> None:
+    """Show one delivery and what happened to it."""
+    from mailglass.ledger import deliveries as ledger
+
+    database = _database()
+    delivery = ledger.get(database, delivery_id)
+    timeline = ledger.timeline(database, delivery_id)
+    if output_format == JSON:
+        print_json(delivery=_as_json(delivery, show_recipient), timeline=[_event_as_json(event) for event in timeline])
+        return
+    print_table(("", ""), [(name, value) for name, value in _described(delivery, show_recipient) if value])
+    click.echo()
+    print_table(
+        ("TIME", "SOURCE", "EVENT", "DETAILS"),
+        [(_moment(event.occurred_at), event.source.value, event.kind, _details(event)) for event in timeline],
+    )
+
+
+@deliveries.command("list")
+@click.option("--tenant", help="Only this tenant's.")
+@click.option("--status", type=click.Choice(STATUSES), help="Only those that stand there.")
+@click.option("--stream", type=click.Choice([stream.value for stream in Stream]), help="Only this stream's.")
+@click.option("--limit", type=click.IntRange(1, _PAGE), default=20, show_default=True, help="At most this many.")
+@click.option("--show-recipient", is_flag=True, help="Show the recipients' addresses, which are hidden otherwise.")
+@format_option
+def list_(
+    tenant: str | None, status: str | None, stream: str | None, limit: int, show_recipient: bool, output_format: str
+) -> None:
+    """List deliveries, newest first."""
+    from mailglass.ledger import deliveries as ledger
+
+    found = ledger.find(_database(), tenant=tenant, status=status, stream=stream, limit=limit)
+    if output_format == JSON:
+        print_json(deliveries=[_as_json(delivery, show_recipient) for delivery in found])
+        return
+    head = ("ID", "CREATED", "TENANT", "STREAM", "STATUS", "OUTCOME", "ATTEMPTS", "LAST ERROR")
+    rows = [
+        (
+            str(delivery.id), _moment(delivery.created_at), delivery.tenant, delivery.stream, delivery.status.value,
+            delivery.outcome or "", str(delivery.attempts), delivery.last_error or "",
+            *([delivery.recipient] if show_recipient else []),
+        )
+        for delivery in found
+    ]  # fmt: skip
+    print_table((*head, "RECIPIENT") if show_recipient else head, rows)
+
+
+@deliveries.command()
+@format_option
+def counts(output_format: str) -> None:
+    """Count deliveries by tenant and status."""
+    from mailglass.ledger import deliveries as ledger
+
+    found = ledger.counts(_database())
+    if output_format == JSON:
+        print_json(counts=found)
+        return
+    rows = [
+        (tenant, status, str(found[tenant][status]))
+        for tenant in sorted(found)
+        for status in STATUSES
+        if status in found[tenant]
+    ]
+    print_table(("TENANT", "STATUS", "DELIVERIES"), rows)
+
+
+@deliveries.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.UUID)
+@click.option("--tenant", required=True, help="Whose they are; others are left alone.")
+@format_option
+def cancel(ids: tuple[UUID, ...], tenant: str, output_format: str) -> int:
+    """Take deliveries back that nobody has claimed yet, or that are held.
+
+    Exits with 1 if one of them could not be taken back.
+    """
+    from mailglass.ledger import deliveries as ledger
+
+    canceled = ledger.cancel(_database(), ids, tenant)
+    left = [delivery_id for delivery_id in ids if delivery_id not in canceled]
+    if output_format == JSON:
+        print_json(canceled=[str(key) for key in ids if key in canceled], left=[str(key) for key in left])
+    else:
+        click.echo(f"{len(canceled)} canceled.")
+        for delivery_id in left:
+            note(f"{delivery_id} was left alone: it is not this tenant's, or neither queued nor held.")
+    return 1 if left else 0
+
+
+@deliveries.command()
+@click.argument("ids", metavar="[ID...]", nargs=-1, type=click.UUID)
+@click.option("--status", type=click.Choice(["held"]), help="Instead of ids: all that are held.")
+@click.option("--tenant", help="With --status: whose.")
+@click.option("--yes", is_flag=True, help="Do it; without this, only say what would be done.")
+@format_option
+def release(ids: tuple[UUID, ...], status: str | None, tenant: str | None, yes: bool, output_format: str) -> None:
+    """Let held deliveries go again, now. They may be sent a second time: held means that nobody knows."""
+    if bool(ids) == bool(status) or bool(status) != bool(tenant):
+        raise click.UsageError("Give ids, or --status held together with --tenant NAME.")
+    database = _database()
+    held = [delivery.id for delivery in (_held(database, tenant) if tenant else _held_among(database, ids))]
+    released = _release(database, held) if yes else set()
+    done = [str(key) for key in held if key in released]
+    if output_format == JSON:
+        print_json(dry_run=not yes, held=[str(key) for key in held], released=done)
+    elif yes:
+        click.echo(f"{len(done)} released.")
+    else:
+        for delivery_id in held:
+            click.echo(str(delivery_id))
+        note(f"{len(held)} would be released; add --yes to do it.")
+
+
+def _database() -> Database:
+    from mailglass.ledger.database import get_database
+
+    return get_database(get_settings().require_database())
+
+
+def _held(database: Database, tenant: str) -> Iterator[Delivery]:
+    from mailglass.ledger import deliveries as ledger
+
+    after: UUID | None = None
+    while page := ledger.find(database, tenant=tenant, status="held", after=after, limit=_PAGE):
+        yield from page
+        after = page[-1].id
+
+
+def _held_among(database: Database, ids: Sequence[UUID]) -> Iterator[Delivery]:
+    from mailglass.ledger import deliveries as ledger
+
+    for delivery_id in dict.fromkeys(ids):
+        delivery = ledger.get(database, delivery_id)
+        if delivery.status.value == "held":
+            yield delivery
+        else:
+            note(f"{delivery_id} is {delivery.status.value}, not held: left alone.")
+
+
+def _release(database: Database, ids: Sequence[UUID]) -> set[UUID]:
+    from mailglass.ledger import deliveries as ledger
+    from mailglass.runtime import get_runtime
+
+    released: set[UUID] = set()
+    for start in range(0, len(ids), _PAGE):
+        lanes = ledger.release(database, ids[start : start + _PAGE])
+        released |= lanes.keys()
+        if lanes and get_settings().broker_url.reveal():
+            get_runtime().doorbell.ring(lanes.values())
+    return released
+
+
+def _described(delivery: Delivery, show_recipient: bool) -> Iterator[tuple[str, str]]:
+    yield "id", str(delivery.id)
+    yield "recipient", delivery.recipient if show_recipient else "hidden; --show-recipient shows it"
+    for name in ("tenant", "stream", "queue", "mailable", "status", "outcome", "account", "provider"):
+        yield name, str(getattr(delivery, name) or "")
+    yield "provider's id", delivery.provider_message_id or ""
+    yield "group", str(delivery.group_id or "")
+    yield "attempts", str(delivery.attempts)
+    yield "last error", delivery.last_error or ""
+    for name in ("created_at", "due_at", "expires_at"):
+        yield name.removesuffix("_at"), _moment(getattr(delivery, name))
+    for name, value in asdict(delivery.facts).items():
+        if name.endswith("_at") and name != "last_event_at":
+            yield name.removesuffix("_at"), _moment(value)
+    yield "bounce class", delivery.facts.bounce_class or ""
+
+
+def _details(event: Event) -> str:
+    said = [f"{name}={value}" for name in _DETAILS if (value := getattr(event, name)) is not None]
+    return " ".join([*said, "machine"] if event.machine else said)
+
+
+def _as_json(delivery: Delivery, show_recipient: bool) -> dict[str, Any]:
+    hidden = {"facts"} if show_recipient else {"facts", "recipient", "recipient_domain"}
+    values = {name: value for name, value in asdict(delivery).items() if name not in hidden}
+    facts = {name: value for name, value in asdict(delivery.facts).items() if not name.startswith("status")}
+    return {name: _plain(value) for name, value in (values | {"outcome": delivery.outcome} | facts).items()}
+
+
+def _event_as_json(event: Event) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in asdict(event).items() if name != "delivery_id"}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, UUID) else value
+
+
+def _moment(value: datetime | None) -> str:
+    return "" if value is None else value.isoformat(sep=" ", timespec="milliseconds")

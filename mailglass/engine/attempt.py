@@ -1,0 +1,181 @@
+"""One attempt: mark, call the provider, record, and learn from the answers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+from mailglass import clock, telemetry
+from mailglass.engine.lease import Recorder
+from mailglass.engine.placing import Placed, Placer
+from mailglass.engine.verdicts import decide
+from mailglass.errors import LedgerUnavailableError
+from mailglass.ledger import breakers, leases
+from mailglass.ledger.database import Database
+from mailglass.ledger.suppressions import Suppression, suppress
+from mailglass.limits import Limiter
+from mailglass.providers.base import Outcome, OutcomeClass, Outgoing, Provider
+from mailglass.routing import Lane
+from mailglass.settings import Settings
+from mailglass.streams import Stream
+
+# provider calls in a row that failed as a whole before the breaker opens
+_PATIENCE: Final = 3
+_BREAKING: Final = {OutcomeClass.MISCONFIGURED: "misconfigured", OutcomeClass.QUOTA: "quota"}
+
+
+class Attempter:
+    """Attempts pieces of batches. Safe to use from several threads.
+
+    Args:
+        settings: the streams' policies.
+        ledger: where marks and outcomes go.
+        placer: knows the other accounts of a route, and is told when a breaker changes.
+        limiter: learns from throttling; None for no limits.
+    """
+
+    def __init__(self, settings: Settings, ledger: Database, placer: Placer, limiter: Limiter | None) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._placer = placer
+        self._limiter = limiter
+        self._failed_calls: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def attempt(self, lane: Lane, placed: Placed, mails: Sequence[Outgoing], recorder: Recorder) -> bool:
+        """Attempt these mails once.
+
+        Returns:
+            Whether the account can take more now.
+        """
+        provider, lease = placed.provider, recorder.lease
+        try:
+            attempts = leases.mark(
+                self._ledger, lease.token, [mail.delivery_id for mail in mails], placed.account, provider.name
+            )
+        except LedgerUnavailableError:
+            # the mark may stand, and nothing was sent: say so as soon as the database is back
+            recorder.give_back(mails)
+            raise
+        mails = [mail for mail in mails if mail.delivery_id in attempts]
+        if not mails:
+            return True
+        started = clock.monotonic()
+        outcomes = _call(provider, mails, lease.send_until)
+        duration = round((clock.monotonic() - started) * 1000)
+        recorder.report.attempted += len(mails)
+        usable = self._judge_account(placed, outcomes)
+        self._record(lane, placed, mails, outcomes, attempts, duration, recorder)
+        self._learn(lane, placed, mails, outcomes, recorder)
+        return usable
+
+    def _record(
+        self,
+        lane: Lane,
+        placed: Placed,
+        mails: Sequence[Outgoing],
+        outcomes: Sequence[Outcome],
+        attempts: dict[UUID, int],
+        duration: int,
+        recorder: Recorder,
+    ) -> None:
+        policy = self._settings.streams[Stream(lane.stream)]
+        now = clock.now()
+        fails_over = any(outcome.kind in _BREAKING for outcome in outcomes)
+        elsewhere = fails_over and self._placer.elsewhere(placed.route, placed.account)
+        recorder.record(
+            [
+                decide(
+                    mail.delivery_id,
+                    outcome,
+                    attempt=attempts[mail.delivery_id],
+                    age=(now - mail.created_at).total_seconds(),
+                    policy=policy,
+                    duration_ms=duration,
+                    elsewhere=elsewhere,
+                    idempotent=placed.provider.idempotent,
+                )
+                for mail, outcome in zip(mails, outcomes, strict=True)
+            ]
+        )
+
+    def _judge_account(self, placed: Placed, outcomes: Sequence[Outcome]) -> bool:
+        """Open or close the account's breaker by what its provider said."""
+        account = placed.account
+        for outcome in outcomes:
+            if reason := _BREAKING.get(outcome.kind):
+                self._trip(account, reason, outcome.retry_after)
+                return False
+        whole_call_failed = all(outcome.kind is OutcomeClass.TRANSIENT for outcome in outcomes)
+        with self._lock:
+            failed = self._failed_calls[account] = self._failed_calls.get(account, 0) + 1 if whole_call_failed else 0
+        if whole_call_failed and (placed.probing or failed >= _PATIENCE):
+            self._trip(account, "transient", None)
+            return False
+        if placed.probing and any(outcome.kind is OutcomeClass.ACCEPTED for outcome in outcomes):
+            breakers.reset(self._ledger, account)
+            self._placer.forget()
+            telemetry.emit("mailglass.breaker.closed", account=account)
+        return True
+
+    def _trip(self, account: str, reason: str, reset: float | None) -> None:
+        seconds = breakers.trip(self._ledger, account, reason, reset)
+        self._placer.forget()
+        telemetry.emit(
+            "mailglass.breaker.opened",
+            level=logging.ERROR,
+            account=account,
+            reason=reason,
+            duration_ms=round(seconds * 1000),
+        )
+
+    def _learn(
+        self,
+        lane: Lane,
+        placed: Placed,
+        mails: Sequence[Outgoing],
+        outcomes: Sequence[Outcome],
+        recorder: Recorder,
+    ) -> None:
+        """Mirror refused recipients into the suppression list, slow down where asked, notice early webhooks."""
+        entries = [
+            Suppression(
+                tenant=lane.tenant,
+                value=mail.recipient.key,
+                reason="hard_bounce" if outcome.hard_bounce else "provider",
+                source="attempt",
+                account=placed.account,
+            )
+            for mail, outcome in zip(mails, outcomes, strict=True)
+            if outcome.hard_bounce or outcome.kind is OutcomeClass.SUPPRESSED
+        ]
+        if entries:
+            suppress(self._ledger, entries)
+        throttled = [outcome for outcome in outcomes if outcome.kind is OutcomeClass.THROTTLED]
+        if throttled and self._limiter is not None:
+            waits = [outcome.retry_after for outcome in throttled if outcome.retry_after is not None]
+            self._limiter.learn(placed.account, retry_after=max(waits, default=None))
+        learnt = [outcome.provider_message_id for outcome in outcomes if outcome.provider_message_id]
+        if learnt and not recorder.report.orphans_waiting:
+            recorder.report.orphans_waiting = leases.orphans_waiting(self._ledger, learnt)
+
+
+def _call(provider: Provider, mails: Sequence[Outgoing], deadline: float) -> list[Outcome]:
+    """The provider's answers; whatever escapes it may have happened after the request was written."""
+    try:
+        outcomes = provider.send(mails, deadline=deadline)
+    except Exception as error:
+        telemetry.emit(
+            "mailglass.dispatch.provider_failed",
+            level=logging.ERROR,
+            account=provider.account,
+            provider=provider.name,
+            error_type=type(error).__name__,
+        )
+        return [Outcome(OutcomeClass.UNCERTAIN, reason=f"provider_error:{type(error).__name__}")] * len(mails)
+    if len(outcomes) != len(mails):
+        return [Outcome(OutcomeClass.UNCERTAIN, reason="provider_error:wrong_count")] * len(mails)
+    return outcomes

@@ -1,0 +1,165 @@
+"""Which account sends which delivery: routes, weights, failover, breakers."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mailglass import clock, telemetry
+from mailglass.addresses import Address
+from mailglass.engine.content import Ready, refusal
+from mailglass.engine.verdicts import ASK_AGAIN
+from mailglass.errors import ConfigError, RouteError
+from mailglass.ledger.breakers import Breaker, breakers, probe
+from mailglass.ledger.leases import Claimed, Runs, Verdict
+from mailglass.ledger.lifecycle import Status
+from mailglass.providers.base import Provider
+from mailglass.providers.registry import Accounts
+from mailglass.routing import Lane, RouteContext, Router, ordered_accounts
+from mailglass.settings import Route, Settings
+
+_PROBING = 2.0
+_CACHED = 0.5
+
+
+@dataclass(slots=True)
+class Placed:
+    """The deliveries that one account is to send.
+
+    Attributes:
+        sender: From of those that name none.
+        route: for failover: which other accounts there are.
+        probing: the account's breaker is half-open, and this is the one mail that tries it.
+    """
+
+    account: str
+    provider: Provider
+    sender: Address | None
+    route: Route
+    items: list[Ready] = field(default_factory=list)
+    probing: bool = False
+
+
+@dataclass(slots=True)
+class Placement:
+    """Where the deliveries of a batch go, and what becomes of those that go nowhere now."""
+
+    placed: list[Placed] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+
+
+class Placer:
+    """Places deliveries on accounts. Safe to use from several threads.
+
+    Args:
+        settings: routes and accounts.
+        ledger: where the breakers are.
+        accounts: the opened providers.
+        router: resolves routes, hooks included.
+    """
+
+    def __init__(self, settings: Settings, ledger: Runs, accounts: Accounts, router: Router) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._accounts = accounts
+        self._router = router
+        self._cache: dict[tuple[str, ...], tuple[float, dict[str, Breaker]]] = {}
+
+    def place(self, lane: Lane, ready: Sequence[Ready]) -> Placement:
+        """Choose an account for each delivery."""
+        placement = Placement()
+        by_account: dict[tuple[str, Route], list[Ready]] = {}
+        routes: dict[tuple[str, tuple[str, ...]], Route | RouteError] = {}
+        for item in ready:
+            route = self._route(lane, item, routes)
+            if isinstance(route, RouteError):
+                placement.verdicts.append(refusal(item.delivery, Status.HELD, "no_route"))
+                continue
+            chosen = self._choose(route, item.delivery)
+            if isinstance(chosen, Verdict):
+                placement.verdicts.append(chosen)
+            else:
+                by_account.setdefault((chosen, route), []).append(item)
+        for (account, route), items in by_account.items():
+            self._open(placement, account, route, items)
+        return placement
+
+    def elsewhere(self, route: Route, account: str) -> bool:
+        """Whether the route has another account that can be used now."""
+        others = tuple(name for name in route.accounts if name != account)
+        return any(name not in self._breakers(others) for name in others)
+
+    def forget(self) -> None:
+        """A breaker has changed: look anew."""
+        self._cache.clear()
+
+    def _route(
+        self, lane: Lane, item: Ready, routes: dict[tuple[str, tuple[str, ...]], Route | RouteError]
+    ) -> Route | RouteError:
+        try:
+            by_delivery = self._router.by_delivery
+        except RouteError as error:
+            return error
+        domain = item.delivery.recipient.rpartition("@")[2] if by_delivery else ""
+        key = (domain, tuple(item.content.get("tags", ())) if by_delivery else ())
+        if key not in routes:
+            try:
+                routes[key] = self._router.resolve(RouteContext(lane.tenant, lane.stream, *key))
+            except RouteError as error:
+                telemetry.emit("mailglass.route.failed", level=logging.ERROR, lane=str(lane), reason=str(error))
+                routes[key] = error
+        return routes[key]
+
+    def _choose(self, route: Route, delivery: Claimed) -> str | Verdict:
+        """The first account that can be used, beginning with the one whose turn it is."""
+        order = ordered_accounts(route, delivery.id)
+        if delivery.last_error == ASK_AGAIN and delivery.account in order:
+            # under the same idempotency key only this account knows the answer
+            start, order = 0, (delivery.account,)
+        else:
+            start = delivery.attempts // route.patience
+        open_breakers = self._breakers(route.accounts)
+        turn = [order[(start + step) % len(order)] for step in range(len(order))]
+        for name in turn:
+            breaker = open_breakers.get(name)
+            if breaker is None or breaker.half_open:
+                return name
+        reasons = {open_breakers[name].reason for name in turn}
+        if reasons == {"misconfigured"}:
+            return refusal(delivery, Status.HELD, "account_misconfigured")
+        return _wait(delivery, min(open_breakers[name].seconds for name in turn))
+
+    def _open(self, placement: Placement, account: str, route: Route, items: list[Ready]) -> None:
+        try:
+            provider = self._accounts.open(account)
+        except ConfigError as error:
+            telemetry.emit("mailglass.account.failed", level=logging.ERROR, account=account, reason=str(error))
+            placement.verdicts += [refusal(item.delivery, Status.HELD, "account_misconfigured") for item in items]
+            return
+        sender = self._accounts.settings(account).sender or self._settings.default_from
+        if sender is None:
+            nameless = [item for item in items if "from" not in item.content]
+            placement.verdicts += [refusal(item.delivery, Status.HELD, "no_sender") for item in nameless]
+            items = [item for item in items if "from" in item.content]
+        placed = Placed(account, provider, sender, route, items)
+        if items and account in self._breakers(route.accounts):
+            placed.probing = probe(self._ledger, account)
+            placed.items, waiting = (items[:1], items[1:]) if placed.probing else ([], items)
+            placement.verdicts += [_wait(item.delivery, _PROBING) for item in waiting]
+        if placed.items:
+            placement.placed.append(placed)
+
+    def _breakers(self, accounts: tuple[str, ...]) -> dict[str, Breaker]:
+        cached = self._cache.get(accounts)
+        now = clock.monotonic()
+        if cached is None or now - cached[0] > _CACHED:
+            cached = self._cache[accounts] = (now, breakers(self._ledger, accounts))
+        return cached[1]
+
+
+def _wait(delivery: Claimed, seconds: float) -> Verdict:
+    """Due again when an account may be usable; jittered, and no event: nothing was attempted."""
+    delay = max(seconds, 0.5) * (1 + random.random() / 5)  # noqa: S311
+    return Verdict(delivery.id, Status.QUEUED, None, "no_account_usable", delay=delay, counted=False)

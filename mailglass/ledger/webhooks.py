@@ -1,0 +1,375 @@
+"""The ledger's side of webhooks: keep them, claim them, find the deliveries they speak of, join what they say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from mailglass.ids import uuid7, uuid7s
+from mailglass.ledger import arrays
+from mailglass.ledger.events import MARKS, OUTCOMES, Event, Projection, Source
+from mailglass.ledger.leases import Runs
+
+FIRST_ID = UUID(int=0)
+
+
+class WebhookStatus(StrEnum):
+    """Where a stored webhook stands."""
+
+    RECEIVED = "received"
+    PROCESSED = "processed"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredWebhook:
+    """A verified webhook as it was kept.
+
+    Attributes:
+        body: the raw bytes; None where retention has removed them.
+        headers: those its signature covers, never credentials.
+        attempts: how often it was claimed, this time included.
+    """
+
+    id: UUID
+    account: str
+    provider: str
+    body: bytes | None = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    attempts: int
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookClaim:
+    """Leased webhooks, oldest first, and whether more are waiting."""
+
+    webhooks: tuple[StoredWebhook, ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What became of one stored webhook: `received` means it is tried again later."""
+
+    id: UUID
+    status: WebhookStatus
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One provider's event on its way into the ledger: checked, with an id of its own and a time.
+
+    Attributes:
+        id: derived from what the event is, so that a second arrival has the same.
+        account: that told it.
+        occurred_at: the provider's time, or ours where it gave none that can be true.
+        webhook_id: the stored webhook it came in.
+        delivery_id: ours, where it came back.
+        recipient: whom it is about, as the provider wrote it; for the suppression list only.
+    """
+
+    id: UUID
+    account: str
+    kind: str
+    occurred_at: datetime
+    webhook_id: UUID
+    delivery_id: UUID | None = None
+    provider_message_id: str | None = None
+    recipient: str | None = field(default=None, repr=False)
+    bounce_class: str | None = None
+    reject_reason: str | None = None
+    enhanced_status: str | None = None
+    machine: bool = False
+    click_hash: str | None = None
+
+    @property
+    def linkable(self) -> bool:
+        """Whether it names a delivery at all, known or not."""
+        return self.delivery_id is not None or self.provider_message_id is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The delivery that a fact speaks of.
+
+    Attributes:
+        recipient: the delivery's own.
+        account: the delivery's present one; an earlier one may be the fact's.
+    """
+
+    delivery_id: UUID
+    tenant: str
+    stream: str
+    recipient: str = field(repr=False)
+    account: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A provider's event as the ledger keeps it, and the stored webhook that brought it first."""
+
+    event: Event
+    webhook_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """What is to be joined into one delivery.
+
+    Attributes:
+        evidence: it proves that the provider had accepted the mail.
+        provider_message_id: learnt by the way, from the delivery's present account.
+    """
+
+    delivery_id: UUID
+    facts: Projection
+    evidence: bool
+    provider_message_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionChange:
+    """Somebody left a stream, or came back to it, as an account told at `moment` of the provider's clock."""
+
+    tenant: str
+    value: str = field(repr=False)
+    stream: str
+    account: str
+    moment: datetime
+
+
+def store(ledger: Runs, account: str, provider: str, dedupe_key: str, body: bytes, headers: Mapping[str, str]) -> bool:
+    """Keep a verified webhook. Returns False, and keeps nothing, where its key is known.
+
+    Raises:
+        LedgerUnavailableError: the database cannot be reached; nothing was kept.
+    """
+    rows = ledger.run(
+        "store_webhook",
+        {
+            "id": str(uuid7()),
+            "account": account,
+            "provider": provider,
+            "tenant": None,
+            "dedupe_key": dedupe_key,
+            "body": body,
+            "headers": json.dumps(dict(headers)),
+        },
+    )
+    return bool(rows)
+
+
+def claim(ledger: Runs, size: int, max_bytes: int, lease: float) -> WebhookClaim:
+    """Lease stored webhooks for `lease` seconds: at most `size`, and at most `max_bytes` of bodies but for the first.
+
+    One that was claimed before is claimed alone.
+    """
+    rows = ledger.run("claim_webhooks", {"size": size, "max_bytes": max_bytes, "lease": lease})
+    claimed = [
+        StoredWebhook(
+            row.id,
+            row.account,
+            row.provider,
+            None if row.body is None else bytes(row.body),
+            json.loads(row.headers),
+            row.attempts,
+            row.received_at,
+        )
+        for row in rows
+    ]
+    claimed.sort(key=lambda webhook: webhook.id)
+    return WebhookClaim(tuple(claimed), bool(rows) and rows[0].more)
+
+
+def finish(ledger: Runs, endings: Sequence[Ending], retry_after: float) -> None:
+    """Say what became of claimed webhooks; those to be tried again wait `retry_after` seconds."""
+    if not endings:
+        return
+    ledger.run(
+        "finish_webhooks",
+        {
+            "ids": arrays.uuids(ending.id for ending in endings),
+            "statuses": arrays.texts(ending.status.value for ending in endings),
+            "reasons": arrays.texts(ending.reason for ending in endings),
+            "retry_after": retry_after,
+        },
+    )
+
+
+def waiting(ledger: Runs) -> bool:
+    """Whether stored webhooks wait to be processed."""
+    (row,) = ledger.run("webhooks_waiting")
+    return bool(row.waiting)
+
+
+def replay(ledger: Runs, ids: Sequence[UUID]) -> set[UUID]:
+    """Give dead webhooks another life. Returns those that were dead."""
+    return {row.id for row in ledger.run("replay_webhooks", {"ids": arrays.uuids(ids)})}
+
+
+def match(ledger: Runs, facts: Sequence[Fact]) -> dict[UUID, Match]:
+    """The deliveries that facts speak of, by the fact's id; a fact that names none, or two alike, is left out."""
+    named = [fact for fact in facts if fact.linkable]
+    if not named:
+        return {}
+    rows = ledger.run(
+        "match",
+        {
+            "delivery_ids": arrays.uuids(fact.delivery_id for fact in named),
+            "provider_message_ids": arrays.texts(fact.provider_message_id for fact in named),
+            "accounts": arrays.texts(fact.account for fact in named),
+            "recipients": arrays.texts(fact.recipient.lower() if fact.recipient else None for fact in named),
+        },
+    )
+    candidates: dict[UUID, list[Any]] = {}
+    for row in rows:
+        candidates.setdefault(named[row.position - 1].id, []).append(row)
+    found = {}
+    for fact_id, rows in candidates.items():
+        # the one that carries the event's recipient comes first
+        first, *others = sorted(rows, key=lambda row: not row.named)
+        if not others or (first.named and not others[0].named):
+            found[fact_id] = Match(first.id, first.tenant_id, first.stream, first.recipient, first.account)
+    return found
+
+
+def append(ledger: Runs, linked: Sequence[tuple[Fact, Match]]) -> set[UUID]:
+    """Append events; those that are there already are left alone. Returns which were new."""
+    rows = ledger.run(
+        "append",
+        {
+            "ids": arrays.uuids(fact.id for fact, _ in linked),
+            "delivery_ids": arrays.uuids(found.delivery_id for _, found in linked),
+            "tenants": arrays.texts(found.tenant for _, found in linked),
+            "kinds": arrays.texts(fact.kind for fact, _ in linked),
+            "occurred": _moments(fact.occurred_at for fact, _ in linked),
+            "accounts": arrays.texts(fact.account for fact, _ in linked),
+            "enhanced": arrays.texts(fact.enhanced_status for fact, _ in linked),
+            "bounce_classes": arrays.texts(fact.bounce_class for fact, _ in linked),
+            "reject_reasons": arrays.texts(fact.reject_reason for fact, _ in linked),
+            "machines": arrays.booleans(fact.machine for fact, _ in linked),
+            "click_hashes": arrays.texts(fact.click_hash for fact, _ in linked),
+            "webhook_event_ids": arrays.uuids(fact.webhook_id for fact, _ in linked),
+        },
+    )
+    return {row.id for row in rows}
+
+
+def recorded_events(ledger: Runs, ids: Sequence[UUID]) -> dict[UUID, Recorded]:
+    """Providers' events as the ledger keeps them, by id."""
+    return {
+        row.id: Recorded(
+            Event(
+                id=row.id,
+                delivery_id=row.delivery_id,
+                kind=row.kind,
+                source=Source(row.source),
+                occurred_at=row.occurred_at,
+                bounce_class=row.bounce_class,
+                machine=bool(row.machine),
+            ),
+            row.webhook_event_id,
+        )
+        for row in ledger.run("recorded_events", {"ids": arrays.uuids(ids)})
+    }
+
+
+def project(ledger: Runs, joinings: Sequence[Joining]) -> set[UUID]:
+    """Join projections into their deliveries. Returns those that evidence settled as sent."""
+    rows = ledger.run(
+        "project",
+        {
+            "ids": arrays.uuids(joining.delivery_id for joining in joinings),
+            **{
+                name: _moments(getattr(joining.facts, f"{name}_at") for joining in joinings)
+                for name in (*OUTCOMES, *MARKS)
+            },
+            "bounce_classes": arrays.texts(joining.facts.bounce_class for joining in joinings),
+            "last_events": arrays.texts(joining.facts.last_event for joining in joinings),
+            "last_at": _moments(joining.facts.last_event_at for joining in joinings),
+            "last_ids": arrays.uuids(joining.facts.last_event_id for joining in joinings),
+            "evidence": arrays.booleans(joining.evidence for joining in joinings),
+            "provider_message_ids": arrays.texts(joining.provider_message_id for joining in joinings),
+            "event_ids": arrays.uuids(uuid7s(len(joinings))),
+        },
+    )
+    return {row.id for row in rows if row.settles}
+
+
+def keep_orphans(ledger: Runs, facts: Sequence[Fact]) -> None:
+    """Keep facts whose delivery is not known yet."""
+    ledger.run(
+        "keep_orphans",
+        {
+            "event_ids": arrays.uuids(fact.id for fact in facts),
+            "accounts": arrays.texts(fact.account for fact in facts),
+            "delivery_ids": arrays.uuids(fact.delivery_id for fact in facts),
+            "provider_message_ids": arrays.texts(fact.provider_message_id for fact in facts),
+            "events": arrays.texts(_to_json(fact) for fact in facts),
+            "webhook_event_ids": arrays.uuids(fact.webhook_id for fact in facts),
+        },
+    )
+
+
+def linkable_orphans(ledger: Runs, after: UUID, size: int) -> list[Fact]:
+    """Kept facts whose delivery is known by now, in the order of their ids: at most `size`, from the first after."""
+    rows = ledger.run("linkable_orphans", {"after": str(after), "size": size})
+    return [_from_json(row.event) for row in rows]
+
+
+def drop_orphans(ledger: Runs, ids: Iterable[UUID]) -> None:
+    """Forget kept facts."""
+    ledger.run("drop_orphans", {"event_ids": arrays.uuids(ids)})
+
+
+def unsubscribe(ledger: Runs, changes: Sequence[SubscriptionChange]) -> int:
+    """Note that people left a stream; known ones keep the latest time. Returns how many were written."""
+    return len(ledger.run("unsubscribe", {"ids": arrays.uuids(uuid7s(len(changes))), **_columns(changes)}))
+
+
+def resubscribe(ledger: Runs, changes: Sequence[SubscriptionChange]) -> int:
+    """End unsubscriptions that the same account told of and that are older. Returns how many."""
+    return len(ledger.run("resubscribe", _columns(changes)))
+
+
+def _columns(changes: Sequence[SubscriptionChange]) -> dict[str, Any]:
+    return {
+        "tenants": arrays.texts(change.tenant for change in changes),
+        "values": arrays.texts(change.value for change in changes),
+        "streams": arrays.texts(change.stream for change in changes),
+        "accounts": arrays.texts(change.account for change in changes),
+        "moments": _moments(change.moment for change in changes),
+    }
+
+
+def _moments(values: Iterable[datetime | None]) -> str:
+    """For CAST(... AS timestamptz[])."""
+    return arrays.texts(None if value is None else value.isoformat() for value in values)
+
+
+def _to_json(fact: Fact) -> str:
+    values = {
+        name: value.isoformat() if isinstance(value, datetime) else str(value) if isinstance(value, UUID) else value
+        for name, value in asdict(fact).items()
+        if value is not None
+    }
+    return json.dumps(values)
+
+
+_UUIDS = frozenset({"id", "webhook_id", "delivery_id"})
+_FIELDS = frozenset(item.name for item in fields(Fact))
+
+
+def _from_json(text: str) -> Fact:
+    values: dict[str, Any] = {name: value for name, value in json.loads(text).items() if name in _FIELDS}
+    for name in _UUIDS & values.keys():
+        values[name] = UUID(values[name])
+    values["occurred_at"] = datetime.fromisoformat(values["occurred_at"])
+    return Fact(**values)

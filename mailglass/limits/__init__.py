@@ -1,0 +1,46 @@
+"""Rate limits shared by all workers: one bucket per limit, on one server's clock, one round trip for a batch.
+
+The rule is GCRA, the generic cell rate algorithm. A limit of `burst` mails, one each `interval`, keeps one figure, its
+level: the work that was taken and has not drained yet. It drains by a second each second; a mail adds one interval; a
+mail fits while the level stays within `burst * interval`. From this alone follows that no stretch of time sees more
+than `burst + time / interval` mails, and that one who asks often enough gets all of them. Textbooks keep the moment at
+which the level reaches zero, the theoretical arrival time. Level and stamp are the same fact, and better kept: a moment
+since 1970 in microseconds leaves a double a quarter of a microsecond, which at 3,000 mails a second is one mail in four
+thousand, while levels are small and, with the intervals of `exact_microseconds`, exact; and a clock that was set back
+by an hour shifts the stamp instead of closing the limit for an hour.
+
+Only the level grants. All limits of a mail are taken together or none is, in the order of the batch.
+
+A refused mail is no failure: it is due later, and the limiter says when. If each were told the next free place, a
+backlog would come back as a herd, of which one mail wins and the others have cost a claim each. So every limit keeps a
+second level, the promised one, that runs ahead of the first by one interval for each mail sent away: they come back one
+by one, as places become free. A promise reserves nothing; whoever asks while there is room gets it, and who then comes
+back in vain is promised the next place at the end of the line.
+
+Promises end at a horizon, 30 seconds beyond the next free place. A backlog of a million fills this line and no more;
+the others come back spread over the last third of it. Without the horizon one bulk mailing would be given places hours
+ahead, and nothing done about it in the meantime, a limit raised or the mailing cancelled, would bring a mail forward.
+Only the limits that refused a mail promise it a place, so a tenant's own backlog is never in the way of another tenant
+at the account they share.
+
+Urgent mail has a promised level of its own, which other mail queues behind and which does not look at theirs: it comes
+back for the next place that is really free, whatever was promised to a newsletter. And since the newsletter's mails may
+get there first, they leave urgent mail a tenth of the bursts that both share.
+
+Providers teach (`Limiter.learn`, `observe`, `set_rate`). A lesson pauses an account, stretches its interval for a
+while, or sets a rate. The tolerance stays what it is in seconds, so that slowing an account never gives it a fresh
+burst.
+
+Where Redis cannot be reached, the ledger's limiter answers, and keeps answering for one to ten seconds before Redis is
+asked again: never without a limit, never blocked. The two do not know of each other, so each change over grants up to
+one more burst, and while only some workers reach Redis, the two sides add up. Lessons are written to both.
+"""
+
+from __future__ import annotations
+
+from mailglass.limits.batch import Grant
+from mailglass.limits.gcra_ledger import prune
+from mailglass.limits.limiter import Limiter, limiter_for
+from mailglass.limits.rules import Cap, Limit, Rule, RuleBook, warmup_cap
+
+__all__ = ["Cap", "Grant", "Limit", "Limiter", "Rule", "RuleBook", "limiter_for", "prune", "warmup_cap"]

@@ -1,0 +1,71 @@
+"""Limits in PostgreSQL: one function call for a batch, where there is no Redis and while it cannot be reached."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+
+from mailglass.ledger import arrays
+from mailglass.ledger.leases import Runs
+from mailglass.limits.batch import Batch, Grant
+from mailglass.limits.lessons import Lesson
+from mailglass.limits.rules import Rule
+
+
+class LedgerGcra:
+    """Limits in `mailglass.rate_limits`, lessons in `mailglass.rate_lessons`.
+
+    Args:
+        ledger: runs the statements.
+    """
+
+    def __init__(self, ledger: Runs) -> None:
+        self._ledger = ledger
+
+    def take(self, batch: Batch, *, urgent: bool, horizon: float, seed: float, now: int | None) -> list[Grant]:
+        """Take places for a batch. Durations are microseconds.
+
+        Raises:
+            LedgerUnavailableError: the database cannot be reached.
+        """
+        (row,) = self._ledger.run(
+            "take_limits",
+            {
+                "keys": arrays.texts(limit.key for limit in batch.limits),
+                "intervals": arrays.numbers(batch.intervals),
+                "tolerances": arrays.numbers(batch.tolerances),
+                "daily": arrays.numbers(batch.daily),
+                "accounts": arrays.texts(limit.account if isinstance(limit, Rule) else "" for limit in batch.limits),
+                "members": arrays.numbers(position for group in batch.groups for position in group),
+                "starts": arrays.numbers(accumulate((len(group) for group in batch.groups), initial=0)),
+                "runs": arrays.numbers(batch.runs),
+                "urgent": urgent,
+                "horizon": horizon,
+                "seed": seed,
+                "now": now,
+            },
+        )
+        return batch.grants(row.granted, row.delays, row.blockers)
+
+    def teach(self, account: str, lesson: Lesson, *, now: int | None) -> None:
+        """Keep a lesson.
+
+        Raises:
+            LedgerUnavailableError: the database cannot be reached.
+        """
+        self._ledger.run(
+            "teach_limit",
+            {
+                "account": account,
+                "pause": lesson.pause,
+                "factor": lesson.factor,
+                "lasting": lesson.lasting,
+                "rate": lesson.rate,
+                "rate_lasting": lesson.rate_lasting,
+                "now": now,
+            },
+        )
+
+
+def prune(ledger: Runs, size: int = 10_000) -> int:
+    """Forget up to `size` limits that were not taken from for a day and are drained. Returns how many."""
+    return len(ledger.run("prune_limits", {"size": size}))

@@ -1,0 +1,75 @@
+"""Limits in Redis or Valkey: one Lua script for a batch, on the server's clock."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+from mailglass.limits.batch import Batch, Grant
+from mailglass.limits.lessons import Lesson
+from mailglass.limits.rules import Rule
+
+# a limiter that answers slower than this is no help: the ledger's is asked instead
+_TIMEOUT = 1.0
+
+
+class RedisGcra:
+    """Limits under `mailglass:limit:*`, lessons under `mailglass:limit-lesson:*`; each key expires by itself.
+
+    Args:
+        url: redis://, rediss://, redis+socket:// or unix://.
+    """
+
+    def __init__(self, url: str) -> None:
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        self._redis: Any = redis.Redis.from_url(
+            f"unix{url.removeprefix('redis+socket')}" if url.startswith("redis+socket") else url,
+            socket_timeout=_TIMEOUT,
+            socket_connect_timeout=_TIMEOUT,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._take: Any = self._redis.register_script(_script("take"))
+        self._teach: Any = self._redis.register_script(_script("teach"))
+        self.errors: tuple[type[Exception], ...] = (redis.RedisError, OSError)
+
+    def take(self, batch: Batch, *, urgent: bool, horizon: float, seed: float, now: int | None) -> list[Grant]:
+        """Take places for a batch. Durations are microseconds."""
+        accounts = {
+            position: limit.account
+            for position, limit in enumerate(batch.limits, 1)
+            if isinstance(limit, Rule) and limit.account
+        }
+        columns = {
+            "intervals": batch.intervals,
+            "tolerances": batch.tolerances,
+            "daily": batch.daily,
+            "accounts": list(accounts),
+            "groups": batch.groups,
+            "runs": batch.runs,
+        }
+        answer = self._take(
+            keys=[
+                *(f"mailglass:limit:{limit.key}" for limit in batch.limits),
+                *(f"mailglass:limit-lesson:{account}" for account in accounts.values()),
+            ],
+            args=[json.dumps(columns), int(urgent), horizon, seed, "" if now is None else now],
+        )
+        return batch.grants(*([int(figure) for figure in column.split()] for column in answer))
+
+    def teach(self, account: str, lesson: Lesson, *, now: int | None) -> None:
+        """Keep a lesson."""
+        self._teach(
+            keys=[f"mailglass:limit-lesson:{account}"],
+            args=[
+                lesson.pause, lesson.factor, lesson.lasting, lesson.rate, lesson.rate_lasting,
+                "" if now is None else now,
+            ],
+        )  # fmt: skip
+
+
+def _script(name: str) -> str:
+    return files("mailglass.limits").joinpath(f"{name}.lua").read_text(encoding="utf-8")

@@ -1,0 +1,117 @@
+"""Brevo's webhooks: single events or, in batched mode, arrays of them; known by what they say, as they have no id."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+from mailglass.errors import WebhookBodyError
+from mailglass.providers import bodies
+from mailglass.providers.base import BounceClass, EventKind, ProviderEvent, RejectReason
+from mailglass.providers.bodies import UNMAPPED, Meaning
+from mailglass.providers.brevo.names import CUSTOM, DELIVERY, NAME, bracketed
+
+EVENTS: Final[Mapping[str, Meaning]] = {
+    "request": Meaning(EventKind.QUEUED),
+    "delivered": Meaning(EventKind.DELIVERED),
+    "hard_bounce": Meaning(EventKind.BOUNCED, BounceClass.HARD),
+    "soft_bounce": Meaning(EventKind.BOUNCED, BounceClass.SOFT),
+    "invalid_email": Meaning(EventKind.BOUNCED, BounceClass.HARD, RejectReason.INVALID),
+    # on the account's own list; why is told there and not here
+    "blocked": Meaning(EventKind.REJECTED, None, RejectReason.BLOCKED),
+    "deferred": Meaning(EventKind.DEFERRED),
+    "spam": Meaning(EventKind.COMPLAINED),
+    "complaint": Meaning(EventKind.COMPLAINED),
+    "opened": Meaning(EventKind.OPENED),
+    "unique_opened": Meaning(EventKind.OPENED),
+    "proxy_open": Meaning(EventKind.OPENED),
+    "unique_proxy_open": Meaning(EventKind.OPENED),
+    "click": Meaning(EventKind.CLICKED),
+    "unsubscribe": Meaning(EventKind.UNSUBSCRIBED),
+    "unsubscribed": Meaning(EventKind.UNSUBSCRIBED),
+    "error": Meaning(EventKind.FAILED),
+    "list_addition": Meaning(EventKind.SUBSCRIBED),
+}
+"""Brevo's `event`. Inbound mail is none."""
+
+MACHINES: Final = frozenset({"proxy_open", "unique_proxy_open"})
+"""Opens by a proxy that fetches images for its users."""
+
+_REPLIES: Final = frozenset({"hard_bounce", "soft_bounce", "invalid_email", "deferred"})
+_TIMES: Final = ("ts_epoch", "ts_event", "ts", "date")
+
+
+def normalise(body: bytes, account: str) -> list[ProviderEvent]:
+    """The events of a body.
+
+    Raises:
+        WebhookBodyError: it is neither a JSON object nor an array.
+    """
+    found = bodies.parse_json(body)
+    if not isinstance(found, dict | list):
+        raise WebhookBodyError("Brevo posts a JSON object, or an array of them")
+    items = found if isinstance(found, list) else [found]
+    return bodies.read_items(items, _event, _event_name, provider=NAME, account=account)
+
+
+def _event(item: dict[str, Any]) -> ProviderEvent:
+    name = _event_name(item)
+    meaning = EVENTS.get(name, UNMAPPED)
+    return ProviderEvent(
+        kind=meaning.kind,
+        provider_event_id=_identity(item),
+        occurred_at=_moment(item.get("ts_epoch")),
+        delivery_id=_delivery(item.get(CUSTOM)),
+        provider_message_id=bracketed(item.get("message-id")),
+        recipient=bodies.address_of(item.get("email")),
+        bounce_class=meaning.bounce_class,
+        reject_reason=meaning.reject_reason,
+        status=bodies.enhanced_status(item.get("reason")) if name in _REPLIES else None,
+        machine=name in MACHINES,
+        click_hash=bodies.click_hash(item.get("link")),
+        tags=bodies.tags_of(item.get("tags") or _listed(item.get("tag"))),
+    )
+
+
+def _event_name(item: dict[str, Any]) -> str:
+    return bodies.label_of(item.get("event"))
+
+
+def _identity(item: dict[str, Any]) -> str:
+    """Message, event, recipient, time and link, hashed: `id` is the webhook's own number and the same for all."""
+    message_id, time = bracketed(item.get("message-id")), next((item[key] for key in _TIMES if item.get(key)), None)
+    if message_id is None or time is None:
+        return bodies.whole_fingerprint(item)
+    recipient = bodies.label_of(item.get("email")).lower()
+    return bodies.fingerprint(message_id, _event_name(item), recipient, time, bodies.label_of(item.get("link")))
+
+
+def _moment(value: Any) -> datetime | None:
+    """Milliseconds of Unix time. The other times are in the account's own zone, which they do not name."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 47:
+        return None
+    return datetime.fromtimestamp(value / 1000, UTC)
+
+
+def _delivery(value: Any) -> UUID | None:
+    """Our id in what came back: JSON, or the id by itself."""
+    if not isinstance(value, str):
+        return None
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        return bodies.delivery_of(value)
+    return bodies.delivery_of(found.get(DELIVERY)) if isinstance(found, dict) else None
+
+
+def _listed(tag: Any) -> Any:
+    """`tag` is one label, or several as the text of a JSON array."""
+    if not isinstance(tag, str) or not tag.startswith("["):
+        return tag
+    try:
+        return json.loads(tag)
+    except (ValueError, RecursionError):
+        return tag

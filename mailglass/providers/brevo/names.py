@@ -1,0 +1,22 @@
+"""The names under which Brevo carries what is ours, and the form of its message ids."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mailglass.providers import bodies
+
+NAME: Final = "brevo"
+
+CUSTOM: Final = "X-Mailin-custom"
+"""The header whose text comes back in webhooks."""
+DELIVERY: Final = "mailglass_id"
+METADATA: Final = "mailglass_metadata"
+
+
+def bracketed(value: object) -> str | None:
+    """A message id with its angle brackets, which answers have and some webhooks lack."""
+    found = bodies.text(value, bodies.MAX_ID - 2)
+    if found is None or found.startswith("<"):
+        return found
+    return f"<{found}>"

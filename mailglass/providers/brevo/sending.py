@@ -1,0 +1,225 @@
+"""Brevo's sending API: one mail per request, what it cannot carry, and what its answers mean."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from email.header import Header
+from typing import Any, Final
+
+from mailglass.addresses import Address
+from mailglass.message import MAX_HEADER_WORD, Attachment
+from mailglass.providers import bodies
+from mailglass.providers.base import Outcome, OutcomeClass, Outgoing, ProviderEvent, WebhookRequest
+from mailglass.providers.brevo import events
+from mailglass.providers.brevo.names import CUSTOM, DELIVERY, METADATA, NAME, bracketed
+from mailglass.providers.brevo.options import BrevoOptions
+from mailglass.providers.brevo.suppressions import BrevoSuppressions
+from mailglass.providers.copies import distinct_copies
+from mailglass.providers.file_types import name_agrees
+from mailglass.providers.http import HTTPAnswer, HTTPRequest, status_outcome
+from mailglass.providers.http_provider import HTTPProvider, Unsendable, encode_json, provider_options
+from mailglass.providers.signatures import (
+    missing_secret,
+    networks_of,
+    require_basic,
+    require_bearer,
+    require_header,
+    require_ip,
+)
+
+_REJECTED, _MISCONFIGURED = OutcomeClass.REJECTED, OutcomeClass.MISCONFIGURED
+ERRORS: Final[Mapping[str, OutcomeClass]] = {
+    "invalid_parameter": _REJECTED,
+    "missing_parameter": _REJECTED,
+    "out_of_range": _REJECTED,
+    "document_not_found": _REJECTED,
+    "duplicate_parameter": _REJECTED,
+    "method_not_allowed": _REJECTED,
+    "not_acceptable": _REJECTED,
+    "unauthorized": _MISCONFIGURED,
+    "account_under_validation": _MISCONFIGURED,
+    "permission_denied": _MISCONFIGURED,
+    "not_enough_credits": OutcomeClass.QUOTA,
+    # a request under this delivery's key was taken before: this is the answer that was lost then
+    "duplicate_request": OutcomeClass.ACCEPTED,
+}
+"""Brevo's `code` in a refusal (4xx); what is not listed is read by its status."""
+
+_RESET: Final = ("x-sib-ratelimit-reset", "seconds")
+_WRITTEN: Final = frozenset(
+    "sender to cc bcc replyto subject htmlcontent textcontent headers tags attachment messageversions".split()
+)
+# headers by which Brevo is told what is not the mail's own
+_OURS: Final = frozenset({CUSTOM.lower(), "idempotencykey", "sender.ip"})
+# RFC 5322 3.2.3: what a display name may not hold unless it is quoted
+_SPECIALS = re.compile(r'[()<>\[\]:;@\\,."]')
+
+
+class BrevoProvider(HTTPProvider):
+    """One Brevo account.
+
+    `messageVersions` would carry many mails in a request. It is not used: sender, tags, attachments and the idempotency
+    key are the request's and not a version's, one version at fault refuses all, and at a thousand requests a second
+    there is nothing to save. So each mail is a request of its own under its delivery's id as key, and `concurrency` of
+    them are in flight at once.
+    """
+
+    name = NAME
+    Options = BrevoOptions
+    max_request = 20_000_000
+    # the one status after which Brevo posts again: any other 4xx, and by its documentation any 5xx, discards the event
+    retry_status = 429
+    idempotent = True
+    # its guide says 30 minutes and its changelog 15
+    idempotency_window = 15 * 60.0
+    options: BrevoOptions
+
+    def __init__(self, account: str, options: BrevoOptions) -> None:
+        super().__init__(account, options)
+        self._networks = networks_of("webhook_networks", options.webhook_networks)
+
+    def credentials(self) -> Mapping[str, str]:
+        return {"api-key": self.options.api_key.reveal()}
+
+    def encode(self, mail: Outgoing) -> bytes:
+        _refuse_what_is_unsupported(mail)
+        options = provider_options(mail, self.name, _WRITTEN)
+        cc, bcc = distinct_copies(mail)
+        fields: dict[str, Any] = {
+            "sender": _contact(mail.sender),
+            "to": [_contact(mail.recipient)],
+            "cc": _contacts(cc),
+            "bcc": _contacts(bcc),
+            "replyTo": next(iter(_contacts(mail.reply_to)), None),
+            "textContent": mail.text,
+            "htmlContent": mail.html or _as_html(mail.text or ""),
+            "headers": self._headers(mail),
+            "tags": list(dict.fromkeys(mail.tags)),
+            "attachment": [_attachment(item) for item in mail.attachments],
+        }
+        filled = {key: value for key, value in fields.items() if value}
+        return encode_json(options | {"subject": mail.subject} | filled)
+
+    def request(self, mails: Sequence[Outgoing], parts: Sequence[bytes]) -> HTTPRequest:
+        return HTTPRequest("/v3/smtp/email", parts[0], {"content-type": "application/json"})
+
+    def read(self, answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
+        found = answer.json()
+        found = found if isinstance(found, dict) else {}
+        outcome = status_outcome(answer, reset=_RESET)
+        if outcome.kind is not OutcomeClass.ACCEPTED:
+            return [_refusal(answer, bodies.label_of(found.get("code")), outcome)]
+        message_id = bracketed(found.get("messageId"))
+        if message_id is None:
+            return []
+        return [Outcome(OutcomeClass.ACCEPTED, message_id, status=answer.status)]
+
+    def verify(self, request: WebhookRequest) -> None:
+        options = self.options
+        if options.webhook_username:
+            require_basic(request, options.webhook_username, options.webhook_passwords)
+        elif options.webhook_tokens:
+            require_bearer(request, options.webhook_tokens)
+        elif options.webhook_header:
+            require_header(request, options.webhook_header, options.webhook_header_values)
+        else:
+            raise missing_secret(self.account, "webhook_username, webhook_tokens or webhook_header")
+        if self._networks:
+            require_ip(request, self._networks)
+
+    def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
+        return events.normalise(body, self.account)
+
+    def suppression_list(self) -> BrevoSuppressions:
+        return BrevoSuppressions(self.http, self.account, self.options.blocked_senders)
+
+    def _headers(self, mail: Outgoing) -> dict[str, str]:
+        told = {"idempotencyKey": str(mail.delivery_id), CUSTOM: _custom(mail, self.options.metadata)}
+        dedicated = {"sender.ip": self.options.sender_ip} if self.options.sender_ip else {}
+        return {**dict(mail.headers), **dedicated, **told}
+
+
+def _refuse_what_is_unsupported(mail: Outgoing) -> None:
+    names = [name.lower() for name, _ in mail.headers]
+    if len(set(names)) != len(names):
+        raise Unsendable("unsupported_repeated_headers")
+    if not _OURS.isdisjoint(names):
+        raise Unsendable("option_conflict")
+    # Brevo writes them into the mail as raw UTF-8, which many servers refuse
+    if not all(value.isascii() for _, value in mail.headers):
+        raise Unsendable("unsupported_header_text")
+    if len(mail.reply_to) > 1:
+        raise Unsendable("unsupported_reply_to")
+    # such a recipient is reached; from there no answer comes, and one in Cc makes Brevo drop that header
+    if any(address.smtputf8 for address in (mail.sender, *mail.reply_to, *mail.cc)):
+        raise Unsendable("unsupported_smtputf8")
+    for item in mail.attachments:
+        _refuse_attachment(item)
+
+
+def _refuse_attachment(item: Attachment) -> None:
+    if item.inline:
+        raise Unsendable("unsupported_inline_images")
+    # Brevo garbles other characters, and takes no name without an extension, by which alone it knows the type
+    if not item.filename.isascii() or not item.filename.rpartition(".")[2].isalnum() or "." not in item.filename[1:]:
+        raise Unsendable("unsupported_attachment_name")
+    if not name_agrees(item):
+        raise Unsendable("unsupported_attachment_type")
+
+
+def _contact(address: Address) -> dict[str, str]:
+    """A name that is both not plain ASCII and to be quoted is encoded (RFC 2047), or Brevo would leave it out."""
+    name = address.name
+    if not name:
+        return {"email": address.email}
+    if not name.isascii() and _SPECIALS.search(name):
+        name = Header(name, "utf-8", maxlinelen=75).encode(linesep="")
+    return {"email": address.email, "name": name}
+
+
+def _contacts(addresses: Iterable[Address]) -> list[dict[str, str]]:
+    return [_contact(address) for address in addresses]
+
+
+def _as_html(text: str) -> str:
+    """The text for a mail without HTML, which Brevo does not take: the same characters and lines, and no more."""
+    return f'<html><body><div style="white-space:pre-wrap">{html.escape(text)}</div></body></html>'
+
+
+def _custom(mail: Outgoing, metadata: bool) -> str:
+    """What comes back in webhooks, as JSON: the delivery's id and the metadata.
+
+    Brevo also writes it into the mail as a header, and not by the rules if it is no plain ASCII. Metadata that is not
+    goes as base64 of its JSON, under one name.
+    """
+    told = {DELIVERY: str(mail.delivery_id)}
+    if metadata:
+        plain = json.dumps(told | dict(mail.metadata))
+        if "\\u" in plain:
+            packed = json.dumps(dict(mail.metadata), ensure_ascii=False).encode()
+            plain = json.dumps(told | {METADATA: base64.b64encode(packed).decode("ascii")})
+    else:
+        plain = json.dumps(told)
+    # a header is folded between words only
+    if any(len(word) > MAX_HEADER_WORD for word in plain.split()):
+        raise Unsendable("unsupported_metadata")
+    return plain
+
+
+def _attachment(item: Attachment) -> dict[str, str]:
+    return {"name": item.filename, "content": base64.b64encode(item.content).decode("ascii")}
+
+
+def _refusal(answer: HTTPAnswer, code: str, by_status: Outcome) -> Outcome:
+    if answer.status == 500 and code:
+        # the API's own word; a 500 without it may come from a gateway in front of it
+        return Outcome(OutcomeClass.TRANSIENT, reason="http_500", status=500)
+    kind = ERRORS.get(code)
+    if kind is None or not 400 <= answer.status < 500 or answer.status == 429:
+        return by_status
+    wait = by_status.retry_after if kind is by_status.kind else None
+    return Outcome(kind, reason=f"brevo_{code}", status=answer.status, retry_after=wait)

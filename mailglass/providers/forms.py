@@ -1,0 +1,72 @@
+"""HTML form bodies of webhooks, urlencoded or multipart, as the exact bytes of their fields."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from mailglass.errors import WebhookBodyError
+
+MAX_FIELDS: Final = 1000
+_NAME = re.compile(rb'^content-disposition:[^\r\n]*?;[ \t]*name="([^"\r\n]*)"', re.IGNORECASE | re.MULTILINE)
+
+Fields = Sequence[tuple[bytes, bytes]]
+
+
+def read_form(body: bytes) -> Fields:
+    """The fields of a form in their order, names and values decoded to the bytes that were submitted.
+
+    Which of the two encodings it is shows in the body itself: a multipart body begins with its boundary
+    (RFC 7578 4.1), in which no urlencoded body begins. So the answer does not hang on a header.
+
+    Raises:
+        WebhookBodyError: a multipart body that is not well-formed, or more than `MAX_FIELDS` fields.
+    """
+    return _multipart(body) if body.startswith(b"--") else _urlencoded(body)
+
+
+def first(fields: Fields, name: str) -> str | None:
+    """The first value under a name, as text; None where there is none."""
+    return next(iter(values(fields, name)), None)
+
+
+def last(fields: Fields, name: str) -> str | None:
+    """The last value under a name, as text; None where there is none."""
+    return next(iter(reversed(values(fields, name))), None)
+
+
+def values(fields: Fields, name: str) -> list[str]:
+    """All values under a name, as text; bytes that are no UTF-8 become U+FFFD."""
+    wanted = name.encode()
+    return [value.decode("utf-8", "replace") for key, value in fields if key == wanted]
+
+
+def _urlencoded(body: bytes) -> Fields:
+    if body.count(b"&") >= MAX_FIELDS:
+        raise WebhookBodyError("the form has too many fields")
+    pairs = (piece.partition(b"=") for piece in body.split(b"&") if piece)
+    return [(_decoded(name), _decoded(value)) for name, _, value in pairs]
+
+
+def _decoded(text: bytes) -> bytes:
+    return unquote_to_bytes(text.replace(b"+", b" "))
+
+
+def _multipart(body: bytes) -> Fields:
+    line = body.partition(b"\n")[0]
+    end = b"\r\n" if line.endswith(b"\r") else b"\n"
+    delimiter = line.rstrip()
+    if not 3 <= len(delimiter) <= 72 or body.count(delimiter) > MAX_FIELDS + 1:
+        raise WebhookBodyError("the form has no usable boundary")
+    fields: list[tuple[bytes, bytes]] = []
+    for part in (end + body).split(end + delimiter)[1:]:
+        if part.startswith(b"--"):
+            return fields
+        head, separator, value = part.partition(end + end)
+        named = _NAME.search(head)
+        if not separator or not named or head[: len(end)] != end:
+            raise WebhookBodyError("a part of the form has no name or no end of its head")
+        fields.append((named[1], value))
+    raise WebhookBodyError("the form has no end")

@@ -1,0 +1,62 @@
+"""One Mailgun account: sends, verifies, understands, and lends its suppression lists."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+
+from mailglass.errors import SignatureError
+from mailglass.providers.base import Outcome, Outgoing, ProviderEvent, WebhookRequest
+from mailglass.providers.http import HTTPAnswer, HTTPRequest
+from mailglass.providers.http_provider import HTTPProvider
+from mailglass.providers.mailgun import events, sending
+from mailglass.providers.mailgun.options import MailgunOptions
+from mailglass.providers.mailgun.suppressions import MailgunSuppressions
+from mailglass.providers.signatures import missing_secret
+
+
+class MailgunProvider(HTTPProvider):
+    """One Mailgun domain.
+
+    Every mail has content of its own, so each is a request; `concurrency` of them are in flight at once.
+    """
+
+    name = sending.NAME
+    Options = MailgunOptions
+    # 25 MB of message, in a form with the fields around it
+    max_request = 30_000_000
+    # Mailgun gives up on 406 and tries again, for some eight hours, on anything else that is not 200
+    retry_status = 503
+    options: MailgunOptions
+
+    def credentials(self) -> Mapping[str, str]:
+        user = base64.b64encode(f"api:{self.options.api_key.reveal()}".encode()).decode("ascii")
+        return {"authorization": f"Basic {user}"}
+
+    def encode(self, mail: Outgoing) -> bytes:
+        return sending.encode(mail)
+
+    def request(self, mails: Sequence[Outgoing], parts: Sequence[bytes]) -> HTTPRequest:
+        content_type = f"multipart/form-data; boundary={sending.boundary_of(parts[0])}"
+        return HTTPRequest(f"/v3/{self.options.domain}/messages", parts[0], {"content-type": content_type})
+
+    def read(self, answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
+        return [sending.read(answer)]
+
+    def verify(self, request: WebhookRequest) -> None:
+        if not self.options.webhook_signing_keys:
+            raise missing_secret(self.account, "webhook_signing_keys")
+        events.require_proof(request.body, self.options.webhook_signing_keys, self.options.webhook_tolerance)
+
+    def delivery_key(self, request: WebhookRequest) -> str | None:
+        """The signature's token: Mailgun asks its receivers to take each one once."""
+        try:
+            return events.proof_of(request.body).token
+        except SignatureError:
+            return None
+
+    def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
+        return events.normalise(body, self.account)
+
+    def suppression_list(self) -> MailgunSuppressions:
+        return MailgunSuppressions(self.http, self.account, self.options.domain)

@@ -1,0 +1,193 @@
+"""A mail as Mandrill's call, and what its answers mean."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any, Final
+
+from mailglass.addresses import Address
+from mailglass.message import Attachment
+from mailglass.providers import bodies
+from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
+from mailglass.providers.copies import distinct_copies
+from mailglass.providers.http import HTTPAnswer, status_outcome
+from mailglass.providers.http_provider import Unsendable, encode_json, mailboxes, provider_options
+from mailglass.providers.mandrill.options import MandrillOptions
+
+NAME: Final = "mandrill"
+MAX_TAG: Final = 50
+
+STATUSES: Final[Mapping[int, OutcomeClass]] = {
+    404: OutcomeClass.MISCONFIGURED,  # without a name known below: another address than the API's
+}
+ERRORS: Final[Mapping[str, OutcomeClass]] = {
+    "Invalid_Key": OutcomeClass.MISCONFIGURED,
+    "PaymentRequired": OutcomeClass.QUOTA,
+    "Unknown_Subaccount": OutcomeClass.MISCONFIGURED,
+    "Unknown_Pool": OutcomeClass.MISCONFIGURED,
+    "Unknown_Template": OutcomeClass.REJECTED,
+    "ValidationError": OutcomeClass.REJECTED,
+    "RateLimited": OutcomeClass.THROTTLED,
+    "ServiceUnavailable": OutcomeClass.TRANSIENT,
+    "GeneralError": OutcomeClass.TRANSIENT,
+}
+"""Mandrill's names for what went wrong; they go before the status, which is 500 for all of them on older servers."""
+
+REJECTIONS: Final[Mapping[str, OutcomeClass]] = {
+    "hard-bounce": OutcomeClass.SUPPRESSED,
+    "soft-bounce": OutcomeClass.SUPPRESSED,
+    "spam": OutcomeClass.SUPPRESSED,
+    "unsub": OutcomeClass.SUPPRESSED,
+    "custom": OutcomeClass.SUPPRESSED,
+    "invalid": OutcomeClass.REJECTED,
+    "rule": OutcomeClass.REJECTED,
+    "invalid-sender": OutcomeClass.MISCONFIGURED,
+    "test-mode-limit": OutcomeClass.MISCONFIGURED,
+    "unsigned": OutcomeClass.MISCONFIGURED,
+}
+"""Why one recipient was rejected at once; a reason that is not listed is `rejected`."""
+
+WAITING: Final[Mapping[str, bool]] = {
+    "attachments": False,
+    "multiple-recipients": False,
+    "sending-backlogged": False,
+    "free-trial-sends-exhausted": True,
+    "hourly-quota-exhausted": True,
+    "monthly-limit-reached": True,
+    "sending-paused": True,
+    "sending-suspended": True,
+    "account-suspended": True,
+}
+"""Why Mandrill queues a mail that it accepted, and whether somebody should look after the account.
+
+It sends such a mail later by itself, so nobody else may.
+"""
+
+_TAKEN: Final = frozenset({"sent", "queued", "scheduled"})
+_BESIDE_THE_MESSAGE: Final = frozenset({"ip_pool", "send_at", "template_name", "template_content"})
+_WRITTEN: Final = frozenset(
+    "key async message html text subject from_email from_name to headers tags metadata recipient_metadata "
+    "attachments images preserve_recipients bcc_address raw_message".split()
+)
+
+
+def encode(mail: Outgoing, options: MandrillOptions) -> bytes:
+    """The call without its key, the same bytes for the same mail.
+
+    Raises:
+        Unsendable: Mandrill has no way to say what the mail says.
+    """
+    given = provider_options(mail, NAME, _WRITTEN)
+    call: dict[str, Any] = {"ip_pool": options.ip_pool} if options.ip_pool else {}
+    call |= {key: value for key, value in given.items() if key in _BESIDE_THE_MESSAGE}
+    if "template_name" in call:
+        call.setdefault("template_content", [])  # the call has to have it
+    message: dict[str, Any] = {"subaccount": options.subaccount} if options.subaccount else {}
+    message |= {key: value for key, value in given.items() if key not in _BESIDE_THE_MESSAGE}
+    # asynchronous calls answer before they have looked at the recipients
+    return encode_json(call | {"async": False, "message": message | _message(mail, options.max_metadata)})
+
+
+def path_of(mail: Outgoing) -> str:
+    """The call for this mail."""
+    chosen = mail.options.get(NAME)
+    templated = isinstance(chosen, Mapping) and "template_name" in chosen
+    return "/messages/send-template.json" if templated else "/messages/send.json"
+
+
+def read(answer: HTTPAnswer, mail: Outgoing) -> Outcome:
+    """What the answer says of the mail's recipient; copies have items of their own beside it."""
+    found = answer.json()
+    if answer.status == 200 and isinstance(found, list):
+        return _item(found, mail)
+    name = bodies.label_of(found.get("name")) if isinstance(found, dict) else ""
+    outcome = status_outcome(answer, STATUSES)
+    if name in ERRORS and answer.status != 429:
+        wait = None if ERRORS[name] is OutcomeClass.REJECTED else outcome.retry_after
+        return Outcome(ERRORS[name], reason=f"mandrill_{name.lower()}", status=answer.status, retry_after=wait)
+    if outcome.kind is OutcomeClass.ACCEPTED:  # Mandrill accepts with a list only
+        return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=answer.status)
+    return outcome
+
+
+def _item(found: list[Any], mail: Outgoing) -> Outcome:
+    items = [item for item in found if isinstance(item, dict)]
+    named = [item for item in items if bodies.label_of(item.get("email")).lower() == mail.recipient.key]
+    if not named and len(items) == 1:
+        named = items
+    for item in named[:1]:
+        status, message_id = item.get("status"), bodies.text(item.get("_id"))
+        if status in _TAKEN:
+            queued = bodies.label_of(item.get("queued_reason"))
+            reason = f"mandrill_{queued}" if WAITING.get(queued) else None
+            return Outcome(OutcomeClass.ACCEPTED, message_id, reason=reason, status=200)
+        if status in ("rejected", "invalid"):
+            return _rejection(bodies.label_of(item.get("reject_reason")) or str(status), message_id)
+    return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=200)
+
+
+def _rejection(why: str, message_id: str | None) -> Outcome:
+    return Outcome(
+        REJECTIONS.get(why, OutcomeClass.REJECTED),
+        message_id,
+        reason=f"mandrill_{why}" if why in REJECTIONS else "mandrill_rejected",
+        status=200,
+        hard_bounce=why == "hard-bounce",
+    )
+
+
+def _message(mail: Outgoing, max_metadata: int) -> dict[str, Any]:
+    if any(len(tag) > MAX_TAG or tag.startswith("_") for tag in mail.tags):
+        raise Unsendable("unsupported_tags")
+    names = [name.lower() for name, _ in mail.headers]
+    if len(set(names)) != len(names):
+        raise Unsendable("unsupported_repeated_headers")
+    headers = dict(mail.headers)
+    if mail.reply_to:
+        headers["Reply-To"] = mailboxes(mail.reply_to)
+    metadata = {"mailglass_id": str(mail.delivery_id), **mail.metadata}
+    if len(encode_json(metadata)) > max_metadata:
+        raise Unsendable("unsupported_metadata_size")
+    cc, bcc = distinct_copies(mail)
+    fields: dict[str, Any] = {
+        "html": mail.html,
+        "text": mail.text,
+        "from_email": mail.sender.email,
+        "from_name": mail.sender.name,
+        "headers": headers,
+        "tags": list(dict.fromkeys(mail.tags)),
+        "attachments": [_attachment(item) for item in mail.attachments if not item.inline],
+        "images": [_image(item) for item in mail.attachments if item.inline],
+    }
+    return {key: value for key, value in fields.items() if value} | {
+        "subject": mail.subject,
+        "to": [
+            _person(mail.recipient, "to"),
+            *(_person(address, "cc") for address in cc),
+            *(_person(address, "bcc") for address in bcc),
+        ],
+        "metadata": metadata,
+        # otherwise nobody sees who got a copy
+        "preserve_recipients": True,
+    }
+
+
+def _person(address: Address, kind: str) -> dict[str, str]:
+    fields = {"email": address.email, "type": kind}
+    return fields | {"name": address.name} if address.name else fields
+
+
+def _attachment(item: Attachment) -> dict[str, str]:
+    return {"type": item.content_type, "name": item.filename, "content": _base64(item.content)}
+
+
+def _image(item: Attachment) -> dict[str, str]:
+    if not item.content_type.lower().startswith("image/"):
+        raise Unsendable("unsupported_inline_type")
+    # its name is what the HTML refers to, so the file's own has no place
+    return {"type": item.content_type, "name": item.content_id, "content": _base64(item.content)}
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")

@@ -1,0 +1,90 @@
+"""Mandrill's rejection list: its newest thousand entries, and a call per address to change it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from mailglass.providers import bodies
+from mailglass.providers.http import HTTPClient, HTTPRequest
+from mailglass.providers.http_provider import encode_json
+from mailglass.providers.management import call, refused
+from mailglass.providers.mandrill.options import MandrillOptions
+from mailglass.providers.suppression_list import ListedAddress
+
+REASONS: Final[Mapping[str, str]] = {
+    "hard-bounce": "hard_bounce",
+    "spam": "complaint",
+    "unsub": "unsubscribe",
+    "custom": "manual",
+}
+"""Mandrill's reasons; one that is not listed is `provider`."""
+
+PASSING: Final = frozenset({"soft-bounce"})
+"""Entries that end by themselves within days and are not mirrored."""
+
+BAD_ADDRESS: Final = frozenset({"ValidationError", "Invalid_Reject", "Invalid_Email"})
+
+
+class MandrillSuppressions:
+    """The rejection list of one account or subaccount.
+
+    Mandrill answers the newest 1000 entries and pages no further; older ones are had by its export alone.
+
+    Args:
+        http: the account's connections.
+        account: its name, for errors.
+        options: its key and subaccount.
+    """
+
+    def __init__(self, http: HTTPClient, account: str, options: MandrillOptions) -> None:
+        self._http = http
+        self._account = account
+        self._options = options
+
+    def pull(self, cursor: str | None) -> tuple[list[ListedAddress], str | None]:
+        """The one page there is, without entries that pass."""
+        found = self._ask("list", {"include_expired": False})
+        items = found if isinstance(found, list) else []
+        return [entry for item in items if (entry := _entry(item))], None
+
+    def push(self, entries: Sequence[ListedAddress]) -> list[bool]:
+        """Add entries, a call for each. They stand there as `custom`, with our reason as their comment."""
+        asked = [self._ask("add", {"email": entry.address, "comment": entry.reason}) for entry in entries]
+        return [isinstance(found, dict) and found.get("added") is True for found in asked]
+
+    def remove(self, addresses: Sequence[str]) -> list[bool]:
+        """Take addresses off, a call for each."""
+        asked = [self._ask("delete", {"email": address}) for address in addresses]
+        return [isinstance(found, dict) and found.get("deleted") is True for found in asked]
+
+    def _ask(self, verb: str, fields: Mapping[str, Any]) -> Any:
+        """The answer's value; None where Mandrill says that the address is none."""
+        body: dict[str, Any] = {"key": self._options.api_key.reveal(), **fields}
+        if self._options.subaccount:
+            body["subaccount"] = self._options.subaccount
+        what = f"{self._account}: {verb} rejects"
+        request = HTTPRequest(f"/rejects/{verb}.json", encode_json(body), {"content-type": "application/json"})
+        answer = call(self._http, request, what)
+        found = answer.json()
+        if answer.status == 200:
+            return found
+        if verb != "list" and isinstance(found, dict) and found.get("name") in BAD_ADDRESS:
+            return None
+        raise refused(answer, what)
+
+
+def _entry(item: Any) -> ListedAddress | None:
+    address = bodies.address_of(item.get("email")) if isinstance(item, dict) else None
+    if address is None or item.get("expired") is True:
+        return None
+    reason = bodies.label_of(item.get("reason"))
+    if reason in PASSING:
+        return None
+    return ListedAddress(address, REASONS.get(reason, "provider"), _moment(item.get("created_at")))
+
+
+def _moment(value: object) -> datetime | None:
+    moment = bodies.iso_moment(value)
+    return moment.astimezone(UTC) if moment else None

@@ -1,0 +1,273 @@
+"""Resend's sending API: what a mail looks like there, the key that lets it be asked again, and what answers mean."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from email.header import Header
+from typing import Any, Final
+
+from mailglass.addresses import Address
+from mailglass.errors import ConfigError, SignatureError
+from mailglass.message import Attachment
+from mailglass.providers import bodies
+from mailglass.providers.base import Outcome, OutcomeClass, Outgoing, ProviderEvent, WebhookRequest
+from mailglass.providers.file_types import bare_type, name_agrees
+from mailglass.providers.http import HTTPAnswer, HTTPOptions, HTTPRequest, retry_after, status_outcome
+from mailglass.providers.http_provider import HTTPProvider, Unsendable, encode_json, provider_options
+from mailglass.providers.resend import events
+from mailglass.providers.resend.names import COPIES, DELIVERY, NAME, TAG
+from mailglass.providers.resend.suppressions import ResendSuppressions
+from mailglass.providers.signatures import (
+    STANDARD_WEBHOOK_HEADERS,
+    missing_secret,
+    require_standard_webhook,
+    standard_webhook_id,
+    standard_webhooks_key,
+)
+from mailglass.settings import Secret
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResendOptions(HTTPOptions):
+    """The options of a Resend account.
+
+    Attributes:
+        api_key: a key with sending access; full access where the suppression list is synchronised.
+        batch: send up to 100 mails in one request. Fewer requests, but a mail whose answer was lost cannot be asked
+            about again by its key, because Resend keeps one key per request and not per mail.
+        check_attachments: refuse an attachment whose file name stands for another type than it has. Resend was seen to
+            drop such mails without a word.
+        webhook_secrets: the signing secrets of the webhook, `whsec_...`. Needed to receive webhooks; several while one
+            is replaced.
+        webhook_tolerance: seconds that a webhook's signed time may lie from now, in either direction.
+    """
+
+    api_key: Secret
+    base_url: str = "https://api.resend.com"
+    batch: bool = False
+    check_attachments: bool = True
+    webhook_secrets: tuple[Secret, ...] = ()
+    webhook_tolerance: float = 300.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.webhook_tolerance > 0:
+            raise ConfigError("webhook_tolerance", "not a duration", "Give seconds above zero, or leave it out")
+        for secret in self.webhook_secrets:
+            try:
+                standard_webhooks_key(secret)
+            except SignatureError:
+                raise ConfigError(
+                    "webhook_secrets", "not a signing secret", "Copy the webhook's signing secret from Resend's console"
+                ) from None
+
+
+_REJECTED, _MISCONFIGURED = OutcomeClass.REJECTED, OutcomeClass.MISCONFIGURED
+ERRORS: Final[Mapping[tuple[int, str], OutcomeClass]] = {
+    (400, "invalid_idempotency_key"): _REJECTED,
+    (400, "validation_error"): _REJECTED,
+    (401, "missing_api_key"): _MISCONFIGURED,
+    (401, "restricted_api_key"): _MISCONFIGURED,
+    (403, "invalid_api_key"): _MISCONFIGURED,
+    (403, "validation_error"): _MISCONFIGURED,  # the domain is not verified, or the account may only test
+    (404, "not_found"): _REJECTED,
+    (405, "method_not_allowed"): _REJECTED,
+    # the same delivery was sent with other bytes: asking again can never help
+    (409, "invalid_idempotent_request"): _REJECTED,
+    # the first request is still being worked on: ask again soon, with the same key and nowhere else
+    (409, "concurrent_idempotent_requests"): OutcomeClass.THROTTLED,
+    (422, "invalid_attachment"): _REJECTED,
+    (422, "invalid_from_address"): _REJECTED,
+    (422, "invalid_access"): _REJECTED,
+    (422, "invalid_parameter"): _REJECTED,
+    (422, "invalid_region"): _REJECTED,
+    (422, "missing_required_field"): _REJECTED,
+    (422, "validation_error"): _REJECTED,
+    (429, "rate_limit_exceeded"): OutcomeClass.THROTTLED,
+    (429, "daily_quota_exceeded"): OutcomeClass.QUOTA,
+    (429, "monthly_quota_exceeded"): OutcomeClass.QUOTA,
+    (451, "security_error"): _REJECTED,
+    # the API's own word; a 500 without it may come from a gateway in front of it
+    (500, "application_error"): OutcomeClass.TRANSIENT,
+    (500, "internal_server_error"): OutcomeClass.TRANSIENT,
+}
+"""(status, name of the error). What is not listed is read by its status."""
+
+_RESET: Final = ("ratelimit-reset", "seconds")
+_TAG = re.compile(r"[A-Za-z0-9_-]{1,256}\Z")
+# RFC 5322 3.2.3: what a display name may not hold unless it is quoted, which Resend refuses
+_SPECIALS = re.compile(r'[()<>\[\]:;@\\,."]|=\?')
+# what would make another address of a name that is not quoted, or what Resend takes for an attack
+_UNFIT_SENDER = re.compile(r'[<>;@\\,"]|=\?')
+_WRITTEN: Final = frozenset("from to cc bcc reply_to subject html text headers attachments tags".split())
+
+
+class ResendProvider(HTTPProvider):
+    """One Resend team.
+
+    Every mail is a request of its own under its delivery's id as Idempotency-Key, so that the same bytes may be asked
+    again for a day: Resend answers as the first time and sends nothing. With `batch`, mails share requests; a request's
+    key then stands for exactly these mails in this order, and a later attempt that groups them otherwise is another
+    request. So such an account is not `idempotent`.
+    """
+
+    name = NAME
+    Options = ResendOptions
+    batch_size = 100
+    mails_per_request = 100
+    # 40 MB with all attachments
+    max_request = 40_000_000
+    # Svix tries again on anything that is not 2xx, for some 28 hours
+    retry_status = 503
+    signed_headers = STANDARD_WEBHOOK_HEADERS
+    idempotent = True
+    idempotency_window = 24 * 3600.0
+    options: ResendOptions
+
+    def __init__(self, account: str, options: ResendOptions) -> None:
+        super().__init__(account, options)
+        self._keys = [standard_webhooks_key(secret) for secret in options.webhook_secrets]
+        self.idempotent = not options.batch
+
+    def credentials(self) -> Mapping[str, str]:
+        return {"authorization": f"Bearer {self.options.api_key.reveal()}"}
+
+    def encode(self, mail: Outgoing) -> bytes:
+        self._refuse_what_is_unsupported(mail)
+        options = provider_options(mail, self.name, _WRITTEN)
+        fields: dict[str, Any] = {
+            "from": _sender(mail.sender),
+            "to": [_mailbox(mail.recipient)],
+            "cc": _mailboxes(mail.cc),
+            "bcc": _mailboxes(mail.bcc),
+            "reply_to": _mailboxes(mail.reply_to),
+            "headers": dict(mail.headers),
+            "attachments": [_attachment(item) for item in mail.attachments],
+            "tags": _tags(mail),
+        }
+        filled = {key: value for key, value in fields.items() if value}
+        content = {"text": mail.text, "html": mail.html}
+        said = {key: value for key, value in content.items() if value is not None}
+        return encode_json(options | filled | {"subject": mail.subject} | said)
+
+    def goes_alone(self, mail: Outgoing) -> bool:
+        # the batch call takes neither attachments nor a time
+        timed = "scheduled_at" in (mail.options.get(self.name) or {})
+        return not self.options.batch or bool(mail.attachments) or timed
+
+    def request(self, mails: Sequence[Outgoing], parts: Sequence[bytes]) -> HTTPRequest:
+        headers = {"content-type": "application/json", "idempotency-key": _key(mails)}
+        if len(parts) == 1:
+            return HTTPRequest("/emails", parts[0], headers)
+        # strict: one mail at fault refuses all, so that a refusal proves that none was taken
+        headers["x-batch-validation"] = "strict"
+        return HTTPRequest("/emails/batch", b"[" + b",".join(parts) + b"]", headers)
+
+    def read(self, answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
+        found = answer.json()
+        outcome = status_outcome(answer, reset=_RESET)
+        if outcome.kind is OutcomeClass.ACCEPTED:
+            items = [found] if len(mails) == 1 else found["data"]
+            if len(items) != len(mails):  # which of them were taken is not to be told
+                return []
+            return [_accepted(item, answer.status) for item in items]
+        return [_refusal(answer, found, outcome, of_many=len(mails) > 1)] * len(mails)
+
+    def verify(self, request: WebhookRequest) -> None:
+        if not self._keys:
+            raise missing_secret(self.account, "webhook_secrets")
+        require_standard_webhook(request, self._keys, self.options.webhook_tolerance)
+
+    def delivery_key(self, request: WebhookRequest) -> str | None:
+        return standard_webhook_id(request.headers)
+
+    def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
+        return events.normalise(body, headers, self.account)
+
+    def suppression_list(self) -> ResendSuppressions:
+        return ResendSuppressions(self.http, self.account)
+
+    def _refuse_what_is_unsupported(self, mail: Outgoing) -> None:
+        names = [name.lower() for name, _ in mail.headers]
+        if len(set(names)) != len(names):
+            raise Unsendable("unsupported_repeated_headers")
+        addresses = (mail.sender, mail.recipient, *mail.cc, *mail.bcc, *mail.reply_to)
+        if any(address.smtputf8 for address in addresses):
+            raise Unsendable("unsupported_smtputf8")
+        if self.options.check_attachments and not all(name_agrees(item) for item in mail.attachments):
+            raise Unsendable("unsupported_attachment_type")
+
+
+def _key(mails: Sequence[Outgoing]) -> str:
+    if len(mails) == 1:
+        return str(mails[0].delivery_id)
+    together = hashlib.sha256(b"".join(mail.delivery_id.bytes for mail in mails))
+    return f"batch-{together.hexdigest()}"
+
+
+def _sender(address: Address) -> str:
+    """Resend refuses a sender's name that is quoted or encoded, so it stands as it is, or not at all."""
+    if _UNFIT_SENDER.search(address.name):
+        raise Unsendable("unsupported_sender_name")
+    return f"{address.name} <{address.email}>" if address.name else address.email
+
+
+def _mailbox(address: Address) -> str:
+    """A name that would have to be quoted is encoded instead (RFC 2047): Resend refuses quoted ones."""
+    if not address.name:
+        return address.email
+    name = address.name
+    if _SPECIALS.search(name):
+        name = Header(name, "utf-8", maxlinelen=75).encode(linesep="")
+    return f"{name} <{address.email}>"
+
+
+def _mailboxes(addresses: Iterable[Address]) -> list[str]:
+    return [_mailbox(address) for address in addresses]
+
+
+def _attachment(item: Attachment) -> dict[str, str]:
+    fields = {
+        "filename": item.filename,
+        "content": base64.b64encode(item.content).decode("ascii"),
+        # without parameters: it is compared with the name's extension
+        "content_type": bare_type(item),
+    }
+    return fields | {"content_id": item.content_id} if item.inline else fields
+
+
+def _tags(mail: Outgoing) -> list[dict[str, str]]:
+    """Resend's tags are pairs: labels are numbered, metadata keeps its names, the delivery's id comes back in one."""
+    labels = {f"{TAG}{number}": tag for number, tag in enumerate(dict.fromkeys(mail.tags), 1)}
+    if not all(_TAG.match(tag) for tag in labels.values()):
+        raise Unsendable("unsupported_tags")
+    if not all(_TAG.match(key) and _TAG.match(value) for key, value in mail.metadata.items()):
+        raise Unsendable("unsupported_metadata")
+    # a webhook does not say whom of several people it is about
+    copies = {COPIES: "1"} if mail.cc or mail.bcc else {}
+    pairs = {DELIVERY: str(mail.delivery_id), **copies, **labels, **mail.metadata}
+    return [{"name": name, "value": value} for name, value in pairs.items()]
+
+
+def _accepted(item: Any, status: int) -> Outcome:
+    message_id = bodies.text(item.get("id")) if isinstance(item, dict) else None
+    if message_id is None:
+        return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=status)
+    return Outcome(OutcomeClass.ACCEPTED, message_id, status=status)
+
+
+def _refusal(answer: HTTPAnswer, found: Any, by_status: Outcome, *, of_many: bool) -> Outcome:
+    name = found.get("name") if isinstance(found, dict) else None
+    kind = ERRORS.get((answer.status, name)) if isinstance(name, str) else None
+    if kind is None:
+        return by_status
+    if of_many and (answer.status, name) == (403, "validation_error"):
+        kind = _REJECTED  # about the sender of one of them: each is asked about alone
+    wait = by_status.retry_after if kind is by_status.kind else None
+    if wait is None and kind in (OutcomeClass.THROTTLED, OutcomeClass.QUOTA, OutcomeClass.TRANSIENT):
+        wait = retry_after(answer.headers)  # the rate limit's reset says nothing of a quota or another request
+    return Outcome(kind, reason=f"resend_{name}", status=answer.status, retry_after=wait)

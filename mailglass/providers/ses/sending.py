@@ -1,0 +1,165 @@
+"""A mail as SES's SendEmail takes it, and what SES's answers mean.
+
+Every mail goes as `Content.Raw`: the bytes that the SMTP room sends too. It is the one form that says everything
+(repeated header fields, inline images by content id, any charset in names and file names) and it is byte-identical at
+every attempt, while `Content.Simple` would have SES write the MIME, with boundaries of its own each time. SES replaces
+Date and Message-ID in either form.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from mailglass.providers import bodies
+from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
+from mailglass.providers.http import HTTPAnswer, retry_after, status_outcome
+from mailglass.providers.http_provider import Unsendable, provider_options
+from mailglass.providers.ses.options import SESOptions
+from mailglass.rendering import mime
+
+MAX_RAW: Final = 40_000_000
+ID_TAG: Final = "mailglass_id"
+LABEL_TAG: Final = "mailglass_tag_"
+
+ERRORS: Final[Mapping[str, OutcomeClass]] = {
+    "TooManyRequestsException": OutcomeClass.THROTTLED,
+    "ThrottlingException": OutcomeClass.THROTTLED,
+    "Throttling": OutcomeClass.THROTTLED,
+    "LimitExceededException": OutcomeClass.QUOTA,
+    "InternalServiceErrorException": OutcomeClass.TRANSIENT,
+    "ServiceUnavailable": OutcomeClass.TRANSIENT,
+    "ServiceUnavailableException": OutcomeClass.TRANSIENT,
+    "AccountSuspendedException": OutcomeClass.MISCONFIGURED,
+    "SendingPausedException": OutcomeClass.MISCONFIGURED,
+    "MailFromDomainNotVerifiedException": OutcomeClass.MISCONFIGURED,
+    # the configuration set, the tenant
+    "NotFoundException": OutcomeClass.MISCONFIGURED,
+    "MessageRejected": OutcomeClass.REJECTED,
+    "BadRequestException": OutcomeClass.REJECTED,
+    # AWS's common words for credentials and permissions
+    **dict.fromkeys(
+        (
+            "AccessDenied", "AccessDeniedException", "ExpiredToken", "ExpiredTokenException", "IncompleteSignature",
+            "IncompleteSignatureException", "InvalidClientTokenId", "InvalidSignatureException",
+            "MissingAuthenticationToken", "MissingAuthenticationTokenException", "NotAuthorized", "OptInRequired",
+            "RequestExpired", "SignatureDoesNotMatch", "UnrecognizedClientException",
+        ),
+        OutcomeClass.MISCONFIGURED,
+    ),
+}  # fmt: skip
+"""SES's error codes; what is not listed is read by its HTTP status."""
+
+MESSAGES: Final[tuple[tuple[frozenset[str], str, OutcomeClass, str], ...]] = (
+    (
+        frozenset({"TooManyRequestsException", "ThrottlingException", "Throttling"}),
+        "daily message quota exceeded", OutcomeClass.QUOTA, "ses_daily_quota",
+    ),
+    (
+        frozenset({"MessageRejected"}),
+        "email address is not verified", OutcomeClass.MISCONFIGURED, "ses_unverified",
+    ),
+    (frozenset({"MessageRejected"}), "sending paused", OutcomeClass.MISCONFIGURED, "ses_sending_paused"),
+)  # fmt: skip
+"""Codes under which SES says different things: (codes, words in the message in lower case, class, reason)."""
+
+STATUSES: Final[Mapping[int, OutcomeClass]] = {
+    # without a code it is not SES's own word: `endpoint_url` leads elsewhere
+    404: OutcomeClass.MISCONFIGURED,
+}
+
+_WRITTEN: Final = frozenset("fromemailaddress destination replytoaddresses content emailtags".split())
+_TAG_TEXT = re.compile(r"[A-Za-z0-9_-]{1,256}\Z")
+_ENCODED: Final = "b64_"
+
+
+def send_parameters(mail: Outgoing, options: SESOptions) -> dict[str, Any]:
+    """The parameters of SendEmail.
+
+    Raises:
+        Unsendable: SES has no way to say what the mail says.
+        MessageError: it cannot be written as a MIME message.
+    """
+    if mime.needs_smtputf8(mail):
+        raise Unsendable("unsupported_smtputf8")
+    if any(name.lower().startswith("x-ses-") for name, _ in mail.headers):
+        # SES reads these as commands, takes them off, and lets the call's own parameters win
+        raise Unsendable("unsupported_x_ses_headers")
+    own = provider_options(mail, "ses", _WRITTEN)
+    raw = mime.build(mail)
+    if len(raw) > MAX_RAW:
+        raise Unsendable("too_large")
+    account = {"ConfigurationSetName": options.configuration_set, "TenantName": options.tenant_name}
+    copies = {
+        "CcAddresses": [address.email for address in mail.cc],
+        "BccAddresses": [address.email for address in mail.bcc],
+    }
+    return {
+        **{name: value for name, value in account.items() if value},
+        **own,
+        # the sender stands in the message; named here as well, it would take the place of that field
+        "Destination": {"ToAddresses": [mail.recipient.email]} | {key: found for key, found in copies.items() if found},
+        "Content": {"Raw": {"Data": raw}},
+        "EmailTags": _tags(mail),
+    }
+
+
+def outcome_of(answer: Mapping[str, Any]) -> Outcome:
+    """What SES's answer or error says, as botocore parsed it."""
+    meta = answer.get("ResponseMetadata")
+    found = meta.get("HTTPStatusCode") if isinstance(meta, Mapping) else None
+    headers = meta.get("HTTPHeaders") if isinstance(meta, Mapping) else None
+    status = found if isinstance(found, int) else 0
+    error = answer.get("Error")
+    if isinstance(error, Mapping):
+        return _refusal(error, status, headers if isinstance(headers, Mapping) else {})
+    message_id = bodies.text(answer.get("MessageId"))
+    if message_id is None:
+        return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=status or None)
+    return Outcome(OutcomeClass.ACCEPTED, message_id, status=status)
+
+
+def decode_tag(text: str) -> str:
+    """A message tag's name or value as the application wrote it."""
+    if not text.startswith(_ENCODED):
+        return text
+    encoded = text.removeprefix(_ENCODED)
+    try:
+        return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode("utf-8")
+    except ValueError:
+        return text
+
+
+def _refusal(error: Mapping[str, Any], status: int, headers: Mapping[str, str]) -> Outcome:
+    code, message = str(error.get("Code") or ""), str(error.get("Message") or "").lower()
+    for codes, words, kind, reason in MESSAGES:
+        if code in codes and words in message:
+            return Outcome(kind, reason=reason, status=status or None)
+    if code not in ERRORS:
+        return status_outcome(HTTPAnswer(status, headers, b""), STATUSES)
+    wait = retry_after(headers) if ERRORS[code] in (OutcomeClass.THROTTLED, OutcomeClass.TRANSIENT) else None
+    return Outcome(ERRORS[code], reason=f"ses_{code}", status=status or None, retry_after=wait)
+
+
+def _tags(mail: Outgoing) -> list[dict[str, str]]:
+    named = [(ID_TAG, str(mail.delivery_id))]
+    for number, tag in enumerate(mail.tags, start=1):
+        named.append((f"{LABEL_TAG}{number}", _tag_text(tag, "unsupported_tags")))
+    for key, value in mail.metadata.items():
+        named.append((_tag_text(key, "unsupported_metadata"), _tag_text(value, "unsupported_metadata")))
+    return [{"Name": name, "Value": value} for name, value in named]
+
+
+def _tag_text(text: str, refusal: str) -> str:
+    """A text in the letters that message tags are made of: as it is, or in base64url behind a mark."""
+    if _TAG_TEXT.match(text) and not text.startswith(_ENCODED):
+        return text
+    try:
+        encoded = _ENCODED + base64.urlsafe_b64encode(text.encode("utf-8")).decode("ascii").rstrip("=")
+    except UnicodeEncodeError:
+        raise Unsendable("invalid_text") from None
+    if not _TAG_TEXT.match(encoded):
+        raise Unsendable(refusal)
+    return encoded

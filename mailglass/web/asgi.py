@@ -1,0 +1,168 @@
+"""The ASGI application: webhooks, liveness, readiness. Needs no framework.
+
+| path | method | answers |
+| --- | --- | --- |
+| `/webhooks/{account}` | POST | as `mailglass.webhooks.ingress.handle`; 503 or the provider's own when too much waits |
+| `/healthz` | GET | 200 while the process serves; asks nobody |
+| `/readyz` | GET | 200 where the database answers with the right schema, else 503 |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+from mailglass import telemetry
+from mailglass.errors import ConfigError, MailglassError
+from mailglass.runtime import Runtime, get_runtime
+from mailglass.settings import Settings
+from mailglass.web import readiness
+from mailglass.web.http import ClientGone, Receive, Scope, Send, read_body, respond, webhook_request
+from mailglass.webhooks import ingress
+from mailglass.webhooks.ingress import Answer
+
+T = TypeVar("T")
+
+# as many as the ledger's pool keeps connections
+THREADS = 10
+# each holds its body in memory while it is read and waits for a thread
+MAX_PENDING = 200
+
+_PLAIN = (("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store"))
+NOT_FOUND = Answer(404)
+
+
+class WebApp:
+    """The application; `create_app` makes one.
+
+    Args:
+        settings: whose accounts and database; the process's own when left out.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self._own = None if settings is None else Runtime(settings)
+        self._threads: ThreadPoolExecutor | None = None
+        self._pending = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            try:
+                answer = await self._answer(scope, receive)
+            except ClientGone:
+                return
+            await respond(send, answer, with_body=scope["method"] != "HEAD")
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+        path, method = _path(scope), scope["method"]
+        if path == "/healthz":
+            return Answer(200, _PLAIN, b"ok\n") if method in ("GET", "HEAD") else _not_allowed("GET, HEAD")
+        if path == "/readyz":
+            return await self._ready() if method in ("GET", "HEAD") else _not_allowed("GET, HEAD")
+        room, _, account = path.removeprefix("/").partition("/")
+        if room != "webhooks" or not account or "/" in account:
+            return NOT_FOUND
+        if method != "POST":
+            return _not_allowed("POST")
+        return await self._webhook(account, scope, receive)
+
+    async def _webhook(self, account: str, scope: Scope, receive: Receive) -> Answer:
+        try:
+            runtime = self._runtime()
+            database = runtime.database
+        except ConfigError as error:
+            telemetry.emit("mailglass.webhook.misconfigured", level=logging.ERROR, status=500, reason=error.key)
+            return ingress.MISCONFIGURED
+        if self._pending >= MAX_PENDING:
+            telemetry.emit("mailglass.webhook.refused", level=logging.WARNING, reason="too_many_pending")
+            return ingress.retry_later(account, runtime.accounts)
+        self._pending += 1
+        try:
+            body = await read_body(scope, receive, runtime.settings.webhooks.max_body)
+            if isinstance(body, Answer):
+                telemetry.emit("mailglass.webhook.refused", level=logging.WARNING, status=body.status)
+                return body
+            return await self._in_thread(
+                partial(
+                    ingress.handle,
+                    account,
+                    webhook_request(scope, body),
+                    settings=runtime.settings,
+                    database=database,
+                    accounts=runtime.accounts,
+                    ring=lambda task: runtime.doorbell.ring_task(task),
+                )
+            )
+        finally:
+            self._pending -= 1
+
+    async def _ready(self) -> Answer:
+        try:
+            database = self._runtime().database
+            problem = await self._in_thread(partial(readiness.problem, database))
+        except MailglassError:
+            problem = "settings"
+        return Answer(503, _PLAIN, f"{problem}\n".encode()) if problem else Answer(200, _PLAIN, b"ready\n")
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                try:
+                    await self._in_thread(self._open)
+                except MailglassError as error:
+                    await send({"type": "lifespan.startup.failed", "message": f"mailglass: {error}"})
+                    return
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                threads, self._threads = self._threads, None
+                if threads is not None:
+                    await asyncio.to_thread(threads.shutdown)
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    def _open(self) -> None:
+        """Open what the first request would open, so that what is wrong shows at start."""
+        runtime = self._runtime()
+        runtime.settings.require_database()
+        runtime.accounts.check()
+        if runtime.settings.broker_url.reveal():
+            _ = runtime.doorbell
+
+    def _runtime(self) -> Runtime:
+        return self._own or get_runtime()
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(THREADS, "mailglass-web")
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def create_app(settings: Settings | None = None) -> WebApp:
+    """The ASGI application.
+
+    Args:
+        settings: whose accounts and database; left out, the process's own, read when the application starts.
+    """
+    return WebApp(settings)
+
+
+app = create_app()
+
+
+def _path(scope: Scope) -> str:
+    """The path below the place where the application is mounted."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "").rstrip("/")
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
+
+
+def _not_allowed(methods: str) -> Answer:
+    return Answer(405, (("allow", methods),))

@@ -1,0 +1,21 @@
+"""Whether this process can do its work."""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from mailglass.errors import LedgerUnavailableError
+from mailglass.ledger import schema
+from mailglass.ledger.database import Database
+
+
+def problem(database: Database) -> str | None:
+    """What is in the way: `database` or `schema`; None where nothing is."""
+    try:
+        rows = database.run("schema_version")
+    except LedgerUnavailableError:
+        return "database"
+    except SQLAlchemyError:
+        # there is no such table
+        return "schema"
+    return None if [row.version_num for row in rows] == [schema.HEAD] else "schema"

@@ -1,0 +1,1 @@
+"""Webhooks: verify, keep, acknowledge; understand later."""

@@ -1,0 +1,68 @@
+"""From a provider's event to a fact that the ledger can take."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from mailglass.ids import uuid7_for
+from mailglass.ledger.webhooks import Fact, StoredWebhook
+from mailglass.providers.base import BounceClass, EventKind, ProviderEvent, RejectReason
+
+MAX_TEXT = 1000
+# a provider's clock, or a time zone it forgot to name, may be off by some hours; a day ahead is no time of an event
+TOLERANCE = timedelta(days=1)
+# before the oldest of these providers
+EARLIEST = datetime(1999, 1, 1, tzinfo=UTC)
+
+
+def fact_of(event: ProviderEvent, webhook: StoredWebhook) -> Fact:
+    """The event with its id and a time that can be true.
+
+    Raises:
+        ValueError: a part of it cannot be kept.
+        TypeError: a part of it is not what a provider's room promises.
+    """
+    if event.occurred_at is not None and not isinstance(event.occurred_at, datetime):
+        raise TypeError("occurred_at is no datetime")
+    if event.delivery_id is not None and not isinstance(event.delivery_id, UUID):
+        raise TypeError("delivery_id is no UUID")
+    identity = _text(event.provider_event_id)
+    if identity is None:
+        raise ValueError("an event without an identity")
+    claimed = _aware(event.occurred_at)
+    return Fact(
+        id=uuid7_for(claimed, webhook.account, identity),
+        account=webhook.account,
+        kind=EventKind(event.kind).value,
+        occurred_at=_credible(claimed, webhook.received_at),
+        webhook_id=webhook.id,
+        delivery_id=event.delivery_id,
+        provider_message_id=_text(event.provider_message_id),
+        recipient=_text(event.recipient),
+        bounce_class=None if event.bounce_class is None else BounceClass(event.bounce_class).value,
+        reject_reason=None if event.reject_reason is None else RejectReason(event.reject_reason).value,
+        enhanced_status=_text(event.status),
+        machine=bool(event.machine),
+        click_hash=_text(event.click_hash),
+    )
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+
+
+def _credible(moment: datetime | None, received_at: datetime) -> datetime:
+    if moment is None or not EARLIEST <= moment <= received_at + TOLERANCE:
+        return received_at
+    return moment
+
+
+def _text(value: str | None) -> str | None:
+    """A text that PostgreSQL can keep: without NUL, without lone surrogates, of a sane length."""
+    if not value:
+        return None
+    if len(value) > MAX_TEXT or "\x00" in value:
+        raise ValueError("a text that cannot be kept")
+    value.encode()
+    return value

@@ -1,0 +1,41 @@
+"""Run the benchmarks and print one table. Nothing is asserted: a goal that is missed is shown as missed."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+
+from tests.bench import drain, enqueue, importing
+from tests.bench.figures import Figure, as_json, table
+from tests.bench.machine import SETTING, Machine
+
+BENCHES: dict[str, Callable[[Machine], list[Figure]]] = {
+    "import": lambda machine: importing.run(),
+    "enqueue": enqueue.run,
+    "broker_down": enqueue.run_broker_down,
+    "drain": drain.run,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--only", action="append", choices=BENCHES, metavar="NAME", help=", ".join(BENCHES))
+    parser.add_argument("--format", choices=("text", "json"), default="text")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    figures: list[Figure] = []
+    with Machine() as machine:
+        for name in options.only or BENCHES:
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            figures.extend(BENCHES[name](machine))
+    if options.format == "json":
+        print(as_json(figures))
+    else:
+        print(f"{table(figures)}\n\nmedians; ratios of medians, and of neighbouring rounds\nservers: {SETTING}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

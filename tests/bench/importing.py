@@ -1,0 +1,41 @@
+"""What importing mailglass costs a process that only wants to say what to send."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+from tests.bench.figures import Comparison, Figure, Side
+from tests.bench.machine import ROOT
+
+ROUNDS = 21
+_FIRST_USE = "from mailglass import Message, deliver_later"
+_CELERYS_FIRST_USE = "import sqlalchemy.orm; from celery import Celery; Celery('app').task(lambda: None, name='noop')"
+
+
+def run() -> list[Figure]:
+    """Whole processes, in turns."""
+    return [
+        _compare("import mailglass", "import celery", "<= 1.3"),
+        _compare(_FIRST_USE, _CELERYS_FIRST_USE, ""),
+    ]
+
+
+def _compare(ours: str, theirs: str, goal: str) -> Comparison:
+    times: dict[str, list[float]] = {ours: [], theirs: []}
+    for statement in (ours, theirs):
+        _milliseconds(statement)
+    for _ in range(ROUNDS):
+        for statement, rounds in times.items():
+            rounds.append(_milliseconds(statement))
+    labels = ("import mailglass", "import celery") if goal else ("names in use", "celery app, SQLAlchemy")
+    return Comparison(
+        "import", Side(labels[0], times[ours], "ms"), Side(labels[1], times[theirs], "ms"), goal
+    )  # fmt: skip
+
+
+def _milliseconds(statement: str) -> float:
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", statement], check=True, cwd=ROOT)
+    return (time.perf_counter() - started) * 1000

@@ -1,0 +1,340 @@
+"""Which account sends, what happens when one cannot, and who waits for whom."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+import pytest
+import sqlalchemy
+
+from mailglass.addresses import Address
+from mailglass.engine import Engine
+from mailglass.ids import uuid7
+from mailglass.ledger import deliveries, leases
+from mailglass.ledger.breakers import breakers, trip
+from mailglass.ledger.database import Database
+from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.submit import Item, submit
+from mailglass.limit_settings import LimitRule, LimitScope
+from mailglass.limits import Limiter
+from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
+from mailglass.routing import Lane, RouteContext, Router, Tenancy
+from mailglass.settings import AccountSettings, EngineSettings, Route, Settings
+from mailglass.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy
+from mailglass.testing.provider import FixedAccounts, ScriptedProvider, accepted
+
+LANE = Lane("mailglass", "acme", "transactional")
+FAST = StreamPolicy(backoff_base=0.001, backoff_max=0.002, max_attempts=20)
+
+
+def settings(*routes: Route, **changes: object) -> Settings:
+    sender = Address("shop@example.com")
+    return replace(
+        Settings(
+            accounts={name: AccountSettings(name, "scripted", sender) for name in ("first", "second")},
+            routes=routes or (Route(("first", "second")),),
+            streams={**DEFAULT_POLICIES, Stream.TRANSACTIONAL: FAST},
+        ),
+        **changes,  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture
+def ledger(database_url: str) -> Database:
+    return Database(database_url)
+
+
+class House:
+    """An engine with two scripted accounts."""
+
+    def __init__(self, ledger: Database, found: Settings, **parts: object) -> None:
+        self.ledger = ledger
+        self.first = ScriptedProvider(account="first")
+        self.second = ScriptedProvider(account="second")
+        accounts = FixedAccounts(found, {"first": self.first, "second": self.second})
+        self.engine = Engine(found, ledger, accounts, **parts)  # type: ignore[arg-type]
+
+    def queue(self, count: int = 1, lane: Lane = LANE, domain: str = "example.com", **content: object) -> list[UUID]:
+        body = json.dumps({"v": 1, "subject": "s", "text": "t", **content})
+        items = [
+            Item(id=uuid7(), lane=lane, message_id=uuid7(), content=body, recipient=Address(f"u{i}@{domain}"))
+            for i in range(count)
+        ]
+        return [recorded.id for recorded in submit(self.ledger.run, items)]
+
+    def drain(self, lane: Lane = LANE, most: int = 50) -> None:
+        for _ in range(most):
+            if not self.engine.run(lane).claimed and lane not in leases.lanes_due(self.ledger):
+                return
+
+    def counts(self) -> dict[str, int]:
+        return deliveries.counts(self.ledger)["acme"]
+
+
+def answer(kind: OutcomeClass, **fields: object):
+    return lambda mail: Outcome(kind, **fields)  # type: ignore[arg-type]
+
+
+def pass_time(ledger: Database) -> None:
+    for statement in (
+        "UPDATE mailglass.breakers SET open_until = now()",
+        "UPDATE mailglass.deliveries SET due_at = now() WHERE due_at IS NOT NULL",
+    ):
+        ledger.query(sqlalchemy.text(statement))
+
+
+@pytest.mark.parametrize("kind", [OutcomeClass.QUOTA, OutcomeClass.MISCONFIGURED])
+def test_an_account_that_cannot_be_used_hands_over_to_the_next_at_once(ledger: Database, kind: OutcomeClass) -> None:
+    house = House(ledger, settings())
+    house.first.script = answer(kind, reason="because")
+    ids = house.queue(3)
+    house.engine.run(LANE)
+    house.engine.run(LANE)
+    assert house.counts() == {"sent": 3}
+    delivery = deliveries.get(ledger, ids[0])
+    assert (delivery.account, delivery.attempts) == ("second", 1)
+    assert [event.account for event in deliveries.timeline(ledger, ids[0]) if event.kind == "attempted"] == [
+        "first",
+        "second",
+    ]
+    assert breakers(ledger, ["first", "second"]).keys() == {"first"}
+
+
+def test_the_second_account_sends_the_same_content(ledger: Database) -> None:
+    house = House(ledger, settings())
+    house.first.script = answer(OutcomeClass.QUOTA)
+    house.queue(subject="Receipt 7", html="<p>7</p>", headers=[["X-A", "b"]])
+    house.engine.run(LANE)
+    house.engine.run(LANE)
+    (first,), (second,) = house.first.sent, house.second.sent
+    assert first == second
+
+
+def test_an_open_breaker_is_not_tried_by_other_workers(ledger: Database) -> None:
+    one, other = House(ledger, settings()), House(ledger, settings())
+    one.first.script = answer(OutcomeClass.MISCONFIGURED)
+    one.queue(1)
+    one.engine.run(LANE)
+    other.queue(5)
+    other.engine.run(LANE)
+    assert other.first.sent == []
+    assert len(other.second.sent) == 6
+
+
+def test_a_lost_quota_without_another_account_waits_for_the_reset_and_counts_no_attempt(ledger: Database) -> None:
+    house = House(ledger, settings(Route(("first",))))
+    house.first.script = answer(OutcomeClass.QUOTA, retry_after=900)
+    (tried, waiting) = house.queue(2)
+    house.first.batch_size = 1  # type: ignore[misc]
+    house.engine.run(LANE)
+    house.engine.run(LANE)
+    assert len(house.first.sent) == 1
+    for delivery_id in (tried, waiting):
+        delivery = deliveries.get(ledger, delivery_id)
+        assert (delivery.status, delivery.attempts) == (Status.QUEUED, 0)
+        assert delivery.due_at is not None
+        assert (delivery.due_at - delivery.created_at).total_seconds() > 890
+
+
+def test_a_misconfigured_account_without_another_holds_its_mail_without_trying_each(ledger: Database) -> None:
+    house = House(ledger, settings(Route(("first",))))
+    house.first.script = answer(OutcomeClass.MISCONFIGURED, reason="http_401")
+    house.first.batch_size = 1  # type: ignore[misc]
+    house.queue(5)
+    house.drain()
+    assert house.counts() == {"held": 5}
+    assert len(house.first.sent) == 1
+
+
+def test_a_half_open_breaker_is_tried_by_one_mail_and_closes_on_success(ledger: Database) -> None:
+    house = House(ledger, settings(Route(("first",))))
+    trip(ledger, "first", "transient")
+    pass_time(ledger)
+    house.queue(5)
+    house.engine.run(LANE)
+    assert len(house.first.sent) == 1
+    assert breakers(ledger, ["first"]) == {}
+    pass_time(ledger)
+    house.drain()
+    assert house.counts() == {"sent": 5}
+
+
+def test_a_failed_probe_opens_the_breaker_for_twice_as_long(ledger: Database) -> None:
+    house = House(ledger, settings(Route(("first",))))
+    house.first.script = answer(OutcomeClass.TRANSIENT)
+    trip(ledger, "first", "transient")
+    pass_time(ledger)
+    house.queue(3)
+    house.engine.run(LANE)
+    assert len(house.first.sent) == 1
+    assert 15 < breakers(ledger, ["first"])["first"].seconds <= 20
+
+
+def test_transient_failures_move_to_the_next_account_after_the_routes_patience(ledger: Database) -> None:
+    house = House(ledger, settings(Route(("first", "second"), patience=2)))
+    house.first.script = answer(OutcomeClass.TRANSIENT)
+    (delivery_id,) = house.queue()
+    while deliveries.get(ledger, delivery_id).status is Status.QUEUED:
+        house.engine.run(LANE)
+    assert len(house.first.sent) == 2
+    assert len(house.second.sent) == 1
+
+
+def test_calls_that_fail_as_a_whole_open_the_breaker(ledger: Database) -> None:
+    house = House(ledger, settings(Route(("first",), patience=9)))
+    house.first.script = answer(OutcomeClass.TRANSIENT)
+    for _ in range(3):
+        house.queue(2)
+        house.engine.run(LANE)
+    assert breakers(ledger, ["first"])["first"].reason == "transient"
+
+
+@pytest.mark.parametrize("kind", [OutcomeClass.REJECTED, OutcomeClass.SUPPRESSED, OutcomeClass.UNCERTAIN])
+def test_what_concerns_one_mail_never_moves_it_to_another_account(ledger: Database, kind: OutcomeClass) -> None:
+    house = House(ledger, settings())
+    house.first.script = answer(kind)
+    house.queue()
+    house.drain(most=3)
+    assert house.second.sent == []
+
+
+def test_an_uncertain_delivery_is_asked_about_again_where_the_provider_knows_its_key(ledger: Database) -> None:
+    bulk = Lane("mailglass", "acme", "bulk")
+    hold = StreamPolicy(uncertain=UncertainPolicy.HOLD)
+    house = House(
+        ledger, settings(Route(("second", "first"), patience=1), streams={**DEFAULT_POLICIES, Stream.BULK: hold})
+    )
+    house.second.idempotent = True  # type: ignore[misc]
+    answers = iter([Outcome(OutcomeClass.UNCERTAIN, reason="answer_lost"), Outcome(OutcomeClass.ACCEPTED)])
+    house.second.script = lambda mail: next(answers)
+    (delivery_id,) = house.queue(lane=bulk)
+    house.engine.run(bulk)
+    assert deliveries.get(ledger, delivery_id).status is Status.QUEUED
+    pass_time(ledger)
+    house.engine.run(bulk)
+    assert deliveries.get(ledger, delivery_id).status is Status.SENT
+    first, again = house.second.sent
+    assert first == again
+    assert house.first.sent == []
+
+
+def test_routes_by_domain_and_tag_choose_the_account_within_one_lane(ledger: Database) -> None:
+    house = House(
+        ledger, settings(Route(("second",), domain="gmail.com"), Route(("second",), tag="invoice"), Route(("first",)))
+    )
+    house.queue(2, domain="gmail.com")
+    house.queue(3, tags=["invoice"])
+    house.queue(4)
+    house.drain()
+    assert (len(house.first.sent), len(house.second.sent)) == (4, 5)
+
+
+def test_weights_share_the_deliveries_of_a_lane(ledger: Database) -> None:
+    house = House(ledger, settings(Route(("first", "second"), weights=(3, 1))))
+    house.queue(400)
+    house.drain()
+    assert 240 < len(house.first.sent) < 360
+    assert len(house.first.sent) + len(house.second.sent) == 400
+
+
+def test_a_hook_that_fails_holds_the_mail_and_sends_nothing(ledger: Database) -> None:
+    class Broken(Tenancy):
+        def resolve_route(self, context: RouteContext):
+            raise RuntimeError
+
+    found = settings()
+    house = House(ledger, found, router=Router(found, Broken()))
+    house.queue(2)
+    house.drain()
+    assert house.counts() == {"held": 2}
+    assert house.first.sent == house.second.sent == []
+
+
+def test_no_more_of_a_tenant_is_in_flight_than_its_cap_over_all_workers(ledger: Database) -> None:
+    house = House(ledger, settings())
+    house.queue(100)
+    taken = Counter[int]()
+
+    def claim(number: int) -> None:
+        taken[number] = len(leases.claim(ledger, LANE, uuid4(), 50, 60, cap=30))
+
+    threads = [threading.Thread(target=claim, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(taken.values()) == 30
+
+
+def test_the_routes_cap_bounds_a_batch(ledger: Database) -> None:
+    house = House(ledger, settings(Route(("first",), concurrency=7)))
+    house.queue(20)
+    assert house.engine.run(LANE).claimed == 7
+
+
+def limited(amount: int, burst: int, scope: LimitScope = LimitScope.ACCOUNT) -> tuple[LimitRule, ...]:
+    return (LimitRule(scope, "*", amount, 60, burst),)
+
+
+def test_a_refused_mail_is_due_at_its_own_slot_without_an_attempt_or_an_event(ledger: Database) -> None:
+    house = House(ledger, settings(limits=limited(60, 2)), limiter=Limiter(ledger))
+    ids = house.queue(6)
+    house.engine.run(LANE)
+    assert len(house.first.sent) == 2
+    waiting = [deliveries.get(ledger, delivery_id) for delivery_id in ids]
+    waiting = [delivery for delivery in waiting if delivery.status is Status.QUEUED]
+    slots = sorted((delivery.due_at - delivery.created_at).total_seconds() for delivery in waiting if delivery.due_at)
+    assert len(slots) == 4
+    assert all(0.7 < later - earlier < 1.5 for earlier, later in zip(slots, slots[1:], strict=False))
+    assert {delivery.attempts for delivery in waiting} == {0}
+    assert [event.kind for event in deliveries.timeline(ledger, waiting[0].id)] == ["queued"]
+
+
+def test_a_suppressed_recipient_spends_no_rate_limit_slot(ledger: Database) -> None:
+    from mailglass.ledger.suppressions import Suppression, suppress
+
+    house = House(ledger, settings(limits=limited(60, 2)), limiter=Limiter(ledger))
+    house.queue(4)
+    suppress(ledger, [Suppression("acme", f"u{number}@example.com", "manual", "manual") for number in (0, 1)])
+    house.engine.run(LANE)
+    assert house.counts() == {"sent": 2, "suppressed": 2}
+
+
+def test_transactional_mail_passes_its_tenants_limit_and_bulk_does_not(ledger: Database) -> None:
+    bulk = Lane("mailglass", "acme", "bulk")
+    house = House(ledger, settings(limits=limited(60, 1, LimitScope.TENANT)), limiter=Limiter(ledger))
+    house.queue(5)
+    house.queue(5, lane=bulk)
+    house.engine.run(LANE)
+    house.engine.run(bulk)
+    assert Counter(mail.stream for mail in house.first.sent) == {"transactional": 5, "bulk": 1}
+
+
+def test_throttling_by_the_provider_slows_every_worker_down(ledger: Database) -> None:
+    house = House(ledger, settings(), limiter=Limiter(ledger))
+    house.first.script = answer(OutcomeClass.THROTTLED, retry_after=30)
+    house.queue(1)
+    house.engine.run(LANE)
+    other = House(ledger, settings(), limiter=Limiter(ledger))
+    other.queue(3)
+    other.engine.run(LANE)
+    assert other.first.sent == []
+
+
+def test_a_slow_provider_gets_small_batches_so_that_lanes_take_turns(ledger: Database) -> None:
+    house = House(ledger, settings(engine=EngineSettings(slice=0.2)))
+    gate = threading.Event()
+
+    def slow(mail: Outgoing) -> Outcome:
+        gate.wait(0.02)
+        return accepted(mail)
+
+    house.first.script = slow
+    house.queue(200)
+    sizes = [house.engine.run(LANE).claimed for _ in range(4)]
+    assert sizes[0] == 50
+    assert sizes[-1] <= 15

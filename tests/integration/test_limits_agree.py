@@ -1,0 +1,247 @@
+"""Redis and PostgreSQL give the same answers as a model of ten times fewer lines, whatever is asked of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from itertools import count
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mailglass.errors import RateLimitType
+from mailglass.ledger.database import Database
+from mailglass.limits.batch import compile_batch, exact_microseconds
+from mailglass.limits.gcra_ledger import LedgerGcra
+from mailglass.limits.gcra_redis import RedisGcra
+from mailglass.limits.lessons import Lesson
+from mailglass.limits.rules import Cap, Limit, Rule
+
+DAY = 86_400_000_000
+NOON = 20_000 * DAY + DAY // 2
+SECOND = 1_000_000
+HORIZON = 30 * SECOND
+
+
+@dataclass
+class Bucket:
+    stamp: int
+    level: Fraction = Fraction(0)
+    promised: Fraction = Fraction(0)
+    promised_urgent: Fraction = Fraction(0)
+    changed: bool = False
+
+
+@dataclass
+class Taught:
+    pause_until: Fraction = Fraction(0)
+    slow_until: Fraction = Fraction(0)
+    factor: Fraction = Fraction(1)
+    rate: Fraction = Fraction(0)
+    rate_until: Fraction = Fraction(0)
+
+
+@dataclass
+class Model:
+    """GCRA mail by mail, in exact fractions of a microsecond."""
+
+    buckets: dict[str, Bucket] = field(default_factory=dict)
+    lessons: dict[str, Taught] = field(default_factory=dict)
+    view: dict[str, Bucket] = field(default_factory=dict)
+
+    def take(self, requests: Sequence[tuple[Limit, ...]], seed: float, urgent: bool, now: int) -> list[tuple[int, str]]:
+        answers: list[tuple[int, str]] = []
+        self.view = {}
+        refusals = 0
+        for request in requests:
+            limits = {limit.key: limit for limit in request}.values()
+            full = [limit for limit in limits if not self.fits(limit, now)]
+            if full:
+                spread = Fraction(math.modf(seed + refusals * 0.6180339887498949)[0])
+                refusals += 1
+                waits = {limit.key: self.wait(limit, now, spread, urgent) for limit in full}
+                longest = max(sorted(waits), key=lambda key: waits[key])
+                answers.append((math.ceil(waits[longest]), longest))
+                continue
+            for limit in limits:
+                bucket = self.bucket(limit, now)
+                bucket.level += self.figures(limit, now)[0]
+                bucket.changed = True
+            answers.append((0, ""))
+        self.buckets |= {key: replace(bucket, changed=False) for key, bucket in self.view.items() if bucket.changed}
+        return answers
+
+    def bucket(self, limit: Limit, now: int) -> Bucket:
+        if limit.key not in self.view:
+            self.view[limit.key] = self.load(limit, now)
+        return self.view[limit.key]
+
+    def load(self, limit: Limit, now: int) -> Bucket:
+        kept = self.buckets.get(limit.key, Bucket(0))
+        set_back = kept.stamp - now > SECOND
+        if isinstance(limit, Cap):
+            midnight = now - now % DAY
+            return Bucket(midnight) if set_back or kept.stamp < midnight else replace(kept)
+        elapsed = max(0, now - kept.stamp)
+        return Bucket(
+            now if set_back else max(now, kept.stamp),
+            max(Fraction(0), kept.level - elapsed),
+            max(Fraction(0), kept.promised - elapsed),
+            max(Fraction(0), kept.promised_urgent - elapsed),
+        )
+
+    def figures(self, limit: Limit, now: int) -> tuple[Fraction, Fraction, Fraction]:
+        """Interval, tolerance and pause."""
+        if isinstance(limit, Cap):
+            return Fraction(1), Fraction(limit.maximum), Fraction(0)
+        interval = Fraction(exact_microseconds(limit.interval))
+        tolerance = interval * limit.burst
+        taught = self.lessons.get(limit.account, Taught())
+        if now < taught.rate_until:
+            tolerance = tolerance or Fraction(2 * SECOND)
+            interval = max(interval, SECOND / taught.rate)
+        if now < taught.slow_until:
+            interval *= taught.factor
+        return interval, max(tolerance, interval), max(Fraction(0), taught.pause_until - now)
+
+    def fits(self, limit: Limit, now: int) -> bool:
+        interval, tolerance, pause = self.figures(limit, now)
+        if interval == 0:
+            return pause == 0
+        return pause == 0 and self.bucket(limit, now).level + interval <= tolerance
+
+    def wait(self, limit: Limit, now: int, spread: Fraction, urgent: bool) -> Fraction:
+        interval, tolerance, pause = self.figures(limit, now)
+        if isinstance(limit, Cap):
+            return DAY - now % DAY + spread * HORIZON
+        if interval == 0:
+            return pause + spread * min(pause, HORIZON)
+        bucket = self.bucket(limit, now)
+        free = max(pause, bucket.level + interval - tolerance)
+        ahead = bucket.promised_urgent if urgent else max(bucket.promised, bucket.promised_urgent)
+        promise = max(ahead, bucket.level, pause + tolerance - interval) + interval
+        if promise - tolerance - free > HORIZON:
+            return free + HORIZON * (1 - spread / 3)
+        bucket.changed = True
+        if urgent:
+            bucket.promised_urgent = promise
+        else:
+            bucket.promised = promise
+        return promise - tolerance
+
+    def teach(self, account: str, lesson: Lesson, now: int) -> None:
+        taught = self.lessons.setdefault(account, Taught())
+        pause = Fraction(lesson.pause)
+        if lesson.factor > 1:
+            if now >= taught.slow_until:
+                taught.factor = Fraction(min(16, lesson.factor))
+            elif now >= taught.pause_until:
+                taught.factor = min(Fraction(16), taught.factor * Fraction(lesson.factor))
+            if pause < 0:
+                pause = Fraction(0) if now < taught.pause_until else taught.factor * SECOND / 2
+            taught.slow_until = max(taught.slow_until, now + pause + Fraction(lesson.lasting))
+        if pause > 0:
+            taught.pause_until = max(taught.pause_until, now + pause)
+        if lesson.rate > 0:
+            taught.rate, taught.rate_until = Fraction(lesson.rate), now + Fraction(lesson.rate_lasting)
+
+
+@dataclass(frozen=True)
+class Take:
+    requests: list[tuple[Limit, ...]]
+    seed: float
+    urgent: bool
+
+
+@dataclass(frozen=True)
+class Teach:
+    account: str
+    lesson: Lesson
+
+
+Step = tuple[int, Take | Teach]
+
+LIMITS: list[Limit] = [
+    Rule("tenant:acme", 1 / 3, 1, RateLimitType.PER_TENANT),
+    Rule("tenant:b", 0.01, 200, RateLimitType.PER_TENANT),
+    Rule("domain:example.com", 1 / 7, 5, RateLimitType.PER_DOMAIN),
+    Rule("stream:bulk", 1 / 3000, 40, RateLimitType.PER_STREAM),
+    Rule("account:one", 0.02, 100, RateLimitType.PER_ACCOUNT, "one"),
+    Rule("account:two", 0.0, 1, RateLimitType.PER_ACCOUNT, "two"),
+    Rule("daily:x", 8640.0, 2, RateLimitType.PER_TENANT),
+    Cap("warmup:one", 60),
+    Cap("warmup:two", 0),
+]
+
+_requests = st.lists(
+    st.tuples(st.lists(st.sampled_from(LIMITS), max_size=4, unique=True), st.sampled_from([1, 1, 2, 30])),
+    min_size=1,
+    max_size=8,
+).map(lambda runs: [tuple(limits) for limits, times in runs for _ in range(times)])
+_takes = st.builds(Take, _requests, st.floats(0, 0.999), st.booleans())
+# figures of few bits, so that the model's fractions and the servers' doubles stay the same
+_lessons = st.one_of(
+    st.builds(
+        Lesson,
+        pause=st.sampled_from([-1.0, 0.0, 300_000.0, 90_000_000.0]),
+        factor=st.sampled_from([1.5, 2.0, 4.0]),
+        lasting=st.sampled_from([1_000_000.0, 60_000_000.0]),
+    ),
+    st.builds(Lesson, pause=st.sampled_from([1_000_000.0, 3_600_000_000.0])),
+    st.builds(Lesson, rate=st.sampled_from([0.5, 8.0, 40.0, 1000.0]), rate_lasting=st.just(90_000_000.0)),
+)
+_teaching = st.builds(Teach, st.sampled_from(["one", "two"]), _lessons)
+_elapsed = st.one_of(
+    st.integers(0, 50_000),
+    st.integers(0, 3_000_000),
+    st.integers(0, 90_000_000),
+    st.sampled_from([-900_000, -1_000_000, -5_000_000, DAY // 4]),
+)
+_steps = st.lists(st.tuples(_elapsed, st.one_of(_takes, _takes, _takes, _teaching)), min_size=1, max_size=12)
+
+
+@pytest.fixture(params=["redis", "ledger"])
+def server(request: pytest.FixtureRequest) -> RedisGcra | LedgerGcra:
+    if request.param == "redis":
+        return RedisGcra(request.getfixturevalue("broker_url"))
+    return LedgerGcra(Database(request.getfixturevalue("database_url")))
+
+
+@pytest.fixture
+def numbers() -> Iterator[int]:
+    return count()
+
+
+def renamed(limit: Limit, prefix: str) -> Limit:
+    """The same limit for another example, so that no example sees what another took."""
+    account = getattr(limit, "account", "")
+    key = f"{prefix}{limit.key}"
+    return replace(limit, key=key, account=f"{prefix}{account}") if account else replace(limit, key=key)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=_steps)
+def test_a_server_answers_as_the_model_does(
+    server: RedisGcra | LedgerGcra, numbers: Iterator[int], steps: list[Step]
+) -> None:
+    prefix = f"{next(numbers)}:"
+    model, now = Model(), NOON
+    for elapsed, step in steps:
+        now += elapsed
+        if isinstance(step, Teach):
+            model.teach(prefix + step.account, step.lesson, now)
+            server.teach(prefix + step.account, step.lesson, now=now)
+            continue
+        requests = [tuple(renamed(limit, prefix) for limit in request) for request in step.requests]
+        batch = compile_batch(requests)
+        if not batch.limits:
+            continue
+        expected = model.take(requests, step.seed, step.urgent, now)
+        types = {limit.key: limit.type for limit in batch.limits}
+        grants = server.take(batch, urgent=step.urgent, horizon=HORIZON, seed=step.seed, now=now)
+        assert [grant.granted for grant in grants] == [not key for _, key in expected]
+        assert [grant.type for grant in grants] == [types.get(key) for _, key in expected]
+        assert [grant.delay * SECOND for grant in grants] == pytest.approx([delay for delay, _ in expected], abs=1.5)
