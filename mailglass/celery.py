@@ -35,7 +35,10 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "broker_pool_limit": 10,
         "broker_transport_options": transport_options(broker, settings),
         "task_default_queue": DEFAULT_QUEUE,
-        "task_queues": [Queue(name, routing_key=name) for name in queue_names(settings)],
+        "task_queues": [
+            Queue(name, routing_key=name, max_priority=9 if broker.startswith(("amqp", "pyamqp")) else None)
+            for name in queue_names(settings)
+        ],
         "task_create_missing_queues": False,
         "task_serializer": "json",
         "accept_content": ["json"],
@@ -48,6 +51,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "task_publish_retry": False,
         "task_publish_retry_policy": _PRODUCER_RETRY,
         "worker_prefetch_multiplier": 1,
+        # a ring that waits in a busy worker is one that no idle worker sees
+        "worker_disable_prefetch": broker.startswith("redis"),
         "worker_disable_rate_limits": True,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "task_time_limit": hard_limit,

@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
 
 from mailglass import clock, telemetry
 from mailglass.routing import Lane
 from mailglass.settings import DEFAULT_QUEUE, Settings
+from mailglass.streams import Stream
 
 DISPATCH = "mailglass.dispatch"
 PUMP = "mailglass.pump"
@@ -113,6 +115,15 @@ def marks_for(settings: Settings) -> Marks:
     return LedgerMarks(settings.require_database())
 
 
+class _Bell(NamedTuple):
+    """What is published when a mark was set."""
+
+    task: str
+    args: tuple[str, ...]
+    queue: str
+    priority: int
+
+
 class Doorbell:
     """Rings lanes and tasks. Safe to use from several threads.
 
@@ -133,6 +144,13 @@ class Doorbell:
         self._pause = _FIRST_PAUSE
         self._lock = threading.Lock()
 
+    @cached_property
+    def _priorities(self) -> dict[str, int]:
+        """Broker priorities by stream, and of tasks. Redis and RabbitMQ count in opposite directions."""
+        urgent_is_low = not self._settings.broker_url.reveal().startswith(("amqp", "pyamqp"))
+        ranks = {"": 0, Stream.TRANSACTIONAL: 0, Stream.OPERATIONAL: 3, Stream.BULK: 6}
+        return {name: rank if urgent_is_low else 9 - rank for name, rank in ranks.items()}
+
     def ring(self, lanes: Iterable[Lane], patience: float | None = None) -> int:
         """Ring lanes that have no ring pending.
 
@@ -143,11 +161,15 @@ class Doorbell:
         Returns:
             How many rings were published; 0 also when the broker cannot be reached.
         """
-        return self._ring({f"{DISPATCH}:{lane}": (DISPATCH, [str(lane)], lane.queue) for lane in set(lanes)}, patience)
+        bells = {
+            f"{DISPATCH}:{lane}": _Bell(DISPATCH, (str(lane),), lane.queue, self._priorities[lane.stream])
+            for lane in set(lanes)
+        }
+        return self._ring(bells, patience)
 
     def ring_task(self, task: str, patience: float | None = None) -> int:
         """Ring one of the tasks that take no arguments, unless a ring of it is pending."""
-        return self._ring({task: (task, [], DEFAULT_QUEUE)}, patience)
+        return self._ring({task: _Bell(task, (), DEFAULT_QUEUE, self._priorities[""])}, patience)
 
     def answer(self, lane: Lane) -> None:
         """Clear a lane's mark: the next piece of work rings anew. To be called before claiming."""
@@ -157,7 +179,7 @@ class Doorbell:
         """Clear a task's mark."""
         self._clear([task])
 
-    def _ring(self, bells: Mapping[str, tuple[str, list[str], str]], patience: float | None) -> int:
+    def _ring(self, bells: Mapping[str, _Bell], patience: float | None) -> int:
         if not bells or clock.monotonic() < self._quiet_until:
             return 0
         rung = 0
@@ -167,9 +189,11 @@ class Doorbell:
             self._keep_quiet(error)
             return 0
         for name in marked:
-            task, args, queue = bells[name]
+            bell = bells[name]
             try:
-                self._app.send_task(task, args=args, queue=queue, retry=False, ignore_result=True)
+                self._app.send_task(
+                    bell.task, args=bell.args, queue=bell.queue, priority=bell.priority, retry=False, ignore_result=True
+                )
             except Exception as error:
                 self._clear([name])
                 self._keep_quiet(error)

@@ -75,6 +75,10 @@ class HTTPProvider(Provider):
         """Whether a mail must not share its request with others."""
         return False
 
+    def refuses_whole(self, answer: HTTPAnswer) -> bool:
+        """Whether an answer refuses its request as a whole, perhaps for one of its mails, rather than mail by mail."""
+        return answer.status >= 400
+
     def send(self, mails: Sequence[Outgoing], *, deadline: float) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
         ready = [item for index, mail in enumerate(mails) if (item := self._ready(index, mail, outcomes))]
@@ -123,7 +127,7 @@ class HTTPProvider(Provider):
         found = [answer] * len(bundle) if isinstance(answer, Outcome) else self._read(answer, mails)
         for item, outcome in zip(bundle, found, strict=True):
             outcomes[item.index] = outcome
-        if isinstance(answer, HTTPAnswer) and answer.status >= 400 and len(bundle) > 1:
+        if isinstance(answer, HTTPAnswer) and len(bundle) > 1 and self.refuses_whole(answer):
             return [item for item in bundle if outcomes[item.index].kind is OutcomeClass.REJECTED]
         return []
 

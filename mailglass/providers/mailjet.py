@@ -75,13 +75,13 @@ STATUSES: Final[Mapping[int, OutcomeClass]] = {
 }
 OWN_WORD: Final[Mapping[int, OutcomeClass]] = {
     **STATUSES,
-    **dict.fromkeys((500, 502, 503, 504), OutcomeClass.TRANSIENT),
+    **dict.fromkeys(range(500, 600), OutcomeClass.TRANSIENT),
 }
-"""As `STATUSES`, for errors that Mailjet words itself: then no gateway has lost the answer of a server that accepted."""
+"""As `STATUSES`, for errors that Mailjet words itself: no gateway has lost the answer of a server that accepted."""
 
 _MOST_FINAL: Final = (
     OutcomeClass.REJECTED, OutcomeClass.MISCONFIGURED, OutcomeClass.QUOTA, OutcomeClass.THROTTLED,
-    OutcomeClass.TRANSIENT, OutcomeClass.UNCERTAIN,
+    OutcomeClass.TRANSIENT,
 )  # fmt: skip
 
 EVENTS: Final[Mapping[str, Meaning]] = {
@@ -290,7 +290,7 @@ def _message_id(people: Any, mail: Outgoing) -> str | None:
 
 
 def _number(value: object) -> str | None:
-    """A 64-bit id as text: JSON readers of other languages round it as a number. None for none, such as a sandbox's 0."""
+    """A 64-bit id as text, since many a JSON reader would round the number; None for none, such as a sandbox's 0."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 19:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < _LARGEST_ID:
@@ -330,8 +330,8 @@ def _meaning(item: dict[str, Any]) -> Meaning:
         return Meaning(found.kind, lasting, reason)
     if isinstance(hard, bool):
         lasting = _HARD if hard else _SOFT
-    # a bounce is the receiving side's word, so Mailjet's reasons not to send have no place in it
-    return Meaning(found.kind, lasting or BounceClass.UNDETERMINED)
+    # a bounce is the receiving side's word: of Mailjet's reasons not to send only a block can be one of theirs
+    return Meaning(found.kind, lasting or BounceClass.UNDETERMINED, reason if reason is RejectReason.BLOCKED else None)
 
 
 def _event_name(item: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import threading
 import uuid
 from collections import Counter
@@ -21,8 +22,9 @@ from hypothesis import strategies as st
 from mailglass import clock, telemetry
 from mailglass.errors import ConfigError, ProviderCallError, SignatureError, SignatureErrorType, WebhookBodyError
 from mailglass.providers.base import WebhookRequest
+from mailglass.providers.http import HTTPAnswer
 from mailglass.providers.ses import SESOptions, SESProvider
-from mailglass.providers.ses.certificates import Certificates, check_url
+from mailglass.providers.ses.certificates import Certificates, check_url, fetch_certificate, pem_of
 from mailglass.providers.ses.sns import MESSAGE_ID, TOPIC, TYPE
 from mailglass.settings import Secret
 from mailglass.testing.lab.ses import certificate
@@ -385,6 +387,26 @@ def test_strangers_cannot_make_it_fetch_without_end(ticking: Callable[[float], N
     ticking(301)
     with pytest.raises(SignatureError):
         certificates.key(OTHER_URL)
+
+
+@pytest.mark.parametrize(
+    ("status", "retryable"), [(301, False), (302, False), (403, False), (404, False), (429, True), (500, True)]
+)
+def test_only_a_plain_answer_is_a_certificate(status: int, retryable: bool) -> None:
+    assert pem_of(HTTPAnswer(200, {}, b"pem")) == b"pem"
+    with pytest.raises(ProviderCallError) as error:
+        pem_of(HTTPAnswer(status, {"location": "https://evil.example/"}, b"pem"))
+    assert error.value.retryable is retryable
+
+
+def test_a_server_that_cannot_prove_its_name_is_an_outage() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closing = threading.Thread(target=lambda: server.accept()[0].close())
+        closing.start()
+        with pytest.raises(ProviderCallError) as error:
+            fetch_certificate(f"https://127.0.0.1:{server.getsockname()[1]}/x.pem")
+        closing.join(5)
+    assert error.value.retryable
 
 
 def test_a_kept_key_is_fetched_anew_after_a_day(ticking: Callable[[float], None]) -> None:

@@ -8,6 +8,7 @@ from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
+from mailglass.errors import ProviderCallError
 from mailglass.providers import bodies
 from mailglass.providers.http import HTTPClient, HTTPRequest
 from mailglass.providers.http_provider import encode_json
@@ -58,7 +59,9 @@ class MailgunSuppressions:
         what = self._what("list", name)
         found = answered(self._http, HTTPRequest(f"{self._base}/{name}?{query}", method="GET"), what)
         items = found.get("items") if isinstance(found, dict) else None
-        entries = [entry for item in items or [] if (entry := _entry(item, name))]
+        if not isinstance(items, list):  # a wrong address is answered with 200 and a greeting
+            raise ProviderCallError(what, status=200)
+        entries = [entry for item in items if (entry := _entry(item, name))]
         following = _next_query(found)
         # Mailgun names a next page always; the one behind the last is empty
         if items and following and following != query:

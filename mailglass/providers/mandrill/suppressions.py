@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from mailglass.errors import ProviderCallError
 from mailglass.providers import bodies
 from mailglass.providers.http import HTTPClient, HTTPRequest
 from mailglass.providers.http_provider import encode_json
@@ -46,8 +47,9 @@ class MandrillSuppressions:
     def pull(self, cursor: str | None) -> tuple[list[ListedAddress], str | None]:
         """The one page there is, without entries that pass."""
         found = self._ask("list", {"include_expired": False})
-        items = found if isinstance(found, list) else []
-        return [entry for item in items if (entry := _entry(item))], None
+        if not isinstance(found, list):
+            raise ProviderCallError(self._what("list"), status=200)
+        return [entry for item in found if (entry := _entry(item))], None
 
     def push(self, entries: Sequence[ListedAddress]) -> list[bool]:
         """Add entries, a call for each. They stand there as `custom`, with our reason as their comment."""
@@ -64,7 +66,7 @@ class MandrillSuppressions:
         body: dict[str, Any] = {"key": self._options.api_key.reveal(), **fields}
         if self._options.subaccount:
             body["subaccount"] = self._options.subaccount
-        what = f"{self._account}: {verb} rejects"
+        what = self._what(verb)
         request = HTTPRequest(f"/rejects/{verb}.json", encode_json(body), {"content-type": "application/json"})
         answer = call(self._http, request, what)
         found = answer.json()
@@ -73,6 +75,9 @@ class MandrillSuppressions:
         if verb != "list" and isinstance(found, dict) and found.get("name") in BAD_ADDRESS:
             return None
         raise refused(answer, what)
+
+    def _what(self, verb: str) -> str:
+        return f"{self._account}: {verb} rejects"
 
 
 def _entry(item: Any) -> ListedAddress | None:

@@ -22,12 +22,13 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from mailglass import clock
 from mailglass.errors import ProviderCallError, SignatureError, SignatureErrorType
 from mailglass.providers.base import Outcome
-from mailglass.providers.http import HTTPClient, HTTPOptions, HTTPRequest
+from mailglass.providers.http import HTTPAnswer, HTTPClient, HTTPOptions, HTTPRequest
 
 Fetch = Callable[[str], bytes]
 
 _HOST = re.compile(r"sns\.[a-zA-Z0-9-]{3,}\.amazonaws\.com(?:\.cn)?\Z")
 _PATH = re.compile(r"/SimpleNotificationService-[0-9a-fA-F]{1,64}\.pem\Z")
+_CALL: Final = "fetch the certificate of Amazon SNS"
 _TIMEOUT: Final = 5.0
 _MAX_PEM: Final = 64 * 1024
 _KEPT_FOR: Final = 86_400.0
@@ -65,19 +66,24 @@ def fetch_certificate(url: str) -> bytes:
     options = HTTPOptions(base_url=f"https://{host}", connect_timeout=_TIMEOUT, read_timeout=_TIMEOUT)
     client = HTTPClient(options, {})
     try:
-        answer = client.exchange(
-            HTTPRequest(f"/{path}", method="GET"), deadline=clock.monotonic() + 2 * _TIMEOUT
-        )  # fmt: skip
+        deadline = clock.monotonic() + 2 * _TIMEOUT
+        answer = client.exchange(HTTPRequest(f"/{path}", method="GET"), deadline=deadline)
     finally:
         client.close()
+    return pem_of(answer)
+
+
+def pem_of(answer: HTTPAnswer | Outcome) -> bytes:
+    """The body of a 200.
+
+    Raises:
+        ProviderCallError: any other answer, or none.
+    """
     if isinstance(answer, Outcome):
-        raise ProviderCallError("fetch the certificate of Amazon SNS", retryable=True)
+        raise _unavailable()
     if answer.status != 200:
-        raise ProviderCallError(
-            "fetch the certificate of Amazon SNS",
-            status=answer.status,
-            retryable=answer.status == 429 or answer.status >= 500,
-        )
+        passing = answer.status == 429 or answer.status >= 500
+        raise ProviderCallError(_CALL, status=answer.status, retryable=passing)
     return answer.body
 
 
@@ -164,7 +170,7 @@ class Certificates:
 
 
 def _unavailable() -> ProviderCallError:
-    return ProviderCallError("fetch the certificate of Amazon SNS", retryable=True)
+    return ProviderCallError(_CALL, retryable=True)
 
 
 def _public_key(pem: bytes) -> RSAPublicKey:

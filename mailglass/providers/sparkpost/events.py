@@ -1,0 +1,174 @@
+"""SparkPost's webhooks: arrays of wrapped events, and what each of them means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+
+from mailglass.errors import WebhookBodyError
+from mailglass.providers import bodies
+from mailglass.providers.base import BounceClass, EventKind, ProviderEvent, RejectReason
+from mailglass.providers.bodies import UNMAPPED, Meaning
+from mailglass.providers.sparkpost.sending import NAME
+
+BATCH_ID: Final = "x-messagesystems-batch-id"
+
+EVENTS: Final[Mapping[str, Meaning]] = {
+    "injection": Meaning(EventKind.QUEUED),
+    "delivery": Meaning(EventKind.DELIVERED),
+    "delay": Meaning(EventKind.DEFERRED, BounceClass.SOFT),
+    "bounce": Meaning(EventKind.BOUNCED, BounceClass.UNDETERMINED),
+    "out_of_band": Meaning(EventKind.BOUNCED, BounceClass.UNDETERMINED),
+    "policy_rejection": Meaning(EventKind.REJECTED, None, RejectReason.OTHER),
+    "generation_rejection": Meaning(EventKind.REJECTED, None, RejectReason.OTHER),
+    "generation_failure": Meaning(EventKind.FAILED),
+    "spam_complaint": Meaning(EventKind.COMPLAINED),
+    "list_unsubscribe": Meaning(EventKind.UNSUBSCRIBED),
+    "link_unsubscribe": Meaning(EventKind.UNSUBSCRIBED),
+    "open": Meaning(EventKind.OPENED),
+    "amp_open": Meaning(EventKind.OPENED),
+    "click": Meaning(EventKind.CLICKED),
+    "amp_click": Meaning(EventKind.CLICKED),
+    # beside `open` for the same opening; see the account's option
+    "initial_open": UNMAPPED,
+    "amp_initial_open": UNMAPPED,
+    # inbound mail
+    "relay_injection": UNMAPPED,
+    "relay_rejection": UNMAPPED,
+    "relay_delivery": UNMAPPED,
+    "relay_tempfail": UNMAPPED,
+    "relay_permfail": UNMAPPED,
+}
+"""`type`; a bounce's and a rejection's meaning is refined by their `bounce_class`."""
+
+INITIAL_OPENS: Final = frozenset({"initial_open", "amp_initial_open"})
+BOUNCES: Final = frozenset({"bounce", "out_of_band"})
+REJECTIONS: Final = frozenset({"policy_rejection", "generation_rejection"})
+
+_HARD, _SOFT = BounceClass.HARD, BounceClass.SOFT
+BOUNCE_CLASSES: Final[Mapping[str, Meaning]] = {
+    "1": Meaning(EventKind.BOUNCED, BounceClass.UNDETERMINED),
+    "10": Meaning(EventKind.BOUNCED, _HARD, RejectReason.INVALID),  # invalid recipient
+    "20": Meaning(EventKind.BOUNCED, _SOFT),
+    "21": Meaning(EventKind.BOUNCED, _SOFT),  # DNS failure
+    "22": Meaning(EventKind.BOUNCED, _SOFT),  # mailbox full
+    "23": Meaning(EventKind.BOUNCED, _SOFT),  # too large
+    "24": Meaning(EventKind.BOUNCED, _SOFT, RejectReason.TIMED_OUT),
+    "25": Meaning(EventKind.BOUNCED, _SOFT, RejectReason.BLOCKED),  # administrative: a policy, or SparkPost's own list
+    "30": Meaning(EventKind.BOUNCED, _HARD, RejectReason.INVALID),  # no RCPT
+    "40": Meaning(EventKind.BOUNCED, _SOFT),
+    # blocks of the sender or of the content, which say nothing about the mailbox
+    "50": Meaning(EventKind.BOUNCED, _SOFT, RejectReason.BLOCKED),
+    "51": Meaning(EventKind.BOUNCED, _SOFT, RejectReason.BLOCKED),
+    "52": Meaning(EventKind.BOUNCED, _SOFT, RejectReason.BLOCKED),
+    "53": Meaning(EventKind.BOUNCED, _SOFT, RejectReason.BLOCKED),
+    "54": Meaning(EventKind.BOUNCED, _SOFT, RejectReason.BLOCKED),
+    "60": Meaning(EventKind.AUTORESPONDED),
+    "70": Meaning(EventKind.BOUNCED, _SOFT),
+    "80": Meaning(EventKind.SUBSCRIBED),
+    "90": Meaning(EventKind.UNSUBSCRIBED, None, RejectReason.UNSUBSCRIBED),
+    "100": Meaning(EventKind.AUTORESPONDED),  # challenge
+}
+"""`bounce_class`: what a bounce means, and of a rejection only the reason."""
+
+_CLASS: Final = "msys"
+
+
+def normalise(body: bytes, account: str, *, count_initial_opens: bool) -> list[ProviderEvent]:
+    """The events of a body; a ping has none. One that cannot be read becomes `unknown` and sinks no other.
+
+    Raises:
+        WebhookBodyError: the body is no JSON array.
+    """
+    found = bodies.parse_json(body)
+    if isinstance(found, dict) and isinstance(found.get("msys"), dict):
+        found = [found]
+    if not isinstance(found, list):
+        raise WebhookBodyError("SparkPost posts a JSON array")
+
+    def read(item: dict[str, Any]) -> ProviderEvent:
+        event = _event(item)
+        if count_initial_opens and _type(item) in INITIAL_OPENS:
+            return replace(event, kind=EventKind.OPENED)
+        return event
+
+    return bodies.read_items(_unwrapped(found), read, _event_name, provider=NAME, account=account)
+
+
+def _unwrapped(items: list[Any]) -> Iterator[Any]:
+    """The events under `msys`, each with the name of its class; what is not wrapped stays as it is."""
+    for item in items:
+        wrapped = item.get("msys") if isinstance(item, dict) else None
+        if not isinstance(wrapped, dict):
+            yield item
+            continue
+        for name, event in wrapped.items():
+            yield event | {_CLASS: name} if isinstance(event, dict) else event
+
+
+def _event(item: dict[str, Any]) -> ProviderEvent:
+    meaning = _meaning(item)
+    metadata = item.get("rcpt_meta")
+    return ProviderEvent(
+        kind=meaning.kind,
+        provider_event_id=_identity(item),
+        occurred_at=_moment(item.get("timestamp")),
+        delivery_id=bodies.delivery_of(metadata.get("mailglass_id")) if isinstance(metadata, dict) else None,
+        provider_message_id=_number(item.get("transmission_id")),
+        recipient=bodies.address_of(item.get("raw_rcpt_to")) or bodies.address_of(item.get("rcpt_to")),
+        bounce_class=meaning.bounce_class,
+        reject_reason=meaning.reject_reason,
+        status=bodies.enhanced_status(item.get("raw_reason")) or bodies.enhanced_status(item.get("reason")),
+        machine=_by_machine(item.get("user_agent_parsed")),
+        click_hash=bodies.click_hash(item.get("target_link_url")),
+        tags=bodies.tags_of(item.get("rcpt_tags")),
+    )
+
+
+def _meaning(item: dict[str, Any]) -> Meaning:
+    kind = _type(item)
+    found = EVENTS.get(kind, UNMAPPED)
+    if kind not in BOUNCES | REJECTIONS:
+        return found
+    by_class = BOUNCE_CLASSES.get(_number(item.get("bounce_class")) or "")
+    if kind in BOUNCES:
+        return by_class or found
+    reason = by_class.reject_reason if by_class else None
+    if reason is None and _speaks_of_list(item):
+        reason = RejectReason.BLOCKED
+    return Meaning(found.kind, None, reason or found.reject_reason)
+
+
+def _speaks_of_list(item: dict[str, Any]) -> bool:
+    """Whether SparkPost's own list was in the way, and so somebody who is on it for a reason that only it tells."""
+    return any("suppress" in bodies.label_of(item.get(name)).lower() for name in ("raw_reason", "reason"))
+
+
+def _type(item: dict[str, Any]) -> str:
+    return bodies.label_of(item.get("type"))
+
+
+def _event_name(item: dict[str, Any]) -> str:
+    return ".".join(part for part in (bodies.label_of(item.get(_CLASS)), _type(item)) if part)
+
+
+def _moment(value: object) -> datetime | None:
+    return bodies.epoch_moment(value) or bodies.iso_moment(value)
+
+
+def _number(value: object) -> str | None:
+    """What SparkPost writes as digits in a string, and sometimes as a number."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 64:
+        return str(value)
+    return bodies.text(value, 100)
+
+
+def _identity(item: dict[str, Any]) -> str:
+    return _number(item.get("event_id")) or bodies.whole_fingerprint(item)
+
+
+def _by_machine(client: Any) -> bool:
+    """Fetched by a mail provider ahead of, or on behalf of, its user."""
+    return isinstance(client, dict) and (client.get("is_prefetched") is True or client.get("is_proxy") is True)

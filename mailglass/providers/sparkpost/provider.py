@@ -1,0 +1,86 @@
+"""One SparkPost account: sends, verifies, understands, and lends its suppression list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from mailglass.errors import SignatureError, SignatureErrorType
+from mailglass.providers import bodies
+from mailglass.providers.base import Outcome, Outgoing, ProviderEvent, WebhookRequest
+from mailglass.providers.http import HTTPAnswer, HTTPRequest
+from mailglass.providers.http_provider import HTTPProvider
+from mailglass.providers.signatures import missing_secret, require_basic, require_bearer, require_header
+from mailglass.providers.sparkpost import events, sending
+from mailglass.providers.sparkpost.options import SparkPostOptions
+from mailglass.providers.sparkpost.suppressions import SparkPostSuppressions
+
+# where no way of proof fits, the error of the one that came furthest is told
+_FURTHEST: Final = (
+    SignatureErrorType.BAD_CREDENTIALS, SignatureErrorType.MALFORMED_HEADER, SignatureErrorType.MISSING_HEADER,
+)  # fmt: skip
+
+
+class SparkPostProvider(HTTPProvider):
+    """One SparkPost account or subaccount.
+
+    Every mail has content of its own, so each is a transmission; `concurrency` of them are in flight at once.
+    """
+
+    name = sending.NAME
+    Options = SparkPostOptions
+    max_request = 20_000_000
+    # SparkPost posts again on anything that is not 200; it knows no status that stops it
+    retry_status = 503
+    signed_headers = (events.BATCH_ID,)
+    options: SparkPostOptions
+
+    def credentials(self) -> Mapping[str, str]:
+        headers = {"authorization": self.options.api_key.reveal()}
+        if self.options.subaccount is not None:
+            headers["x-msys-subaccount"] = str(self.options.subaccount)
+        return headers
+
+    def encode(self, mail: Outgoing) -> bytes:
+        return sending.encode(mail, self.options)
+
+    def request(self, mails: Sequence[Outgoing], parts: Sequence[bytes]) -> HTTPRequest:
+        return HTTPRequest(sending.PATH, parts[0], {"content-type": "application/json"})
+
+    def read(self, answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
+        return [sending.read(answer, mails[0])]
+
+    def verify(self, request: WebhookRequest) -> None:
+        proofs = self._proofs(request)
+        if not proofs:
+            raise missing_secret(self.account, "webhook_passwords, webhook_tokens or webhook_header_values")
+        errors: list[SignatureError] = []
+        for prove in proofs:
+            try:
+                return prove()
+            except SignatureError as error:
+                errors.append(error)
+        raise min(errors, key=lambda error: _FURTHEST.index(error.type))
+
+    def delivery_key(self, request: WebhookRequest) -> str | None:
+        """The batch's id, which SparkPost repeats when it posts the batch again."""
+        return bodies.text(request.headers.get(events.BATCH_ID), 100)
+
+    def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
+        return events.normalise(body, self.account, count_initial_opens=self.options.count_initial_opens)
+
+    def suppression_list(self) -> SparkPostSuppressions:
+        return SparkPostSuppressions(self.http, self.account, self.options.subaccount)
+
+    def _proofs(self, request: WebhookRequest) -> list[Callable[[], None]]:
+        """The ways to prove a webhook that this account is told of."""
+        options = self.options
+        proofs: list[Callable[[], None]] = []
+        if options.webhook_username:
+            username = options.webhook_username
+            proofs.append(lambda: require_basic(request, username, options.webhook_passwords))
+        if options.webhook_tokens:
+            proofs.append(lambda: require_bearer(request, options.webhook_tokens))
+        if options.webhook_header_values:
+            proofs.append(lambda: require_header(request, options.webhook_header, options.webhook_header_values))
+        return proofs

@@ -1,0 +1,202 @@
+"""A mail as a SparkPost transmission, and what the answers mean."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from mailglass.addresses import Address
+from mailglass.message import Attachment
+from mailglass.providers import bodies
+from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
+from mailglass.providers.copies import distinct_copies
+from mailglass.providers.http import HTTPAnswer, status_outcome
+from mailglass.providers.http_provider import Unsendable, encode_json, mailboxes, provider_options
+from mailglass.providers.sparkpost.options import SparkPostOptions
+from mailglass.streams import Stream
+
+NAME: Final = "sparkpost"
+# errors about recipients, of which an answer tells at most this many
+PATH: Final = "/api/v1/transmissions/?num_rcpt_errors=3"
+
+STATUSES: Final[Mapping[int, OutcomeClass]] = {
+    420: OutcomeClass.QUOTA,
+}
+ERRORS: Final[Mapping[str, OutcomeClass]] = {
+    "1100": OutcomeClass.MISCONFIGURED,  # permission denied
+    "1303": OutcomeClass.MISCONFIGURED,  # unauthorised tenant
+    "1304": OutcomeClass.MISCONFIGURED,  # unauthorised user
+    "1502": OutcomeClass.TRANSIENT,  # resources unavailable, in a 400
+    "1601": OutcomeClass.MISCONFIGURED,  # no licence
+    "1900": OutcomeClass.TRANSIENT,  # generation not available
+    "1902": OutcomeClass.SUPPRESSED,  # generation rejected
+    "1910": OutcomeClass.MISCONFIGURED,  # generation not configured
+    "2101": OutcomeClass.QUOTA,  # hourly limit
+    "2102": OutcomeClass.QUOTA,  # daily limit
+    "2103": OutcomeClass.QUOTA,  # sandbox limit
+    "3005": OutcomeClass.QUOTA,  # daily or hourly limit
+    "7000": OutcomeClass.MISCONFIGURED,  # sending domain blocked
+    "7001": OutcomeClass.MISCONFIGURED,  # sending domain not set up
+}
+"""SparkPost's codes; one that is not listed is read by the answer's status."""
+
+REJECTED_GENERATION: Final = "1902"
+THROTTLED_WAIT: Final = 5.0
+"""Seconds to wait after a 429, which asks to pause for one to five and names no time itself."""
+
+_WRITTEN: Final = frozenset("content recipients metadata".split())
+_CODE = re.compile(r"\d{3,6}\Z")
+
+
+def encode(mail: Outgoing, options: SparkPostOptions) -> bytes:
+    """The transmission that carries one mail.
+
+    Raises:
+        Unsendable: SparkPost has no way to say what the mail says.
+    """
+    names = [name.lower() for name, _ in mail.headers]
+    if len(set(names)) != len(names):
+        raise Unsendable("unsupported_repeated_headers")
+    chosen = provider_options(mail, NAME, _WRITTEN)
+    switches = chosen.pop("options", None) or {}
+    if not isinstance(switches, Mapping):
+        raise Unsendable("invalid_options")
+    transmission = {"return_path": options.return_path} if options.return_path else {}
+    return encode_json(
+        transmission
+        | chosen
+        | {
+            "options": _switches(mail, options) | dict(switches),
+            "recipients": _recipients(mail, options.max_metadata),
+            "content": _content(mail),
+        }
+    )
+
+
+def read(answer: HTTPAnswer, mail: Outgoing) -> Outcome:
+    """What the answer says of the mail's recipient."""
+    found = answer.json()
+    found = found if isinstance(found, dict) else {}
+    if 200 <= answer.status < 300:
+        return _taken(answer, found.get("results"), mail)
+    return _refusal(answer, _errors(found.get("errors")))
+
+
+def _refusal(answer: HTTPAnswer, errors: list[tuple[str, str]]) -> Outcome:
+    outcome = status_outcome(answer, STATUSES)
+    if outcome.kind is OutcomeClass.THROTTLED:
+        return outcome if outcome.retry_after is not None else replace(outcome, retry_after=THROTTLED_WAIT)
+    kind, reason = outcome.kind, outcome.reason
+    if errors and answer.status == 500:  # in SparkPost's own words; other 5xx come from gateways in front of it
+        kind = OutcomeClass.TRANSIENT
+    known = [(code, found) for code, text in errors if (found := _kind(code, text)) is not None]
+    for code, found in known[:1] or [(code, kind) for code, _ in errors[:1] if _CODE.match(code)]:
+        kind, reason = found, f"sparkpost_{code}"
+    return Outcome(kind, reason=reason, status=answer.status, retry_after=outcome.retry_after)
+
+
+def _taken(answer: HTTPAnswer, results: Any, mail: Outgoing) -> Outcome:
+    if not isinstance(results, dict):
+        return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=answer.status)
+    transmission = _transmission_id(results.get("id"))
+    taken, refused = (_count(results.get(f"total_{word}_recipients")) for word in ("accepted", "rejected"))
+    if refused and not taken:
+        return _none_taken(answer, results, transmission)
+    if refused:
+        # SparkPost does not tell whom: the recipient, or somebody who was to get a copy
+        return Outcome(OutcomeClass.UNCERTAIN, transmission, reason="recipients_refused_in_part", status=answer.status)
+    if transmission or taken:
+        return Outcome(OutcomeClass.ACCEPTED, transmission, status=answer.status)
+    return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=answer.status)
+
+
+def _none_taken(answer: HTTPAnswer, results: dict[str, Any], transmission: str | None) -> Outcome:
+    for code, text in _errors(results.get("rcpt_to_errors")):
+        kind = _kind(code, text) or OutcomeClass.REJECTED
+        reason = f"sparkpost_{code}" if _CODE.match(code) else "recipients_refused"
+        return Outcome(kind, transmission, reason=reason, status=answer.status)
+    return Outcome(OutcomeClass.REJECTED, transmission, reason="recipients_refused", status=answer.status)
+
+
+def _errors(found: Any) -> list[tuple[str, str]]:
+    """Codes and descriptions, in the answer's order."""
+    items = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+    return [(str(item.get("code") or ""), bodies.label_of(item.get("description"))) for item in items]
+
+
+def _kind(code: str, text: str) -> OutcomeClass | None:
+    if code == REJECTED_GENERATION and text and "suppress" not in text.lower():
+        # refused for another reason than the recipient, who must not end on our list for it
+        return OutcomeClass.REJECTED
+    return ERRORS.get(code)
+
+
+def _transmission_id(value: object) -> str | None:
+    return bodies.text(str(value) if isinstance(value, int) and not isinstance(value, bool) else value)
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def _switches(mail: Outgoing, options: SparkPostOptions) -> dict[str, Any]:
+    switches = {
+        "ip_pool": options.ip_pool,
+        "open_tracking": options.open_tracking,
+        "click_tracking": options.click_tracking,
+    }
+    return {key: value for key, value in switches.items() if value is not None} | {
+        # which of SparkPost's two lists applies, and whether it adds a List-Unsubscribe of its own
+        "transactional": mail.stream != Stream.BULK,
+        # the mail is rendered: what looks like a placeholder in it is its text
+        "perform_substitutions": False,
+    }
+
+
+def _recipients(mail: Outgoing, max_metadata: int) -> list[dict[str, Any]]:
+    """The recipient, then everybody who gets a copy: each sees the recipient in To."""
+    metadata = {"mailglass_id": str(mail.delivery_id), **mail.metadata}
+    if len(encode_json(metadata)) > max_metadata:
+        raise Unsendable("unsupported_metadata_size")
+    shared: dict[str, Any] = {"metadata": metadata}
+    if mail.tags:
+        shared["tags"] = list(dict.fromkeys(mail.tags))
+    cc, bcc = distinct_copies(mail)
+    name = {"name": mail.recipient.name} if mail.recipient.name else {}
+    return [
+        {"address": {"email": mail.recipient.email, **name}, **shared},
+        *(
+            # SparkPost writes To from `name` and `header_to` (recipient lists, Address Object)
+            {"address": {"email": address.email, "header_to": mail.recipient.email, **name}, **shared}
+            for address in (*cc, *bcc)
+        ),
+    ]
+
+
+def _content(mail: Outgoing) -> dict[str, Any]:
+    cc, _ = distinct_copies(mail)
+    headers = dict(mail.headers) | ({"CC": mailboxes(cc)} if cc else {})
+    fields: dict[str, Any] = {
+        "text": mail.text,
+        "html": mail.html,
+        "reply_to": mailboxes(mail.reply_to),
+        "headers": headers,
+        "attachments": [_file(item, item.filename) for item in mail.attachments if not item.inline],
+        # the name is what the HTML refers to, so the file's own has no place
+        "inline_images": [_file(item, item.content_id) for item in mail.attachments if item.inline],
+    }
+    filled = {key: value for key, value in fields.items() if value}
+    return {"from": _person(mail.sender), "subject": mail.subject, **filled}
+
+
+def _person(address: Address) -> dict[str, str]:
+    return {"email": address.email, "name": address.name} if address.name else {"email": address.email}
+
+
+def _file(item: Attachment, name: str) -> dict[str, str]:
+    if len(name.encode()) > 255:
+        raise Unsendable("unsupported_file_name")
+    return {"type": item.content_type, "name": name, "data": base64.b64encode(item.content).decode("ascii")}
