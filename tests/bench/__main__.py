@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Callable
 
-from tests.bench import drain, enqueue, importing
+from tests.bench import drain, enqueue, fairness, importing
 from tests.bench.figures import Figure, as_json, table
 from tests.bench.machine import SETTING, Machine
 
@@ -16,6 +16,7 @@ BENCHES: dict[str, Callable[[Machine], list[Figure]]] = {
     "enqueue": enqueue.run,
     "broker_down": enqueue.run_broker_down,
     "drain": drain.run,
+    "fairness": fairness.run,
 }
 
 

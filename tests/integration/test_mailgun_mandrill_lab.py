@@ -335,7 +335,8 @@ def test_mailguns_three_lists_are_filled_read_page_by_page_and_emptied_as_one(la
     assert sorted(entry.address for entry in found) == [entry.address for entry in entries]
     assert {entry.created_at for entry in found} == {moment}
     assert Counter((entry.reason, entry.origin) for entry in found) == {
-        ("hard_bounce", "bounces"): 1600, ("unsubscribe", "unsubscribes"): 1600, ("complaint", "complaints"): 800,
+        ("hard_bounce", "bounces"): 800, ("provider", "bounces"): 800, ("manual", "bounces"): 800,
+        ("unsubscribe", "unsubscribes"): 800, ("complaint", "complaints"): 800,
     }  # fmt: skip
     assert lists.remove([entry.address for entry in entries[:5]] + ["nobody@example.com"]) == [True] * 6
     assert len(pulled(provider)) == 3995
@@ -357,10 +358,10 @@ def test_mandrills_list_is_filled_read_and_emptied(lab: Bench) -> None:
     entries = [ListedAddress("a@example.com", "hard_bounce"), ListedAddress("none", "manual")]
     assert lists.push(entries) == [True, False]
     (entry,) = pulled(provider)
-    assert (entry.address, entry.reason) == ("a@example.com", "manual")
+    assert (entry.address, entry.reason) == ("a@example.com", "hard_bounce")
     assert entry.created_at is not None and entry.created_at.tzinfo is UTC
     assert send(provider, mail("a@example.com")) == [O.SUPPRESSED]
-    assert lists.remove(["a@example.com", "b@example.com"]) == [True, False]
+    assert lists.remove(["a@example.com", "b@example.com", "none"]) == [True, True, False]
     assert pulled(provider) == []
 
 

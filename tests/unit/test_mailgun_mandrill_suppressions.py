@@ -128,6 +128,18 @@ def test_what_mailgun_gets_says_why_and_since_when() -> None:
     ]
 
 
+@pytest.mark.parametrize("text", ["suppressed: everything", "suppressed: complaint", "550 no such user", "", None, 5])
+def test_a_bounce_with_another_text_is_a_hard_bounce(text: object) -> None:
+    lists, _ = mailgun(answer({"items": [A | {"error": text}]}))
+    assert [entry.reason for entry in lists.pull(None)[0]] == ["hard_bounce"]
+
+
+@pytest.mark.parametrize("text", ["suppressed: everything", "complaint", "", None, 5])
+def test_an_entry_that_somebody_made_at_mandrill_is_manual(text: object) -> None:
+    lists, _ = mandrill(answer([{"email": "a@x.y", "reason": "custom", "detail": text}]))
+    assert [entry.reason for entry in lists.pull(None)[0]] == ["manual"]
+
+
 def test_an_address_is_quoted_into_the_path() -> None:
     lists, wire = mailgun(answer({}, 404))
     assert lists.remove(["a/../b?c#d@x.y"]) == [True]
@@ -176,7 +188,7 @@ CALLS: Calls = [
     [
         (answer({"message": "no"}, 401), 401, False),
         (answer({"message": "no"}, 403), 403, False),
-        (answer({"name": "Invalid_Key"}, 500), 500, True),
+        (answer({"name": "Something_New"}, 500), 500, True),
         (answer({}, 429), 429, True),
         (HTTPAnswer(502, {}, b"<html>"), 502, True),
         (Outcome(OutcomeClass.TRANSIENT, reason="connect_failed"), None, True),
@@ -191,6 +203,25 @@ def test_a_call_that_fails_says_so_without_naming_anybody(
         getattr(lists, method)(argument)
     assert (caught.value.status, caught.value.retryable) == (status, retryable)
     assert "ada" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "retryable"),
+    [("Invalid_Key", False), ("PaymentRequired", False), ("Unknown_Subaccount", False), ("GeneralError", True)],
+)
+def test_mandrills_name_for_an_error_goes_before_the_status(name: str, retryable: bool) -> None:
+    lists, _ = mandrill(answer({"status": "error", "name": name}, 500))
+    with pytest.raises(ProviderCallError) as caught:
+        lists.push([ListedAddress("ada@example.com", "manual")])
+    assert caught.value.retryable is retryable
+
+
+@pytest.mark.parametrize("value", [{}, {"items": None}, {"items": 7}, 7, None, "x"])
+def test_an_answer_without_a_list_is_not_taken_for_an_empty_one(value: object) -> None:
+    for build in (mailgun, mandrill):
+        lists, _ = build(answer(value))
+        with pytest.raises(ProviderCallError):
+            lists.pull(None)
 
 
 json_values = st.recursive(

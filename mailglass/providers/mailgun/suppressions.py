@@ -25,10 +25,13 @@ REASONS: Final[Mapping[str, str]] = {
 LISTS: Final[Mapping[str, str]] = {
     "hard_bounce": "bounces",
     "provider": "bounces",
+    "manual": "bounces",
     "unsubscribe": "unsubscribes",
-    "manual": "unsubscribes",
     "complaint": "complaints",
 }
+MARK: Final = "suppressed: "
+"""Begins the error text of a bounce that came from here; our reason follows, so that it comes back as it went."""
+
 PAGE: Final = 1000
 BATCH: Final = 1000
 EVERY_TAG: Final = "*"
@@ -133,13 +136,15 @@ def _entry(item: Any, name: str) -> ListedAddress | None:
     tags = item.get("tags") if address else None
     if address is None or (name == "unsubscribes" and isinstance(tags, list) and tags and EVERY_TAG not in tags):
         return None
-    return ListedAddress(address, REASONS[name], _moment(item.get("created_at")), name)
+    marked = bodies.label_of(item.get("error")).partition(MARK)[2] if name == "bounces" else ""
+    reason = marked if LISTS.get(marked) == name else REASONS[name]
+    return ListedAddress(address, reason, _moment(item.get("created_at")), name)
 
 
 def _item(entry: ListedAddress, name: str) -> dict[str, Any]:
     fields: dict[str, Any] = {"address": entry.address}
     if name == "bounces":
-        fields |= {"code": "550", "error": f"suppressed: {entry.reason}"}
+        fields |= {"code": "550", "error": f"{MARK}{entry.reason}"}
     if name == "unsubscribes":
         fields["tags"] = [EVERY_TAG]
     if entry.created_at is not None:

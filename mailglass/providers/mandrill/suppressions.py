@@ -8,10 +8,12 @@ from typing import Any, Final
 
 from mailglass.errors import ProviderCallError
 from mailglass.providers import bodies
+from mailglass.providers.base import OutcomeClass
 from mailglass.providers.http import HTTPClient, HTTPRequest
 from mailglass.providers.http_provider import encode_json
 from mailglass.providers.management import call, refused
 from mailglass.providers.mandrill.options import MandrillOptions
+from mailglass.providers.mandrill.sending import ERRORS
 from mailglass.providers.suppression_list import ListedAddress
 
 REASONS: Final[Mapping[str, str]] = {
@@ -25,7 +27,14 @@ REASONS: Final[Mapping[str, str]] = {
 PASSING: Final = frozenset({"soft-bounce"})
 """Entries that end by themselves within days and are not mirrored."""
 
-BAD_ADDRESS: Final = frozenset({"ValidationError", "Invalid_Reject", "Invalid_Email"})
+MARK: Final = "suppressed: "
+"""Begins the comment of an entry that came from here; our reason follows, so that it comes back as it went."""
+
+OURS: Final = frozenset({"hard_bounce", "complaint", "unsubscribe", "manual", "provider"})
+BAD_ADDRESS: Final = "ValidationError"
+NOT_LISTED: Final = "Invalid_Reject"
+
+_LATER: Final = frozenset({OutcomeClass.THROTTLED, OutcomeClass.TRANSIENT})
 
 
 class MandrillSuppressions:
@@ -47,37 +56,35 @@ class MandrillSuppressions:
     def pull(self, cursor: str | None) -> tuple[list[ListedAddress], str | None]:
         """The one page there is, without entries that pass."""
         found = self._ask("list", {"include_expired": False})
-        if not isinstance(found, list):
-            raise ProviderCallError(self._what("list"), status=200)
         return [entry for item in found if (entry := _entry(item))], None
 
     def push(self, entries: Sequence[ListedAddress]) -> list[bool]:
-        """Add entries, a call for each. They stand there as `custom`, with our reason as their comment."""
-        asked = [self._ask("add", {"email": entry.address, "comment": entry.reason}) for entry in entries]
-        return [isinstance(found, dict) and found.get("added") is True for found in asked]
+        """Add entries, a call for each. They stand there as `custom`, with our reason in their comment."""
+        asked = [self._ask("add", {"email": entry.address, "comment": f"{MARK}{entry.reason}"}) for entry in entries]
+        return [found.get("added") is True for found in asked]
 
     def remove(self, addresses: Sequence[str]) -> list[bool]:
         """Take addresses off, a call for each."""
         asked = [self._ask("delete", {"email": address}) for address in addresses]
-        return [isinstance(found, dict) and found.get("deleted") is True for found in asked]
+        return [found.get("deleted") is True or found.get("name") == NOT_LISTED for found in asked]
 
     def _ask(self, verb: str, fields: Mapping[str, Any]) -> Any:
-        """The answer's value; None where Mandrill says that the address is none."""
+        """The answer's value: a list of entries, or an object that says what became of one address."""
         body: dict[str, Any] = {"key": self._options.api_key.reveal(), **fields}
         if self._options.subaccount:
             body["subaccount"] = self._options.subaccount
-        what = self._what(verb)
+        what = f"{self._account}: {verb} rejects"
         request = HTTPRequest(f"/rejects/{verb}.json", encode_json(body), {"content-type": "application/json"})
         answer = call(self._http, request, what)
         found = answer.json()
-        if answer.status == 200:
+        if answer.status == 200 and isinstance(found, list if verb == "list" else dict):
             return found
-        if verb != "list" and isinstance(found, dict) and found.get("name") in BAD_ADDRESS:
-            return None
+        name = found.get("name") if isinstance(found, dict) else None
+        if verb != "list" and name in (BAD_ADDRESS, NOT_LISTED):
+            return found
+        if isinstance(name, str) and name in ERRORS:  # older servers answer 500 to all of them
+            raise ProviderCallError(what, status=answer.status, retryable=ERRORS[name] in _LATER)
         raise refused(answer, what)
-
-    def _what(self, verb: str) -> str:
-        return f"{self._account}: {verb} rejects"
 
 
 def _entry(item: Any) -> ListedAddress | None:
@@ -87,7 +94,9 @@ def _entry(item: Any) -> ListedAddress | None:
     reason = bodies.label_of(item.get("reason"))
     if reason in PASSING:
         return None
-    return ListedAddress(address, REASONS.get(reason, "provider"), _moment(item.get("created_at")))
+    marked = bodies.label_of(item.get("detail")).partition(MARK)[2] if reason == "custom" else ""
+    known = marked if marked in OURS else REASONS.get(reason, "provider")
+    return ListedAddress(address, known, _moment(item.get("created_at")))
 
 
 def _moment(value: object) -> datetime | None:

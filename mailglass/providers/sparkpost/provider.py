@@ -48,7 +48,7 @@ class SparkPostProvider(HTTPProvider):
         return HTTPRequest(sending.PATH, parts[0], {"content-type": "application/json"})
 
     def read(self, answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
-        return [sending.read(answer, mails[0])]
+        return [sending.read(answer)]
 
     def verify(self, request: WebhookRequest) -> None:
         proofs = self._proofs(request)

@@ -76,12 +76,12 @@ def encode(mail: Outgoing, options: SparkPostOptions) -> bytes:
     )
 
 
-def read(answer: HTTPAnswer, mail: Outgoing) -> Outcome:
-    """What the answer says of the mail's recipient."""
+def read(answer: HTTPAnswer) -> Outcome:
+    """What the answer says of the one mail of the request."""
     found = answer.json()
     found = found if isinstance(found, dict) else {}
     if 200 <= answer.status < 300:
-        return _taken(answer, found.get("results"), mail)
+        return _taken(answer, found.get("results"))
     return _refusal(answer, _errors(found.get("errors")))
 
 
@@ -89,16 +89,16 @@ def _refusal(answer: HTTPAnswer, errors: list[tuple[str, str]]) -> Outcome:
     outcome = status_outcome(answer, STATUSES)
     if outcome.kind is OutcomeClass.THROTTLED:
         return outcome if outcome.retry_after is not None else replace(outcome, retry_after=THROTTLED_WAIT)
-    kind, reason = outcome.kind, outcome.reason
-    if errors and answer.status == 500:  # in SparkPost's own words; other 5xx come from gateways in front of it
-        kind = OutcomeClass.TRANSIENT
+    # a 500 in SparkPost's own words; other 5xx come from gateways in front of it
+    kind: OutcomeClass = OutcomeClass.TRANSIENT if errors and answer.status == 500 else outcome.kind
+    reason = outcome.reason
     known = [(code, found) for code, text in errors if (found := _kind(code, text)) is not None]
     for code, found in known[:1] or [(code, kind) for code, _ in errors[:1] if _CODE.match(code)]:
         kind, reason = found, f"sparkpost_{code}"
     return Outcome(kind, reason=reason, status=answer.status, retry_after=outcome.retry_after)
 
 
-def _taken(answer: HTTPAnswer, results: Any, mail: Outgoing) -> Outcome:
+def _taken(answer: HTTPAnswer, results: Any) -> Outcome:
     if not isinstance(results, dict):
         return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=answer.status)
     transmission = _transmission_id(results.get("id"))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
+from mailglass.errors import ProviderCallError
 from mailglass.providers import bodies
 from mailglass.providers.http import HTTPAnswer, HTTPClient, HTTPRequest
 from mailglass.providers.management import answered, call, json_request, refused
@@ -21,8 +22,16 @@ REASONS: Final[Mapping[str, str]] = {
 }
 """`source` in lower case; one that is not listed is `provider`."""
 
+MARK: Final = "suppressed: "
+"""Begins the description of an entry that came from here; our reason follows, so that it comes back as it went."""
+
+OURS: Final = frozenset({"hard_bounce", "complaint", "unsubscribe", "manual", "provider"})
 TRANSACTIONAL, NON_TRANSACTIONAL = "transactional", "non_transactional"
-TYPES: Final = (TRANSACTIONAL, NON_TRANSACTIONAL)
+TYPES: Final = (MARK: Final = "suppressed: "
+"""Begins the description of an entry that came from here; our reason follows, so that it comes back as it went."""
+
+OURS: Final = frozenset({"hard_bounce", "complaint", "unsubscribe", "manual", "provider"})
+TRANSACTIONAL, NON_TRANSACTIONAL)
 PATH: Final = "/api/v1/suppression-list"
 PAGE: Final = 1000
 # of the 10,000 rows that one call may have, each address taking up to two
@@ -47,9 +56,9 @@ class SparkPostSuppressions:
         """One page. An address that gets neither kind of mail has two entries, told apart by their `origin`."""
         query = urlencode({"cursor": cursor or "initial", "limit": PAGE})
         found = answered(self._http, HTTPRequest(f"{PATH}?{query}", method="GET"), self._what("list"))
-        found = found if isinstance(found, dict) else {}
-        items = found.get("results")
-        items = items if isinstance(items, list) else []
+        items = found.get("results") if isinstance(found, dict) else None
+        if not isinstance(items, list):  # an end that is none would look like an empty list
+            raise ProviderCallError(self._what("list"), status=200)
         following = _next_cursor(found.get("links"))
         return [entry for item in items if (entry := self._entry(item))], following if following != cursor else None
 
@@ -93,9 +102,8 @@ class SparkPostSuppressions:
         address = bodies.address_of(item.get("recipient")) if isinstance(item, dict) else None
         if address is None or self._is_anothers(item.get("subaccount_id")):
             return None
-        reason = REASONS.get(bodies.label_of(item.get("source")).lower(), "provider")
         kind = bodies.label_of(item.get("type"))
-        return ListedAddress(address, reason, bodies.iso_moment(item.get("created")), kind if kind in TYPES else "")
+        return ListedAddress(address, _reason(item), bodies.iso_moment(item.get("created")), kind if kind in TYPES else "")
 
     def _is_anothers(self, subaccount: object) -> bool:
         return self._subaccount is not None and bool(subaccount) and str(subaccount) != str(self._subaccount)
@@ -104,11 +112,17 @@ class SparkPostSuppressions:
         return f"{self._account}: {verb} suppressions"
 
 
+def _reason(item: dict[str, Any]) -> str:
+    reason = REASONS.get(bodies.label_of(item.get("source")).lower(), "provider")
+    marked = bodies.label_of(item.get("description")).removeprefix(MARK)
+    return marked if reason == "manual" and marked in OURS else reason
+
+
 def _rows(entry: ListedAddress) -> list[dict[str, str]]:
     types = (NON_TRANSACTIONAL,) if entry.reason == "unsubscribe" else TYPES
     if entry.origin in TYPES:
         types = (entry.origin,)
-    return [{"recipient": entry.address, "type": kind, "description": f"mailglass: {entry.reason}"} for kind in types]
+    return [{"recipient": entry.address, "type": kind, "description": f"{MARK}{entry.reason}"} for kind in types]
 
 
 def _next_cursor(links: Any) -> str | None:

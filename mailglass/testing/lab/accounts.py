@@ -14,9 +14,11 @@ from mailglass.testing.lab.world import Teller, World
 PROVIDERS: Final[Mapping[str, str]] = {
     "brevo": "brevo:BrevoLab",
     "mailgun": "mailgun:MailgunLab",
+    "mailjet": "mailjet:MailjetLab",
     "mandrill": "mandrill:MandrillLab",
     "resend": "resend:ResendLab",
     "ses": "ses:SESLab",
+    "sparkpost": "sparkpost:SparkPostLab",
 }
 """A provider's name, and the class that stands in for it."""
 

@@ -133,9 +133,12 @@ class MandrillLab:
             return _error(422, "ValidationError", "Validation error: the address is none")
         if verb == "add":
             created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
-            self.rejects[address] = {"email": address, "reason": "custom", "created_at": created, "expired": False}
+            entry = {"reason": "custom", "detail": found.get("comment"), "created_at": created, "expired": False}
+            self.rejects[address] = {"email": address, **entry}
             return JSONResponse({"email": address, "added": True})
-        return JSONResponse({"email": address, "deleted": self.rejects.pop(address, None) is not None})
+        if self.rejects.pop(address, None) is None:
+            return _error(404, "Invalid_Reject", "The address is not on the list")
+        return JSONResponse({"email": address, "deleted": True})
 
     def _knows(self, found: dict[str, Any]) -> bool:
         given = str(found.get("key") or "")
