@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test lint format bench lock clean
+.PHONY: help demo dev test chaos lint format bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -37,6 +37,9 @@ lint: $(READY)  ## ruff, strict mypy, import contracts
 format: $(READY)  ## rewrite the code in the house's format
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
+
+chaos: $(READY)  ## kill, cut and pause everything, many rounds, and print a table
+	@$(BIN)/python tests/run.py -n 0 -m chaos tests/chaos $(ARGS)
 
 bench: $(READY)  ## measure, as ratios within one run
 	@$(BIN)/python -m tests.bench $(ARGS)

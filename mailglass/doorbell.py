@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 from mailglass import clock, telemetry
+from mailglass.redis_client import redis_client
 from mailglass.routing import Lane
 from mailglass.settings import DEFAULT_QUEUE, Settings
 from mailglass.streams import Stream
@@ -26,7 +27,6 @@ SUPPRESSIONS = "mailglass.suppressions.sync"
 RETENTION = "mailglass.retention"
 
 _MARK_LIFETIME = 3600
-_TIMEOUT = 1.0
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 10.0
 
@@ -65,16 +65,7 @@ class RedisMarks:
     """
 
     def __init__(self, url: str) -> None:
-        import redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-
-        self._redis: Any = redis.Redis.from_url(
-            url.removeprefix("redis+socket").join(("unix", "")) if url.startswith("redis+socket") else url,
-            socket_timeout=_TIMEOUT,
-            socket_connect_timeout=_TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._redis = redis_client(url)
         self._set: Any = self._redis.register_script(_SET_MARKS)
 
     def set(self, names: Sequence[str], patience: float | None) -> list[str]:

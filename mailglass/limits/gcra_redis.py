@@ -9,9 +9,7 @@ from typing import Any
 from mailglass.limits.batch import Batch, Grant
 from mailglass.limits.lessons import Lesson
 from mailglass.limits.rules import Rule
-
-# a limiter that answers slower than this is no help: the ledger's is asked instead
-_TIMEOUT = 1.0
+from mailglass.redis_client import redis_client
 
 
 class RedisGcra:
@@ -23,15 +21,8 @@ class RedisGcra:
 
     def __init__(self, url: str) -> None:
         import redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
 
-        self._redis: Any = redis.Redis.from_url(
-            f"unix{url.removeprefix('redis+socket')}" if url.startswith("redis+socket") else url,
-            socket_timeout=_TIMEOUT,
-            socket_connect_timeout=_TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._redis = redis_client(url)
         self._take: Any = self._redis.register_script(_script("take"))
         self._teach: Any = self._redis.register_script(_script("teach"))
         self.errors: tuple[type[Exception], ...] = (redis.RedisError, OSError)

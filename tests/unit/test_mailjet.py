@@ -294,7 +294,7 @@ verdicts = st.dictionaries(answer_words, answer_words | json_values, max_size=6)
 @given(st.integers(100, 599), st.lists(verdicts, max_size=4), st.integers(1, 3))
 def test_any_answer_gives_every_mail_one_outcome(status: int, items: list[Any], count: int) -> None:
     mails = [replace(MAIL, delivery_id=uuid4()) for _ in range(count)]
-    outcomes = PROVIDER._read(answer(status, {"Messages": items}), mails)
+    outcomes = PROVIDER.read(answer(status, {"Messages": items}), mails)
     assert len(outcomes) == count
     for outcome in outcomes:
         assert outcome.provider_message_id is None or outcome.provider_message_id.isdigit()

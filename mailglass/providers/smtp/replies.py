@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
+from mailglass.bounces.statuses import ACCOUNT_DISABLED, HARD_STATUSES
 from mailglass.providers.base import Outcome, OutcomeClass
 
 SERVICE_CLOSING: Final = 421
@@ -22,11 +23,6 @@ _AUTHENTICATION: Final = frozenset({530, 534, 535, 538})
 # RFC 3463 and RFC 7372 by way of RFC 5248: the sender's address or domain is refused. Postfix says so at RCPT
 # (smtpd_delay_reject), so these count at every stage.
 _SENDER_REFUSED: Final = frozenset({"5.1.7", "5.1.8", "5.7.27"})
-# no such mailbox or domain, moved away, mailbox disabled, null MX, a new owner (RFC 3463, RFC 7293, RFC 7505)
-_HARD: Final = frozenset(
-    {"5.1.1", "5.1.2", "5.1.3", "5.1.4", "5.1.6", "5.1.10", "5.2.1", "5.7.17", "5.7.18"}
-)  # fmt: skip
-_ACCOUNT_DISABLED: Final = (525, "5.7.13")
 
 
 class Stage(Enum):
@@ -81,7 +77,7 @@ def is_hard_recipient_failure(status: int | None, enhanced: str | None) -> bool:
     """
     if status is None or not 500 <= status < 600:
         return False
-    return enhanced in _HARD or (status, enhanced) == _ACCOUNT_DISABLED
+    return enhanced in HARD_STATUSES or (status, enhanced) == ACCOUNT_DISABLED
 
 
 def refusal(stage: Stage, reply: Reply, *, recipients: int = 1) -> Outcome:

@@ -1,0 +1,139 @@
+"""What kind of mail came back, and where in it its facts stand; nothing is judged here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+from uuid import UUID
+
+from mailglass.bounces.mail import Fields, Part, fields_of, groups_of, parts_of, read_mail
+
+MAX_RECIPIENTS: Final = 50
+# a report's facts stand near its beginning; what may be megabytes is the returned mail after them
+MAX_READ: Final = 1024 * 1024
+
+# who may have written down where this mail was delivered to: Postfix, qmail and Dovecot, Exim, fetchmail; the address
+# itself stands in To
+_CAME_TO: Final = ("x-original-to", "delivered-to", "envelope-to", "x-envelope-to", "to")
+_DELIVERY_STATUS: Final = frozenset({"message/delivery-status", "message/global-delivery-status"})
+_RETURNED: Final = frozenset(
+    {"message/rfc822", "text/rfc822-headers", "message/rfc822-headers", "message/global", "message/global-headers"}
+)
+_UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_OURS = re.compile(rf"(?<![0-9a-z-])({_UUID})(?![0-9a-z-])", re.IGNORECASE | re.ASCII)
+_OURS_IN_ADDRESS = re.compile(r"\bbounces\+([0-9a-f]{32})(?![0-9a-z])", re.IGNORECASE | re.ASCII)
+
+
+class Kind(Enum):
+    """What a mail that came back is."""
+
+    DELIVERY_STATUS = "delivery_status"  # RFC 3464
+    FEEDBACK = "feedback"  # RFC 5965
+    AUTOMATIC = "automatic"  # RFC 3834
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One mail that came back, taken apart.
+
+    Attributes:
+        header: of the mail itself.
+        came_to: the addresses it may have been delivered to, the surest first.
+        about: fields about the mail that was sent: those per message, or the whole feedback.
+        recipients: fields per recipient of a delivery status.
+        returned: header of the mail that was sent, as far as it came back.
+        body: of the mail itself.
+    """
+
+    kind: Kind
+    header: Fields = field(repr=False)
+    came_to: tuple[str, ...] = field(repr=False)
+    about: Fields = field(repr=False)
+    recipients: tuple[Fields, ...] = field(repr=False)
+    returned: Fields = field(repr=False)
+    body: bytes = field(repr=False)
+
+    def where_tokens_stand(self) -> Iterator[str]:
+        """Texts in which a token of ours may have come back, the surest first."""
+        yield from self.came_to
+        if self.kind in (Kind.DELIVERY_STATUS, Kind.FEEDBACK):
+            for name in ("original-envelope-id", "original-mail-from"):
+                yield from self.about.get(name, [])
+            for name in ("x-mailglass-proof", "return-path"):
+                yield from self.returned.get(name, [])
+
+    def claimed_delivery(self) -> UUID | None:
+        """The delivery that this mail says it is about. Anybody may say so."""
+        for text in self.came_to:
+            if found := _OURS_IN_ADDRESS.search(text):
+                return UUID(hex=found[1])
+        mentions = [
+            *self.returned.get("x-mailglass-id", []),
+            *self.returned.get("message-id", []),
+            *self.header.get("in-reply-to", []),
+            *self.header.get("references", []),
+        ]
+        for text in mentions:
+            if found := _OURS.search(text):
+                return UUID(found[1])
+        return None
+
+
+def read_report(raw: bytes, came_to: str = "") -> Report:
+    """Take a mail apart.
+
+    Args:
+        raw: any bytes; what is beyond the first mebibyte is not looked at.
+        came_to: the envelope's recipient, where it is known.
+    """
+    mail = read_mail(raw[:MAX_READ])
+    about: Fields = {}
+    recipients: list[Fields] = []
+    returned: Fields = {}
+    kind = Kind.OTHER
+    for part in parts_of(mail):
+        if kind is Kind.OTHER and part.content_type in _DELIVERY_STATUS:
+            kind = Kind.DELIVERY_STATUS
+            about, recipients = _delivery_status(part)
+        elif kind is Kind.OTHER and part.content_type == "message/feedback-report":
+            kind = Kind.FEEDBACK
+            for group in groups_of(part.decoded):
+                about = group | about
+        elif kind is not Kind.OTHER and not returned and part.content_type in _RETURNED:
+            returned = fields_of(part.decoded)
+    if kind is Kind.OTHER and _is_automatic(mail):
+        kind = Kind.AUTOMATIC
+    addresses = [came_to, *(value for name in _CAME_TO for value in mail.fields.get(name, []))]
+    return Report(
+        kind,
+        mail.fields,
+        tuple(address for address in addresses if address),
+        about,
+        tuple(recipients[:MAX_RECIPIENTS]),
+        returned,
+        mail.body,
+    )
+
+
+def _delivery_status(part: Part) -> tuple[Fields, list[Fields]]:
+    """The fields per message, and those per recipient: the groups that say what was done for somebody."""
+    groups = groups_of(part.decoded)
+    recipients = [group for group in groups if "action" in group]
+    about: Fields = {}
+    for group in groups:
+        if "action" not in group:
+            about = group | about
+    return about, recipients
+
+
+def _is_automatic(mail: Part) -> bool:
+    """RFC 3834 5: any value but `no`; Exchange calls even its out-of-office replies auto-generated.
+
+    A multipart/report of another kind, such as a read receipt, is none.
+    """
+    value = mail.first("auto-submitted").partition(";")[0].partition("(")[0].strip().lower()
+    return value not in ("", "no") and mail.content_type != "multipart/report"

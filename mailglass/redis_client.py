@@ -1,0 +1,25 @@
+"""The one Redis client: quick to give up, since whoever uses it has another way."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+TIMEOUT: Final = 1.0
+
+
+def redis_client(url: str) -> Any:
+    """A client without retries of its own. Safe after a fork and between threads.
+
+    Args:
+        url: redis://, rediss://, redis+socket:// or unix://.
+    """
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    return redis.Redis.from_url(
+        f"unix{url.removeprefix('redis+socket')}" if url.startswith("redis+socket") else url,
+        socket_timeout=TIMEOUT,
+        socket_connect_timeout=TIMEOUT,
+        retry=Retry(NoBackoff(), 0),
+    )
