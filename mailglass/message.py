@@ -36,7 +36,7 @@ _CONTENT_ID = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]{1,200}\Z")
 # written by mailglass or by the provider; a second one would be ambiguous or forged
 RESERVED_HEADERS: Final = frozenset(
     "from sender to cc bcc reply-to subject date message-id mime-version content-type content-transfer-encoding "
-    "content-disposition content-id return-path received dkim-signature x-mailglass-id".split()
+    "content-disposition content-id return-path received dkim-signature x-mailglass-id x-mailglass-proof".split()
 )
 
 

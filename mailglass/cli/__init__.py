@@ -39,6 +39,7 @@ class Row:
 
 
 COMMANDS: Mapping[str, Row] = {
+    "bounce": Row("mailglass.cli.bounce:bounce", "Take in bounces and complaints that come back by mail."),
     "completion": Row("mailglass.cli.completion:completion", "Print the completion script of a shell."),
     "config": Row("mailglass.cli.config:config", "Check the settings, list the variables."),
     "db": Row("mailglass.cli.db:db", "Create and migrate the ledger's schema."),

@@ -84,6 +84,7 @@ class Attempter:
     ) -> None:
         policy = self._settings.streams[Stream(lane.stream)]
         now = clock.now()
+        provider = placed.provider
         fails_over = any(outcome.kind in _BREAKING for outcome in outcomes)
         elsewhere = fails_over and self._placer.elsewhere(placed.route, placed.account)
         recorder.record(
@@ -96,7 +97,7 @@ class Attempter:
                     policy=policy,
                     duration_ms=duration,
                     elsewhere=elsewhere,
-                    idempotent=placed.provider.idempotent,
+                    idempotency_window=provider.idempotency_window if provider.idempotent else 0.0,
                 )
                 for mail, outcome in zip(mails, outcomes, strict=True)
             ]

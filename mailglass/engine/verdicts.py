@@ -14,6 +14,7 @@ from mailglass.streams import StreamPolicy
 _THROTTLE_DELAY = 5.0
 _QUOTA_DELAY = 300.0
 _ASK_AGAIN_DELAY = 3.0
+_ASK_AGAIN_MARGIN = 60.0
 # what a delivery's last error says while the same account is asked about it again under the same idempotency key
 ASK_AGAIN = "asked_again"
 
@@ -33,7 +34,7 @@ def decide(
     policy: StreamPolicy,
     duration_ms: int | None = None,
     elsewhere: bool = False,
-    idempotent: bool = False,
+    idempotency_window: float | None = 0.0,
     rng: random.Random | None = None,
 ) -> Verdict:
     """What becomes of a delivery after one attempt.
@@ -44,7 +45,8 @@ def decide(
         policy: of its stream.
         duration_ms: how long the provider call took.
         elsewhere: another account of the route can be used now.
-        idempotent: the provider takes the same delivery twice as once, so an uncertain one is soon asked about again.
+        idempotency_window: seconds for which the provider takes the same delivery twice as once, so that an uncertain
+            one is soon asked about again; None for always, 0 for never.
         rng: where the jitter comes from.
     """
     status, delay, reason, counted = Status.QUEUED, None, outcome.reason, True
@@ -59,11 +61,11 @@ def decide(
             status = Status.HELD
         case OutcomeClass.MISCONFIGURED | OutcomeClass.QUOTA if elsewhere:
             delay, counted = 0.0, False
-        case OutcomeClass.UNCERTAIN if idempotent:
-            status, delay = Status.QUEUED, _jittered(_ASK_AGAIN_DELAY, rng)
-            reason = ASK_AGAIN
-            if attempt >= policy.max_attempts:
-                status, delay, reason = Status.UNCERTAIN, policy.uncertain_hold, outcome.reason
+        # the window counts from the first attempt, which is not older than the delivery
+        case OutcomeClass.UNCERTAIN if attempt < policy.max_attempts and (
+            idempotency_window is None or age + _ASK_AGAIN_MARGIN < idempotency_window
+        ):
+            status, delay, reason = Status.QUEUED, _jittered(_ASK_AGAIN_DELAY, rng), ASK_AGAIN
         case OutcomeClass.UNCERTAIN:
             status, delay = Status.UNCERTAIN, policy.uncertain_hold
         case OutcomeClass.THROTTLED:

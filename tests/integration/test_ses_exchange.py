@@ -299,15 +299,20 @@ def test_no_wait_for_an_answer_reaches_past_the_deadline() -> None:
 
 
 def test_a_request_that_cannot_be_written_before_the_deadline_was_not_accepted() -> None:
+    given_up = threading.Event()
+
     def slowly(connection: socket.socket) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        end = time.monotonic() + 2
-        while time.monotonic() < end and connection.recv(2048):
-            time.sleep(0.01)
+        end = time.monotonic() + 8
+        while not given_up.wait(0.01) and time.monotonic() < end and connection.recv(2048):
+            pass
 
     with talking(at_once(slowly)) as (_, provider):
         provider.clients.sender()
+        started = time.monotonic()
         assert send(provider, LARGE, seconds=1.0) == INCOMPLETE
+        assert time.monotonic() - started < 5.0
+        given_up.set()
 
 
 def test_a_kept_connection_that_the_other_side_closed_is_not_used_again() -> None:

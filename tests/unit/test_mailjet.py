@@ -174,7 +174,9 @@ def test_a_64_bit_id_is_kept_to_the_last_digit() -> None:
 
 @pytest.mark.parametrize("number", [0, -5, 1 << 63, 1.5e18, True, None, "", "x", "1" * 20, [7]])
 def test_what_cannot_be_an_id_is_none_and_the_mail_is_accepted_all_the_same(number: object) -> None:
-    assert PROVIDER.read(answer(200, {"Messages": [success(MAIL, number)]}), [MAIL]) == [Outcome(O.ACCEPTED, status=200)]
+    assert PROVIDER.read(answer(200, {"Messages": [success(MAIL, number)]}), [MAIL]) == [
+        Outcome(O.ACCEPTED, status=200)
+    ]
 
 
 def test_the_id_is_the_recipients_own_and_no_copys() -> None:

@@ -63,3 +63,22 @@ def test_what_would_come_too_late_fails_now_with_both_reasons() -> None:
     outcome = Outcome(OutcomeClass.THROTTLED, reason="http_429", retry_after=60)
     verdict = decide(uuid4(), outcome, attempt=1, age=POLICY.max_age, policy=POLICY)
     assert (verdict.status, verdict.reason) == (Status.FAILED, "too_old:http_429")
+
+
+@pytest.mark.parametrize(
+    ("window", "age", "attempt", "status"),
+    [
+        (None, 50_000.0, 1, Status.QUEUED),
+        (900.0, 100.0, 1, Status.QUEUED),
+        (900.0, 850.0, 1, Status.UNCERTAIN),
+        (0.0, 0.0, 1, Status.UNCERTAIN),
+        (None, 0.0, POLICY.max_attempts, Status.UNCERTAIN),
+    ],
+)
+def test_an_uncertain_delivery_is_asked_about_again_only_while_the_provider_remembers_its_key(
+    window: float | None, age: float, attempt: int, status: Status
+) -> None:
+    outcome = Outcome(OutcomeClass.UNCERTAIN, reason="answer_lost")
+    verdict = decide(uuid4(), outcome, attempt=attempt, age=age, policy=POLICY, idempotency_window=window)
+    assert verdict.status is status
+    assert verdict.reason == ("asked_again" if status is Status.QUEUED else "answer_lost")

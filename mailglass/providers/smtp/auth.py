@@ -87,3 +87,6 @@ class TokenSource(Protocol):
             TokenUnavailable: it cannot be had.
         """
         ...
+
+    def close(self) -> None:
+        """Close what is kept open."""

@@ -10,7 +10,7 @@ from typing import Final
 from mailglass.clock import monotonic
 from mailglass.errors import MailglassError
 from mailglass.providers.base import Outcome, OutcomeClass
-from mailglass.providers.smtp.auth import MECHANISMS, Mechanism
+from mailglass.providers.smtp.auth import MECHANISMS, Mechanism, TokenSource, TokenUnavailable
 from mailglass.providers.smtp.options import SMTPOptions, is_loopback
 from mailglass.providers.smtp.replies import Reply, Stage, refusal
 from mailglass.providers.smtp.session import Features, Session
@@ -18,6 +18,7 @@ from mailglass.providers.smtp.wire import ProtocolError, Wire
 
 _CHALLENGE: Final = 334
 _UNKNOWN_MECHANISM: Final = 504
+_CREDENTIALS_REFUSED: Final = 535
 
 
 class SessionFailed(MailglassError):
@@ -32,17 +33,23 @@ class SessionFailed(MailglassError):
         self.outcome = outcome
 
 
-def open_session(options: SMTPOptions, context: ssl.SSLContext | None) -> Session:
+def open_session(options: SMTPOptions, context: ssl.SSLContext | None, tokens: TokenSource | None = None) -> Session:
     """A session that is ready for its first mail.
 
     Args:
         options: the account's.
         context: for TLS; None when the account wants none.
+        tokens: for AUTH in place of the password; None when the account uses none.
 
     Raises:
         SessionFailed: with what it means.
     """
     until = monotonic() + options.timeout
+    try:
+        # before the server is kept waiting
+        token = None if tokens is None else tokens.token(until)
+    except TokenUnavailable as unavailable:
+        raise SessionFailed(unavailable.outcome) from None
     try:
         sock = socket.create_connection((options.host, options.port), timeout=options.connect_timeout)
     except OSError:
@@ -50,7 +57,10 @@ def open_session(options: SMTPOptions, context: ssl.SSLContext | None) -> Sessio
     wire = Wire(sock)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        features = _Opening(options, wire, until).run(context)
+        features = _Opening(options, wire, until, tokens, token).run(context)
+    except TokenUnavailable as unavailable:
+        wire.close()
+        raise SessionFailed(unavailable.outcome) from None
     except TimeoutError:
         wire.close()
         raise _transient("timed_out") from None
@@ -69,10 +79,14 @@ def open_session(options: SMTPOptions, context: ssl.SSLContext | None) -> Sessio
 class _Opening:
     """The dialogue before the first mail."""
 
-    def __init__(self, options: SMTPOptions, wire: Wire, until: float) -> None:
+    def __init__(
+        self, options: SMTPOptions, wire: Wire, until: float, tokens: TokenSource | None, token: str | None
+    ) -> None:
         self._options = options
         self._wire = wire
         self._until = until
+        self._tokens = tokens
+        self._token = token
 
     def run(self, context: ssl.SSLContext | None) -> Features:
         if self._options.security == "tls":
@@ -118,18 +132,31 @@ class _Opening:
         if not (encrypted or self._options.allow_insecure_auth or is_loopback(self._wire.peer_address)):
             raise _misconfigured("insecure_auth")
         for mechanism in MECHANISMS:
-            if mechanism.name not in features.mechanisms:
+            if mechanism.token is not (self._tokens is not None) or mechanism.name not in features.mechanisms:
                 continue
             reply = self._try_mechanism(mechanism)
+            if reply.code == _CREDENTIALS_REFUSED and self._renew_token():
+                reply = self._try_mechanism(mechanism)
             if reply.code != _UNKNOWN_MECHANISM:
                 return self._expect_ok(reply)
         raise _misconfigured("auth_unavailable")
 
+    def _renew_token(self) -> bool:
+        """Whether there is another token to try: one may be revoked before its time is over."""
+        if self._tokens is None or self._token is None:
+            return False
+        token = self._tokens.renew(self._token, self._until)
+        if token is None:
+            return False
+        self._token = token
+        return True
+
     def _try_mechanism(self, mechanism: Mechanism) -> Reply:
         username, password = self._options.username, self._options.password
-        if username is None or password is None:
+        secret = self._token if password is None else password.reveal()
+        if username is None or secret is None:
             raise _misconfigured("auth_unavailable")
-        answers = [base64.b64encode(answer) for answer in mechanism.answers(username, password.reveal())]
+        answers = [base64.b64encode(answer) for answer in mechanism.answers(username, secret)]
         command = b"AUTH " + mechanism.name.encode("ascii")
         reply = self._say(b" ".join([command, answers.pop(0)]) if mechanism.initial else command)
         for answer in answers:

@@ -9,8 +9,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mailglass.errors import ConfigError
+from mailglass.rendering.dkim import DKIMKey, Signer
 from mailglass.settings import Secret
 
+_DOMAIN = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z][A-Za-z0-9-]{0,61}[A-Za-z0-9]\Z")
+# RFC 5321 4.5.3.1.3: 254 octets of a path, less the local part
+_MAX_BOUNCE_DOMAIN = 189
+_LEAST_SECRET = 16
 _HELO = re.compile(r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*|\[[A-Za-z0-9.:]+\])\Z")
 
 
@@ -22,8 +27,14 @@ class SMTPOptions:
         host: name or IP address.
         port: 587 for STARTTLS, 465 for TLS from the start.
         security: starttls (required, never dropped), tls, or none.
-        username: for AUTH; needs `password`.
+        username: for AUTH; needs `password`, or OAuth 2.0.
         password: a reference, `env:NAME` or `file:PATH`.
+        oauth2_token: an access token in place of the password; behind `file:PATH` it is read again when it changes.
+        oauth2_token_url: where access tokens are fetched, with the four options that follow.
+        oauth2_client_id: of the application that is registered there.
+        oauth2_client_secret: of that application; without a refresh token it is needed.
+        oauth2_refresh_token: of the mailbox; without one the application's own credentials are the grant.
+        oauth2_scope: what is asked for, as the server wants it written.
         ca_file: PEM file of the authorities to trust instead of the system's.
         allow_insecure_auth: send the password without TLS to a host that is not this machine.
         max_connections: connections open at once in one process; further sends wait for one.
@@ -31,6 +42,9 @@ class SMTPOptions:
         connect_timeout: seconds for the TCP connection, per address of the host.
         timeout: seconds that each phase may take: opening a session, one mail up to its final dot, the answer to it.
         helo_name: what EHLO says; this host's name, or its address where the name has no dot, when left out.
+        dkim: keys to sign with, per sending domain: tables `[[accounts.NAME.dkim]]`.
+        bounce_domain: where reports come back to: the envelope sender becomes `bounces+…@<bounce_domain>`.
+        bounce_secret: proves that a report is about our mail; the first one is used, the others still count.
 
     Raises:
         ConfigError: a value is out of range, or two contradict each other.
@@ -48,6 +62,15 @@ class SMTPOptions:
     connect_timeout: float = 5.0
     timeout: float = 30.0
     helo_name: str | None = None
+    oauth2_token: Secret | None = None
+    oauth2_token_url: str | None = None
+    oauth2_client_id: str | None = None
+    oauth2_client_secret: Secret | None = None
+    oauth2_refresh_token: Secret | None = None
+    oauth2_scope: str | None = None
+    dkim: tuple[DKIMKey, ...] = ()
+    bounce_domain: str | None = None
+    bounce_secret: tuple[Secret, ...] = ()
 
     def __post_init__(self) -> None:
         _check_host(self.host)
@@ -60,24 +83,69 @@ class SMTPOptions:
                 raise ConfigError(name, "not above zero", "Give a number above zero, or leave it out")
         if self.helo_name is not None and not _HELO.match(self.helo_name):
             raise ConfigError("helo_name", "neither a host name nor an address literal", "Give this host's full name")
+        self._check_oauth2()
         self._check_credentials()
         if self.ca_file is not None:
             if self.security == "none":
                 raise ConfigError("ca_file", "given without TLS", "Use security = starttls or tls, or remove it")
             tls_context(self.ca_file)
+        Signer(self.dkim)
+        self._check_bounces()
+
+    @property
+    def uses_oauth2(self) -> bool:
+        """Whether AUTH takes an access token in place of a password."""
+        return self.oauth2_token is not None or self.oauth2_token_url is not None
 
     def _check_credentials(self) -> None:
-        if (self.username is None) is not (self.password is None):
+        password = self.password
+        if self.uses_oauth2 and password is not None:
+            raise ConfigError("password", "given beside OAuth 2.0", "Remove it, or the oauth2 options")
+        if (self.username is None) is not (password is None and not self.uses_oauth2):
             missing = "username" if self.username is None else "password"
-            raise ConfigError(missing, "missing", "Give username and password together, or neither")
-        if self.username is None or self.password is None:
+            raise ConfigError(missing, "missing", "Give username and password (or OAuth 2.0) together, or neither")
+        if self.username is None:
             return
-        for name, value in (("username", self.username), ("password", self.password.reveal())):
-            if not value or "\x00" in value:
-                raise ConfigError(name, "empty, or holds NUL", "Correct it")
+        values = {"username": self.username} | ({} if password is None else {"password": password.reveal()})
+        for name, value in values.items():
+            if not value or "\x00" in value or (self.uses_oauth2 and "\x01" in value):
+                raise ConfigError(name, "empty, or holds NUL or SOH", "Correct it")
         if self.security == "none" and not self.allow_insecure_auth and not is_loopback(self.host):
             raise ConfigError(
                 "security", "the password would travel without TLS", "Use starttls or tls, or set allow_insecure_auth"
+            )
+
+    def _check_oauth2(self) -> None:
+        of_fetching = ("oauth2_client_id", "oauth2_client_secret", "oauth2_refresh_token", "oauth2_scope")
+        given = [name for name in of_fetching if getattr(self, name) is not None]
+        if self.oauth2_token_url is None:
+            if given:
+                raise ConfigError("oauth2_token_url", "missing", f"Give it with {given[0]}, or remove both")
+            return
+        if self.oauth2_token is not None:
+            raise ConfigError("oauth2_token", "given beside oauth2_token_url", "Give one of them")
+        if not self.oauth2_client_id:
+            raise ConfigError("oauth2_client_id", "missing", "Give the id of the registered application")
+        if self.oauth2_client_secret is None and self.oauth2_refresh_token is None:
+            raise ConfigError(
+                "oauth2_client_secret", "missing", "Give it, or oauth2_refresh_token, as the server wants it"
+            )
+        from mailglass.providers.http import check_base_url
+
+        try:
+            check_base_url(self.oauth2_token_url)
+        except ConfigError as error:
+            raise ConfigError("oauth2_token_url", error.problem, error.remedy) from None
+
+    def _check_bounces(self) -> None:
+        if self.bounce_domain is not None:
+            if not _DOMAIN.match(self.bounce_domain) or len(self.bounce_domain) > _MAX_BOUNCE_DOMAIN:
+                raise ConfigError("bounce_domain", "not a domain", 'Write it in A-labels, "bounces.example.com"')
+            if not self.bounce_secret:
+                raise ConfigError("bounce_secret", "missing", "Give a secret: without one no report counts")
+        if any(len(secret.reveal()) < _LEAST_SECRET for secret in self.bounce_secret):
+            raise ConfigError(
+                "bounce_secret", f"shorter than {_LEAST_SECRET} characters", "Draw one, as by `openssl rand -hex 32`"
             )
 
 

@@ -26,6 +26,8 @@ class Envelope:
         sender: the reverse path.
         recipients: the main recipient first; without it the mail does not go, without the others it does.
         smtputf8: whether an address or a header needs the extension (RFC 6531).
+        id: what reports repeat as Original-Envelope-Id (RFC 3461 4.4), for servers that know DSN: letters, digits
+            and dots.
 
     Raises:
         ValueError: an address would break out of its command line.
@@ -34,6 +36,7 @@ class Envelope:
     sender: str = field(repr=False)
     recipients: tuple[str, ...] = field(repr=False)
     smtputf8: bool = False
+    id: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not all(address.isprintable() for address in (self.sender, *self.recipients)):
@@ -219,6 +222,8 @@ class Session:
             parameters += " BODY=8BITMIME"
         if envelope.smtputf8:
             parameters += " SMTPUTF8"
+        if envelope.id is not None and "DSN" in self.features:
+            parameters += f" ENVID={envelope.id}"
         steps = [_Step(Stage.RESET, b"RSET\r\n")] if self._needs_reset else []
         steps.append(_Step(Stage.MAIL, _command("MAIL FROM", envelope.sender, parameters)))
         for index, recipient in enumerate(envelope.recipients):

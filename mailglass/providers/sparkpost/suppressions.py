@@ -27,11 +27,7 @@ MARK: Final = "suppressed: "
 
 OURS: Final = frozenset({"hard_bounce", "complaint", "unsubscribe", "manual", "provider"})
 TRANSACTIONAL, NON_TRANSACTIONAL = "transactional", "non_transactional"
-TYPES: Final = (MARK: Final = "suppressed: "
-"""Begins the description of an entry that came from here; our reason follows, so that it comes back as it went."""
-
-OURS: Final = frozenset({"hard_bounce", "complaint", "unsubscribe", "manual", "provider"})
-TRANSACTIONAL, NON_TRANSACTIONAL)
+TYPES: Final = (TRANSACTIONAL, NON_TRANSACTIONAL)
 PATH: Final = "/api/v1/suppression-list"
 PAGE: Final = 1000
 # of the 10,000 rows that one call may have, each address taking up to two
@@ -103,7 +99,8 @@ class SparkPostSuppressions:
         if address is None or self._is_anothers(item.get("subaccount_id")):
             return None
         kind = bodies.label_of(item.get("type"))
-        return ListedAddress(address, _reason(item), bodies.iso_moment(item.get("created")), kind if kind in TYPES else "")
+        origin = kind if kind in TYPES else ""
+        return ListedAddress(address, _reason(item), bodies.iso_moment(item.get("created")), origin)
 
     def _is_anothers(self, subaccount: object) -> bool:
         return self._subaccount is not None and bool(subaccount) and str(subaccount) != str(self._subaccount)
@@ -114,7 +111,8 @@ class SparkPostSuppressions:
 
 def _reason(item: dict[str, Any]) -> str:
     reason = REASONS.get(bodies.label_of(item.get("source")).lower(), "provider")
-    marked = bodies.label_of(item.get("description")).removeprefix(MARK)
+    description = bodies.label_of(item.get("description"))
+    marked = description.removeprefix(MARK) if description.startswith(MARK) else ""
     return marked if reason == "manual" and marked in OURS else reason
 
 

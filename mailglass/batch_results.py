@@ -1,0 +1,87 @@
+"""The answers of `deliver_many`: one for each message, in input order, kept in a few bytes each."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from mailglass.errors import MailglassError
+
+
+class ItemOutcome(StrEnum):
+    """What became of one message of a batch."""
+
+    QUEUED = "queued"
+    SUPPRESSED = "suppressed"
+    INVALID = "invalid"
+    DUPLICATE = "duplicate"
+
+
+_OUTCOMES = tuple(ItemOutcome)
+_CODES = {outcome: code for code, outcome in enumerate(_OUTCOMES)}
+
+
+@dataclass(frozen=True, slots=True)
+class ItemResult:
+    """One message's answer.
+
+    Attributes:
+        outcome: queued, suppressed, invalid or duplicate.
+        ids: the deliveries, one for each recipient; none for an invalid message.
+        error: why it is invalid.
+    """
+
+    outcome: ItemOutcome
+    ids: tuple[UUID, ...] = ()
+    error: MailglassError | None = None
+
+
+class BatchResults(Sequence[ItemResult]):
+    """A sequence of `ItemResult`. A million of them take some 25 MB: ids and outcomes are kept as bytes."""
+
+    def __init__(self) -> None:
+        self._outcomes = bytearray()
+        self._ids = bytearray()
+        self._ends = array("Q")
+        self._errors: dict[int, MailglassError] = {}
+
+    def append(self, result: ItemResult) -> None:
+        """Add the next message's answer."""
+        if result.error is not None:
+            self._errors[len(self._outcomes)] = result.error
+        self._outcomes.append(_CODES[result.outcome])
+        for delivery_id in result.ids:
+            self._ids += delivery_id.bytes
+        self._ends.append(len(self._ids))
+
+    @property
+    def counts(self) -> dict[ItemOutcome, int]:
+        """How many messages had each outcome."""
+        return {_OUTCOMES[code]: number for code, number in sorted(Counter(self._outcomes).items())}
+
+    def __len__(self) -> int:
+        return len(self._outcomes)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        position = range(len(self))[index]
+        start = self._ends[position - 1] if position else 0
+        ids = tuple(UUID(bytes=bytes(self._ids[at : at + 16])) for at in range(start, self._ends[position], 16))
+        return ItemResult(_OUTCOMES[self._outcomes[position]], ids, self._errors.get(position))
+
+    def __iter__(self) -> Iterator[ItemResult]:
+        return (self[position] for position in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<BatchResults: {', '.join(f'{number} {name}' for name, number in self.counts.items()) or 'empty'}>"

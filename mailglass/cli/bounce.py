@@ -1,0 +1,55 @@
+"""`mailglass bounce`: what mail servers pipe bounces into."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import click
+
+from mailglass.cli.output import note
+from mailglass.errors import MailglassError
+
+# sysexits.h, which mail servers go by: Postfix, Exim, OpenSMTPD and Dovecot keep the mail and try again on 75 only
+EX_DATAERR = 65
+EX_TEMPFAIL = 75
+
+
+@click.group()
+def bounce() -> None:
+    """Take in bounces and complaints that come back by mail."""
+
+
+@bounce.command()
+@click.option("--account", required=True, help="The SMTP account that had sent the mail it is about.")
+@click.option("--recipient", default="", metavar="ADDRESS", help="The envelope's recipient, as the mail server has it.")
+def receive(account: str, recipient: str) -> int:
+    """Keep one mail, read from standard input.
+
+    Made for a mail server's pipe. Exits with 0 when it is kept, now or before; 75 when the mail server should try
+    again later, because the database is away or something is not configured yet; 65 when there was no mail.
+    """
+    raw = sys.stdin.buffer.read()
+    if not raw.strip():
+        note("mailglass: no mail on standard input: pipe the message into this command")
+        return EX_DATAERR
+    _log_quietly()
+    try:
+        from mailglass.inbound import receive_bounce
+        from mailglass.runtime import close_runtime
+
+        try:
+            receive_bounce(account, raw, recipient=recipient)
+        finally:
+            close_runtime()
+    except MailglassError as error:
+        note(f"mailglass: {error}")
+        return EX_TEMPFAIL
+    return 0
+
+
+def _log_quietly() -> None:
+    """What a pipe's command says, mail servers put into their logs or into a bounce: errors only."""
+    from mailglass.telemetry import configure_logging
+
+    configure_logging("error")
