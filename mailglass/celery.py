@@ -76,10 +76,11 @@ def transport_options(broker: str, settings: Settings) -> dict[str, Any]:
 
     Redis: without socket timeouts and health checks a half-open connection hangs a worker for ever; kombu's pool of
     ten connections loses acknowledgements under gevent; the visibility timeout must outlast every task by far.
-    RabbitMQ: without confirms a published message may never have arrived.
+    RabbitMQ: without confirms a published message may never have arrived; and kombu waits two seconds for a broker that
+    refuses connections, before it tries again what the doorbell leaves to the pump. Each host is tried once.
     """
     if broker.startswith(("amqp", "pyamqp")):
-        return {"confirm_publish": True}
+        return {"confirm_publish": True, "max_retries": broker.count(";"), "interval_start": 0, "interval_step": 0}
     if not broker.startswith("redis"):
         return {}
     return {

@@ -27,6 +27,8 @@ SUPPRESSIONS = "mailglass.suppressions.sync"
 RETENTION = "mailglass.retention"
 
 _MARK_LIFETIME = 3600
+# seconds that a caller waits for a broker that does not answer
+_PATIENCE = 2.0
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 10.0
 
@@ -162,6 +164,33 @@ class Doorbell:
         """Ring one of the tasks that take no arguments, unless a ring of it is pending."""
         return self._ring({task: _Bell(task, (), DEFAULT_QUEUE, self._priorities[""])}, patience)
 
+    def repair(self, lanes: Iterable[Lane], patience: float) -> int:
+        """Ring lanes that have no ring pending, and those whose ring got lost; for whoever runs the pump.
+
+        A ring that nobody answered for `patience` seconds may be lost, or wait its turn in a long queue. Where the
+        queue holds as many as there are lanes it waits: ringing again would only make the queue longer, without an end.
+
+        Returns:
+            How many rings were published.
+        """
+        by_queue: dict[str, list[Lane]] = {}
+        for lane in lanes:
+            by_queue.setdefault(lane.queue, []).append(lane)
+        return sum(
+            self.ring(due, patience if self._waiting(queue) < len(due) else None) for queue, due in by_queue.items()
+        )
+
+    def _waiting(self, queue: str) -> int:
+        """Messages that wait in a queue; 0 also where it does not exist, or cannot be asked."""
+        try:
+            with self._app.pool.acquire(block=True, timeout=_PATIENCE) as connection, connection.channel() as channel:
+                if size := getattr(channel, "_size", None):
+                    # Redis: kombu's passive declaration does not find a queue under a key prefix
+                    return int(size(queue))
+                return int(channel.queue_declare(queue, passive=True).message_count)
+        except Exception:
+            return 0
+
     def answer(self, lane: Lane) -> None:
         """Clear a lane's mark: the next piece of work rings anew. To be called before claiming."""
         self._clear([f"{DISPATCH}:{lane}"])
@@ -182,16 +211,34 @@ class Doorbell:
         for name in marked:
             bell = bells[name]
             try:
-                self._app.send_task(
-                    bell.task, args=bell.args, queue=bell.queue, priority=bell.priority, retry=False, ignore_result=True
-                )
+                self._publish(bell)
             except Exception as error:
-                self._clear([name])
+                self._clear(marked[rung:])
                 self._keep_quiet(error)
                 return rung
             rung += 1
         self._pause = _FIRST_PAUSE
         return rung
+
+    def _publish(self, bell: _Bell) -> None:
+        """Publish one ring; a second time where the pool's connection had died while nobody used it."""
+        with self._app.producer_pool.acquire(block=True, timeout=_PATIENCE) as producer:
+            connection = producer.connection
+            while True:
+                in_use = connection.connected
+                try:
+                    self._app.send_task(
+                        bell.task, args=bell.args, queue=bell.queue, priority=bell.priority, producer=producer,
+                        retry=False, ignore_result=True, timeout=_PATIENCE, confirm_timeout=_PATIENCE,
+                    )  # fmt: skip
+                except Exception as error:
+                    # a confirm that is still to come, or a closed channel, would be the next ring's
+                    connection.collect()
+                    if not in_use or isinstance(error.__cause__, TimeoutError):
+                        raise
+                    producer.revive(connection)
+                else:
+                    return
 
     def _clear(self, names: Sequence[str]) -> None:
         # a mark that stays costs a moment's delay: the pump sees its age

@@ -202,13 +202,45 @@ class SchemaError(MailglassError):
 
 
 class LedgerUnavailableError(MailglassError):
-    """The database cannot be reached. Nothing was recorded; the caller still owns the message."""
+    """The database cannot be reached, or cannot work now. The caller still owns the message.
+
+    Where the connection broke in the middle of a call nobody knows whether the message was recorded: give it an
+    `idempotency_key`, and the same call again is safe.
+    """
 
     retryable = True
 
 
+class LedgerError(MailglassError):
+    """The database refused a statement; nothing was written by it. Holds no word of the database's own, which may quote
+    addresses and content.
+
+    Attributes:
+        sqlstate: PostgreSQL's error code; None where the driver refused a value before the database saw it.
+        kind: the driver's name for the error.
+    """
+
+    def __init__(self, statement: str, sqlstate: str | None, kind: str) -> None:
+        remedy = (
+            "run `mailglass db upgrade`, and grant this user the schema mailglass"
+            if sqlstate is not None and sqlstate.startswith("42")
+            else "a value in it is not what the ledger keeps; the server's log tells which"
+        )
+        super().__init__(f"the database refused {statement} ({sqlstate or kind}): {remedy}")
+        self.sqlstate = sqlstate
+        self.kind = kind
+
+    @property
+    def of_a_value(self) -> bool:
+        """Whether a value was at fault: data exceptions, constraints, and what the driver cannot write."""
+        return self.sqlstate is None or self.sqlstate.startswith(("22", "23"))
+
+
 class TemplateError(MailglassError):
-    """A mailable could not be rendered. Names the mailable and the kind of failure, never the context."""
+    """A mailable could not be rendered. Names the mailable and the kind of failure, never the context.
+
+    Retryable where this process does not have the mailable's class: another one, or a later one, may.
+    """
 
 
 class StackError(MailglassError):

@@ -24,6 +24,7 @@ from mailglass.message import (
     check_headers,
     check_idempotency_key,
     check_metadata,
+    check_provider_options,
     check_recipients,
     check_size,
     check_stream,
@@ -145,7 +146,7 @@ class Mailable:
         self.attachments = check_attachments(attachments)
         self.stream = check_stream(type(self).stream if stream is None else stream)
         self.idempotency_key = check_idempotency_key(idempotency_key)
-        self.provider_options = dict(provider_options or {})
+        self.provider_options = check_provider_options(provider_options)
         check_size(None, None, self.attachments)
         self.context = check_context(context)
 

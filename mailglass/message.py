@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import mimetypes
 import re
 from collections.abc import Mapping, Sequence
@@ -61,13 +62,15 @@ class Attachment:
             raise MessageError("attachments", "a filename must be a str of 1 to 255 characters")
         if FORBIDDEN.search(self.filename) or "/" in self.filename or "\\" in self.filename:
             raise MessageError("attachments", "a filename must not hold CR, LF, NUL, a slash or a backslash")
+        if not encodable(self.filename):
+            raise MessageError("attachments", f"a filename {_SURROGATE}")
         if not isinstance(self.content, bytes | bytearray | memoryview):
             raise MessageError("attachments", f"content must be bytes, not {type(self.content).__name__}")
         object.__setattr__(self, "content", bytes(self.content))
         if not self.content_type:
             guessed = mimetypes.guess_type(self.filename)[0] or "application/octet-stream"
             object.__setattr__(self, "content_type", guessed)
-        if not _CONTENT_TYPE.match(self.content_type):
+        if not isinstance(self.content_type, str) or not _CONTENT_TYPE.match(self.content_type):
             raise MessageError("attachments", "content_type must be type/subtype, for example application/pdf")
         if self.content_id and not _CONTENT_ID.match(self.content_id):
             raise MessageError("attachments", "content_id must be 1 to 200 plain characters, without angle brackets")
@@ -137,7 +140,7 @@ class Message:
         put(self, "attachments", check_attachments(self.attachments))
         put(self, "stream", check_stream(self.stream))
         put(self, "idempotency_key", check_idempotency_key(self.idempotency_key))
-        put(self, "provider_options", dict(self.provider_options or {}))
+        put(self, "provider_options", check_provider_options(self.provider_options))
         check_size(self.text, self.html, self.attachments)
 
     def __repr__(self) -> str:
@@ -270,6 +273,8 @@ def check_tags(value: object) -> tuple[str, ...]:
     for tag in value:
         if not isinstance(tag, str) or not tag or len(tag) > MAX_TAG or FORBIDDEN.search(tag):
             raise MessageError("tags", f"each must be a str of 1 to {MAX_TAG} characters without CR, LF or NUL")
+        if not encodable(tag):
+            raise MessageError("tags", _SURROGATE)
     return tuple(value)
 
 
@@ -291,6 +296,8 @@ def check_metadata(value: object) -> dict[str, str]:
                 "metadata",
                 f"a value must be a str of up to {MAX_METADATA_VALUE} characters without CR, LF or NUL",
             )
+        if not encodable(content):
+            raise MessageError("metadata", _SURROGATE)
     return dict(value)
 
 
@@ -310,6 +317,24 @@ def check_stream(value: object) -> Stream:
         return Stream(value)  # type: ignore[arg-type]
     except ValueError:
         raise MessageError("stream", f"must be one of {', '.join(Stream)}") from None
+
+
+def check_provider_options(value: object) -> dict[str, dict[str, Any]]:
+    """Provider options: by provider name, each a mapping of JSON values."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(
+        isinstance(name, str) and isinstance(options, Mapping) for name, options in value.items()
+    ):
+        raise MessageError("provider_options", "must be a mapping of provider names to mappings")
+    plain = {name: dict(options) for name, options in value.items()}
+    try:
+        text = json.dumps(plain, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        raise MessageError("provider_options", "must be JSON: str, finite numbers, bool, None, lists, dicts") from None
+    if not encodable(text):
+        raise MessageError("provider_options", _SURROGATE)
+    return plain
 
 
 def check_idempotency_key(value: object) -> str | None:

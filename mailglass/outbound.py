@@ -29,6 +29,7 @@ from mailglass.errors import (
     MessageError,
     RateLimitError,
     RateLimitType,
+    RouteError,
     SuppressedError,
     SuppressionType,
 )
@@ -50,6 +51,7 @@ DEFAULT_PRIORITY = 5
 CHUNK = 500
 # a delivery sent in the caller's process is due for the workers after this, should the caller die; seconds
 _SYNC_GRACE = 60.0
+_FARTHEST = 10 * 366 * 86400.0
 
 # what Celery itself passes along with a call, which changes nothing about a delivery
 _CANVAS_OPTIONS = frozenset(
@@ -72,13 +74,15 @@ def _when(
 ) -> _When:
     if countdown is not None and eta is not None:
         raise MessageError("eta", "give either eta or countdown, not both")
-    delay = float(countdown) if countdown is not None else _seconds_until(eta, "eta") if eta is not None else 0.0
+    delay = _seconds(countdown, "countdown") if countdown is not None else 0.0
+    if eta is not None:
+        delay = _seconds_until(eta, "eta")
     lifetime: float | None = None
     if expires is not None:
-        lifetime = _seconds_until(expires, "expires") if isinstance(expires, datetime) else float(expires)
+        lifetime = _seconds_until(expires, "expires") if isinstance(expires, datetime) else _seconds(expires, "expires")
         if lifetime <= 0:
             raise MessageError("expires", "lies in the past")
-    if priority is not None and (isinstance(priority, bool) or priority not in range(10)):
+    if priority is not None and (type(priority) is not int or priority not in range(10)):
         raise MessageError("priority", "must be 0 to 9; 9 is the most urgent on every broker")
     return _When(max(delay, 0.0), lifetime, DEFAULT_PRIORITY if priority is None else priority)
 
@@ -86,7 +90,14 @@ def _when(
 def _seconds_until(moment: datetime, field: str) -> float:
     if not isinstance(moment, datetime) or moment.tzinfo is None:
         raise MessageError(field, "must be a datetime with a time zone")
-    return (moment - clock.now()) / timedelta(seconds=1)
+    return _seconds((moment - clock.now()) / timedelta(seconds=1), field)
+
+
+def _seconds(value: object, field: str) -> float:
+    # NaN compares with nothing
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _FARTHEST:
+        raise MessageError(field, "must be seconds as a number, at most ten years")
+    return float(value)
 
 
 def _items(message: Sendable, tenant: str, when: _When, first_id: UUID | None = None) -> list[Item]:
@@ -292,7 +303,7 @@ def deliver(message: Sendable) -> Delivery:
     _raise_if_suppressed([recorded])
     if not recorded.known:
         limited = runtime.engine.run_these(item.lane, [item.id]).limited
-        if limited is not None and deliveries.cancel(runtime.database, [item.id], item.lane.tenant):
+        if limited is not None and deliveries.cancel(runtime.database, [item.id], item.lane.tenant, forget_key=True):
             raise RateLimitError(limited.type or RateLimitType.PER_ACCOUNT, limited.delay)
     delivery = deliveries.get(runtime.database, recorded.id)
     if delivery.status is Status.SUPPRESSED:
@@ -379,7 +390,7 @@ def _deliver_chunk(chunk: Sequence[Sendable], when: _When, session: Any) -> list
     for message in chunk:
         try:
             prepared.append(_items(message, tenant, when))
-        except MessageError as error:
+        except (MessageError, RouteError) as error:
             prepared.append(error)
     items = [item for entry in prepared if isinstance(entry, list) for item in entry]
     run: Runner = runtime.database.run if session is None else _runner(session)

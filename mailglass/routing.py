@@ -138,9 +138,11 @@ class Router:
         if answer is None:
             return None
         if not isinstance(answer, Route):
-            if isinstance(answer, str) or not all(isinstance(name, str) for name in answer):
+            if not isinstance(answer, list | tuple) or not all(isinstance(name, str) for name in answer):
                 raise RouteError("the tenancy's resolve_route must answer a Route, account names or None")
             answer = Route(tuple(answer))
+        if answer.patience < 1 or (answer.weights and len(answer.weights) != len(answer.accounts)):
+            raise RouteError("the tenancy's resolve_route must answer a patience above zero, and a weight an account")
         unknown = [name for name in answer.accounts if name not in self._settings.accounts]
         if unknown or not answer.accounts or not QUEUE.match(answer.queue):
             raise RouteError(

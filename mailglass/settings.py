@@ -76,12 +76,14 @@ class AccountSettings:
         provider: the provider room that serves it.
         sender: From of messages that name none.
         options: the provider's own options as written; checked by the provider's room when the account is opened.
+        tenant: whose account it is; its webhooks say nothing about other tenants' mail. None: several may share it.
     """
 
     name: str
     provider: str
     sender: Address | None = None
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,10 +409,13 @@ def _accounts(value: object, problems: _Problems) -> dict[str, AccountSettings]:
         if not isinstance(body, dict) or not isinstance(body.get("provider"), str):
             problems.add(f"{key}.provider", "missing", 'Name the provider, for example provider = "smtp"')
             continue
-        options = {option: content for option, content in body.items() if option not in ("provider", "from")}
-        accounts[name] = AccountSettings(
-            name, body["provider"], _address(f"{key}.from", body.get("from"), problems), options
-        )
+        options = {option: content for option, content in body.items() if option not in _OF_EVERY_ACCOUNT}
+        tenant = body.get("tenant")
+        if tenant is not None and not (isinstance(tenant, str) and NAME.match(tenant)):
+            problems.add(f"{key}.tenant", "not a tenant name", "Use 1 to 63 of a-z, 0-9, `_`, `.`, `-`")
+            tenant = None
+        sender = _address(f"{key}.from", body.get("from"), problems)
+        accounts[name] = AccountSettings(name, body["provider"], sender, options, tenant)
     return accounts
 
 
@@ -464,6 +469,7 @@ def _routes(value: object, accounts: Mapping[str, AccountSettings], problems: _P
     return tuple(routes)
 
 
+_OF_EVERY_ACCOUNT = frozenset({"provider", "from", "tenant"})
 _ROUTE_KEYS = frozenset(item.name for item in fields(Route))
 
 

@@ -34,8 +34,16 @@ def emit(event: str, *, level: int = logging.INFO, **fields: Value) -> None:
     """
     if unknown := fields.keys() - FIELDS:
         raise ValueError(f"telemetry fields not allowed: {', '.join(sorted(unknown))}")
-    for subscriber in _subscribers:
-        subscriber(event, fields)
+    try:
+        for subscriber in tuple(_subscribers):
+            subscriber(event, fields)
+        _log(level, event, fields)
+    except Exception as error:
+        # a broken metric or a closed pipe must not be what decides about a mail
+        logging.getLogger("mailglass").warning("telemetry failed: %s", type(error).__name__)
+
+
+def _log(level: int, event: str, fields: dict[str, Value]) -> None:
     global _logger
     if _logger is None:
         import structlog

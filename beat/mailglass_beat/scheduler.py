@@ -16,6 +16,9 @@ from mailglass_beat.leader import Leader
 from mailglass_beat.schedule import SCHEDULE
 
 _STANDBY = 1.0
+# seconds after which a ring counts as lost; idle workers notice sooner, and while no worker runs rings collect at this
+# pace
+_PATIENCE = 60.0
 
 
 class LedgerScheduler(Scheduler):
@@ -42,7 +45,7 @@ class LedgerScheduler(Scheduler):
         if advance:
             self.reserve(entry)
         try:
-            get_runtime().doorbell.ring_task(entry.task)
+            get_runtime().doorbell.ring_task(entry.task, _PATIENCE)
         except Exception as error:
             telemetry.emit("mailglass.beat.failed", level=logging.ERROR, error_type=type(error).__name__)
 

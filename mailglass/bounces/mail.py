@@ -62,15 +62,8 @@ class Part:
 
 
 def read_mail(raw: bytes) -> Part:
-    """The mail's header and body.
-
-    Args:
-        raw: any bytes; a line `From …` as mailbox files have it may stand before the header.
-    """
-    text = _lf(raw)
-    if text.startswith((b"From ", b">From ")):
-        text = text.partition(b"\n")[2]
-    return _part(text)
+    """The mail's header and body, from any bytes."""
+    return _part(_lf(raw))
 
 
 def parts_of(mail: Part) -> Iterator[Part]:
@@ -84,16 +77,23 @@ def _leaves(part: Part, depth: int, budget: list[int]) -> Iterator[Part]:
     if boundary is None or depth == 0 or not part.content_type.startswith("multipart/"):
         yield part
         return
-    delimiter = b"\n--" + (boundary[1] or boundary[2]).encode("utf-8", "replace")
-    for piece in (b"\n" + part.body).split(delimiter, MAX_PARTS)[1:]:
-        # "--" right after the boundary ends the multipart (RFC 2046 5.1.1); what follows belongs to nobody
-        if piece.startswith(b"--") or budget[0] == 0:
+    name = re.escape((boundary[1] or boundary[2]).encode("utf-8", "replace"))
+    # a whole line: a longer boundary may begin with this one; "--" after it ends the multipart (RFC 2046 5.1.1)
+    delimiter = re.compile(rb"\n--" + name + rb"(--)?[ \t]*(?=\n|\Z)")
+    body, start = b"\n" + part.body, None
+    for found in delimiter.finditer(body):
+        if start is not None:
+            if budget[0] == 0:
+                return
+            budget[0] -= 1
+            yield from _leaves(_part(body[start : found.start()]), depth - 1, budget)
+        if found[1]:
             return
-        line, _, content = piece.partition(b"\n")
-        if line.strip():
-            continue  # a longer boundary that begins like this one
+        start = found.end() + 1
+    if start is not None and budget[0] > 0:
         budget[0] -= 1
-        yield from _leaves(_part(content), depth - 1, budget)
+        # cut off before its end, as what was too large to be kept
+        yield from _leaves(_part(body[start:]), depth - 1, budget)
 
 
 def fields_of(text: bytes) -> Fields:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
 from mailglass import clock, telemetry
+from mailglass.addresses import encodable
 from mailglass.engine.lease import Recorder
 from mailglass.engine.placing import Placed, Placer
-from mailglass.engine.verdicts import decide
+from mailglass.engine.verdicts import ASK_AGAIN, decide, window
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import breakers, leases
 from mailglass.ledger.database import Database
@@ -24,6 +27,10 @@ from mailglass.streams import Stream
 
 # provider calls in a row that failed as a whole before the breaker opens
 _PATIENCE: Final = 3
+_MAX_TEXT: Final = 1000
+_MAX_STATUS: Final = 9999
+_LONGEST_WAIT: Final = 7 * 86400.0
+_CLEANED: Final = ("provider_message_id", "reason", "enhanced_status", "status", "retry_after")
 _BREAKING: Final = {OutcomeClass.MISCONFIGURED: "misconfigured", OutcomeClass.QUOTA: "quota"}
 
 
@@ -67,8 +74,9 @@ class Attempter:
         outcomes = _call(provider, mails, lease.send_until)
         duration = round((clock.monotonic() - started) * 1000)
         recorder.report.attempted += len(mails)
-        usable = self._judge_account(placed, outcomes)
+        # first of all: what the provider answered is known only here
         self._record(lane, placed, mails, outcomes, attempts, duration, recorder)
+        usable = self._judge_account(placed, outcomes)
         self._learn(lane, placed, mails, outcomes, recorder)
         return usable
 
@@ -84,9 +92,9 @@ class Attempter:
     ) -> None:
         policy = self._settings.streams[Stream(lane.stream)]
         now = clock.now()
-        provider = placed.provider
         fails_over = any(outcome.kind in _BREAKING for outcome in outcomes)
-        elsewhere = fails_over and self._placer.elsewhere(placed.route, placed.account)
+        elsewhere = fails_over and self._elsewhere(placed)
+        asked_again = {item.delivery.id for item in placed.items if item.delivery.last_error == ASK_AGAIN}
         recorder.record(
             [
                 decide(
@@ -97,11 +105,19 @@ class Attempter:
                     policy=policy,
                     duration_ms=duration,
                     elsewhere=elsewhere,
-                    idempotency_window=provider.idempotency_window if provider.idempotent else 0.0,
+                    idempotency_window=window(placed.provider),
+                    asked_again=mail.delivery_id in asked_again,
                 )
                 for mail, outcome in zip(mails, outcomes, strict=True)
             ]
         )
+
+    def _elsewhere(self, placed: Placed) -> bool:
+        try:
+            return self._placer.elsewhere(placed.route, placed.account)
+        except LedgerUnavailableError:
+            # queued again is right in both cases: whoever places it next finds out
+            return len(placed.route.accounts) > 1
 
     def _judge_account(self, placed: Placed, outcomes: Sequence[Outcome]) -> bool:
         """Open or close the account's breaker by what its provider said."""
@@ -179,4 +195,25 @@ def _call(provider: Provider, mails: Sequence[Outgoing], deadline: float) -> lis
         return [Outcome(OutcomeClass.UNCERTAIN, reason=f"provider_error:{type(error).__name__}")] * len(mails)
     if len(outcomes) != len(mails):
         return [Outcome(OutcomeClass.UNCERTAIN, reason="provider_error:wrong_count")] * len(mails)
-    return outcomes
+    return [_recordable(outcome) for outcome in outcomes]
+
+
+def _recordable(outcome: object) -> Outcome:
+    """An outcome that the ledger can take, whatever a provider wrote: one that it refuses would sink its batch's."""
+    if not isinstance(outcome, Outcome):
+        return Outcome(OutcomeClass.UNCERTAIN, reason="provider_error:no_outcome")
+    wait = outcome.retry_after
+    clean = (
+        _text(outcome.provider_message_id),
+        _text(outcome.reason),
+        _text(outcome.enhanced_status),
+        outcome.status if isinstance(outcome.status, int) and abs(outcome.status) <= _MAX_STATUS else None,
+        None if wait is None or math.isnan(wait) else min(max(wait, 0.0), _LONGEST_WAIT),
+    )
+    if clean == (outcome.provider_message_id, outcome.reason, outcome.enhanced_status, outcome.status, wait):
+        return outcome
+    return replace(outcome, **dict(zip(_CLEANED, clean, strict=True)))  # type: ignore[arg-type]
+
+
+def _text(value: str | None) -> str | None:
+    return value if value and len(value) <= _MAX_TEXT and "\x00" not in value and encodable(value) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -15,6 +16,9 @@ from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, Runs, Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.streams import StreamPolicy
+
+# seconds until a delivery is offered again whose mailable this worker does not have
+_ELSEWHERE = 15.0
 
 
 class Ready(NamedTuple):
@@ -40,7 +44,7 @@ def sort_out(ledger: Runs, claimed: Sequence[Claimed], policy: StreamPolicy) -> 
     """What is never sent, and the rest with its content; templates are rendered and kept on the way."""
     refused: list[Verdict] = []
     ready: list[Ready] = []
-    rendered: dict[UUID, dict[str, Any] | None] = {}
+    rendered: dict[UUID, dict[str, Any] | TemplateError] = {}
     for delivery in claimed:
         if delivery.suppressed_by is not None:
             refused.append(refusal(delivery, Status.SUPPRESSED, f"suppressed_{delivery.suppressed_by}"))
@@ -61,10 +65,10 @@ def sort_out(ledger: Runs, claimed: Sequence[Claimed], policy: StreamPolicy) -> 
 
 
 def _frozen(
-    ledger: Runs, ready: Sequence[Ready], rendered: dict[UUID, dict[str, Any] | None], refused: list[Verdict]
+    ledger: Runs, ready: Sequence[Ready], rendered: dict[UUID, dict[str, Any] | TemplateError], refused: list[Verdict]
 ) -> list[Ready]:
     """Keep what was rendered before the first attempt, and take what stands should another have been first."""
-    good = {key: json.dumps(content) for key, content in rendered.items() if content is not None}
+    good = {key: json.dumps(content) for key, content in rendered.items() if not isinstance(content, TemplateError)}
     standing = leases.freeze(ledger, good) if good else {}
     kept: list[Ready] = []
     for item in ready:
@@ -74,15 +78,23 @@ def _frozen(
         elif message_id in standing:
             kept.append(Ready(item.delivery, json.loads(standing[message_id])))
         else:
-            refused.append(refusal(item.delivery, Status.FAILED, "template_failed"))
+            refused.append(_unrendered(item.delivery, rendered[message_id]))
     return kept
 
 
-def _render(content: dict[str, Any]) -> dict[str, Any] | None:
+def _unrendered(delivery: Claimed, content: dict[str, Any] | TemplateError) -> Verdict:
+    """A template that fails fails everywhere; a class that is not installed here may be so elsewhere, or soon."""
+    if isinstance(content, TemplateError) and content.retryable:
+        delay = _ELSEWHERE * (1 + random.random())  # noqa: S311
+        return Verdict(delivery.id, Status.QUEUED, None, "mailable_not_installed", delay=delay, counted=False)
+    return refusal(delivery, Status.FAILED, "template_failed")
+
+
+def _render(content: dict[str, Any]) -> dict[str, Any] | TemplateError:
     from mailglass.rendering import render_content
 
     try:
         return render_content(content)
     except TemplateError as error:
         telemetry.emit("mailglass.render.failed", level=logging.ERROR, reason=str(error))
-        return None
+        return error

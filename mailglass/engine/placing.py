@@ -10,15 +10,17 @@ from dataclasses import dataclass, field
 from mailglass import clock, telemetry
 from mailglass.addresses import Address
 from mailglass.engine.content import Ready, refusal
-from mailglass.engine.verdicts import ASK_AGAIN
+from mailglass.engine.verdicts import ASK_AGAIN, remembers, window
 from mailglass.errors import ConfigError, RouteError
 from mailglass.ledger.breakers import Breaker, breakers, probe
+from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, Runs, Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts
 from mailglass.routing import Lane, RouteContext, Router, ordered_accounts
 from mailglass.settings import Route, Settings
+from mailglass.streams import Stream, StreamPolicy, UncertainPolicy
 
 _PROBING = 2.0
 _CACHED = 0.5
@@ -77,7 +79,7 @@ class Placer:
             if isinstance(route, RouteError):
                 placement.verdicts.append(refusal(item.delivery, Status.HELD, "no_route"))
                 continue
-            chosen = self._choose(route, item.delivery)
+            chosen = self._choose(lane, route, item.delivery)
             if isinstance(chosen, Verdict):
                 placement.verdicts.append(chosen)
             else:
@@ -112,11 +114,13 @@ class Placer:
                 routes[key] = error
         return routes[key]
 
-    def _choose(self, route: Route, delivery: Claimed) -> str | Verdict:
+    def _choose(self, lane: Lane, route: Route, delivery: Claimed) -> str | Verdict:
         """The first account that can be used, beginning with the one whose turn it is."""
         order = ordered_accounts(route, delivery.id)
-        if delivery.last_error == ASK_AGAIN and delivery.account in order:
+        if delivery.last_error == ASK_AGAIN:
             # under the same idempotency key only this account knows the answer
+            if delivery.account not in order or not self._remembers(delivery.account, delivery.age):
+                return _without_answer(delivery, self._settings.streams[Stream(lane.stream)])
             start, order = 0, (delivery.account,)
         else:
             start = delivery.attempts // route.patience
@@ -130,6 +134,13 @@ class Placer:
         if reasons == {"misconfigured"}:
             return refusal(delivery, Status.HELD, "account_misconfigured")
         return _wait(delivery, min(open_breakers[name].seconds for name in turn))
+
+    def _remembers(self, account: str, age: float) -> bool:
+        try:
+            return remembers(window(self._accounts.open(account)), age)
+        except ConfigError:
+            # held for that reason when it is placed
+            return True
 
     def _open(self, placement: Placement, account: str, route: Route, items: list[Ready]) -> None:
         try:
@@ -157,6 +168,13 @@ class Placer:
         if cached is None or now - cached[0] > _CACHED:
             cached = self._cache[accounts] = (now, breakers(self._ledger, accounts))
         return cached[1]
+
+
+def _without_answer(delivery: Claimed, policy: StreamPolicy) -> Verdict:
+    """It may have been sent, and nobody can be asked any more: what the policy says of uncertain deliveries."""
+    if policy.uncertain is UncertainPolicy.RESEND:
+        return Verdict(delivery.id, Status.QUEUED, EngineEvent.RESENT, "no_evidence", delay=0.0)
+    return refusal(delivery, Status.HELD, "no_evidence")
 
 
 def _wait(delivery: Claimed, seconds: float) -> Verdict:

@@ -8,7 +8,7 @@ from uuid import UUID
 from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Verdict
 from mailglass.ledger.lifecycle import Status
-from mailglass.providers.base import Outcome, OutcomeClass
+from mailglass.providers.base import Outcome, OutcomeClass, Provider
 from mailglass.streams import StreamPolicy
 
 _THROTTLE_DELAY = 5.0
@@ -17,6 +17,16 @@ _ASK_AGAIN_DELAY = 3.0
 _ASK_AGAIN_MARGIN = 60.0
 # what a delivery's last error says while the same account is asked about it again under the same idempotency key
 ASK_AGAIN = "asked_again"
+
+
+def window(provider: Provider) -> float | None:
+    """Seconds for which a provider takes the same delivery twice as once; None for always, 0 for never."""
+    return provider.idempotency_window if provider.idempotent else 0.0
+
+
+def remembers(idempotency_window: float | None, age: float) -> bool:
+    """Whether a provider can still be asked about a delivery of this age under the same idempotency key."""
+    return idempotency_window is None or age + _ASK_AGAIN_MARGIN < idempotency_window
 
 
 def backoff(attempt: int, policy: StreamPolicy, rng: random.Random | None = None) -> float:
@@ -35,6 +45,7 @@ def decide(
     duration_ms: int | None = None,
     elsewhere: bool = False,
     idempotency_window: float | None = 0.0,
+    asked_again: bool = False,
     rng: random.Random | None = None,
 ) -> Verdict:
     """What becomes of a delivery after one attempt.
@@ -47,6 +58,7 @@ def decide(
         elsewhere: another account of the route can be used now.
         idempotency_window: seconds for which the provider takes the same delivery twice as once, so that an uncertain
             one is soon asked about again; None for always, 0 for never.
+        asked_again: an earlier attempt's outcome is not known, so it may have been sent whatever this one says.
         rng: where the jitter comes from.
     """
     status, delay, reason, counted = Status.QUEUED, None, outcome.reason, True
@@ -62,9 +74,7 @@ def decide(
         case OutcomeClass.MISCONFIGURED | OutcomeClass.QUOTA if elsewhere:
             delay, counted = 0.0, False
         # the window counts from the first attempt, which is not older than the delivery
-        case OutcomeClass.UNCERTAIN if attempt < policy.max_attempts and (
-            idempotency_window is None or age + _ASK_AGAIN_MARGIN < idempotency_window
-        ):
+        case OutcomeClass.UNCERTAIN if attempt < policy.max_attempts and remembers(idempotency_window, age):
             status, delay, reason = Status.QUEUED, _jittered(_ASK_AGAIN_DELAY, rng), ASK_AGAIN
         case OutcomeClass.UNCERTAIN:
             status, delay = Status.UNCERTAIN, policy.uncertain_hold
@@ -74,7 +84,9 @@ def decide(
             delay, counted = _jittered(outcome.retry_after or _QUOTA_DELAY, rng), False
         case OutcomeClass.TRANSIENT:
             delay = max(backoff(attempt, policy, rng), outcome.retry_after or 0.0)
-            if attempt >= policy.max_attempts:
+            if attempt >= policy.max_attempts and asked_again:
+                status, delay = Status.UNCERTAIN, policy.uncertain_hold
+            elif attempt >= policy.max_attempts:
                 status, reason = Status.FAILED, f"attempts_exhausted:{outcome.reason or 'transient'}"
     if status is Status.QUEUED and age + (delay or 0.0) > policy.max_age:
         status, reason = Status.FAILED, f"too_old:{outcome.reason or outcome.kind.value}"

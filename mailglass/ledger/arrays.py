@@ -20,6 +20,11 @@ def texts(values: Iterable[str | None]) -> str:
     return f"{{{','.join(['NULL' if value is None else _quoted(value) for value in values])}}}"
 
 
+def binaries(values: Iterable[bytes]) -> str:
+    """For CAST(... AS bytea[])."""
+    return "{" + ",".join([f'"\\\\x{value.hex()}"' for value in values]) + "}"
+
+
 def numbers(values: Iterable[float | None]) -> str:
     """For CAST(... AS integer[]), double precision[] and their like."""
     return f"{{{','.join(['NULL' if value is None else repr(value) for value in values])}}}"

@@ -21,7 +21,7 @@ from psycopg.rows import namedtuple_row
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from mailglass.errors import LedgerUnavailableError
+from mailglass.errors import LedgerError, LedgerUnavailableError, MailglassError
 
 T = TypeVar("T")
 # of named tuples, or of SQLAlchemy's rows where the connection is the caller's
@@ -41,6 +41,9 @@ _SESSION = " ".join(
         "timezone=UTC",
     )
 )
+_READ_ONLY = "25006"
+# unsupported, data exception, integrity, syntax or access rule, the schema's own: the same again is refused again
+_OF_THE_STATEMENT = ("0A", "22", "23", "42", "45")
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
@@ -89,6 +92,8 @@ class Database:
                 "keepalives_idle": 30,
                 "keepalives_interval": 10,
                 "keepalives_count": 3,
+                # what was written into a dead connection is not waited for as long as the kernel would; milliseconds
+                "tcp_user_timeout": 30_000,
                 "options": _SESSION,
             },
         )
@@ -100,18 +105,20 @@ class Database:
         statement may be run twice without harm.
 
         Raises:
-            LedgerUnavailableError: the database cannot be reached.
+            LedgerUnavailableError: the database cannot be reached, or cannot work now.
+            LedgerError: it refuses the statement.
         """
         sql = statements()[name]
-        return self._retried(lambda: self._run(sql, params or {}))
+        return self._retried(lambda: self._run(sql, params or {}), name)
 
     def query(self, statement: sqlalchemy.Executable) -> Rows:
         """Run a SQLAlchemy statement, for reads whose shape the caller chooses.
 
         Raises:
-            LedgerUnavailableError: the database cannot be reached.
+            LedgerUnavailableError: the database cannot be reached, or cannot work now.
+            LedgerError: it refuses the statement.
         """
-        return self._retried(lambda: self._query(statement))
+        return self._retried(lambda: self._query(statement), "a query")
 
     def _query(self, statement: sqlalchemy.Executable) -> Rows:
         with self._engine.connect() as connection:
@@ -129,7 +136,8 @@ class Database:
             cursor.execute(sql, params)
             return cursor.fetchall() if cursor.description else []
         except psycopg.Error as error:
-            lost = connection.closed
+            # read-only: since a failover this is no primary any more, and a new connection finds the one that is
+            lost = connection.closed or error.sqlstate == _READ_ONLY
             if lost:
                 pooled.invalidate(error)
             raise self._translated(error, sql, lost) from error
@@ -147,7 +155,7 @@ class Database:
             dialect=self._engine.dialect,
         )  # fmt: skip
 
-    def _retried(self, work: Callable[[], T]) -> T:
+    def _retried(self, work: Callable[[], T], name: str) -> T:
         pauses = {_Disconnected: [0.0], _Deadlocked: [0.05, 0.1, 0.2, 0.4]}
         while True:
             try:
@@ -156,11 +164,16 @@ class Database:
                 if not pauses[type(error)]:
                     raise LedgerUnavailableError(error.problem) from error.__cause__
                 time.sleep(pauses[type(error)].pop(0))
+            except DBAPIError as error:
+                refusal = refused(error, name)
+                break
+        # outside of the handler: the driver's error quotes rows, so it must not travel along as __context__
+        raise refusal
 
     def _once(self, work: Callable[[], T]) -> T:
         try:
             return work()
-        except (OperationalError, InterfaceError) as error:
+        except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) in ("40P01", "40001"):
                 raise _Deadlocked from error
             if error.connection_invalidated or isinstance(error, InterfaceError) or _is_connection_failure(error):
@@ -187,9 +200,26 @@ class _Deadlocked(Exception):
 
 
 def _is_connection_failure(error: DBAPIError) -> bool:
+    state: str | None = getattr(error.orig, "sqlstate", None)
+    if state is None:
+        # the server was not reached
+        return isinstance(error, OperationalError)
+    # 08: connection exception, 57P: operator intervention, 53: no resources
+    return state.startswith(("08", "57P", "53"))
+
+
+def refused(error: DBAPIError, name: str) -> MailglassError:
+    """What a statement's failure is for callers, in words that quote nothing.
+
+    Args:
+        error: the driver's, which may quote the rows it is about.
+        name: the statement's.
+    """
     state = getattr(error.orig, "sqlstate", None)
-    # no SQLSTATE: the server was not reached; 08: connection exception, 57P: operator intervention, 53: no resources
-    return state is None or state.startswith(("08", "57P", "53"))
+    if state is None or state.startswith(_OF_THE_STATEMENT):
+        return LedgerError(name, state, type(error).__name__)
+    # a time limit, a standby, the server's own trouble: the same statement may work later
+    return LedgerUnavailableError(f"the database cannot run {name} now ({state})")
 
 
 def _fetch(result: Any) -> Rows:
@@ -197,8 +227,21 @@ def _fetch(result: Any) -> Rows:
 
 
 def run_on(connection: Connection, name: str, params: Mapping[str, Any]) -> Rows:
-    """Run one statement on a connection of the caller's, inside the caller's transaction."""
-    return _fetch(connection.execute(_named(name), dict(params)))
+    """Run one statement on a connection of the caller's, inside the caller's transaction.
+
+    Raises:
+        LedgerError: the database refuses the statement.
+        DBAPIError: what concerns the caller's transaction as a whole, such as a serialization failure or a lost
+            connection, as the caller knows it from its own statements; without parameters.
+    """
+    try:
+        return _fetch(connection.execute(_named(name), dict(params)))
+    except DBAPIError as error:
+        error.hide_parameters = True
+        refusal = refused(error, name)
+        if not isinstance(refusal, LedgerError) or _is_connection_failure(error):
+            raise
+    raise refusal
 
 
 _lock = threading.Lock()

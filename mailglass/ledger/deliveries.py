@@ -61,7 +61,12 @@ def get(database: Database, delivery_id: UUID | str) -> Delivery:
     Raises:
         DeliveryNotFoundError: no such delivery.
     """
-    rows = database.run("delivery", {"id": str(delivery_id)})
+    try:
+        key = UUID(str(delivery_id))
+    except ValueError:
+        # it may be anything, an address too, so it is not repeated
+        raise DeliveryNotFoundError("that is no delivery's id: give the UUID that deliver_later answered") from None
+    rows = database.run("delivery", {"id": str(key)})
     if not rows:
         raise DeliveryNotFoundError(f"no delivery {delivery_id} in the ledger")
     return _delivery(rows[0])
@@ -106,11 +111,20 @@ def find(
     return [_delivery(row) for row in database.query(query)]
 
 
-def cancel(database: Database, ids: Sequence[UUID | str], tenant: str) -> set[UUID]:
-    """Take deliveries back that nobody has claimed, or that are held. Returns those that were taken back."""
+def cancel(database: Database, ids: Sequence[UUID | str], tenant: str, *, forget_key: bool = False) -> set[UUID]:
+    """Take deliveries back that nobody has claimed, or that are held. Returns those that were taken back.
+
+    Args:
+        forget_key: free their idempotency keys, for the same message to be accepted again.
+    """
     rows = database.run(
         "cancel",
-        {"ids": [str(key) for key in ids], "tenant": tenant, "event_ids": [str(uuid7()) for _ in ids]},
+        {
+            "ids": [str(key) for key in ids],
+            "tenant": tenant,
+            "event_ids": [str(uuid7()) for _ in ids],
+            "forget_key": forget_key,
+        },
     )
     return {row.id for row in rows}
 

@@ -101,8 +101,11 @@ def _claimed(rows: Rows) -> list[Claimed]:
 
 def freeze(ledger: Runs, contents: Mapping[UUID, str]) -> dict[UUID, str]:
     """Keep rendered contents by message id; the answer is what stands, should another worker have been first."""
-    rows = ledger.run("freeze", {"ids": arrays.uuids(contents), "contents": arrays.texts(contents.values())})
-    return {row.id: row.content for row in rows}
+    params = {"ids": arrays.uuids(contents), "contents": arrays.texts(contents.values())}
+    rows = ledger.run("freeze", params)
+    if not all(row.frozen for row in rows):
+        rows = ledger.run("freeze", params)
+    return {row.id: row.content for row in rows if row.frozen}
 
 
 def mark(ledger: Runs, token: UUID, ids: Sequence[UUID], account: str, provider: str) -> dict[UUID, int]:
@@ -162,6 +165,7 @@ def sweep(ledger: Runs, policies: Mapping[Stream, StreamPolicy], size: int = 500
             "streams": [stream.value for stream in policies],
             "policies": [policy.uncertain.value for policy in policies.values()],
             "holds": [policy.uncertain_hold for policy in policies.values()],
+            "most": [policy.max_attempts for policy in policies.values()],
             "event_ids": arrays.uuids(uuid7s(size)),
             "evidence": sorted(EVIDENCE),
         },

@@ -2,8 +2,8 @@
 -- Every one is a transaction by itself, and may be run twice without harm.
 
 -- name: submit
--- Record new deliveries with their content, refuse suppressed recipients, and answer in input order.
--- A delivery that is already there, by id or by its tenant's idempotency key, is left alone and reported.
+-- Record new deliveries with their content, refuse suppressed recipients, and answer for each whether it is new.
+-- One that is already there, by id or by its tenant's idempotency key, is left alone: `standing` finds it.
 -- (IN ... IS TRUE: looked up in a hash, where a join would compare each with each.)
 WITH item AS (
     SELECT * FROM unnest(
@@ -33,7 +33,7 @@ WITH item AS (
            CASE WHEN scope IS NULL THEN now() + make_interval(secs => delay) END,
            now() + make_interval(secs => lifetime),
            'suppressed_' || scope
-    FROM checked ORDER BY position
+    FROM checked
     ON CONFLICT DO NOTHING
     RETURNING id, message_id, status
 ), content AS (
@@ -48,24 +48,19 @@ WITH item AS (
     SELECT c.event_id, c.id, c.tenant_id, c.status, 'engine', now(), c.status, 'suppressed_' || c.scope
     FROM checked c WHERE (c.id IN (SELECT a.id FROM added a)) IS TRUE
 )
-SELECT c.position, CASE WHEN c.new THEN c.id ELSE there.id END AS id,
-       CASE WHEN c.new THEN c.status ELSE there.status END AS status,
-       c.scope, NOT c.new AS known, there.idempotency_digest AS digest
-FROM (SELECT c.*, c.id IN (SELECT a.id FROM added a) AS new FROM checked c) c
-LEFT JOIN LATERAL (
-    SELECT d.id, d.status, d.idempotency_digest FROM mailglass.deliveries d
-    WHERE NOT c.new AND c.idempotency_key IS NOT NULL
-      AND d.tenant_id = c.tenant_id AND d.idempotency_key = c.idempotency_key
-    UNION ALL
-    SELECT d.id, d.status, d.idempotency_digest FROM mailglass.deliveries d
-    WHERE NOT c.new AND c.idempotency_key IS NULL AND d.id = c.id
-    LIMIT 1) there ON true
-ORDER BY c.position
+SELECT c.position, c.scope, c.id IN (SELECT a.id FROM added a) AS new FROM checked c
 
--- name: by_idempotency_key
--- The delivery that stands under a tenant's key; for the moment when two callers race with the same one.
-SELECT id, status, idempotency_digest AS digest FROM mailglass.deliveries
-WHERE tenant_id = %(tenant)s AND idempotency_key = %(key)s
+-- name: standing
+-- The deliveries that stand where new ones were not recorded: under the tenant's idempotency key, else by the id.
+SELECT w.position, d.id, d.status, d.idempotency_digest AS digest
+FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(tenants)s AS text[]), CAST(%(idempotency_keys)s AS text[]))
+     WITH ORDINALITY AS w (id, tenant_id, idempotency_key, position)
+CROSS JOIN LATERAL (
+    SELECT k.id, k.status, k.idempotency_digest FROM mailglass.deliveries k
+    WHERE k.tenant_id = w.tenant_id AND k.idempotency_key = w.idempotency_key
+    UNION ALL
+    SELECT k.id, k.status, k.idempotency_digest FROM mailglass.deliveries k WHERE k.id = w.id
+    LIMIT 1) d
 
 -- name: claim
 -- Lease due deliveries of one lane, most urgent first, with their content and a second look at the suppressions.
@@ -105,9 +100,12 @@ LEFT JOIN LATERAL (
 
 -- name: claim_these
 -- Lease these deliveries whatever their due time, if nobody else has: for sending in the caller's own process.
+-- Run again after its answer was lost, it answers what it had leased.
 WITH picked AS MATERIALIZED (
     SELECT id FROM mailglass.deliveries
-    WHERE id = ANY (CAST(%(ids)s AS uuid[])) AND status = 'queued' FOR UPDATE SKIP LOCKED
+    WHERE id = ANY (CAST(%(ids)s AS uuid[]))
+      AND (status = 'queued' OR (status = 'claimed' AND lease_token = CAST(%(token)s AS uuid)))
+    FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE mailglass.deliveries d
     SET status = 'claimed', due_at = NULL, lease_token = CAST(%(token)s AS uuid),
@@ -124,7 +122,8 @@ SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts,
 FROM claimed c LEFT JOIN mailglass.messages m ON m.id = c.message_id
 
 -- name: freeze
--- Keep rendered content before the first attempt, so that every attempt says the same. The first writer wins.
+-- Keep rendered content before the first attempt, so that every attempt says the same. The first writer wins; one
+-- that has waited for the first still sees the message as it was, which the answer tells: run again, it sees what stands.
 WITH rendered AS (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(contents)s AS text[])) AS r (id, content)
 ), kept AS (
@@ -132,7 +131,7 @@ WITH rendered AS (
     FROM rendered r WHERE m.id = r.id AND NOT m.frozen
     RETURNING m.id, m.content
 )
-SELECT r.id, CAST(COALESCE(k.content, m.content) AS text) AS content
+SELECT r.id, CAST(COALESCE(k.content, m.content) AS text) AS content, k.id IS NOT NULL OR m.frozen AS frozen
 FROM rendered r LEFT JOIN kept k ON k.id = r.id LEFT JOIN mailglass.messages m ON m.id = r.id
 
 -- name: blocked_copies
@@ -159,6 +158,7 @@ RETURNING i.position, d.attempts
 -- Write down what became of leased deliveries, with one event each. Only the holder of the lease writes anything.
 -- Where the provider has spoken of an uncertain one before its answer was given up, nothing is waited for.
 -- What verdicts have in common is given once, and each says by its number which is its own.
+-- One that is to be asked about again stays so until an answer ends it, whatever it waits for in between.
 WITH verdict AS MATERIALIZED (
     SELECT * FROM unnest(
         CAST(%(statuses)s AS text[]), CAST(%(kinds)s AS text[]), CAST(%(reasons)s AS text[]),
@@ -182,7 +182,8 @@ WITH verdict AS MATERIALIZED (
                          AND e.kind = ANY (CAST(%(evidence)s AS text[]))) THEN now()
             ELSE now() + make_interval(secs => COALESCE(o.delay, 0)) END,
         attempts = d.attempts - CASE WHEN d.status = 'sending' AND NOT o.counted THEN 1 ELSE 0 END,
-        last_error = o.reason,
+        last_error = CASE WHEN d.last_error = 'asked_again' AND o.status = 'queued' AND o.kind IS DISTINCT FROM 'resent'
+                          THEN d.last_error ELSE o.reason END,
         provider_message_id = COALESCE(o.provider_message_id, d.provider_message_id),
         sent_at = CASE WHEN o.status = 'sent' THEN LEAST(d.sent_at, now()) ELSE d.sent_at END
     FROM outcome o
@@ -215,14 +216,16 @@ SELECT EXISTS (SELECT 1 FROM mailglass.orphans)
 -- name: sweep
 -- Take expired leases back: a claim to queued, a sending to uncertain; settle the uncertain whose hold is over.
 -- Evidence may have come while the delivery was still being sent: it settles as sent, whatever the policy.
+-- Nothing is resent once the stream's attempts are used up: an account that loses every answer would mail for ever.
 WITH expired AS MATERIALIZED (
-    SELECT d.id, d.status, d.stream, d.expires_at, row_number() OVER () AS position
+    SELECT d.id, d.status, d.stream, d.expires_at, d.attempts, row_number() OVER () AS position
     FROM (
-        SELECT id, status, stream, expires_at FROM mailglass.deliveries
+        SELECT id, status, stream, expires_at, attempts FROM mailglass.deliveries
         WHERE lease_expires_at <= now() ORDER BY lease_expires_at LIMIT %(size)s FOR UPDATE SKIP LOCKED) d
 ), policy AS MATERIALIZED (
-    SELECT * FROM unnest(CAST(%(streams)s AS text[]), CAST(%(policies)s AS text[]), CAST(%(holds)s AS double precision[]))
-        AS p (stream, policy, hold)
+    SELECT * FROM unnest(CAST(%(streams)s AS text[]), CAST(%(policies)s AS text[]),
+                         CAST(%(holds)s AS double precision[]), CAST(%(most)s AS integer[]))
+        AS p (stream, policy, hold, most)
 ), known AS MATERIALIZED (
     SELECT e.id, e.status <> 'claimed' AND EXISTS (
         SELECT 1 FROM mailglass.events v WHERE v.delivery_id = e.id AND v.source = 'provider'
@@ -234,11 +237,11 @@ WITH expired AS MATERIALIZED (
                WHEN 'claimed' THEN 'queued'
                WHEN 'sending' THEN 'uncertain'
                ELSE CASE WHEN k.accepted THEN 'sent' WHEN e.expires_at <= now() THEN 'failed'
-                         WHEN p.policy = 'resend' THEN 'queued' ELSE 'held' END
+                         WHEN p.policy = 'resend' AND e.attempts < p.most THEN 'queued' ELSE 'held' END
            END AS after,
            CASE e.status WHEN 'claimed' THEN 'released' WHEN 'sending' THEN 'uncertain'
                ELSE CASE WHEN k.accepted THEN 'settled' WHEN e.expires_at <= now() THEN 'failed'
-                         WHEN p.policy = 'resend' THEN 'resent' ELSE 'held' END
+                         WHEN p.policy = 'resend' AND e.attempts < p.most THEN 'resent' ELSE 'held' END
            END AS kind,
            CASE e.status WHEN 'claimed' THEN 'lease_expired' WHEN 'sending' THEN 'worker_lost'
                ELSE CASE WHEN k.accepted THEN 'webhook_evidence' WHEN e.expires_at <= now() THEN 'expired'
@@ -250,7 +253,8 @@ WITH expired AS MATERIALIZED (
     SET status = c.after, lease_token = NULL,
         due_at = CASE WHEN c.after = 'queued' THEN now() END,
         lease_expires_at = CASE WHEN c.after = 'uncertain' THEN now() + make_interval(secs => c.hold) END,
-        last_error = CASE WHEN c.after = 'sent' THEN d.last_error ELSE c.reason END,
+        last_error = CASE WHEN c.after = 'sent' OR (c.before = 'claimed' AND d.last_error = 'asked_again')
+                          THEN d.last_error ELSE c.reason END,
         sent_at = CASE WHEN c.after = 'sent' THEN LEAST(d.sent_at, now()) ELSE d.sent_at END
     FROM decided c WHERE d.id = c.id
     RETURNING d.id, d.tenant_id, d.queue, d.stream, d.account, d.attempts, c.position, c.after, c.kind, c.reason
@@ -293,14 +297,17 @@ RETURNING name
 DELETE FROM mailglass.doorbells WHERE name = ANY (CAST(%(names)s AS text[]))
 
 -- name: cancel
--- Take deliveries back that nobody has claimed, or that are held for a person.
+-- Take deliveries back that nobody has claimed, or that are held for a person. Run again after its answer was lost, it
+-- finds its own events.
 WITH picked AS MATERIALIZED (
     SELECT id, row_number() OVER () AS position FROM (
         SELECT id FROM mailglass.deliveries
         WHERE id = ANY (CAST(%(ids)s AS uuid[])) AND tenant_id = %(tenant)s AND status IN ('queued', 'held')
         FOR UPDATE) d
 ), moved AS (
-    UPDATE mailglass.deliveries d SET status = 'canceled', due_at = NULL, lease_expires_at = NULL
+    UPDATE mailglass.deliveries d
+    SET status = 'canceled', due_at = NULL, lease_expires_at = NULL,
+        idempotency_key = CASE WHEN NOT %(forget_key)s THEN d.idempotency_key END
     FROM picked p WHERE d.id = p.id
     RETURNING d.id, d.tenant_id, p.position
 ), noted AS (
@@ -309,6 +316,8 @@ WITH picked AS MATERIALIZED (
     FROM moved m
 )
 SELECT id FROM moved
+UNION ALL
+SELECT delivery_id FROM mailglass.events WHERE id = ANY (CAST(%(event_ids)s AS uuid[]))
 
 -- name: release
 -- Let held deliveries go again, now.
@@ -343,11 +352,15 @@ SELECT * FROM mailglass.events WHERE delivery_id = CAST(%(id)s AS uuid) ORDER BY
 -- Deliveries by tenant and status.
 SELECT tenant_id, status, count(*) AS count FROM mailglass.deliveries GROUP BY tenant_id, status
 
--- name: store_webhook
--- Keep a verified webhook; one that is already there is left alone.
+-- name: store_webhooks
+-- Keep verified webhooks; one that is already there, or twice among these, is left alone. In the order of their keys, so
+-- that two statements never wait for each other in a circle. Answers which were new.
 INSERT INTO mailglass.webhook_events (id, account, provider, tenant_id, dedupe_key, body, headers)
-VALUES (CAST(%(id)s AS uuid), %(account)s, %(provider)s, %(tenant)s, %(dedupe_key)s, %(body)s,
-        CAST(%(headers)s AS json))
+SELECT w.id, w.account, w.provider, w.tenant, w.dedupe_key, w.body, CAST(w.headers AS json)
+FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(accounts)s AS text[]), CAST(%(providers)s AS text[]),
+            CAST(%(tenants)s AS text[]), CAST(%(dedupe_keys)s AS text[]), CAST(%(bodies)s AS bytea[]),
+            CAST(%(headers)s AS text[])) AS w (id, account, provider, tenant, dedupe_key, body, headers)
+ORDER BY w.account, w.dedupe_key, w.id
 ON CONFLICT (account, dedupe_key) DO NOTHING
 RETURNING id
 
@@ -370,8 +383,8 @@ WITH picked AS MATERIALIZED (
 UPDATE mailglass.webhook_events w
 SET attempts = w.attempts + 1, lease_expires_at = now() + make_interval(secs => %(lease)s)
 FROM taken t WHERE w.id = t.id
-RETURNING w.id, w.account, w.provider, w.body, CAST(w.headers AS text) AS headers, w.attempts, w.received_at,
-          t.waiting > (SELECT count(*) FROM taken) AS more
+RETURNING w.id, w.account, w.provider, w.tenant_id, w.body, CAST(w.headers AS text) AS headers, w.attempts,
+          w.received_at, t.waiting > (SELECT count(*) FROM taken) AS more
 
 -- name: finish_webhooks
 -- Say what became of stored webhooks: processed, dead with its reason, or received again for a later try.
@@ -397,21 +410,24 @@ RETURNING id
 
 -- name: match
 -- The deliveries that events speak of: by our id, then by the account's own message id. Our id counts only from an
--- account that attempted the delivery: one account's webhook says nothing about another's mail.
+-- account that attempted the delivery: one account's webhook says nothing about another's mail. Where the webhook's
+-- tenant is known it says nothing about another tenant's mail either.
 -- Several deliveries may share a provider's id (one call for a batch): two are answered, the event's recipient first.
 SELECT w.position, d.id, d.tenant_id, d.stream, d.recipient, d.account, d.named
 FROM unnest(CAST(%(delivery_ids)s AS uuid[]), CAST(%(provider_message_ids)s AS text[]), CAST(%(accounts)s AS text[]),
-            CAST(%(recipients)s AS text[]))
-     WITH ORDINALITY AS w (delivery_id, provider_message_id, account, recipient, position)
+            CAST(%(recipients)s AS text[]), CAST(%(tenants)s AS text[]))
+     WITH ORDINALITY AS w (delivery_id, provider_message_id, account, recipient, tenant, position)
 CROSS JOIN LATERAL (
     SELECT d.id, d.tenant_id, d.stream, d.recipient, d.account, true AS named FROM mailglass.deliveries d
     WHERE d.id = w.delivery_id
+      AND d.tenant_id = COALESCE(w.tenant, d.tenant_id)
       AND (d.account = w.account
            OR EXISTS (SELECT 1 FROM mailglass.events e WHERE e.delivery_id = d.id AND e.account = w.account))
     UNION ALL
     SELECT d.id, d.tenant_id, d.stream, d.recipient, d.account, COALESCE(lower(d.recipient) = w.recipient, false)
     FROM mailglass.deliveries d
     WHERE w.delivery_id IS NULL AND d.provider_message_id = w.provider_message_id AND d.account = w.account
+      AND d.tenant_id = COALESCE(w.tenant, d.tenant_id)
     ORDER BY named DESC LIMIT 2) d
 
 -- name: append
@@ -505,12 +521,13 @@ FROM mailglass.orphans o
 WHERE o.event_id > CAST(%(after)s AS uuid)
   AND (EXISTS (SELECT 1 FROM mailglass.deliveries d
                WHERE d.id = o.delivery_id
+                 AND d.tenant_id = COALESCE(o.event ->> 'tenant', d.tenant_id)
                  AND (d.account = o.account
                       OR EXISTS (SELECT 1 FROM mailglass.events e
                                  WHERE e.delivery_id = d.id AND e.account = o.account)))
     OR EXISTS (SELECT 1 FROM mailglass.deliveries d
                WHERE o.delivery_id IS NULL AND d.provider_message_id = o.provider_message_id
-                 AND d.account = o.account))
+                 AND d.account = o.account AND d.tenant_id = COALESCE(o.event ->> 'tenant', d.tenant_id)))
 ORDER BY o.event_id LIMIT %(size)s
 
 -- name: drop_orphans

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from mailglass.addresses import Address
+from mailglass.errors import LedgerUnavailableError
 from mailglass.ids import uuid7s
 from mailglass.ledger import arrays
 from mailglass.ledger.database import Rows
@@ -47,8 +48,7 @@ class Item:
         return f"<Item {self.id}>"
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """What became of one item.
 
     Attributes:
@@ -61,9 +61,9 @@ class Recorded:
 
     id: UUID
     status: str
-    suppressed_by: str | None
-    known: bool
-    digest: str | None
+    suppressed_by: str | None = None
+    known: bool = False
+    digest: str | None = None
 
 
 def submit(run: Runner, items: Sequence[Item]) -> list[Recorded]:
@@ -102,15 +102,37 @@ def submit(run: Runner, items: Sequence[Item]) -> list[Recorded]:
             "frozen": arrays.booleans([item.frozen for item in contents.values()]),
         },
     )
-    return [_recorded(run, items[row.position - 1], row) for row in rows]
+    known = [row.position for row in rows if not row.new]
+    standing = _standing(run, items, known) if known else {}
+    return [
+        Recorded(items[row.position - 1].id, "suppressed" if row.scope else "queued", row.scope)
+        if row.new
+        else _repeated(items[row.position - 1], standing[row.position], row.scope)
+        for row in sorted(rows, key=lambda row: row.position)
+    ]
 
 
-def _recorded(run: Runner, item: Item, row: Any) -> Recorded:
-    if row.id is not None:
-        return Recorded(_uuid(row.id), row.status, row.scope, row.known, row.digest)
-    # another caller recorded the same key between our snapshot and our insert
-    (standing,) = run("by_idempotency_key", {"tenant": item.lane.tenant, "key": item.idempotency_key})
-    return Recorded(_uuid(standing.id), standing.status, None, True, standing.digest)
+def _standing(run: Runner, items: Sequence[Item], positions: Sequence[int]) -> dict[int, Recorded]:
+    """What was there before, by the positions of the items that it stands for."""
+    known = [items[position - 1] for position in positions]
+    rows = run(
+        "standing",
+        {
+            "ids": arrays.uuids([item.id for item in known]),
+            "tenants": arrays.texts([item.lane.tenant for item in known]),
+            "idempotency_keys": arrays.texts([item.idempotency_key for item in known]),
+        },
+    )
+    if len(rows) < len(known):
+        raise LedgerUnavailableError("a delivery was removed while it was looked up: submit again")
+    return {
+        positions[row.position - 1]: Recorded(_uuid(row.id), row.status, known=True, digest=row.digest) for row in rows
+    }
+
+
+def _repeated(item: Item, found: Recorded, scope: str | None) -> Recorded:
+    """Under the item's own id it was recorded by this very call, whose answer had been lost."""
+    return found._replace(known=found.id != item.id, suppressed_by=scope if found.status == "suppressed" else None)
 
 
 def _uuid(value: object) -> UUID:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from mailglass.ids import uuid7, uuid7s
+from mailglass.ids import uuid7s
 from mailglass.ledger import arrays
 from mailglass.ledger.events import MARKS, OUTCOMES, Event, Projection, Source
 from mailglass.ledger.leases import Runs
@@ -27,6 +27,25 @@ class WebhookStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Arrival:
+    """A verified webhook that is to be kept.
+
+    Attributes:
+        dedupe_key: what makes it the same webhook when it comes again to this account.
+        body: the raw bytes.
+        headers: those its signature covers, never credentials.
+        tenant: whose it is, where that is known.
+    """
+
+    account: str
+    provider: str
+    dedupe_key: str
+    body: bytes = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    tenant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StoredWebhook:
     """A verified webhook as it was kept.
 
@@ -34,6 +53,7 @@ class StoredWebhook:
         body: the raw bytes; None where retention has removed them.
         headers: those its signature covers, never credentials.
         attempts: how often it was claimed, this time included.
+        tenant: whose it is, where that was known.
     """
 
     id: UUID
@@ -43,6 +63,7 @@ class StoredWebhook:
     headers: Mapping[str, str] = field(repr=False)
     attempts: int
     received_at: datetime
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +94,7 @@ class Fact:
         webhook_id: the stored webhook it came in.
         delivery_id: ours, where it came back.
         recipient: whom it is about, as the provider wrote it; for the suppression list only.
+        tenant: whose deliveries it may speak of; None: anybody's.
     """
 
     id: UUID
@@ -88,6 +110,7 @@ class Fact:
     enhanced_status: str | None = None
     machine: bool = False
     click_hash: str | None = None
+    tenant: str | None = None
 
     @property
     def linkable(self) -> bool:
@@ -145,25 +168,48 @@ class SubscriptionChange:
     moment: datetime
 
 
-def store(ledger: Runs, account: str, provider: str, dedupe_key: str, body: bytes, headers: Mapping[str, str]) -> bool:
+def store(
+    ledger: Runs,
+    account: str,
+    provider: str,
+    dedupe_key: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    tenant: str | None = None,
+) -> bool:
     """Keep a verified webhook. Returns False, and keeps nothing, where its key is known.
 
     Raises:
         LedgerUnavailableError: the database cannot be reached; nothing was kept.
     """
+    (new,) = store_all(ledger, [Arrival(account, provider, dedupe_key, body, headers, tenant)])
+    return new
+
+
+def store_all(ledger: Runs, arrivals: Sequence[Arrival]) -> list[bool]:
+    """Keep verified webhooks by one statement: all of them or none.
+
+    Returns:
+        Of each, in order, whether it was new; of several with one key, the first one is.
+
+    Raises:
+        LedgerUnavailableError: the database cannot be reached; nothing was kept.
+    """
+    ids = uuid7s(len(arrivals))
     rows = ledger.run(
-        "store_webhook",
+        "store_webhooks",
         {
-            "id": str(uuid7()),
-            "account": account,
-            "provider": provider,
-            "tenant": None,
-            "dedupe_key": dedupe_key,
-            "body": body,
-            "headers": json.dumps(dict(headers)),
+            "ids": arrays.uuids(ids),
+            "accounts": arrays.texts(arrival.account for arrival in arrivals),
+            "providers": arrays.texts(arrival.provider for arrival in arrivals),
+            "tenants": arrays.texts(arrival.tenant for arrival in arrivals),
+            "dedupe_keys": arrays.texts(arrival.dedupe_key for arrival in arrivals),
+            "bodies": arrays.binaries(arrival.body for arrival in arrivals),
+            "headers": arrays.texts(json.dumps(dict(arrival.headers)) for arrival in arrivals),
         },
     )
-    return bool(rows)
+    new = {row.id for row in rows}
+    return [key in new for key in ids]
 
 
 def claim(ledger: Runs, size: int, max_bytes: int, lease: float) -> WebhookClaim:
@@ -181,6 +227,7 @@ def claim(ledger: Runs, size: int, max_bytes: int, lease: float) -> WebhookClaim
             json.loads(row.headers),
             row.attempts,
             row.received_at,
+            row.tenant_id,
         )
         for row in rows
     ]
@@ -226,6 +273,7 @@ def match(ledger: Runs, facts: Sequence[Fact]) -> dict[UUID, Match]:
             "provider_message_ids": arrays.texts(fact.provider_message_id for fact in named),
             "accounts": arrays.texts(fact.account for fact in named),
             "recipients": arrays.texts(fact.recipient.lower() if fact.recipient else None for fact in named),
+            "tenants": arrays.texts(fact.tenant for fact in named),
         },
     )
     candidates: dict[UUID, list[Any]] = {}

@@ -232,6 +232,7 @@ class Provider(ABC):
         Raises:
             SignatureError: it does not.
             ConfigError: this account has no webhook secret, so nothing can be proved.
+            ProviderCallError: a key that proves it cannot be fetched just now; the provider should post again.
         """
         raise SignatureError(SignatureErrorType.BAD_CREDENTIALS, f"{self.name} posts no webhooks")
 

@@ -76,9 +76,12 @@ def _imported(path: str) -> type[Mailable]:
         if isinstance(target, type) and issubclass(target, Mailable):
             return target
         problem = "not a Mailable"
-    raise TemplateError(
+    missing = TemplateError(
         f"{path}: cannot be imported ({problem}); install the application that defines it where the worker runs"
     )
+    # the application's next version may come to the workers after its mails do
+    missing.retryable = True
+    raise missing
 
 
 def _inlined(path: str, html: str) -> str:

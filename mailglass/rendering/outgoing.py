@@ -49,16 +49,24 @@ def outgoing(
         reply_to=_addresses(content.get("reply_to")),
         cc=_addresses(content.get("cc")),
         bcc=_addresses(content.get("bcc")),
-        headers=tuple((name, value) for name, value in content.get("headers", ())),
+        headers=_headers(content.get("headers")),
         tags=tuple(content.get("tags", ())),
         metadata=content.get("metadata", {}),
-        attachments=tuple(_attachment(item) for item in content.get("attachments", ())),
+        attachments=_attachments(content.get("attachments")),
         options=content.get("options", {}),
     )
 
 
 def _addresses(pairs: Any) -> tuple[Address, ...]:
-    return tuple(Address(email, name) for name, email in pairs) if pairs else ()
+    return tuple([Address(email, name) for name, email in pairs]) if pairs else ()
+
+
+def _headers(pairs: Any) -> tuple[tuple[str, str], ...]:
+    return tuple([(name, value) for name, value in pairs]) if pairs else ()
+
+
+def _attachments(items: Any) -> tuple[Attachment, ...]:
+    return tuple([_attachment(item) for item in items]) if items else ()
 
 
 def _attachment(item: Mapping[str, str]) -> Attachment:

@@ -2,7 +2,8 @@
 
 | path | method | answers |
 | --- | --- | --- |
-| `/webhooks/{account}` | POST | as `mailglass.webhooks.ingress.handle`; 503 or the provider's own when too much waits |
+| `/webhooks/{account}` | POST | as `mailglass.webhooks.ingress`; 503 or the provider's own when too much waits |
+| `/webhooks/{tenant}/{account}` | POST | the same, of one tenant |
 | `/healthz` | GET | 200 while the process serves; asks nobody |
 | `/readyz` | GET | 200 where the database answers with the right schema, else 503 |
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -21,9 +22,10 @@ from mailglass.errors import ConfigError, MailglassError
 from mailglass.runtime import Runtime, get_runtime
 from mailglass.settings import Settings
 from mailglass.web import readiness
+from mailglass.web.gathering import Gathering
 from mailglass.web.http import ClientGone, Receive, Scope, Send, read_body, respond, webhook_request
 from mailglass.webhooks import ingress
-from mailglass.webhooks.ingress import Answer
+from mailglass.webhooks.ingress import Answer, Desk, Posted
 
 T = TypeVar("T")
 
@@ -34,6 +36,7 @@ MAX_PENDING = 200
 
 _PLAIN = (("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store"))
 NOT_FOUND = Answer(404)
+_NO_NAMES = frozenset({"", ".", ".."})
 
 
 class WebApp:
@@ -46,6 +49,7 @@ class WebApp:
     def __init__(self, settings: Settings | None = None) -> None:
         self._own = None if settings is None else Runtime(settings)
         self._threads: ThreadPoolExecutor | None = None
+        self._gathering: tuple[Runtime, Gathering[Posted, Answer]] | None = None
         self._pending = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,17 +70,17 @@ class WebApp:
             return Answer(200, _PLAIN, b"ok\n") if method in ("GET", "HEAD") else _not_allowed("GET, HEAD")
         if path == "/readyz":
             return await self._ready() if method in ("GET", "HEAD") else _not_allowed("GET, HEAD")
-        room, _, account = path.removeprefix("/").partition("/")
-        if room != "webhooks" or not account or "/" in account:
+        room, *names = path.removeprefix("/").split("/")
+        if room != "webhooks" or len(names) not in (1, 2) or not _NO_NAMES.isdisjoint(names):
             return NOT_FOUND
         if method != "POST":
             return _not_allowed("POST")
-        return await self._webhook(account, scope, receive)
+        return await self._webhook(names[-1], names[0] if len(names) == 2 else None, scope, receive)
 
-    async def _webhook(self, account: str, scope: Scope, receive: Receive) -> Answer:
+    async def _webhook(self, account: str, tenant: str | None, scope: Scope, receive: Receive) -> Answer:
         try:
             runtime = self._runtime()
-            database = runtime.database
+            gathering = self._gathering_for(runtime)
         except ConfigError as error:
             telemetry.emit("mailglass.webhook.misconfigured", level=logging.ERROR, status=500, reason=error.key)
             return ingress.MISCONFIGURED
@@ -89,17 +93,8 @@ class WebApp:
             if isinstance(body, Answer):
                 telemetry.emit("mailglass.webhook.refused", level=logging.WARNING, status=body.status)
                 return body
-            return await self._in_thread(
-                partial(
-                    ingress.handle,
-                    account,
-                    webhook_request(scope, body),
-                    settings=runtime.settings,
-                    database=database,
-                    accounts=runtime.accounts,
-                    ring=lambda task: runtime.doorbell.ring_task(task),
-                )
-            )
+            posted = Posted(account, webhook_request(scope, body), tenant)
+            return await gathering.hand_in(_provider_of(account, runtime), posted, len(body))
         finally:
             self._pending -= 1
 
@@ -122,7 +117,7 @@ class WebApp:
                     return
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
-                threads, self._threads = self._threads, None
+                threads, self._threads, self._gathering = self._threads, None, None
                 if threads is not None:
                     await asyncio.to_thread(threads.shutdown)
                 await send({"type": "lifespan.shutdown.complete"})
@@ -139,10 +134,25 @@ class WebApp:
     def _runtime(self) -> Runtime:
         return self._own or get_runtime()
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
+    def _gathering_for(self, runtime: Runtime) -> Gathering[Posted, Answer]:
+        """Where webhooks wait for each other; anew where the settings have changed."""
+        if self._gathering is None or self._gathering[0] is not runtime:
+            runtime.settings.require_database()
+
+            def work(posted: Sequence[Posted]) -> list[Answer]:
+                desk = Desk(runtime.settings, runtime.database, runtime.accounts, _ring_of(runtime), runtime.router)
+                return ingress.handle_all(posted, desk)
+
+            self._gathering = runtime, Gathering(work, self._pool())
+        return self._gathering[1]
+
+    def _pool(self) -> ThreadPoolExecutor:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(THREADS, "mailglass-web")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return self._threads
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool(), work)
 
 
 def create_app(settings: Settings | None = None) -> WebApp:
@@ -155,6 +165,18 @@ def create_app(settings: Settings | None = None) -> WebApp:
 
 
 app = create_app()
+
+
+def _ring_of(runtime: Runtime) -> Callable[[str], object]:
+    # the doorbell is opened when it is first rung: where it cannot be, the webhook is kept all the same
+    return lambda task: runtime.doorbell.ring_task(task)
+
+
+def _provider_of(account: str, runtime: Runtime) -> str:
+    try:
+        return runtime.accounts.settings(account).provider
+    except ConfigError:
+        return ""
 
 
 def _path(scope: Scope) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from mailglass.errors import LedgerUnavailableError
+from mailglass.errors import LedgerError, LedgerUnavailableError
 from mailglass.ledger import schema
 from mailglass.ledger.database import Database
 
@@ -15,7 +13,7 @@ def problem(database: Database) -> str | None:
         rows = database.run("schema_version")
     except LedgerUnavailableError:
         return "database"
-    except SQLAlchemyError:
+    except LedgerError:
         # there is no such table
         return "schema"
     return None if [row.version_num for row in rows] == [schema.HEAD] else "schema"

@@ -11,9 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
-
-from mailglass.errors import LedgerUnavailableError, MailglassError
+from mailglass.errors import LedgerError, LedgerUnavailableError, MailglassError
 from mailglass.ledger import webhooks
 from mailglass.ledger.database import Database
 from mailglass.ledger.events import EMPTY, EVIDENCE, Event, Projection, Source, join, single
@@ -84,7 +82,9 @@ def _apply_or_halve(database: Database, facts: Sequence[Fact]) -> Applied:
         if not _is_of_a_value(error):
             raise
         if len(facts) == 1:
-            return Applied(refused={facts[0].id: type(error).__name__})
+            return Applied(
+                refused={facts[0].id: error.kind if isinstance(error, LedgerError) else type(error).__name__}
+            )
     half = len(facts) // 2
     result = _apply_or_halve(database, facts[:half])
     result.add(_apply_or_halve(database, facts[half:]))
@@ -93,25 +93,24 @@ def _apply_or_halve(database: Database, facts: Sequence[Fact]) -> Applied:
 
 @contextmanager
 def quoting_nothing() -> Iterator[None]:
-    """Turn what a database refuses into an error whose text quotes no value.
+    """Turn what a database refuses into an error after which the same is tried again later.
 
     Raises:
-        LedgerUnavailableError: in place of the driver's own error, which may quote what was to be written.
+        LedgerUnavailableError: in place of `LedgerError`.
     """
     try:
         yield
-    except DBAPIError as error:
-        state = getattr(error.orig, "sqlstate", None) or type(error).__name__
+    except LedgerError as error:
+        state = error.sqlstate or error.kind
         raise LedgerUnavailableError(f"the database refused to record webhook events ({state})") from None
 
 
 def _is_of_a_value(error: Exception) -> bool:
+    if isinstance(error, LedgerError):
+        return error.of_a_value
     if isinstance(error, MailglassError):
         return False
-    if isinstance(error, ProgrammingError):
-        # with a SQLSTATE it is the statement's own fault, without one psycopg knows no form for a value
-        return getattr(error.orig, "sqlstate", None) is None
-    return isinstance(error, DataError | IntegrityError | ValueError | TypeError | ArithmeticError)
+    return isinstance(error, ValueError | TypeError | ArithmeticError)
 
 
 def _apply(database: Database, facts: Sequence[Fact]) -> Applied:

@@ -45,6 +45,7 @@ def fact_of(event: ProviderEvent, webhook: StoredWebhook) -> Fact:
         enhanced_status=_text(event.status),
         machine=bool(event.machine),
         click_hash=_text(event.click_hash),
+        tenant=webhook.tenant,
     )
 
 

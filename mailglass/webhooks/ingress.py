@@ -1,29 +1,26 @@
 """The webhook endpoint, without a framework: verify the raw bytes, keep them, acknowledge.
 
-Framework adapters give it a `WebhookRequest` and send its `Answer`; nothing here looks into a body.
+Framework adapters give it a `WebhookRequest` and send its `Answer`; nothing here looks into a body. An adapter that has
+several requests waiting may hand them over together: they are verified one by one and kept by one statement, and none
+is answered before its row is committed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mailglass import telemetry
-from mailglass.doorbell import WEBHOOKS
-from mailglass.errors import ConfigError, SignatureError
-from mailglass.ledger import webhooks
+from mailglass.errors import ConfigError, SignatureError, TenantError
 from mailglass.ledger.database import Database
+from mailglass.ledger.webhooks import Arrival
 from mailglass.providers.base import Provider, WebhookRequest
-from mailglass.providers.registry import Accounts
+from mailglass.providers.registry import Accounts, provider_class
+from mailglass.routing import Router
 from mailglass.settings import Settings
-
-Ring = Callable[[str], object]
-
-# credentials are not kept, whatever a provider's room says is signed
-_NEVER_KEPT = frozenset({"authorization", "proxy-authorization", "cookie"})
-_MAX_KEY = 200
+from mailglass.webhooks.keeping import Ring, arrival, keep
+from mailglass.webhooks.tenants import tenant_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,111 +32,172 @@ class Answer:
     body: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """One webhook as it came.
+
+    Attributes:
+        account: as it stands in the URL.
+        request: its raw bytes, and its headers with names in lower case.
+        tenant: as it stands in the URL, if it does.
+    """
+
+    account: str
+    request: WebhookRequest
+    tenant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the endpoint works with.
+
+    Attributes:
+        ring: rings a task by its name, for example `Doorbell.ring_task`; its failure is no failure of the request.
+        router: whose tenancy hooks are asked; left out, paths and accounts name the tenants.
+    """
+
+    settings: Settings
+    database: Database
+    accounts: Accounts
+    ring: Ring
+    router: Router | None = None
+
+
 STORED = Answer(200)
 NOT_FOUND = Answer(404)
 TOO_LARGE = Answer(413)
+UNRESOLVED = Answer(422)
 MISCONFIGURED = Answer(500)
 # RFC 9110 11.6.1 asks for a challenge; some HTTP clients send credentials only after this one
 UNAUTHORIZED = Answer(401, (("www-authenticate", 'Basic realm="mailglass", charset="UTF-8"'),))
 
 
 def handle(
-    account: str, request: WebhookRequest, *, settings: Settings, database: Database, accounts: Accounts, ring: Ring
+    account: str,
+    request: WebhookRequest,
+    *,
+    settings: Settings,
+    database: Database,
+    accounts: Accounts,
+    ring: Ring,
+    tenant: str | None = None,
+    router: Router | None = None,
 ) -> Answer:
-    """Take one webhook.
+    """Take one webhook; see `handle_all`.
 
     Args:
         account: as it stands in the URL.
         request: its raw bytes, and its headers with names in lower case.
         ring: rings a task by its name, for example `Doorbell.ring_task`; its failure is no failure of the request.
+        tenant: as it stands in the URL, if it does.
+        router: whose tenancy hooks are asked; left out, path and account name the tenant.
+    """
+    (answer,) = handle_all([Posted(account, request, tenant)], Desk(settings, database, accounts, ring, router))
+    return answer
+
+
+def handle_all(posted: Sequence[Posted], desk: Desk) -> list[Answer]:
+    """Take webhooks that came at about the same time. None of them sinks another.
 
     Returns:
-        200 kept, now or before; 401 not from the provider; 404 no such account; 413 larger than
-        `webhooks.max_body`; 500 the account cannot verify; the provider's `retry_status` where the fault is ours and
-        it should post again. Never a body.
+        Of each, in order: 200 kept, now or before; 401 not from the provider; 404 no such account; 413 larger than
+        `webhooks.max_body`; 422 its tenant cannot be told; where the fault is ours a status at which the provider posts
+        again: its `retry_status`, or 500 for an account that cannot verify. Never a body.
     """
-    try:
-        accounts.settings(account)
-    except ConfigError:
-        # the name is a stranger's word, so it is not repeated
-        telemetry.emit("mailglass.webhook.refused", level=logging.WARNING, status=404, reason="unknown_account")
-        return NOT_FOUND
-    if len(request.body) > settings.webhooks.max_body:
-        telemetry.emit(
-            "mailglass.webhook.refused", level=logging.WARNING, account=account, status=413, size=len(request.body)
-        )
-        return TOO_LARGE
-    try:
-        provider = accounts.open(account)
-        provider.verify(request)
-    except SignatureError as error:
-        telemetry.emit(
-            "mailglass.webhook.refused", level=logging.WARNING, account=account, status=401, reason=error.type.value
-        )
-        return UNAUTHORIZED
-    except ConfigError as error:
-        telemetry.emit(
-            "mailglass.webhook.misconfigured", level=logging.ERROR, account=account, status=500, reason=error.key
-        )
-        return MISCONFIGURED
-    except Exception as error:
-        telemetry.emit(
-            "mailglass.webhook.failed",
-            level=logging.ERROR, account=account, status=500, error_type=type(error).__name__,
-        )  # fmt: skip
-        return MISCONFIGURED
-    return _keep(account, provider, request, database, ring)
+    admitted = [_admit(item, desk) for item in posted]
+    taken = [item for item in admitted if isinstance(item, _Admitted)]
+    kept = iter(keep(desk.database, [item.arrival for item in taken], desk.ring))
+    answers: list[Answer] = []
+    for item in admitted:
+        if isinstance(item, Answer):
+            answers.append(item)
+        elif isinstance(next(kept), Exception):
+            answers.append(_again(item.provider))
+        else:
+            answers.append(STORED)
+    return answers
 
 
 def retry_later(account: str, accounts: Accounts) -> Answer:
     """The answer that makes the account's provider post again, without having looked at the request."""
     try:
-        return Answer(accounts.open(account).retry_status, (("retry-after", "5"),))
+        return _again(accounts.open(account))
     except ConfigError:
-        return Answer(503, (("retry-after", "5"),))
+        return Answer(503, _SOON)
 
 
-def _keep(account: str, provider: Provider, request: WebhookRequest, database: Database, ring: Ring) -> Answer:
-    size = len(request.body)
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    """A verified webhook, and whose it is."""
+
+    provider: Provider
+    arrival: Arrival
+
+
+_SOON = (("retry-after", "5"),)
+
+
+def _again(provider: Provider) -> Answer:
+    return Answer(provider.retry_status, _SOON)
+
+
+def _cannot_verify(provider: str) -> Answer:
+    """500, but for providers that give up at it."""
     try:
-        new = webhooks.store(
-            database,
-            account,
-            provider.name,
-            _dedupe_key(provider, request),
-            request.body,
-            _kept_headers(provider, request),
-        )
-    except Exception as error:
-        # the text of a database's error may quote what it refused
+        status = provider_class(provider).retry_status
+    except ConfigError:
+        return MISCONFIGURED
+    return MISCONFIGURED if status >= 500 else Answer(status, _SOON)
+
+
+def _admit(posted: Posted, desk: Desk) -> _Admitted | Answer:
+    """Verify one webhook and find its tenant; an answer where it is not taken."""
+    account, request = posted.account, posted.request
+    try:
+        known = desk.accounts.settings(account)
+    except ConfigError:
+        # the name is a stranger's word, so it is not repeated
+        telemetry.emit("mailglass.webhook.refused", level=logging.WARNING, status=404, reason="unknown_account")
+        return NOT_FOUND
+    if len(request.body) > desk.settings.webhooks.max_body:
         telemetry.emit(
-            "mailglass.webhook.failed",
-            level=logging.ERROR, account=account, provider=provider.name, status=provider.retry_status, size=size,
-            error_type=type(error).__name__,
+            "mailglass.webhook.refused", level=logging.WARNING, account=account, status=413, size=len(request.body)
+        )
+        return TOO_LARGE
+    try:
+        provider = desk.accounts.open(account)
+        provider.verify(request)
+    except SignatureError as error:
+        return _refused(account, UNAUTHORIZED, error.type.value)
+    except ConfigError as error:
+        answer = _cannot_verify(known.provider)
+        telemetry.emit(
+            "mailglass.webhook.misconfigured",
+            level=logging.ERROR, account=account, status=answer.status, reason=error.key,
         )  # fmt: skip
-        return Answer(provider.retry_status, (("retry-after", "5"),))
+        return answer
+    except Exception as error:
+        return _failed(account, _cannot_verify(known.provider), error)
+    try:
+        tenant = tenant_of(known, posted.tenant, None if desk.router is None else desk.router.tenancy)
+        key = provider.delivery_key(request)
+    except TenantError:
+        return _refused(account, UNRESOLVED, "tenant_unresolved")
+    except Exception as error:
+        return _failed(account, _again(provider), error)
+    return _Admitted(provider, arrival(account, provider, key, request.body, request.headers, tenant))
+
+
+def _refused(account: str, answer: Answer, reason: str) -> Answer:
     telemetry.emit(
-        "mailglass.webhook.stored",
-        account=account, provider=provider.name, size=size, stored=int(new), duplicates=int(not new),
+        "mailglass.webhook.refused", level=logging.WARNING, account=account, status=answer.status, reason=reason
+    )
+    return answer
+
+
+def _failed(account: str, answer: Answer, error: Exception) -> Answer:
+    telemetry.emit(
+        "mailglass.webhook.failed",
+        level=logging.ERROR, account=account, status=answer.status, error_type=type(error).__name__,
     )  # fmt: skip
-    if new:
-        try:
-            ring(WEBHOOKS)
-        except Exception as error:
-            telemetry.emit("mailglass.webhook.unrung", level=logging.WARNING, error_type=type(error).__name__)
-    return STORED
-
-
-def _dedupe_key(provider: Provider, request: WebhookRequest) -> str:
-    key = provider.delivery_key(request)
-    if key is None:
-        return hashlib.sha256(request.body).hexdigest()
-    if len(key) <= _MAX_KEY and key.isprintable():
-        return key
-    # providers' keys are short; whatever this is must fit into an index all the same
-    return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
-
-
-def _kept_headers(provider: Provider, request: WebhookRequest) -> dict[str, str]:
-    names = {name.lower() for name in provider.signed_headers} - _NEVER_KEPT
-    return {name: request.headers[name] for name in sorted(names) if name in request.headers}
+    return answer

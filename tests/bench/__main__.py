@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable
 
 from tests.bench import drain, enqueue, fairness, importing
-from tests.bench.figures import Figure, as_json, table
+from tests.bench.figures import Comparison, as_json, table
 from tests.bench.machine import SETTING, Machine
 
-BENCHES: dict[str, Callable[[Machine], list[Figure]]] = {
+BENCHES: dict[str, Callable[[Machine], list[Comparison]]] = {
     "import": lambda machine: importing.run(),
     "enqueue": enqueue.run,
     "broker_down": enqueue.run_broker_down,
@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("--format", choices=("text", "json"), default="text")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    figures: list[Figure] = []
+    figures: list[Comparison] = []
     with Machine() as machine:
         for name in options.only or BENCHES:
             print(f"{name} ...", file=sys.stderr, flush=True)

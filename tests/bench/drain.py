@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from mailglass import deliver_many
 from tests.bench import contenders
-from tests.bench.figures import Comparison, Figure, Side
+from tests.bench.figures import Comparison, Side
 from tests.bench.machine import HTML, TEXT, Machine, receipt, wait_until
 
 ROUNDS = 3
@@ -25,7 +25,7 @@ _OPEN = """SELECT EXISTS (SELECT 1 FROM mailglass.deliveries WHERE due_at IS NOT
                OR EXISTS (SELECT 1 FROM mailglass.deliveries WHERE lease_expires_at IS NOT NULL)"""
 
 
-def run(machine: Machine) -> list[Figure]:
+def run(machine: Machine) -> list[Comparison]:
     """Each in turns, so that a change of the machine's mood meets all three."""
     ours: list[float] = []
     by_hand: list[float] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -36,7 +37,7 @@ class Comparison:
 
     Attributes:
         bench: the benchmark it belongs to.
-        goal: `<= 1.3` or `>= 30`; empty where the figure only informs.
+        goal: of the ratio, `<= 1.3` or `>= 30`, or of our own figure, `< 2 s`; empty where it only informs.
     """
 
     bench: str
@@ -57,7 +58,11 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        return "" if not self.goal else "met" if _holds(self.ratio, self.goal) else "missed"
+        if not self.goal:
+            return ""
+        relation, limit, *unit = self.goal.split()
+        figure = self.ours.median if unit else self.ratio
+        return "met" if _RELATIONS[relation](figure, float(limit)) else "missed"
 
     def cells(self) -> tuple[str, ...]:
         low, high = self.spread
@@ -72,27 +77,11 @@ class Comparison:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
-    """A figure without a counterpart.
-
-    Attributes:
-        goal: in words; judged by the reader.
-    """
-
-    bench: str
-    side: Side
-    goal: str = ""
-
-    def cells(self) -> tuple[str, ...]:
-        return (self.bench, f"{self.side.label}: {self.side}", "", "", "", self.goal, "")
-
-
-Figure = Comparison | Note
+_RELATIONS = {"<": operator.lt, "<=": operator.le, ">=": operator.ge}
 HEADINGS = ("bench", "mailglass", "against", "ratio", "rounds", "goal", "")
 
 
-def table(figures: Sequence[Figure]) -> str:
+def table(figures: Sequence[Comparison]) -> str:
     """All figures as one table of plain text."""
     rows = [HEADINGS, *(figure.cells() for figure in figures)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
@@ -101,21 +90,13 @@ def table(figures: Sequence[Figure]) -> str:
     return "\n".join(lines)
 
 
-def as_json(figures: Sequence[Figure]) -> str:
+def as_json(figures: Sequence[Comparison]) -> str:
     """All figures with every round."""
     return json.dumps([_plain(figure) for figure in figures], indent=2)
 
 
-def _plain(figure: Figure) -> dict[str, object]:
-    plain = asdict(figure)
-    if isinstance(figure, Comparison):
-        plain |= {"ratio": figure.ratio, "spread": figure.spread, "verdict": figure.verdict}
-    return plain
-
-
-def _holds(ratio: float, goal: str) -> bool:
-    relation, _, limit = goal.partition(" ")
-    return ratio <= float(limit) if relation == "<=" else ratio >= float(limit)
+def _plain(figure: Comparison) -> dict[str, object]:
+    return asdict(figure) | {"ratio": figure.ratio, "spread": figure.spread, "verdict": figure.verdict}
 
 
 def _short(value: float) -> str:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from tests.bench.figures import Comparison, Figure, Side
+from tests.bench.figures import Comparison, Side
 from tests.bench.machine import ROOT
 
 ROUNDS = 21
@@ -14,7 +14,7 @@ _FIRST_USE = "from mailglass import Message, deliver_later"
 _CELERYS_FIRST_USE = "import sqlalchemy.orm; from celery import Celery; Celery('app').task(lambda: None, name='noop')"
 
 
-def run() -> list[Figure]:
+def run() -> list[Comparison]:
     """Whole processes, in turns."""
     return [
         _compare("import mailglass", "import celery", "<= 1.3"),

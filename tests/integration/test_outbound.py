@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,13 +30,15 @@ from mailglass import (
     deliver_later,
     deliver_many,
     deliver_many_or_raise,
+    telemetry,
     tenant,
 )
-from mailglass.errors import BatchFailedError, LedgerUnavailableError, TenantError
+from mailglass.errors import BatchFailedError, LedgerUnavailableError, RateLimitError, RateLimitType, TenantError
 from mailglass.ledger import deliveries, leases
 from mailglass.ledger.database import sqlalchemy_url
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.suppressions import Suppression, suppress
+from mailglass.limits import Grant
 from mailglass.settings import configure, load_settings
 from mailglass.testing.lab.weather import Weather
 
@@ -352,3 +355,53 @@ def test_no_result_shows_an_address(house) -> None:
     result = deliver_later.delay(given)
     assert "private" not in repr(result) + str(result) + repr(result.delivery) + repr(given)
     assert Address("very.private@example.com").email not in repr(Address("very.private@example.com"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("countdown", float("nan")),
+        ("countdown", float("inf")),
+        ("countdown", "soon"),
+        ("expires", float("nan")),
+        ("expires", "tomorrow"),
+        ("eta", datetime(9999, 1, 1, tzinfo=UTC)),
+        ("priority", 5.0),
+    ],
+)
+def test_an_option_that_the_ledger_cannot_keep_is_refused_by_its_name(house, field: str, value: object) -> None:
+    with pytest.raises(MessageError) as caught:
+        deliver_later.apply_async((message(),), **{field: value})
+    assert caught.value.field == field
+
+
+def test_a_key_is_free_again_after_a_rate_limit_refused_its_mail(house, monkeypatch: pytest.MonkeyPatch) -> None:
+    limiter = house.runtime.limiter
+    with monkeypatch.context() as limited:
+        limited.setattr(
+            limiter,
+            "take",
+            lambda requests, **_: [Grant(False, 3.0, RateLimitType.PER_ACCOUNT) for _ in requests],
+        )
+        with pytest.raises(RateLimitError):
+            deliver(message(idempotency_key="order-1"))
+    assert deliver(message(idempotency_key="order-1")).status is Status.SENT
+
+
+def test_a_message_without_a_route_stops_no_other(house) -> None:
+    settings = load_settings()
+    configure(replace(settings, routes=(replace(settings.routes[-1], stream="transactional"),)))
+    results = deliver_many([message(stream="bulk"), message()])
+    assert [result.outcome for result in results] == [ItemOutcome.INVALID, ItemOutcome.QUEUED]
+    assert isinstance(results[0].error, RouteError)
+
+
+def test_a_broken_metric_does_not_decide_about_a_mail(house) -> None:
+    def broken(event: str, fields: dict) -> None:
+        raise RuntimeError("no metrics")
+
+    end = telemetry.subscribe(broken)
+    try:
+        assert deliver(message()).status is Status.SENT
+    finally:
+        end()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import socket
 import struct
 import threading
@@ -347,6 +348,9 @@ def test_a_forked_process_opens_connections_of_its_own() -> None:
         before = server.connections
         child = os.fork()
         if child == 0:
+            # a child that waits for its parent's threads would wait for ever
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(25)
             try:
                 found = provider.send([SMALL] * 2, deadline=monotonic() + 20)
                 os._exit(0 if {one.kind for one in found} == {O.ACCEPTED} else 1)

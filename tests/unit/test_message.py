@@ -201,3 +201,21 @@ def test_no_header_value_carries_a_line_end(name: str, value: str) -> None:
     except MessageError:
         return
     assert not any(character in part for pair in message.headers for part in pair for character in "\r\n\x00")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("provider_options", {"postmark": "x"}),
+        ("provider_options", {"postmark": {"At": object()}}),
+        ("provider_options", {"postmark": {"Weight": float("nan")}}),
+        ("provider_options", {"postmark": {"Name": "\ud800"}}),
+        ("provider_options", ["postmark"]),
+        ("tags", ["\ud800"]),
+        ("metadata", {"order": "\ud800"}),
+    ],
+)
+def test_what_no_ledger_can_keep_is_refused_when_the_message_is_built(field: str, value: object) -> None:
+    with pytest.raises(MessageError) as caught:
+        Message(to="ada@example.com", subject="s", text="t", **{field: value})
+    assert caught.value.field == field

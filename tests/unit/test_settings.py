@@ -295,7 +295,7 @@ def test_a_single_account_needs_no_route_and_two_do(load: Load) -> None:
 
 def test_groups_override_only_what_they_name(load: Load) -> None:
     settings = load('[engine]\nlease = 200\n[streams.bulk]\nuncertain = "resend"\nmax_attempts = 3')
-    assert (settings.engine.lease, settings.engine.claim_size) == (200.0, 200)
+    assert (settings.engine.lease, settings.engine.claim_size) == (200.0, 500)
     assert isinstance(settings.engine.lease, float)
     bulk = settings.streams[Stream.BULK]
     assert (bulk.uncertain, bulk.max_attempts, bulk.max_age) == (UncertainPolicy.RESEND, 3, 72 * 3600)

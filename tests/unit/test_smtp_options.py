@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import pytest
 from mailglass.errors import ConfigError
 from mailglass.providers.registry import provider_class
 from mailglass.providers.smtp import SMTPOptions, SMTPProvider
+from mailglass.rendering.dkim import DKIMKey
 from mailglass.settings import Secret, build_options
+
+SECRET = Secret("sixteen letters!")
 
 
 @pytest.mark.parametrize(
@@ -36,6 +40,11 @@ from mailglass.settings import Secret, build_options
         ("security", {"username": "ada", "password": Secret("x"), "security": "none"}),
         ("ca_file", {"ca_file": "/nowhere.pem"}),
         ("ca_file", {"ca_file": "/nowhere.pem", "security": "none"}),
+        ("bounce_secret", {"bounce_domain": "bounces.example.com"}),
+        ("bounce_secret", {"bounce_secret": (SECRET, Secret("short"))}),
+        ("bounce_domain", {"bounce_domain": "bounces", "bounce_secret": (SECRET,)}),
+        ("bounce_domain", {"bounce_domain": "a b.example.com", "bounce_secret": (SECRET,)}),
+        ("bounce_domain", {"bounce_domain": f"{'a.' * 92}example", "bounce_secret": (SECRET,)}),
     ],
 )
 def test_a_wrong_option_is_named(key: str, values: dict[str, Any]) -> None:
@@ -80,3 +89,54 @@ def test_an_error_names_the_account() -> None:
 
 def test_the_name_smtp_opens_this_room() -> None:
     assert provider_class("smtp") is SMTPProvider
+
+
+ED25519 = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A="
+
+
+def test_keys_and_secrets_of_bounces_are_built_from_an_accounts_table_and_not_shown() -> None:
+    account = tomllib.loads(
+        """
+        host = "smtp.example.com"
+        bounce_domain = "bounces.example.com"
+        bounce_secret = ["env:NEW", "env:OLD"]
+        [[dkim]]
+        domain = "example.com"
+        selector = "e1"
+        key = "env:KEY"
+        [[dkim]]
+        domain = "Example.NET"
+        selector = "e1"
+        key = "env:KEY"
+        """
+    )
+    environ = {"KEY": ED25519, "NEW": "hunter2" * 3, "OLD": "hunter3" * 3}
+    options = build_options(SMTPOptions, account, "accounts.relay", environ)
+    assert [key.domain for key in options.dkim] == ["example.com", "example.net"]
+    assert [secret.reveal()[:7] for secret in options.bounce_secret] == ["hunter2", "hunter3"]
+    shown = repr(options)
+    assert not any(secret in shown for secret in ("hunter2", "hunter3", ED25519))
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        ({"domain": "example.com", "selector": "e1", "key": "env:GONE"}, "dkim[0].key"),
+        ({"domain": "example.com", "selector": "e1", "key": "env:WRONG"}, "dkim[0].key"),
+        ({"domain": "example.com", "key": "env:KEY"}, "dkim[0].selector"),
+        ({"domain": "", "selector": "e1", "key": "env:KEY"}, "dkim[0].domain"),
+    ],
+)
+def test_a_wrong_key_is_named_with_its_place(table: dict[str, str], key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_options(
+            SMTPOptions, {"host": "smtp.example.com", "dkim": [table]}, "accounts.a", {"KEY": ED25519, "WRONG": "x"}
+        )
+    assert caught.value.key == f"accounts.a.{key}"
+
+
+def test_two_keys_of_one_algorithm_for_one_domain_are_refused() -> None:
+    key = DKIMKey("example.com", "e1", Secret(ED25519))
+    with pytest.raises(ConfigError, match="two ed25519-sha256 keys") as caught:
+        SMTPOptions(host="smtp.example.com", dkim=(key, key))
+    assert caught.value.key == "dkim"

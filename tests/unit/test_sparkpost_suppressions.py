@@ -179,7 +179,7 @@ def test_addresses_are_removed_one_by_one_whether_or_not_they_stood_there() -> N
     ("given_", "status", "retryable"),
     [
         (answer({}, 401), 401, False), (answer({"errors": [{"message": "Forbidden."}]}, 403), 403, False),
-        (answer({}, 429), 429, True), (answer({}, 500), 500, True),
+        (answer({}, 429), 429, True), (answer({"errors": [{"message": "Compliance"}]}, 500), 500, True),
         (Outcome(OutcomeClass.UNCERTAIN, reason="answer_lost"), None, True),
     ],
 )  # fmt: skip

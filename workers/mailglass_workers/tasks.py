@@ -66,7 +66,7 @@ def pump() -> None:
     runtime.doorbell.answer_task(PUMP)
     moved = leases.sweep(runtime.database, runtime.settings.streams)
     lanes = leases.lanes_due(runtime.database)
-    rung = runtime.doorbell.ring(lanes, patience)
+    rung = runtime.doorbell.repair(lanes, patience)
     if process.waiting(runtime.database):
         rung += runtime.doorbell.ring_task(WEBHOOKS, patience)
     if moved or rung:

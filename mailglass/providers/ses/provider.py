@@ -115,7 +115,8 @@ class SESProvider(Provider):
             self._confirm(message)
 
     def collect(self, store: Store) -> int:
-        return poll(self, store)
+        # a short wait makes SQS ask all of its servers, so that "none" means none
+        return poll(self, store, wait=1)
 
     def suppression_list(self) -> SESSuppressionList:
         return SESSuppressionList(self.clients, self.options.tenant_name)
@@ -166,7 +167,7 @@ def poll(provider: SESProvider, store: Store, *, wait: int = 0) -> int:
     Args:
         provider: whose queue; without `sqs_queue_url` nothing is done.
         store: `store(account, body, headers, dedupe_key)`.
-        wait: seconds to wait for a first message, 0 to 20.
+        wait: seconds to wait for a first message, 0 to 20, and less than the account's `read_timeout`.
 
     Returns:
         How many were stored; ten mean that more may be waiting.

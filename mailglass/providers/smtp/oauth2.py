@@ -178,13 +178,13 @@ def current(secret: Secret) -> str:
 
 def _refusal(answer: HTTPAnswer) -> Outcome:
     found = answer.json()
-    error = found.get("error") if isinstance(found, dict) else None
+    error = str(found.get("error")) if isinstance(found, dict) else ""
     if answer.status >= 500 or answer.status in _PASSING_STATUSES or error in _PASSING:
         return Outcome(
             OutcomeClass.TRANSIENT,
             reason="oauth2_unavailable", status=answer.status, retry_after=retry_after(answer.headers),
         )  # fmt: skip
-    reason = f"oauth2_{error}" if isinstance(error, str) and error in _REFUSALS else "oauth2_refused"
+    reason = f"oauth2_{error}" if error in _REFUSALS else "oauth2_refused"
     return Outcome(OutcomeClass.MISCONFIGURED, reason=reason, status=answer.status)
 
 

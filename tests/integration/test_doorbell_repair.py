@@ -1,0 +1,46 @@
+"""Lost rings are rung again; rings that wait their turn are not, however long the queue is."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import redis
+
+from mailglass.celery import app
+from mailglass.routing import Lane
+
+LANES = [Lane("mailglass", f"t{number}", "bulk") for number in range(20)]
+
+
+def waiting(house) -> int:
+    """Rings in the broker, whatever their priority."""
+    with redis.Redis.from_url(house.environment["MAILGLASS_BROKER_URL"]) as client:
+        return sum(client.llen(key) for key in client.keys("mailglass:mailglass*") if client.type(key) == b"list")
+
+
+def take(house, count: int) -> None:
+    """Lose rings, as a worker does that is killed with them in its hands."""
+    with app.connection_for_read() as connection, connection.channel() as channel:
+        for _ in range(count):
+            assert channel.basic_get("mailglass", no_ack=True) is not None
+
+
+def test_rings_that_wait_their_turn_are_not_rung_again(house) -> None:
+    doorbell = house.runtime.doorbell
+    assert doorbell.repair(LANES, patience=0) == 20
+    for _ in range(10):
+        time.sleep(0.002)  # older than the patience
+        assert doorbell.repair(LANES, patience=0) == 0
+    assert waiting(house) == 20
+
+
+@pytest.mark.parametrize("lost", [1, 20])
+def test_lost_rings_are_rung_again_and_the_queue_stays_within_two_for_a_lane(house, lost: int) -> None:
+    doorbell = house.runtime.doorbell
+    doorbell.repair(LANES, patience=0)
+    take(house, lost)
+    for _ in range(10):
+        time.sleep(0.002)
+        doorbell.repair(LANES, patience=0)
+    assert 20 <= waiting(house) <= 40
