@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mailglass.addresses import Address
+    from mailglass.batch_results import BatchResults, ItemOutcome, ItemResult
     from mailglass.celery import app
     from mailglass.errors import (
         BatchFailedError,
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from mailglass.mailable import Mailable
     from mailglass.message import Attachment, Message
     from mailglass.outbound import (
-        ItemOutcome,
-        ItemResult,
         deliver,
         deliver_later,
         deliver_many,
@@ -54,6 +53,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "addresses": ("Address",),
+    "batch_results": ("BatchResults", "ItemOutcome", "ItemResult"),
     "celery": ("app",),
     "errors": (
         "BatchFailedError",
@@ -75,8 +75,6 @@ _HOMES = {
     "mailable": ("Mailable",),
     "message": ("Attachment", "Message"),
     "outbound": (
-        "ItemOutcome",
-        "ItemResult",
         "deliver",
         "deliver_later",
         "deliver_many",
@@ -93,6 +91,7 @@ __all__ = [
     "Address",
     "Attachment",
     "BatchFailedError",
+    "BatchResults",
     "ConfigError",
     "Delivery",
     "DeliveryError",

@@ -23,6 +23,7 @@ DISPATCH = "mailglass.dispatch"
 PUMP = "mailglass.pump"
 WEBHOOKS = "mailglass.webhooks.process"
 RECONCILE = "mailglass.webhooks.reconcile"
+POLL = "mailglass.webhooks.poll"
 SUPPRESSIONS = "mailglass.suppressions.sync"
 RETENTION = "mailglass.retention"
 

@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Union
 from uuid import UUID
@@ -19,6 +18,7 @@ from uuid import UUID
 from celery import Task
 
 from mailglass import clock
+from mailglass.batch_results import BatchResults, ItemOutcome, ItemResult
 from mailglass.celery import app
 from mailglass.errors import (
     BatchFailedError,
@@ -62,18 +62,29 @@ _CANVAS_OPTIONS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class _When:
-    """Celery's manners, as the ledger keeps them."""
+    """Celery's manners, as the ledger keeps them. `grace`: seconds that the workers wait for the caller to send it."""
 
     delay: float = 0.0
+    grace: float = 0.0
     lifetime: float | None = None
     priority: int = DEFAULT_PRIORITY
 
+    @property
+    def now(self) -> bool:
+        """Whether the workers are to be rung at once."""
+        return self.delay + self.grace <= 0
+
 
 def _when(
-    countdown: float | None, eta: datetime | None, expires: float | datetime | None, priority: int | None
+    countdown: float | None,
+    eta: datetime | None,
+    send_at: datetime | None,
+    expires: float | datetime | None,
+    priority: int | None,
 ) -> _When:
-    if countdown is not None and eta is not None:
-        raise MessageError("eta", "give either eta or countdown, not both")
+    if sum(given is not None for given in (countdown, eta, send_at)) > 1:
+        raise MessageError("eta", "give one of eta, send_at and countdown")
+    eta = send_at if eta is None else eta
     delay = _seconds(countdown, "countdown") if countdown is not None else 0.0
     if eta is not None:
         delay = _seconds_until(eta, "eta")
@@ -84,7 +95,7 @@ def _when(
             raise MessageError("expires", "lies in the past")
     if priority is not None and (type(priority) is not int or priority not in range(10)):
         raise MessageError("priority", "must be 0 to 9; 9 is the most urgent on every broker")
-    return _When(max(delay, 0.0), lifetime, DEFAULT_PRIORITY if priority is None else priority)
+    return _When(max(delay, 0.0), lifetime=lifetime, priority=DEFAULT_PRIORITY if priority is None else priority)
 
 
 def _seconds_until(moment: datetime, field: str) -> float:
@@ -137,6 +148,7 @@ def _items(message: Sendable, tenant: str, when: _When, first_id: UUID | None = 
             digest=digest,
             priority=when.priority,
             delay=when.delay,
+            grace=when.grace,
             lifetime=when.lifetime,
         )
         for position, recipient in enumerate(message.to)
@@ -157,7 +169,7 @@ def _submit(message: Sendable, when: _When, session: Any, first_id: UUID | None 
     recorded = submit(run, items)
     for item, answer in zip(items, recorded, strict=True):
         _check_repeated(item, answer)
-    if any(not answer.known and answer.status == "queued" for answer in recorded) and when.delay <= 0:
+    if any(not answer.known and answer.status == "queued" for answer in recorded) and when.now:
         lane = items[0].lane
         if session is None:
             runtime.doorbell.ring([lane])
@@ -212,6 +224,7 @@ class DeliverLater(Task):
         *,
         countdown: float | None = None,
         eta: datetime | None = None,
+        send_at: datetime | None = None,
         expires: float | datetime | None = None,
         priority: int | None = None,
         **options: Any,
@@ -222,7 +235,7 @@ class DeliverLater(Task):
             args: `(message,)`.
             kwargs: `session`, as for `delay`.
             countdown: seconds until it is due.
-            eta: the aware moment at which it is due.
+            eta: the aware moment at which it is due; `send_at` is another word for it.
             expires: seconds, or an aware moment, after which it is no longer sent.
             priority: 0 to 9, 9 the most urgent, on every broker.
             options: what Celery's canvas passes along is ignored; anything else is refused.
@@ -239,7 +252,7 @@ class DeliverLater(Task):
                 f"deliver_later has no option {', '.join(sorted(unknown))}: "
                 "countdown, eta, expires and priority are kept in the ledger; routes choose the queue"
             )
-        when = _when(countdown, eta, expires, priority)
+        when = _when(countdown, eta, send_at, expires, priority)
         pairs = _submit(message, when, session, _as_uuid(options.get("task_id")))
         recorded = [answer for _, answer in pairs]
         _raise_if_suppressed(recorded)
@@ -299,7 +312,7 @@ def deliver(message: Sendable) -> Delivery:
     from mailglass.ledger.lifecycle import Status
 
     runtime = get_runtime()
-    ((item, recorded),) = _submit(message, _When(delay=_SYNC_GRACE), None)
+    ((item, recorded),) = _submit(message, _When(grace=_SYNC_GRACE), None)
     _raise_if_suppressed([recorded])
     if not recorded.known:
         limited = runtime.engine.run_these(item.lane, [item.id]).limited
@@ -313,57 +326,36 @@ def deliver(message: Sendable) -> Delivery:
     return delivery
 
 
-class ItemOutcome(StrEnum):
-    """What became of one message of a batch."""
-
-    QUEUED = "queued"
-    SUPPRESSED = "suppressed"
-    INVALID = "invalid"
-    DUPLICATE = "duplicate"
-
-
-@dataclass(frozen=True, slots=True)
-class ItemResult:
-    """One message's answer.
-
-    Attributes:
-        outcome: queued, suppressed, invalid or duplicate.
-        ids: the deliveries, one for each recipient; none for an invalid message.
-        error: why it is invalid.
-    """
-
-    outcome: ItemOutcome
-    ids: tuple[UUID, ...] = ()
-    error: MailglassError | None = None
-
-
 def deliver_many(
     messages: Iterable[Sendable],
     *,
     countdown: float | None = None,
     eta: datetime | None = None,
+    send_at: datetime | None = None,
     expires: float | datetime | None = None,
     priority: int | None = None,
     session: Any = None,
-) -> list[ItemResult]:
+) -> BatchResults:
     """Record many messages: one statement for every few hundred, answers in input order.
 
     Args:
         messages: any iterable; a generator is read as it goes.
-        countdown, eta, expires, priority: as for `deliver_later.apply_async`, for all of them.
+        countdown, eta, send_at, expires, priority: as for `deliver_later.apply_async`, for all of them.
         session: as for `deliver_later.delay`.
 
     Returns:
-        One `ItemResult` a message. A message that cannot be accepted does not stop the others.
+        A sequence of one `ItemResult` a message, in a few bytes each. A message that cannot be accepted does not stop
+        the others.
     """
-    when = _when(countdown, eta, expires, priority)
-    results: list[ItemResult] = []
+    when = _when(countdown, eta, send_at, expires, priority)
+    results = BatchResults()
     for chunk in _chunked(messages, CHUNK):
-        results.extend(_deliver_chunk(chunk, when, session))
+        for result in _deliver_chunk(chunk, when, session):
+            results.append(result)
     return results
 
 
-def deliver_many_or_raise(messages: Iterable[Sendable], **options: Any) -> list[ItemResult]:
+def deliver_many_or_raise(messages: Iterable[Sendable], **options: Any) -> BatchResults:
     """As `deliver_many`, but raises where a message was neither queued nor known before.
 
     Raises:
@@ -402,7 +394,7 @@ def _deliver_chunk(chunk: Sequence[Sendable], when: _When, session: Any) -> list
         else:
             results.append(_item_result(entry, [next(answers) for _ in entry]))
     lanes = {item.lane for item in items}
-    if when.delay <= 0:
+    if when.now:
         if session is None:
             runtime.doorbell.ring(lanes)
         else:

@@ -175,7 +175,7 @@ class Engine:
                 tenant=lane.tenant,
                 stream=lane.stream,
                 recipient=Address(item.delivery.recipient, item.delivery.recipient_name),
-                created_at=item.delivery.created_at,
+                created_at=item.delivery.scheduled_at,
                 content=item.content,
                 default_sender=placed.sender,
             )

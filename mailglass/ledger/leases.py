@@ -23,7 +23,13 @@ class Runs(Protocol):
 
 
 class Claimed(NamedTuple):
-    """A leased delivery as the engine gets it. `content` is JSON text, None where it was scrubbed."""
+    """A leased delivery as the engine gets it.
+
+    Attributes:
+        scheduled_at: when it was first to leave; its age counts from there.
+        age: seconds since then.
+        content: JSON text, None where it was scrubbed.
+    """
 
     id: UUID
     message_id: UUID
@@ -31,7 +37,7 @@ class Claimed(NamedTuple):
     recipient_name: str
     account: str | None
     attempts: int
-    created_at: datetime
+    scheduled_at: datetime
     priority: int
     expired: bool
     age: float

@@ -12,10 +12,11 @@ WITH item AS (
         CAST(%(mailables)s AS text[]), CAST(%(recipients)s AS text[]), CAST(%(names)s AS text[]),
         CAST(%(keys)s AS text[]), CAST(%(domains)s AS text[]), CAST(%(idempotency_keys)s AS text[]),
         CAST(%(digests)s AS text[]), CAST(%(priorities)s AS smallint[]), CAST(%(delays)s AS double precision[]),
-        CAST(%(lifetimes)s AS double precision[]), CAST(%(event_ids)s AS uuid[])
+        CAST(%(graces)s AS double precision[]), CAST(%(lifetimes)s AS double precision[]),
+        CAST(%(event_ids)s AS uuid[])
     ) WITH ORDINALITY AS i (
         id, tenant_id, group_id, message_id, stream, queue, mailable, recipient, recipient_name, key, domain,
-        idempotency_key, digest, priority, delay, lifetime, event_id, position)
+        idempotency_key, digest, priority, delay, grace, lifetime, event_id, position)
 ), checked AS (
     SELECT i.*, s.scope, CASE WHEN s.scope IS NULL THEN 'queued' ELSE 'suppressed' END AS status
     FROM item i LEFT JOIN LATERAL (
@@ -27,10 +28,11 @@ WITH item AS (
 ), added AS (
     INSERT INTO mailglass.deliveries (
         id, tenant_id, group_id, message_id, stream, queue, mailable, status, recipient, recipient_name,
-        recipient_domain, idempotency_key, idempotency_digest, priority, due_at, expires_at, last_error)
+        recipient_domain, idempotency_key, idempotency_digest, priority, due_at, scheduled_at, expires_at, last_error)
     SELECT id, tenant_id, group_id, message_id, stream, queue, mailable, status, recipient, recipient_name,
            domain, idempotency_key, digest, priority,
-           CASE WHEN scope IS NULL THEN now() + make_interval(secs => delay) END,
+           CASE WHEN scope IS NULL THEN now() + make_interval(secs => delay + grace) END,
+           now() + make_interval(secs => delay),
            now() + make_interval(secs => lifetime),
            'suppressed_' || scope
     FROM checked
@@ -82,11 +84,11 @@ WITH unhurried AS MATERIALIZED (
         lease_expires_at = now() + make_interval(secs => %(lease)s)
     FROM picked p WHERE d.id = p.id
     RETURNING d.id, d.message_id, d.recipient, d.recipient_name, d.recipient_domain, d.account, d.attempts,
-              d.created_at, d.expires_at, d.priority, d.last_error
+              d.scheduled_at, d.expires_at, d.priority, d.last_error
 )
-SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts, c.created_at, c.priority,
+SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts, c.scheduled_at, c.priority,
        COALESCE(c.expires_at <= now(), false) AS expired,
-       date_part('epoch', now() - c.created_at) AS age,
+       date_part('epoch', now() - c.scheduled_at) AS age,
        CAST(m.content AS text) AS content, COALESCE(m.frozen, false) AS frozen, s.scope, c.last_error
 FROM claimed c
 CROSS JOIN unhurried
@@ -111,12 +113,12 @@ WITH picked AS MATERIALIZED (
     SET status = 'claimed', due_at = NULL, lease_token = CAST(%(token)s AS uuid),
         lease_expires_at = now() + make_interval(secs => %(lease)s)
     FROM picked p WHERE d.id = p.id
-    RETURNING d.id, d.message_id, d.recipient, d.recipient_name, d.account, d.attempts, d.created_at, d.expires_at,
+    RETURNING d.id, d.message_id, d.recipient, d.recipient_name, d.account, d.attempts, d.scheduled_at, d.expires_at,
               d.priority, d.last_error
 )
-SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts, c.created_at, c.priority,
+SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts, c.scheduled_at, c.priority,
        COALESCE(c.expires_at <= now(), false) AS expired,
-       date_part('epoch', now() - c.created_at) AS age,
+       date_part('epoch', now() - c.scheduled_at) AS age,
        CAST(m.content AS text) AS content, COALESCE(m.frozen, false) AS frozen, CAST(NULL AS text) AS scope,
        c.last_error
 FROM claimed c LEFT JOIN mailglass.messages m ON m.id = c.message_id

@@ -25,7 +25,8 @@ class Item:
         message_id: of its content; deliveries of one group may share it.
         content: the content as JSON text.
         frozen: whether the content is final; a mailable's is rendered by the worker first.
-        delay: seconds until it is due.
+        delay: seconds until it is to leave.
+        grace: seconds more until it is due for the workers, because the caller sends it itself.
         lifetime: seconds until it expires, or None.
         digest: of the content, to tell a repeated message from another one under the same idempotency key.
     """
@@ -42,6 +43,7 @@ class Item:
     digest: str | None = None
     priority: int = 5
     delay: float = 0.0
+    grace: float = 0.0
     lifetime: float | None = None
 
     def __repr__(self) -> str:
@@ -95,6 +97,7 @@ def submit(run: Runner, items: Sequence[Item]) -> list[Recorded]:
             "digests": arrays.texts([item.digest for item in items]),
             "priorities": arrays.numbers([item.priority for item in items]),
             "delays": arrays.numbers([item.delay for item in items]),
+            "graces": arrays.numbers([item.grace for item in items]),
             "lifetimes": arrays.numbers([item.lifetime for item in items]),
             "event_ids": arrays.uuids(uuid7s(len(items))),
             "content_ids": arrays.uuids(contents),

@@ -60,7 +60,7 @@ class Outgoing:
 
     Attributes:
         delivery_id: ours; sent as metadata and read back from webhooks.
-        created_at: when the delivery was recorded; the Date header of every attempt.
+        created_at: when the delivery was first to leave; the Date header of every attempt.
     """
 
     delivery_id: UUID

@@ -24,6 +24,7 @@ from mailglass.settings import Settings
 from mailglass.web import readiness
 from mailglass.web.gathering import Gathering
 from mailglass.web.http import ClientGone, Receive, Scope, Send, read_body, respond, webhook_request
+from mailglass.web.ringing import SteadyRing
 from mailglass.webhooks import ingress
 from mailglass.webhooks.ingress import Answer, Desk, Posted
 
@@ -138,9 +139,10 @@ class WebApp:
         """Where webhooks wait for each other; anew where the settings have changed."""
         if self._gathering is None or self._gathering[0] is not runtime:
             runtime.settings.require_database()
+            ring = SteadyRing(_ring_of(runtime), asyncio.get_running_loop(), self._pool())
 
             def work(posted: Sequence[Posted]) -> list[Answer]:
-                desk = Desk(runtime.settings, runtime.database, runtime.accounts, _ring_of(runtime), runtime.router)
+                desk = Desk(runtime.settings, runtime.database, runtime.accounts, ring, runtime.router)
                 return ingress.handle_all(posted, desk)
 
             self._gathering = runtime, Gathering(work, self._pool())

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy
 
+from mailglass import clock
 from mailglass.addresses import Address
 from mailglass.engine import Engine
 from mailglass.errors import LedgerUnavailableError
@@ -419,3 +420,15 @@ def test_of_two_workers_that_render_the_same_content_the_first_ones_stands(ledge
     first = leases.freeze(ledger, {claimed.message_id: '{"subject": "first"}'})
     second = leases.freeze(ledger, {claimed.message_id: '{"subject": "second"}'})
     assert first == second == {claimed.message_id: '{"subject": "first"}'}
+
+
+def test_a_delivery_scheduled_far_ahead_is_not_too_old_when_its_time_comes(ledger: Database) -> None:
+    (delivery_id,) = queue(ledger, delay=30 * 86400.0)
+    execute(
+        ledger,
+        "UPDATE mailglass.deliveries SET due_at = now(), scheduled_at = now(), created_at = now() - interval '30 days'",
+    )
+    provider = ScriptedProvider()
+    engine(ledger, provider).run(LANE)
+    assert statuses(ledger, [delivery_id]) == ["sent"]
+    assert (clock.now() - provider.sent[0].created_at) < timedelta(minutes=5)

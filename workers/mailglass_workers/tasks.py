@@ -9,12 +9,12 @@ from typing import Any
 
 from mailglass import telemetry
 from mailglass.celery import app
-from mailglass.doorbell import DISPATCH, PUMP, RECONCILE, WEBHOOKS
+from mailglass.doorbell import DISPATCH, POLL, PUMP, RECONCILE, WEBHOOKS
 from mailglass.errors import MailglassError
 from mailglass.ledger import leases
 from mailglass.routing import Lane
 from mailglass.runtime import get_runtime
-from mailglass.webhooks import process, reconcile
+from mailglass.webhooks import collect, process, reconcile
 from mailglass_workers import stopping
 
 
@@ -95,3 +95,13 @@ def reconcile_webhooks() -> None:
     runtime.doorbell.answer_task(RECONCILE)
     if reconcile.run(runtime.database):
         runtime.doorbell.ring_task(RECONCILE)
+
+
+@app.task(name=POLL)
+@guarded
+def poll_webhooks() -> None:
+    """Fetch webhooks from the queues that providers lay them into; nothing where no account has one."""
+    runtime = get_runtime()
+    runtime.doorbell.answer_task(POLL)
+    if collect.run(runtime.settings, runtime.database, runtime.accounts, runtime.router, runtime.doorbell.ring_task):
+        runtime.doorbell.ring_task(POLL)

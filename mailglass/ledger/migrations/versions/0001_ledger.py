@@ -38,6 +38,7 @@ CREATE TABLE mailglass.deliveries (
     idempotency_digest text,
     priority smallint NOT NULL DEFAULT 5 CHECK (priority BETWEEN 0 AND 9),
     due_at timestamptz,
+    scheduled_at timestamptz NOT NULL DEFAULT now(),
     expires_at timestamptz,
     lease_token uuid,
     lease_expires_at timestamptz,
