@@ -288,8 +288,13 @@ WHERE EXISTS (
 
 -- name: ring
 -- Doorbells without Redis: set the marks that are free, or older than the patience; answer which were set.
+-- A mark that is there is only read: to lock it would line up all producers of a lane behind each other's commits.
 INSERT INTO mailglass.doorbells AS b (name, rung_at)
-SELECT n, clock_timestamp() FROM unnest(CAST(%(names)s AS text[])) AS n ORDER BY n
+SELECT n, clock_timestamp() FROM unnest(CAST(%(names)s AS text[])) AS n
+WHERE NOT EXISTS (
+    SELECT FROM mailglass.doorbells d
+    WHERE d.name = n AND d.rung_at >= clock_timestamp() - make_interval(secs => %(patience)s))
+ORDER BY n
 ON CONFLICT (name) DO UPDATE SET rung_at = excluded.rung_at
 WHERE b.rung_at < clock_timestamp() - make_interval(secs => %(patience)s)
 RETURNING name

@@ -173,7 +173,7 @@ def test_once_the_account_has_forgotten_the_key_the_streams_policy_decides(
     desk.first.script = answer(OutcomeClass.UNCERTAIN, reason="answer_lost")
     (delivery_id,) = desk.queue()
     desk.work()
-    desk.execute("UPDATE mailglass.deliveries SET created_at = now() - interval '15 minutes'")
+    desk.execute("UPDATE mailglass.deliveries SET scheduled_at = now() - interval '15 minutes'")
     desk.work()
     assert len(desk.first.sent) == 1
     assert desk.second.sent == []
