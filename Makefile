@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test chaos lint format bench lock clean
+.PHONY: help demo dev test chaos lint format bench fuzz lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -44,9 +44,18 @@ chaos: $(READY)  ## kill, cut and pause everything, many rounds, and print a tab
 bench: $(READY)  ## measure, as ratios within one run
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+$(VENV)/.fuzz: requirements/fuzz.txt $(READY)
+	@test "$$(uname)" = Linux || { echo "make fuzz needs Linux: atheris has no wheels for other systems"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/fuzz.txt
+	@touch $@
+
+fuzz: $(VENV)/.fuzz  ## fuzz what strangers may post, for FUZZ_MINUTES (default 10)
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
 lock: $(READY)  ## pin the requirements again, with hashes
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --extra dev --constraint requirements/constraints.txt --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet -o requirements/dev.txt
+	$(BIN)/uv pip compile --group fuzz --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet -o requirements/fuzz.txt
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .mailglass .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -40,6 +40,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
             for name in queue_names(settings)
         ],
         "task_create_missing_queues": False,
+        # a ring that a broker's restart forgets is rung again; one that waits for a disk is waited for by its caller
+        "task_default_delivery_mode": "transient",
         "task_serializer": "json",
         "accept_content": ["json"],
         # the ledger holds every result; a message may come twice or get lost without harm
@@ -98,10 +100,17 @@ def transport_options(broker: str, settings: Settings) -> dict[str, Any]:
 
 def use_settings(settings: Settings) -> None:
     """Configure the app anew: Celery takes its configuration once, maybe before the settings were chosen."""
-    if app.conf.broker_url != (settings.broker_url.reveal() or None):
-        # connections to the broker before
-        app.close()
+    before = app.conf.broker_url, [queue.name for queue in app.conf.task_queues]
+    if before != (settings.broker_url.reveal() or None, queue_names(settings)):
+        forget_broker()
     app.conf.update(configuration(settings))
+
+
+def forget_broker() -> None:
+    """Let go of the broker before: its connections, and the queues as they were declared there."""
+    app.close()
+    # Celery keeps a pool of producers here, of connections that `close` does not know of
+    app.__dict__.pop("amqp", None)
 
 
 app = Celery("mailglass", set_as_current=False, autofinalize=True)

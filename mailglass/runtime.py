@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import threading
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from mailglass.doorbell import Doorbell
-from mailglass.engine import Engine
 from mailglass.ledger.database import Database, close_databases, get_database
-from mailglass.limits import Limiter, limiter_for
-from mailglass.providers.registry import Accounts
 from mailglass.routing import Router
 from mailglass.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    # who only says what to send needs none of these
+    from mailglass.engine import Engine
+    from mailglass.limits import Limiter
+    from mailglass.providers.registry import Accounts
 
 
 class Runtime:
@@ -33,6 +37,8 @@ class Runtime:
     @cached_property
     def accounts(self) -> Accounts:
         """The accounts, each opened when first used."""
+        from mailglass.providers.registry import Accounts
+
         return Accounts(self.settings)
 
     @cached_property
@@ -51,11 +57,15 @@ class Runtime:
     @cached_property
     def limiter(self) -> Limiter:
         """The rate limiter, shared with all workers."""
+        from mailglass.limits import limiter_for
+
         return limiter_for(self.settings, self.database)
 
     @cached_property
     def engine(self) -> Engine:
         """The delivery engine."""
+        from mailglass.engine import Engine
+
         return Engine(self.settings, self.database, self.accounts, self.limiter, self.router)
 
 

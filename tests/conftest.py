@@ -1,6 +1,7 @@
-"""Real servers for the tests: one PostgreSQL for a run, one Valkey for each of its processes.
+"""Real servers for the tests: one PostgreSQL for a run, one broker for each of its processes.
 
-`MAILGLASS_TEST_DATABASE_URL` and `MAILGLASS_TEST_BROKER_URL` name servers to use instead.
+The broker is a Valkey, or a RabbitMQ where `MAILGLASS_TEST_BROKER` is `rabbitmq`: then there is no Redis for mailglass.
+`MAILGLASS_TEST_DATABASE_URL` and `MAILGLASS_TEST_BROKER_URL` (a Redis) name servers to use instead.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
@@ -24,9 +25,12 @@ from mailglass.stack.postgres import EmbeddedPostgres, PostgresServer
 from mailglass.stack.process import Guardian
 from mailglass.stack.valkey import EmbeddedValkey
 
+if TYPE_CHECKING:
+    from tests.rabbit import RabbitServer
+
 SERVERS = pytest.StashKey["Servers"]()
-GIVEN_POSTGRES = os.environ.get("MAILGLASS_TEST_DATABASE_URL")
-GIVEN_BROKER = os.environ.get("MAILGLASS_TEST_BROKER_URL")
+# taken away, because mailglass refuses variables of its name that it does not know
+GIVEN = {name: os.environ.pop(f"MAILGLASS_TEST_{name}", None) for name in ("DATABASE_URL", "BROKER_URL", "BROKER")}
 
 
 class GivenValkey:
@@ -56,13 +60,22 @@ class GivenValkey:
 
 
 class Servers:
-    """This process's servers, each started when first asked for, all ended by `close` or by the guardian."""
+    """This process's servers, each started when first asked for, all ended by `close` or by the guardian.
 
-    def __init__(self, worker: str, postgres_url: str | None) -> None:
+    Args:
+        worker: xdist's name of this process.
+        given: what the environment says of servers.
+        postgres_url: where the run's PostgreSQL is, if somebody else has started it.
+    """
+
+    def __init__(self, worker: str, given: dict[str, str | None], postgres_url: str | None) -> None:
         self.worker = worker
+        self.on_rabbit = given["BROKER"] == "rabbitmq"
+        self._given_redis = given["BROKER_URL"]
         self._stack = ExitStack()
         self._postgres: PostgresServer | None = PostgresServer(postgres_url) if postgres_url else None
         self._valkey: EmbeddedValkey | GivenValkey | None = None
+        self._rabbit: RabbitServer | None = None
         self._scratch: tuple[Path, Guardian] | None = None
 
     def postgres(self) -> PostgresServer:
@@ -73,12 +86,20 @@ class Servers:
         return self._postgres
 
     def valkey(self) -> EmbeddedValkey | GivenValkey:
-        if self._valkey is None and GIVEN_BROKER:
-            self._valkey = GivenValkey(GIVEN_BROKER, int(self.worker.removeprefix("gw") or 0) % 16)
+        if self._valkey is None and self._given_redis:
+            self._valkey = GivenValkey(self._given_redis, int(self.worker.removeprefix("gw") or 0) % 16)
         elif self._valkey is None:
             directory, guardian = self.scratch()
             self._valkey = self._stack.enter_context(EmbeddedValkey(directory / "valkey", guardian=guardian))
         return self._valkey
+
+    def rabbit(self) -> RabbitServer:
+        if self._rabbit is None:
+            from tests.rabbit import RabbitServer
+
+            directory, guardian = self.scratch()
+            self._rabbit = self._stack.enter_context(RabbitServer(directory / "rabbitmq", guardian=guardian))
+        return self._rabbit
 
     def scratch(self) -> tuple[Path, Guardian]:
         if self._scratch is None:
@@ -95,13 +116,18 @@ class Servers:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    given: dict[str, Any] = getattr(config, "workerinput", {})
-    config.stash[SERVERS] = Servers(given.get("workerid", "gw0"), given.get("postgres_url", GIVEN_POSTGRES))
+    controllers: dict[str, Any] = getattr(config, "workerinput", {})
+    given: dict[str, str | None] = controllers.get("given", GIVEN)
+    if given["BROKER"] not in (None, "valkey", "rabbitmq"):
+        raise pytest.UsageError(f"MAILGLASS_TEST_BROKER is {given['BROKER']!r}: use valkey or rabbitmq")
+    postgres_url = controllers.get("postgres_url", given["DATABASE_URL"])
+    config.stash[SERVERS] = Servers(controllers.get("workerid", "gw0"), given, postgres_url)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """xdist's controller owns the one PostgreSQL; its workers get the address."""
+    node.workerinput["given"] = GIVEN
     node.workerinput["postgres_url"] = node.config.stash[SERVERS].postgres().url()
 
 
@@ -197,16 +223,42 @@ def database_url(postgres: PostgresServer, migrated_template: str, _database_nam
 
 @pytest.fixture(scope="session")
 def valkey(servers: Servers) -> EmbeddedValkey | GivenValkey:
-    """This process's Valkey: `.url(db)`, `.start()`, `.stop()`, `.kill()`, `.flush()`; `broker_url` puts it right."""
+    """This process's Valkey, whatever the broker; `redis_url` puts it right."""
     return servers.valkey()
 
 
 @pytest.fixture
-def broker_url(valkey: EmbeddedValkey | GivenValkey) -> str:
-    """The URL of a broker that runs and holds nothing."""
+def redis_url(valkey: EmbeddedValkey | GivenValkey) -> str:
+    """The URL of a Redis that runs and holds nothing: for what only Redis does."""
     valkey.start()
     valkey.flush()
     return valkey.url()
+
+
+@pytest.fixture(scope="session")
+def broker(servers: Servers) -> EmbeddedValkey | GivenValkey | RabbitServer:
+    """This process's broker: `.url()`, `.start()`, `.stop()`, `.kill()`, `.flush()`; `broker_url` puts it right."""
+    return servers.rabbit() if servers.on_rabbit else servers.valkey()
+
+
+@pytest.fixture
+def broker_url(servers: Servers, broker: EmbeddedValkey | GivenValkey | RabbitServer) -> str:
+    """The URL of a broker that runs and holds nothing."""
+    broker.start()
+    if servers.on_rabbit:
+        broker.renew()
+    else:
+        broker.flush()
+    return broker.url()
+
+
+@pytest.fixture
+def rabbit(servers: Servers, request: pytest.FixtureRequest) -> RabbitServer:
+    """The broker, for what only RabbitMQ does."""
+    if not servers.on_rabbit:
+        pytest.skip("what RabbitMQ alone does: make test-rabbitmq")
+    request.getfixturevalue("broker_url")
+    return servers.rabbit()
 
 
 @pytest.fixture

@@ -9,14 +9,18 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+from kombu import Connection, Queue
+from kombu.message import Message
 
+from mailglass.celery import forget_broker, transport_options
 from mailglass.runtime import Runtime, close_runtime, get_runtime
-from mailglass.settings import configure, load_settings
+from mailglass.settings import DEFAULT_QUEUE, configure, get_settings, load_settings
 from mailglass.stack.process import ChildProcess, Guardian, until_line
 from mailglass.testing.lab.smtp import SMTPLab
 from mailglass.testing.lab.weather import LabMail, Weather
@@ -63,6 +67,44 @@ def outside() -> Iterator[Outside]:
     thread.join(10)
 
 
+@dataclass(frozen=True)
+class Rings:
+    """What waits in the broker, whichever it is.
+
+    Attributes:
+        url: the broker's.
+    """
+
+    url: str
+
+    def count(self, queue: str = DEFAULT_QUEUE) -> int:
+        """How many messages wait."""
+        with self._channel() as channel:
+            return self._size(channel, queue)
+
+    def take(self, queue: str = DEFAULT_QUEUE) -> list[Message]:
+        """Take all that wait, in the order in which a worker would get them: for the ledger they are lost."""
+        with self._channel() as channel:
+            place = Queue(queue, channel=channel)
+            return [place.get(no_ack=True) for _ in range(self._size(channel, queue))]
+
+    @contextmanager
+    def _channel(self) -> Iterator[Any]:
+        with Connection(self.url, transport_options=transport_options(self.url, get_settings())) as connection:
+            yield connection.default_channel
+
+    @staticmethod
+    def _size(channel: Any, queue: str) -> int:
+        if hasattr(channel, "_size"):
+            # on Redis, kombu asks for a queue without its global_keyprefix whether it is there
+            return int(channel._size(queue))
+        try:
+            return int(channel.queue_declare(queue, passive=True).message_count)
+        except channel.connection.client.channel_errors:
+            # nobody has declared it yet
+            return 0
+
+
 @dataclass
 class House:
     """A configured mailglass.
@@ -80,6 +122,10 @@ class House:
     @property
     def runtime(self) -> Runtime:
         return get_runtime()
+
+    @property
+    def rings(self) -> Rings:
+        return Rings(self.environment["MAILGLASS_BROKER_URL"])
 
     def celery(self, name: str, arguments: Sequence[str], line: str) -> ChildProcess:
         """A `celery -A mailglass ...` process, once it has written `line`."""
@@ -144,15 +190,13 @@ accounts = ["relay"]
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     configure(load_settings())
-    from mailglass.celery import app
-
     with ExitStack() as stack:
         guardian = Guardian()
         stack.callback(guardian.close)
         yield House(environment, tmp_path, guardian, stack)
     close_runtime()
-    # another test of this process may have another broker
-    app.close()
+    # another test of this process has another broker, or an emptied one
+    forget_broker()
 
 
 @pytest.fixture

@@ -44,7 +44,6 @@ MOMENT = 1_772_630_930
 LINK = "https://a.example"
 STAMP = "2026-03-04T13:28:50.0Z"
 BY_CREDENTIALS = "its webhooks are proved by credentials, which say nothing of the body"
-NO_LIST = "its room does not read or write one"
 
 _EC = ec.generate_private_key(ec.SECP256R1())
 _RSA = rsa.generate_private_key(65537, 2048)
@@ -63,9 +62,7 @@ class Postmark(Declaration):
     environ: ClassVar[Mapping[str, str]] = {"KEY": KEY, "HOOK": HOOK}
     webhook_options = ("webhook_username", "webhook_passwords")
     proof_headers = ("authorization",)
-    lacks: ClassVar[Mapping[str, str]] = {
-        Feature.SIGNED_BODY: BY_CREDENTIALS, Feature.SUPPRESSION_LIST: NO_LIST,
-    }  # fmt: skip
+    lacks: ClassVar[Mapping[str, str]] = {Feature.SIGNED_BODY: BY_CREDENTIALS}
 
     def accept(self, request: Seen) -> Reply:
         taken = {"ErrorCode": 0, "Message": "OK"}
@@ -108,7 +105,6 @@ class SendGrid(Declaration):
     environ: ClassVar[Mapping[str, str]] = {"KEY": KEY}
     webhook_options = ("webhook_public_keys",)
     proof_headers = ("x-twilio-email-event-webhook-signature", "x-twilio-email-event-webhook-timestamp")
-    lacks: ClassVar[Mapping[str, str]] = {Feature.SUPPRESSION_LIST: NO_LIST}
 
     def accept(self, request: Seen) -> Reply:
         return Reply(202, b"", {"x-message-id": "14c5d75ce93"})

@@ -49,7 +49,7 @@ COMMANDS: Mapping[str, Row] = {
     "version": Row("mailglass.cli.version:version", "Print the version."),
     "web": Row(
         "mailglass.cli.web:web",
-        "Serve webhooks at POST /webhooks/ACCOUNT, liveness at /healthz, readiness at /readyz.",
+        "Serve webhooks at POST /webhooks/[TENANT/]ACCOUNT, liveness at /healthz, readiness at /readyz.",
         "web",
     ),
 }

@@ -20,7 +20,7 @@ GRACE = 10
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8025, show_default=True, type=click.IntRange(0, 65535), help="0: any free one.")
 def web(host: str, port: int) -> int:
-    """Serve webhooks at POST /webhooks/ACCOUNT, liveness at /healthz, readiness at /readyz.
+    """Serve webhooks at POST /webhooks/[TENANT/]ACCOUNT, liveness at /healthz, readiness at /readyz.
 
     Speaks plain HTTP: put a proxy with TLS in front. Refuses to start on wrong settings or on a ledger whose schema
     this version does not know.

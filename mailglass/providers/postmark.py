@@ -31,6 +31,7 @@ from mailglass.providers.http_provider import (
     mailboxes,
     provider_options,
 )
+from mailglass.providers.postmark_suppressions import PostmarkSuppressions
 from mailglass.providers.signatures import missing_secret, require_basic
 from mailglass.settings import Secret
 
@@ -194,6 +195,9 @@ class PostmarkProvider(HTTPProvider):
         if not isinstance(item, dict):
             raise WebhookBodyError("Postmark posts one JSON object")
         return bodies.read_items([item], _event, _event_name, provider=self.name, account=self.account)
+
+    def suppression_list(self) -> PostmarkSuppressions:
+        return PostmarkSuppressions(self.http, self.account, self.options.message_stream)
 
 
 def _attachment(item: Attachment) -> dict[str, str]:

@@ -24,6 +24,7 @@ from mailglass.providers.base import (
 from mailglass.providers.bodies import UNMAPPED, Meaning
 from mailglass.providers.http import HTTPAnswer, HTTPOptions, HTTPRequest, status_outcome
 from mailglass.providers.http_provider import HTTPProvider, Unsendable, encode_json, provider_options
+from mailglass.providers.sendgrid_suppressions import SendGridSuppressions
 from mailglass.providers.signatures import ecdsa_p256_key, missing_secret, require_ecdsa, require_fresh
 from mailglass.settings import Secret
 
@@ -36,7 +37,7 @@ class SendGridOptions(HTTPOptions):
     """The options of a SendGrid account.
 
     Attributes:
-        api_key: a key with the Mail Send permission.
+        api_key: a key with the Mail Send permission; with Suppressions too where the suppression list is synchronised.
         base_url: `https://api.eu.sendgrid.com` for accounts in the EU.
         subuser: send on behalf of this subuser.
         webhook_public_keys: the verification keys of the signed event webhook, as the console shows them. Needed to
@@ -176,6 +177,9 @@ class SendGridProvider(HTTPProvider):
         if not isinstance(items, list):
             raise WebhookBodyError("SendGrid posts a JSON array")
         return bodies.read_items(items, _event, _event_name, provider=self.name, account=self.account)
+
+    def suppression_list(self) -> SendGridSuppressions:
+        return SendGridSuppressions(self.http, self.account)
 
 
 def _mailbox(address: Address) -> dict[str, str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
+import traceback
 from collections.abc import Callable
 
-from tests.bench import drain, enqueue, fairness, importing
+from mailglass import telemetry
+from tests.bench import drain, enqueue, fairness, importing, ingress
 from tests.bench.figures import Comparison, as_json, table
 from tests.bench.machine import SETTING, Machine
 
@@ -17,6 +18,7 @@ BENCHES: dict[str, Callable[[Machine], list[Comparison]]] = {
     "broker_down": enqueue.run_broker_down,
     "drain": drain.run,
     "fairness": fairness.run,
+    "ingress": ingress.run,
 }
 
 
@@ -25,17 +27,23 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=BENCHES, metavar="NAME", help=", ".join(BENCHES))
     parser.add_argument("--format", choices=("text", "json"), default="text")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING)
+    telemetry.configure_logging("error", "console")
     figures: list[Comparison] = []
+    failed = 0
     with Machine() as machine:
         for name in options.only or BENCHES:
             print(f"{name} ...", file=sys.stderr, flush=True)
-            figures.extend(BENCHES[name](machine))
+            try:
+                figures.extend(BENCHES[name](machine))
+            except Exception:
+                # the others are still worth their figures
+                traceback.print_exc()
+                failed += 1
     if options.format == "json":
         print(as_json(figures))
     else:
         print(f"{table(figures)}\n\nmedians; ratios of medians, and of neighbouring rounds\nservers: {SETTING}")
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 
@@ -56,7 +55,6 @@ def _compared(sides: dict[str, list[float]], waits: bool) -> list[Comparison]:
 
 def run_broker_down(machine: Machine) -> list[Comparison]:
     """Calls with the broker stopped: the first may notice it, the others must not wait for it."""
-    logging.getLogger("mailglass").setLevel(logging.CRITICAL)
     up: list[float] = []
     down: list[float] = []
     notices: list[float] = []

@@ -1,7 +1,7 @@
 """A bounded HTTP client: posts prepared requests over a few kept connections, as fast as they are answered.
 
-Run by `python -m tests.bench.hammer FILE PORT CONNECTIONS SECONDS CORE`; prints what happened as JSON. The file is a
-pickled list of whole requests, each posted once; SECONDS bounds it if the server does not keep up.
+Run by `python -m tests.bench.hammer FILE PORT CONNECTIONS SECONDS CORE`; prints what happened as JSON. CORE may be
+empty. The file is a pickled list of whole requests, each posted once; SECONDS bounds it if the server does not keep up.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ def hammer(requests: Sequence[bytes], port: int, connections: int, seconds: floa
 
 if __name__ == "__main__":
     file, port, connections, seconds, core = sys.argv[1:]
-    os.sched_setaffinity(0, {int(core)})
+    if core:
+        os.sched_setaffinity(0, {int(core)})
     prepared = pickle.loads(Path(file).read_bytes())
     print(json.dumps(hammer(prepared, int(port), int(connections), float(seconds))))

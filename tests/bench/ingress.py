@@ -27,7 +27,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from mailglass.doorbell import PUMP
 from mailglass.ids import uuid7s
+from mailglass.runtime import get_runtime
 from mailglass.stack.process import ChildProcess
 from tests.bench.figures import Comparison, Side
 from tests.bench.machine import ROOT, Machine, plain_environment, wait_until
@@ -121,7 +123,9 @@ def run(machine: Machine) -> list[Comparison]:
             rates[name].append(requests_a_second(machine, providers, make))
     theirs = Side("bare ECDSA verifications", bare, "/s")
     figures = [
-        Comparison("ingress", Side(f"webhooks, {name}", rate, "requests/s"), theirs, ">= 0.6" if name == "ECDSA" else "")
+        Comparison(
+            "ingress", Side(f"webhooks, {name}", rate, "requests/s"), theirs, ">= 0.6" if name == "ECDSA" else ""
+        )
         for name, rate in rates.items()
     ]
     events, posting = zip(*(events_a_second(machine, providers) for _ in range(ROUNDS)), strict=True)
@@ -162,12 +166,11 @@ def events_a_second(machine: Machine, providers: Providers) -> tuple[float, floa
     with machine.ledger() as environment, _web(machine, providers, environment, core=None) as port:
         ids = _sent(environment, DELIVERIES)
         events = [_grid_event(kind, key, f"{kind}-{key}") for kind in _KINDS for key in ids]
-        webhooks = [
-            providers.grid(events[start : start + PER_WEBHOOK]) for start in range(0, len(events), PER_WEBHOOK)
-        ]
-        told = {**environment, **_settings(machine, providers)}
+        webhooks = [providers.grid(events[start : start + PER_WEBHOOK]) for start in range(0, len(events), PER_WEBHOOK)]
+        told, queued = {**environment, **_settings(machine, providers)}, machine.queued("mailglass:mailglass")
         with machine.worker("mailglass", told) as worker:
-            wait_until(lambda: "ready" in worker.output(), worker)
+            get_runtime().doorbell.ring_task(PUMP)
+            wait_until(lambda: queued() == 0, worker)
             began = time.perf_counter()
             taken = _post(machine, port, webhooks, core=None)
             with psycopg.connect(environment["MAILGLASS_DATABASE_URL"], autocommit=True) as ledger:
@@ -195,9 +198,8 @@ def _web(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    pinned = str(_SERVER if core is None else core)
-    command = _PINNED if core is not None else _PINNED.replace("{int(sys.argv.pop(1))}", "os.sched_getaffinity(0)", 1)
-    argv = [sys.executable, "-c", command, *([pinned] if core is not None else []), "web", "--port", str(port)]
+    program = ["-m", "mailglass"] if core is None else ["-c", _PINNED, str(core)]
+    argv = [sys.executable, *program, "web", "--port", str(port)]
     child = ChildProcess(
         "web", argv, log=machine.scratch / "web.log", cwd=ROOT,
         env={**plain_environment(), **environment, **_settings(machine, providers)},
@@ -219,9 +221,9 @@ def _post(machine: Machine, port: int, webhooks: list[Webhook], core: int | None
     """Seconds until all are answered with 200."""
     file = machine.scratch / "requests.pickle"
     file.write_bytes(pickle.dumps([_request(*webhook) for webhook in webhooks]))
-    cores = _CLIENT if core is None else core
+    cores = "" if core is None else str(core)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.bench.hammer", str(file), str(port), str(CONNECTIONS), str(PATIENCE), str(cores)],
+        [sys.executable, "-m", "tests.bench.hammer", str(file), str(port), str(CONNECTIONS), str(PATIENCE), cores],
         cwd=ROOT, check=True, capture_output=True, text=True, timeout=PATIENCE + 60,
     )  # fmt: skip
     result = json.loads(done.stdout)

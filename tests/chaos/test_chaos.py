@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy
 
 from mailglass import Message, deliver_many
-from mailglass.celery import app
+from mailglass.celery import forget_broker
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import deliveries, schema
 from mailglass.ledger.lifecycle import FINAL
@@ -27,7 +28,6 @@ from mailglass.runtime import close_runtime, get_runtime
 from mailglass.settings import configure, load_settings
 from mailglass.stack.postgres import EmbeddedPostgres
 from mailglass.stack.process import ChildProcess, Guardian, until_line
-from mailglass.stack.valkey import EmbeddedValkey
 from mailglass.testing.lab.weather import Weather
 
 SEAMS = ("before_claim", "after_claim", "after_mark", "after_answer", "after_record")
@@ -68,7 +68,7 @@ class Site:
 
     directory: Path
     postgres: EmbeddedPostgres
-    valkey: EmbeddedValkey
+    broker: Any
     guardian: Guardian
     environment: dict[str, str]
     stack: ExitStack
@@ -104,12 +104,11 @@ class Site:
 
 
 @pytest.fixture
-def site(stack_root: Path, outside, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def site(stack_root: Path, outside, broker, broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     with ExitStack() as stack:
         guardian = Guardian()
         stack.callback(guardian.close)
         postgres = stack.enter_context(EmbeddedPostgres(stack_root / "postgres", durable=True, guardian=guardian))
-        valkey = stack.enter_context(EmbeddedValkey(stack_root / "valkey", guardian=guardian))
         url = postgres.create_database("mailglass")
         schema.upgrade(url)
         config = stack_root / "mailglass.toml"
@@ -117,14 +116,14 @@ def site(stack_root: Path, outside, monkeypatch: pytest.MonkeyPatch) -> Iterator
         environment = {
             "MAILGLASS_CONFIG": str(config),
             "MAILGLASS_DATABASE_URL": url,
-            "MAILGLASS_BROKER_URL": valkey.url(),
+            "MAILGLASS_BROKER_URL": broker_url,
         }
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         configure(load_settings())
-        yield Site(stack_root, postgres, valkey, guardian, environment, stack)
+        yield Site(stack_root, postgres, broker, guardian, environment, stack)
         close_runtime()
-        app.close()
+        forget_broker()
 
 
 @dataclass
@@ -193,11 +192,11 @@ def broker_dies(keep_data: bool) -> Callable[..., None]:
         worker = site.worker()
         ids = send(count // 2)
         wait_for(lambda: len(outside.mails) > tally.mails)
-        site.valkey.kill()
+        site.broker.kill()
         ids += send(count - len(ids))
-        site.valkey.start()
+        site.broker.start()
         if not keep_data:
-            site.valkey.flush()
+            site.broker.flush()
         settle(site, outside, ids, wait_for, tally)
         worker.stop()
 

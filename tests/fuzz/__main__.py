@@ -51,7 +51,8 @@ def _fuzz(name: str, seconds: int) -> bool:
         runs = [line.split()[-1] for line in done.stderr.splitlines() if "number_of_executed_units" in line]
         print(f"{name}: {runs[0] if runs else '?'} inputs in {seconds} s{'' if done.returncode == 0 else ', FAILED'}")
         if done.returncode:
-            print(done.stderr[-3000:])
+            told = (done.stdout + done.stderr).splitlines()
+            print("\n".join(line for line in told if not line.startswith(("INFO: ", "WARNING: ", "stat::"))))
             for found in sorted(Path(scratch).glob("found-*")):
                 print(f"the input, as Python writes it: {found.read_bytes()!r}")
         return done.returncode == 0

@@ -6,6 +6,7 @@ import json
 import threading
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from uuid import UUID, uuid4
 
 import pytest
@@ -289,7 +290,7 @@ def test_a_refused_mail_is_due_at_its_own_slot_without_an_attempt_or_an_event(le
     waiting = [delivery for delivery in waiting if delivery.status is Status.QUEUED]
     slots = sorted((delivery.due_at - delivery.created_at).total_seconds() for delivery in waiting if delivery.due_at)
     assert len(slots) == 4
-    assert all(0.7 < later - earlier < 1.5 for earlier, later in zip(slots, slots[1:], strict=False))
+    assert all(0.7 < later - earlier < 1.5 for earlier, later in pairwise(slots))
     assert {delivery.attempts for delivery in waiting} == {0}
     assert [event.kind for event in deliveries.timeline(ledger, waiting[0].id)] == ["queued"]
 

@@ -34,11 +34,14 @@ from mailglass.providers.base import Outcome, Provider, WebhookRequest
 from mailglass.providers.registry import Accounts
 from mailglass.runtime import Runtime
 from mailglass.settings import AccountSettings, Secret, Settings, WebhookSettings
+from mailglass.testing.provider import FixedAccounts
+from mailglass.testing.provider_suite import Declaration, Feature
 from mailglass.web import WebApp, create_app
 from mailglass.web import asgi as web_asgi
 from mailglass.web import http as web_http
 from mailglass.webhooks import ingress
 from mailglass.webhooks.ingress import Answer
+from tests.rooms import ROOMS
 
 SECRET = b"between us"
 SETTINGS = Settings(
@@ -415,6 +418,30 @@ def test_what_is_not_served_is_refused(port: int, method: str, path: str, status
     assert ask(port, method, path, b"" if method != "GET" else None) == (status, b"")
 
 
+def test_a_webhook_may_be_posted_to_its_tenants_path(port: int, ledger: Database) -> None:
+    for path, body in (("/webhooks/main", b"1"), ("/webhooks/acme/main", b"2"), ("/webhooks/a.b/main", b"3")):
+        assert ask(port, "POST", path, body, {"x-signature": signature(body)}) == (200, b"")
+    assert [row.tenant_id for row in kept(ledger)] == [None, "acme", "a.b"]
+
+
+@pytest.mark.parametrize(
+    ("path", "signed", "status"),
+    [
+        ("/webhooks/Not%20One/main", True, 422),
+        ("/webhooks/Not%20One/main", False, 401),
+        ("/webhooks/acme/nobody", True, 404),
+        ("/webhooks//main", True, 404),
+        ("/webhooks/../main", True, 404),
+        ("/webhooks/acme/main/more", True, 404),
+    ],
+)
+def test_a_path_that_names_no_tenant_keeps_nothing(
+    port: int, ledger: Database, path: str, signed: bool, status: int
+) -> None:
+    assert ask(port, "POST", path, b"1", {"x-signature": signature(b"1" if signed else b"2")}) == (status, b"")
+    assert kept(ledger) == []
+
+
 def test_a_refused_method_is_told_the_allowed_one(port: int) -> None:
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
         connection.request("GET", "/webhooks/main")
@@ -519,6 +546,24 @@ def test_the_processs_own_settings_are_read_at_the_start(monkeypatch: pytest.Mon
 def der(key: ec.EllipticCurvePrivateKey) -> str:
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     return base64.b64encode(key.public_key().public_bytes(serialization.Encoding.DER, form)).decode()
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS.values() if Feature.WEBHOOKS not in room.lacks])
+def test_where_the_fault_is_ours_every_provider_posts_again(room: type[Declaration], unused_port: int) -> None:
+    # Brevo discards what it is answered with any other 4xx or a 5xx; the others try again on 5xx
+    expected = 429 if room.provider_class.name == "brevo" else 503
+    declared = room()
+    settings = Settings(accounts={"main": AccountSettings("main", room.provider_class.name)})
+    accounts = FixedAccounts(settings, {"main": declared.build(declared.at(unused_port))})
+    away = Database(f"postgresql://nobody@127.0.0.1:{unused_port}/nowhere")
+    context = {"settings": settings, "database": away, "accounts": accounts, "ring": lambda task: None}
+    request = declared.webhooks()[0].request()
+    assert ingress.handle("main", request, **context).status == expected
+    assert ingress.retry_later("main", accounts).status == expected
+    bare = {name: value for name, value in declared.options.items() if name not in declared.webhook_options}
+    accounts = FixedAccounts(settings, {"main": declared.build(bare)})
+    secretless = ingress.handle("main", request, **(context | {"accounts": accounts})).status
+    assert secretless == (429 if expected == 429 else 500)
 
 
 def test_sendgrids_and_postmarks_own_webhooks_are_verified_and_kept(ledger: Database, database_url: str) -> None:

@@ -206,7 +206,7 @@ _steps = st.lists(st.tuples(_elapsed, st.one_of(_takes, _takes, _takes, _teachin
 @pytest.fixture(params=["redis", "ledger"])
 def server(request: pytest.FixtureRequest) -> RedisGcra | LedgerGcra:
     if request.param == "redis":
-        return RedisGcra(request.getfixturevalue("broker_url"))
+        return RedisGcra(request.getfixturevalue("redis_url"))
     return LedgerGcra(Database(request.getfixturevalue("database_url")))
 
 

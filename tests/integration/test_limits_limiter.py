@@ -54,7 +54,7 @@ def ledger_of_this_file(postgres: PostgresServer, migrated_template: str) -> Ite
 def limiter(request: pytest.FixtureRequest) -> Limiter:
     """A limiter on either server. The one in Redis has no ledger to fall back to, so that no test passes by falling."""
     if request.param == "redis":
-        return Limiter(NOBODY, RedisGcra(request.getfixturevalue("broker_url")))
+        return Limiter(NOBODY, RedisGcra(request.getfixturevalue("redis_url")))
     ledger: Database = request.getfixturevalue("ledger_of_this_file")
     ledger.query(sqlalchemy.text("TRUNCATE mailglass.rate_limits, mailglass.rate_lessons"))
     return Limiter(ledger)
@@ -357,10 +357,10 @@ def test_workers_that_meet_new_limits_at_once_do_not_lock_each_other_out(databas
         assert sum(taken) == 4 * 1000 * 2
 
 
-def test_what_is_drained_expires_in_redis(broker_url: str) -> None:
-    limiter = Limiter(NOBODY, RedisGcra(broker_url))
+def test_what_is_drained_expires_in_redis(redis_url: str) -> None:
+    limiter = Limiter(NOBODY, RedisGcra(redis_url))
     limiter.take([(TENANT, Cap("warmup:main", 50))])
-    with redis.Redis.from_url(broker_url) as client:
+    with redis.Redis.from_url(redis_url) as client:
         assert 55_000 < client.pttl("mailglass:limit:tenant:acme") <= 60_010
         assert 60_000 < client.pttl("mailglass:limit:warmup:main") <= 86_460_000
         limiter.observe("main", 0, 100)
@@ -387,9 +387,9 @@ def test_an_account_without_a_limit_costs_no_row(database_url: str) -> None:
 
 
 def test_while_redis_is_away_the_ledger_limits(
-    valkey: EmbeddedValkey, broker_url: str, database_url: str, until: Callable[..., bool]
+    valkey: EmbeddedValkey, redis_url: str, database_url: str, until: Callable[..., bool]
 ) -> None:
-    limiter = Limiter(Database(database_url), RedisGcra(broker_url))
+    limiter = Limiter(Database(database_url), RedisGcra(redis_url))
     assert count(limiter.take([(TENANT,)] * 300, now=NOON)) == 200
     valkey.stop()
     try:
@@ -401,14 +401,14 @@ def test_while_redis_is_away_the_ledger_limits(
     assert until(lambda: count(limiter.take([(TENANT,)], now=NOON)) == 1)
 
 
-def test_the_ledger_knows_what_was_learnt_while_redis_was_there(broker_url: str, database_url: str) -> None:
-    Limiter(Database(database_url), RedisGcra(broker_url)).set_rate("free", 14, now=NOON)
+def test_the_ledger_knows_what_was_learnt_while_redis_was_there(redis_url: str, database_url: str) -> None:
+    Limiter(Database(database_url), RedisGcra(redis_url)).set_rate("free", 14, now=NOON)
     redis_gone = Limiter(Database(database_url), RedisGcra("redis://127.0.0.1:1/0"))
     assert count(redis_gone.take([(UNLIMITED,)] * 100, now=NOON)) == 28
 
 
-def test_learning_never_fails_its_caller_and_reaches_whoever_is_there(broker_url: str) -> None:
-    limiter = Limiter(NOBODY, RedisGcra(broker_url))
+def test_learning_never_fails_its_caller_and_reaches_whoever_is_there(redis_url: str) -> None:
+    limiter = Limiter(NOBODY, RedisGcra(redis_url))
     limiter.learn("main", retry_after=10, now=NOON)
     assert count(limiter.take([(ACCOUNT,)], now=NOON)) == 0
     nobody = Limiter(NOBODY, RedisGcra("redis://127.0.0.1:1/0"))
@@ -421,9 +421,9 @@ def test_without_any_server_nothing_is_granted() -> None:
         limiter.take([(TENANT,)])
 
 
-def test_limits_are_kept_in_redis_where_there_is_one(broker_url: str, database_url: str) -> None:
-    in_redis = Settings(broker_url=Secret(broker_url))
-    beside_rabbitmq = Settings(broker_url=Secret("amqp://localhost"), redis_url=Secret(broker_url))
+def test_limits_are_kept_in_redis_where_there_is_one(redis_url: str, database_url: str) -> None:
+    in_redis = Settings(broker_url=Secret(redis_url))
+    beside_rabbitmq = Settings(broker_url=Secret("amqp://localhost"), redis_url=Secret(redis_url))
     in_the_ledger = Settings(broker_url=Secret("amqp://localhost"))
     ledger = get_database(database_url)
     taken = [count(limiter_for(each, ledger).take([(GMAIL,)], now=NOON)) for each in (in_redis, beside_rabbitmq)]

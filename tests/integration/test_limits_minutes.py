@@ -36,8 +36,8 @@ Open = Callable[[], Limiter]
 def open_limiter(request: pytest.FixtureRequest) -> Open:
     """Opens a limiter; each process opens its own, as a worker does. The one in Redis has no ledger to fall back to."""
     if request.param == "redis":
-        broker_url: str = request.getfixturevalue("broker_url")
-        return lambda: Limiter(Database("postgresql://nobody@127.0.0.1:1/nothing"), RedisGcra(broker_url))
+        redis_url: str = request.getfixturevalue("redis_url")
+        return lambda: Limiter(Database("postgresql://nobody@127.0.0.1:1/nothing"), RedisGcra(redis_url))
     database_url: str = request.getfixturevalue("database_url")
     return lambda: Limiter(Database(database_url, pool_size=1))
 

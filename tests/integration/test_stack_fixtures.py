@@ -9,11 +9,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from queue import Empty
 
 import psutil
 import psycopg
 import pytest
 import redis
+from kombu import Connection
 
 from mailglass.settings import Settings, configure, get_settings
 from mailglass.stack.guardian import start_time
@@ -48,17 +50,26 @@ def test_every_test_gets_a_migrated_database_without_rows(database_url: str, tur
 
 @pytest.mark.parametrize("turn", [1, 2])
 def test_every_test_gets_an_empty_broker(broker_url: str, turn: int) -> None:
-    with redis.Redis.from_url(broker_url) as client:
+    with Connection(broker_url) as connection, connection.SimpleQueue("left behind") as queue:
+        with pytest.raises(Empty):
+            queue.get_nowait()
+        queue.put("yes")
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_every_test_gets_an_empty_redis(redis_url: str, turn: int) -> None:
+    with redis.Redis.from_url(redis_url) as client:
         assert client.dbsize() == 0
         client.set("left behind", "yes")
 
 
-def test_the_broker_is_put_right_after_a_test_that_stopped_it(
-    valkey: EmbeddedValkey, request: pytest.FixtureRequest
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_the_broker_is_put_right_after_a_test_that_ended_it(
+    broker: EmbeddedValkey, request: pytest.FixtureRequest, end: str
 ) -> None:
-    valkey.stop()
-    with redis.Redis.from_url(request.getfixturevalue("broker_url")) as client:
-        assert client.ping()
+    getattr(broker, end)()
+    with Connection(request.getfixturevalue("broker_url")) as connection:
+        assert connection.connect()
 
 
 def test_databases_of_earlier_tests_are_dropped(empty_database_url: str) -> None:

@@ -60,7 +60,7 @@ with LocalStack(Path(sys.argv[1]), durable=False) as stack:
 
 
 def test_a_sigkill_of_its_process_leaves_no_server_and_no_child_behind(
-    stack_root: Path, postgres: PostgresServer, broker_url: str, until: Callable[..., bool]
+    stack_root: Path, postgres: PostgresServer, redis_url: str, until: Callable[..., bool]
 ) -> None:
     owner = subprocess.Popen([*python(STACK), str(stack_root / "stack")], stdout=subprocess.PIPE)
     assert owner.stdout is not None
@@ -76,12 +76,12 @@ def test_a_sigkill_of_its_process_leaves_no_server_and_no_child_behind(
         for pid, started in members.items():
             if start_time(pid) == started is not None:
                 os.kill(pid, signal.SIGKILL)
-    assert reachable(postgres.url(), broker_url)
+    assert reachable(postgres.url(), redis_url)
     with LocalStack(stack_root / "stack", durable=False) as again:
         assert reachable(again.database_url, again.broker_url)
 
 
-def test_stop_ends_exactly_what_it_started(stack_root: Path, postgres: PostgresServer, broker_url: str) -> None:
+def test_stop_ends_exactly_what_it_started(stack_root: Path, postgres: PostgresServer, redis_url: str) -> None:
     before = children()
     with LocalStack(stack_root / "stack", durable=False) as stack:
         child = stack.spawn("child", python(SLEEPER), ready=until_line("up"))
@@ -97,7 +97,7 @@ def test_stop_ends_exactly_what_it_started(stack_root: Path, postgres: PostgresS
         psycopg.connect(urls[0], connect_timeout=2)
     with pytest.raises(redis.ConnectionError):
         redis.Redis.from_url(urls[1]).ping()
-    assert reachable(postgres.url(), broker_url)
+    assert reachable(postgres.url(), redis_url)
     with pytest.raises(StackError, match="not running"):
         _ = stack.database_url
 
@@ -136,20 +136,20 @@ time.sleep(600)
 
 
 def test_what_is_given_is_used_and_not_started(
-    stack_root: Path, monkeypatch: pytest.MonkeyPatch, postgres: PostgresServer, broker_url: str
+    stack_root: Path, monkeypatch: pytest.MonkeyPatch, postgres: PostgresServer, redis_url: str
 ) -> None:
     monkeypatch.setenv("MAILGLASS_DATABASE_URL", "postgresql://from-the-environment/x")
-    monkeypatch.setenv("MAILGLASS_BROKER_URL", broker_url)
+    monkeypatch.setenv("MAILGLASS_BROKER_URL", redis_url)
     with LocalStack(stack_root / "stack", database_url=postgres.url("given")) as stack:
-        assert (stack.database_url, stack.broker_url) == (postgres.url("given"), broker_url)
+        assert (stack.database_url, stack.broker_url) == (postgres.url("given"), redis_url)
         assert sorted(os.listdir(stack.root)) == [".gitignore", "lock"]
         said = stack.spawn("env", python("import json, os; print(json.dumps(dict(os.environ)))"), {"EXTRA": "1"})
         assert said.wait(30) == 0
         environment = json.loads(said.output())
     assert environment["MAILGLASS_DATABASE_URL"] == postgres.url("given")
-    assert environment["MAILGLASS_BROKER_URL"] == broker_url
+    assert environment["MAILGLASS_BROKER_URL"] == redis_url
     assert environment["EXTRA"] == "1"
-    assert reachable(postgres.url(), broker_url)
+    assert reachable(postgres.url(), redis_url)
 
 
 def test_a_second_stack_in_the_same_directory_is_refused_and_harms_nothing(stack_root: Path) -> None:

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import mailglass.engine
+import mailglass.limits  # noqa: F401 - both before the pool forks, so that its processes share them
 from mailglass import telemetry
 from mailglass.celery import app
 from mailglass.doorbell import DISPATCH, POLL, PUMP, RECONCILE, WEBHOOKS

@@ -1,4 +1,4 @@
-"""Whose a webhook is: told by the account, the path or the application, kept with it, and held to when it is applied."""
+"""Whose a webhook is: told by account, path or application, kept with it, and held to when it is applied."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from mailglass.errors import RouteError, TenantError
+from mailglass.errors import ConfigError, RouteError, TenantError
 from mailglass.ledger import webhooks
 from mailglass.providers.base import WebhookRequest
 from mailglass.routing import Router, Tenancy
@@ -162,7 +162,7 @@ def test_an_orphan_finds_a_delivery_of_its_own_tenant(desk: Any) -> None:
 def test_an_account_is_given_a_tenant_in_its_settings(load_toml: Callable[[str], Settings]) -> None:
     settings = load_toml('[accounts.main]\nprovider = "null"\ntenant = "acme"\n')
     assert (settings.accounts["main"].tenant, dict(settings.accounts["main"].options)) == ("acme", {})
-    with pytest.raises(Exception, match="accounts.main.tenant"):
+    with pytest.raises(ConfigError, match=r"accounts\.main\.tenant"):
         load_toml('[accounts.main]\nprovider = "null"\ntenant = "No Tenant"\n')
 
 

@@ -1,0 +1,108 @@
+"""Postmark's suppression list of one message stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+from mailglass.errors import ProviderCallError
+from mailglass.providers import bodies
+from mailglass.providers.http import HTTPAnswer, HTTPClient, HTTPRequest
+from mailglass.providers.management import answered, call, json_request, refused
+from mailglass.providers.suppression_list import ListedAddress
+
+REASONS: Final[Mapping[tuple[str, str], str]] = {
+    ("HardBounce", ""): "hard_bounce",
+    ("SpamComplaint", ""): "complaint",
+    ("ManualSuppression", "Recipient"): "unsubscribe",
+    ("ManualSuppression", ""): "manual",
+}
+"""(SuppressionReason, Origin); "" stands for any other origin, and another reason is `provider`."""
+
+BATCH: Final = 50
+BAD_REQUEST: Final = 300
+"""The ErrorCode of a whole call that may be refused for one of its addresses."""
+
+
+class PostmarkSuppressions:
+    """The list that Postmark keeps for a message stream. What is pushed stands there as `ManualSuppression`.
+
+    Args:
+        http: the account's connections.
+        account: its name, for errors.
+        stream: the message stream's id.
+    """
+
+    def __init__(self, http: HTTPClient, account: str, stream: str) -> None:
+        self._http = http
+        self._account = account
+        self._stream = stream
+        self._path = f"/message-streams/{quote(stream, safe='')}/suppressions"
+
+    def pull(self, cursor: str | None) -> tuple[list[ListedAddress], str | None]:
+        """The whole list: Postmark does not page it."""
+        what = self._what("list")
+        found = answered(self._http, HTTPRequest(f"{self._path}/dump", method="GET"), what)
+        items = found.get("Suppressions") if isinstance(found, dict) else None
+        if not isinstance(items, list):
+            raise ProviderCallError(what, status=200)
+        return [entry for item in items if (entry := self._entry(item))], None
+
+    def push(self, entries: Sequence[ListedAddress]) -> list[bool]:
+        """Add entries, up to 50 in a call."""
+        return self._in_batches("", "Suppressed", [entry.address for entry in entries], self._what("add"))
+
+    def remove(self, addresses: Sequence[str]) -> list[bool]:
+        """Take addresses off, up to 50 in a call. Who complained of spam stays: Postmark deletes no complaint."""
+        return self._in_batches("/delete", "Deleted", addresses, self._what("delete"))
+
+    def _in_batches(self, verb: str, done: str, addresses: Sequence[str], what: str) -> list[bool]:
+        results = [False] * len(addresses)
+        places = [place for place, address in enumerate(addresses) if bodies.address_of(address)]
+        for start in range(0, len(places), BATCH):
+            self._ask(verb, done, addresses, places[start : start + BATCH], results, what)
+        return results
+
+    def _ask(
+        self, verb: str, done: str, addresses: Sequence[str], places: list[int], results: list[bool], what: str
+    ) -> None:
+        """Ask about some of the addresses; of a call refused for one of them each half is asked about on its own."""
+        wanted = {"Suppressions": [{"EmailAddress": addresses[place]} for place in places]}
+        answer = call(self._http, json_request("POST", f"{self._path}{verb}", wanted), what)
+        if answer.status == 200:
+            statuses = _statuses(answer, what)
+            for place in places:
+                results[place] = statuses.get(addresses[place].lower()) == done
+        elif not _is_about_an_address(answer):
+            raise refused(answer, what)
+        elif len(places) > 1:
+            half = len(places) // 2
+            self._ask(verb, done, addresses, places[:half], results, what)
+            self._ask(verb, done, addresses, places[half:], results, what)
+
+    def _entry(self, item: Any) -> ListedAddress | None:
+        address = bodies.address_of(item.get("EmailAddress")) if isinstance(item, dict) else None
+        if address is None:
+            return None
+        why, origin = bodies.label_of(item.get("SuppressionReason")), bodies.label_of(item.get("Origin"))
+        reason = REASONS.get((why, origin)) or REASONS.get((why, ""), "provider")
+        return ListedAddress(address, reason, bodies.iso_moment(item.get("CreatedAt")), self._stream)
+
+    def _what(self, verb: str) -> str:
+        return f"{self._account}: {verb} suppressions"
+
+
+def _statuses(answer: HTTPAnswer, what: str) -> dict[str, str]:
+    """What became of each address, by the address: the order of an answer's items is not promised."""
+    found = answer.json()
+    items = found.get("Suppressions") if isinstance(found, dict) else None
+    if not isinstance(items, list):
+        raise ProviderCallError(what, status=answer.status)
+    known = [item for item in items if isinstance(item, dict)]
+    return {bodies.label_of(item.get("EmailAddress")).lower(): bodies.label_of(item.get("Status")) for item in known}
+
+
+def _is_about_an_address(answer: HTTPAnswer) -> bool:
+    found = answer.json()
+    return answer.status == 422 and isinstance(found, dict) and found.get("ErrorCode") == BAD_REQUEST
