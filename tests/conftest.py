@@ -6,6 +6,7 @@ The broker is a Valkey, or a RabbitMQ where `MAILGLASS_TEST_BROKER` is `rabbitmq
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -142,6 +143,10 @@ def _plain_settings() -> Iterator[None]:
     _forget_settings()
     yield
     _forget_settings()
+    # a command that was run in this process wrote its log to a standard error of the test's own, which is closed by now
+    for handler in logging.getLogger().handlers[:]:
+        if type(handler) is logging.StreamHandler:
+            logging.getLogger().removeHandler(handler)
 
 
 def _forget_settings() -> None:

@@ -81,6 +81,12 @@ class RabbitServer(EmbeddedServer):
         """The queues that exist."""
         return [queue["name"] for queue in self._manage("GET", f"queues/{self._vhost}?columns=name")]
 
+    def queue(self, name: str) -> dict[str, Any]:
+        """How a queue was declared."""
+        columns = "name,type,durable,auto_delete,exclusive,arguments"
+        declared: dict[str, Any] = self._manage("GET", f"queues/{self._vhost}/{quote(name, safe='')}?columns={columns}")
+        return declared
+
     def cut_connections(self) -> int:
         """Close every connection, as an idle one is closed by the server, by its death, or by a firewall between.
 

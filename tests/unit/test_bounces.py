@@ -440,7 +440,7 @@ def test_the_work_on_a_mebibyte_of_malice_is_bounded(raw: bytes) -> None:
     started = time.process_time()
     assert read(raw).events
     assert read(raw, came_to=VERP).events
-    assert time.process_time() - started < 1.0
+    assert time.process_time() - started < 20.0  # quadratic work would take minutes
 
 
 # the provider

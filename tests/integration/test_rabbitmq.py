@@ -1,0 +1,119 @@
+"""What RabbitMQ alone does, and our own server for tests of it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import amqp
+import psutil
+import pytest
+from kombu import Connection
+
+from mailglass.celery import app
+from mailglass.doorbell import LedgerMarks
+from mailglass.limits.limiter import limiter_for
+from mailglass.routing import Lane
+from mailglass.settings import configure, load_settings
+from mailglass.stack.guardian import start_time
+from mailglass.stack.process import Guardian
+
+LANE = Lane("mailglass", "acme", "transactional")
+
+
+def test_without_redis_marks_and_limits_are_kept_in_the_ledger(rabbit, house) -> None:
+    house.runtime.doorbell.ring([LANE])
+    assert isinstance(house.runtime.doorbell._marks, LedgerMarks)
+    assert limiter_for(house.runtime.settings, house.runtime.database)._redis is None
+
+
+def test_producer_and_worker_declare_the_same_durable_queue_and_a_ring_waits_for_no_disk(rabbit, house) -> None:
+    house.runtime.doorbell.ring([LANE])
+    declared = rabbit.queue("mailglass")
+    assert (declared["type"], declared["durable"], declared["arguments"]) == ("classic", True, {"x-max-priority": 9})
+    house.worker("-P", "threads", "-c", "2")
+    assert rabbit.queue("mailglass") == declared
+    (ring,) = house.rings.take() or [None] if house.rings.count() else [None]
+    assert ring is None or ring.properties["delivery_mode"] == 1
+
+
+def test_a_ring_is_published_through_the_first_host_that_answers(rabbit, house, unused_port: int) -> None:
+    url = house.environment["MAILGLASS_BROKER_URL"]
+    absent = f"amqp://nobody:nothing@127.0.0.1:{unused_port}/none"
+    configure(load_settings({**house.environment, "MAILGLASS_BROKER_URL": f"{absent};{url}"}))
+    assert house.runtime.doorbell.ring([LANE]) == 1
+    assert house.rings.count() == 1
+
+
+def test_a_queue_that_somebody_declared_otherwise_fails_no_caller_and_spoils_no_connection(
+    rabbit, house, wait_for: Callable[..., None]
+) -> None:
+    with Connection(rabbit.url()) as connection:
+        connection.default_channel.queue_declare("mailglass", durable=True, auto_delete=False)
+        assert house.runtime.doorbell.ring([LANE]) == 0
+        connection.default_channel.queue_delete("mailglass")
+    wait_for(lambda: house.runtime.doorbell.ring([LANE]) == 1)
+
+
+def test_the_server_listens_on_loopback_only_and_asks_for_the_password(rabbit) -> None:
+    listening = [
+        item.laddr.ip
+        for process in psutil.Process(rabbit.pid).children(recursive=True)
+        for item in process.net_connections("inet")
+        if item.status == "LISTEN"
+    ]
+    assert len(listening) >= 3
+    assert set(listening) == {"127.0.0.1"}
+    address = rabbit.url().rpartition("@")[2]
+    with Connection(f"amqp://guest:guest@{address}") as stranger, pytest.raises(amqp.AccessRefused):
+        stranger.connect()
+    password = rabbit.url().partition("@")[0].rpartition(":")[2]
+    for process in psutil.Process(rabbit.pid).children(recursive=True):
+        assert password not in " ".join(process.cmdline())
+
+
+def test_flush_empties_the_queues_and_renew_cuts_everybody_off(rabbit) -> None:
+    with Connection(rabbit.url()) as connection:
+        queue = connection.SimpleQueue("some")
+        queue.put("a")
+        assert queue.qsize() == 1
+        rabbit.flush()
+        assert queue.qsize() == 0
+        rabbit.renew()
+        with pytest.raises(connection.connection_errors):
+            queue.put("b")
+    assert rabbit.queues() == []
+
+
+def test_a_killed_server_comes_back_at_its_address_with_what_was_confirmed_to_be_kept(rabbit) -> None:
+    url = rabbit.url()
+    with Connection(url, transport_options={"confirm_publish": True}) as connection:
+        connection.SimpleQueue("kept").put("a")
+    rabbit.kill()
+    with pytest.raises(OSError), socket.create_connection(("127.0.0.1", rabbit._port), 1):
+        pass
+    rabbit.start()
+    assert rabbit.url() == url
+    with Connection(url) as connection:
+        assert connection.SimpleQueue("kept").get(timeout=5).payload == "a"
+
+
+@pytest.mark.parametrize("end", ["stop", "kill", "guardian"])
+def test_nothing_is_left_of_a_server_that_ended(
+    rabbit, stack_root: Path, until: Callable[..., bool], end: str
+) -> None:
+    guardian = Guardian()
+    server = type(rabbit)(stack_root / "rabbitmq", guardian=guardian)
+    server.start()
+    family = psutil.Process(server.pid).children(recursive=True)
+    family += [psutil.Process(server.pid), psutil.Process(server._epmd.pid)]
+    started = {process.pid: start_time(process.pid) for process in family}
+    assert {"beam.smp", "epmd"} <= {process.name() for process in family}
+    if end == "guardian":
+        guardian.close()
+    else:
+        getattr(server, end)()
+    assert until(lambda: not any(start_time(pid) == since is not None for pid, since in started.items()))
+    server.stop()
+    guardian.close()
