@@ -11,7 +11,6 @@ import psutil
 import pytest
 from kombu import Connection
 
-from mailglass.celery import app
 from mailglass.doorbell import LedgerMarks
 from mailglass.limits.limiter import limiter_for
 from mailglass.routing import Lane
@@ -100,9 +99,7 @@ def test_a_killed_server_comes_back_at_its_address_with_what_was_confirmed_to_be
 
 
 @pytest.mark.parametrize("end", ["stop", "kill", "guardian"])
-def test_nothing_is_left_of_a_server_that_ended(
-    rabbit, stack_root: Path, until: Callable[..., bool], end: str
-) -> None:
+def test_nothing_is_left_of_a_server_that_ended(rabbit, stack_root: Path, until: Callable[..., bool], end: str) -> None:
     guardian = Guardian()
     server = type(rabbit)(stack_root / "rabbitmq", guardian=guardian)
     server.start()
