@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
+import hypothesis
 import pytest
 from psycopg import sql
 
@@ -28,6 +29,10 @@ from mailglass.stack.valkey import EmbeddedValkey
 
 if TYPE_CHECKING:
     from tests.rabbit import RabbitServer
+
+# a shared machine may hold any example up; what is too slow is measured elsewhere
+hypothesis.settings.register_profile("mailglass", deadline=None)
+hypothesis.settings.load_profile("mailglass")
 
 SERVERS = pytest.StashKey["Servers"]()
 # taken away, because mailglass refuses variables of its name that it does not know
