@@ -46,7 +46,10 @@ def receive_bounce(account: str, raw: bytes, *, recipient: str = "") -> bool:
         )
     headers = {CAME_TO: recipient} if recipient and len(recipient) <= MAX_ADDRESS and recipient.isprintable() else {}
     with quoting_nothing():
-        new = webhooks.store(runtime.database, account, provider.name, _dedupe_key(raw), raw[:MAX_READ], headers)
+        new = webhooks.store(
+            runtime.database, account, provider.name, _dedupe_key(raw), raw[:MAX_READ], headers,
+            tenant=runtime.settings.accounts[account].tenant,
+        )  # fmt: skip
     telemetry.emit(
         "mailglass.bounce.stored",
         account=account, provider=provider.name, size=len(raw), stored=int(new), duplicates=int(not new),
