@@ -230,7 +230,7 @@ class Doorbell:
                 try:
                     self._app.send_task(
                         bell.task, args=bell.args, queue=bell.queue, priority=bell.priority, producer=producer,
-                        retry=False, ignore_result=True, timeout=_PATIENCE, confirm_timeout=_PATIENCE,
+                        retry=False, ignore_result=True, timeout=_PATIENCE,
                     )  # fmt: skip
                 except Exception as error:
                     # a confirm that is still to come, or a closed channel, would be the next ring's

@@ -20,8 +20,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import hypothesis
 import pytest
+import structlog
 from psycopg import sql
 
+from mailglass import telemetry
 from mailglass.settings import configure
 from mailglass.stack.postgres import EmbeddedPostgres, PostgresServer
 from mailglass.stack.process import Guardian
@@ -152,6 +154,8 @@ def _plain_settings() -> Iterator[None]:
     for handler in logging.getLogger().handlers[:]:
         if type(handler) is logging.StreamHandler:
             logging.getLogger().removeHandler(handler)
+    structlog.reset_defaults()
+    telemetry._logger = None
 
 
 def _forget_settings() -> None:

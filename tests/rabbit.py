@@ -144,6 +144,8 @@ class RabbitServer(EmbeddedServer):
         return {
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "C.UTF-8",
+            # under systemd the script becomes the server, whose end then is the end of it all
+            "NOTIFY_SOCKET": str(own / "nobody-listens"),
             "HOME": str(own),
             "ERL_CRASH_DUMP_SECONDS": "0",
             "ERL_EPMD_ADDRESS": "127.0.0.1",

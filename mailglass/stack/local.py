@@ -145,9 +145,11 @@ class LocalStack:
         child = ChildProcess(
             name, argv, log=self.logs / f"{name}.log", env={**self.environment(), **(env or {})}, cwd=cwd, ready=ready,
             ready_timeout=ready_timeout, guardian=self._guardian,
-        ).start()  # fmt: skip
+        )  # fmt: skip
         assert self._started is not None
+        # before it starts: a Ctrl-C may come at any moment from then on
         self._started.callback(child.stop, stop_timeout)
+        child.start()
         self._children.append(child)
         return child
 

@@ -10,10 +10,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 
 from mailglass.errors import StackError
 from mailglass.stack import guardian as program
@@ -80,6 +80,26 @@ class Guardian:
             raise StackError(
                 "the guardian of the local stack's processes is gone, so nothing would end them: start again"
             ) from None
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Put SIGINT and SIGTERM off for a moment: one that strikes within `Popen` leaves a child that nobody knows of."""
+    arrived: list[tuple[int, FrameType | None]] = []
+    handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
+    if threading.current_thread() is threading.main_thread():
+        for chosen in (signal.SIGINT, signal.SIGTERM):
+            standing = signal.getsignal(chosen)
+            if callable(standing):
+                handlers[chosen] = standing
+                signal.signal(chosen, lambda number, frame: arrived.append((number, frame)))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number, frame in arrived:
+            handlers[number](number, frame)
 
 
 class ChildProcess:
@@ -171,7 +191,8 @@ class ChildProcess:
         with self.log.open("ab") as stream:
             self._log_start = stream.tell()
             try:
-                self._process = self._spawn(stream.fileno())
+                with _signals_wait():
+                    self._process = self._spawn(stream.fileno())
             except OSError as error:
                 raise StackError(
                     f"{self.name} cannot be started: {self.argv[0]} ({error.strerror}); check that it is installed"
