@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from tests.rabbit import RabbitServer
 
 # a shared machine may hold any example up; what is too slow is measured elsewhere
-hypothesis.settings.register_profile("mailglass", deadline=None)
+hypothesis.settings.register_profile(
+    "mailglass", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("mailglass")
 
 SERVERS = pytest.StashKey["Servers"]()

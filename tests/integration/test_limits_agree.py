@@ -222,7 +222,9 @@ def renamed(limit: Limit, prefix: str) -> Limit:
     return replace(limit, key=key, account=f"{prefix}{account}") if account else replace(limit, key=key)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(steps=_steps)
 def test_a_server_answers_as_the_model_does(
     server: RedisGcra | LedgerGcra, numbers: Iterator[int], steps: list[Step]
