@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= auto
+ON_RABBITMQ := $(addprefix tests/integration/test_,outbound.py worker.py doorbell.py doorbell_repair.py rabbitmq.py) tests/chaos
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test chaos lint format bench fuzz lock clean
+.PHONY: help demo dev test test-rabbitmq chaos lint format bench fuzz lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -27,6 +28,9 @@ dev: $(READY)  ## run the same stack for developing an application against it
 
 test: $(READY)  ## set up, then run the whole suite
 	@$(BIN)/python tests/run.py -n $(JOBS) $(ARGS)
+
+test-rabbitmq: $(READY)  ## the tests that the broker matters to, on RabbitMQ without Redis (ARGS=tests: all)
+	@MAILGLASS_TEST_BROKER=rabbitmq $(BIN)/python tests/run.py -n $(JOBS) $(or $(ARGS),$(ON_RABBITMQ))
 
 lint: $(READY)  ## ruff, strict mypy, import contracts
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -183,14 +184,14 @@ class Doorbell:
 
     def _waiting(self, queue: str) -> int:
         """Messages that wait in a queue; 0 also where it does not exist, or cannot be asked."""
-        try:
-            with self._app.pool.acquire(block=True, timeout=_PATIENCE) as connection, connection.channel() as channel:
-                if size := getattr(channel, "_size", None):
-                    # Redis: kombu's passive declaration does not find a queue under a key prefix
-                    return int(size(queue))
-                return int(channel.queue_declare(queue, passive=True).message_count)
-        except Exception:
-            return 0
+        with suppress(Exception), self._app.pool.acquire(block=True, timeout=_PATIENCE) as connection:
+            try:
+                return _size(connection, queue)
+            except Exception:
+                # an answer that is still to come would be the next one's; and to take leave of it may take for ever
+                connection.collect()
+                raise
+        return 0
 
     def answer(self, lane: Lane) -> None:
         """Clear a lane's mark: the next piece of work rings anew. To be called before claiming."""
@@ -259,3 +260,15 @@ class Doorbell:
         self._quiet_until = clock.monotonic() + self._pause
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
         telemetry.emit("mailglass.doorbell.unreachable", level=logging.WARNING, error_type=type(error).__name__)
+
+
+def _size(connection: Any, queue: str) -> int:
+    connection.ensure_connection(max_retries=1, interval_start=0)
+    amqp = connection.transport.driver_type == "amqp"
+    # a RabbitMQ without memory listens to nobody who has published; the Redis transport has timeouts of its own
+    patience = connection.connection.transport.having_timeout(_PATIENCE) if amqp else nullcontext()
+    with patience, connection.channel() as channel:
+        if not amqp:
+            # kombu's passive declaration does not find a queue under a key prefix
+            return int(channel._size(queue))
+        return int(channel.queue_declare(queue, passive=True).message_count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 import threading
@@ -103,6 +104,18 @@ class Rings:
         except channel.connection.client.channel_errors:
             # nobody has declared it yet
             return 0
+
+
+@contextmanager
+def frozen(broker: Any) -> Iterator[None]:
+    """A broker that takes connections and answers nothing."""
+    if broker.pid is None:
+        pytest.skip("needs a broker that may be frozen: unset MAILGLASS_TEST_BROKER_URL")
+    os.killpg(broker.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.killpg(broker.pid, signal.SIGCONT)
 
 
 @dataclass

@@ -73,13 +73,14 @@ class RabbitServer(EmbeddedServer):
             self._manage("DELETE", f"vhosts/{old}")
 
     def flush(self) -> None:
-        """Forget every message that waits in a queue."""
+        """Forget every message that waits in a durable queue; the others are somebody's connection's own."""
         for name in self.queues():
             self._manage("DELETE", f"queues/{self._vhost}/{quote(name, safe='')}/contents")
 
     def queues(self) -> list[str]:
-        """The queues that exist."""
-        return [queue["name"] for queue in self._manage("GET", f"queues/{self._vhost}?columns=name")]
+        """The durable queues that exist."""
+        found = self._manage("GET", f"queues/{self._vhost}?columns=name,durable")
+        return [queue["name"] for queue in found if queue["durable"]]
 
     def queue(self, name: str) -> dict[str, Any]:
         """How a queue was declared."""

@@ -1,6 +1,7 @@
 """The whole suite, as `make test` runs it: sees to what the system must have, and that no test was lost on the way.
 
-Arguments are pytest's. Without a path or a selection the number of tests that ran must reach tests/floor.txt.
+With `MAILGLASS_TEST_BROKER=rabbitmq` it runs on RabbitMQ, as `make test-rabbitmq` does. Arguments are pytest's. Without
+a path or a selection the number of tests that ran must reach tests/floor.txt.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +41,10 @@ class Need:
 
 
 NEEDS: tuple[Need, ...] = ()
+# Debian's command of that name serves the system's own server; the script behind it serves anybody
+RABBITMQ = Need("RabbitMQ", ("/usr/lib/rabbitmq/bin/rabbitmq-server", "rabbitmq-server"), "rabbitmq-server")
+POLICY = Path("/usr/sbin/policy-rc.d")
+NO_SERVICE = "#!/bin/sh\n# a test run of mailglass installs programs and starts no service\nexit 101\n"
 
 
 class Count:
@@ -89,8 +95,26 @@ def provide(
 
 def apt_install(packages: Sequence[str]) -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update", "-qq"], ["install", "-qq", "-y", "--no-install-recommends", *packages]):
-        subprocess.run(["apt-get", *command], env=environment, check=False, stdout=subprocess.DEVNULL)
+    with no_services():
+        for command in (["update", "-qq"], ["install", "-qq", "-y", "--no-install-recommends", *packages]):
+            subprocess.run(["apt-get", *command], env=environment, check=False, stdout=subprocess.DEVNULL)
+
+
+@contextmanager
+def no_services(policy: Path = POLICY) -> Iterator[None]:
+    """Keep packages from starting the services they bring, of which tests run their own.
+
+    Debian asks this program for leave (invoke-rc.d(8), policy-rc.d). One that is there already stays as it is.
+    """
+    ours = not policy.exists() or policy.read_text(encoding="utf-8", errors="replace") == NO_SERVICE
+    if ours:
+        policy.write_text(NO_SERVICE, encoding="ascii")
+        policy.chmod(0o755)
+    try:
+        yield
+    finally:
+        if ours:
+            policy.unlink(missing_ok=True)
 
 
 def verdict(code: int, ran: int, floor: int, whole: bool) -> tuple[int, str | None]:
@@ -108,7 +132,11 @@ def main(arguments: Sequence[str]) -> int:
     # tests/ is no place to import from, though it is where this script lies
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != FLOOR.parent]
     root = shutil.which("apt-get") is not None and os.geteuid() == 0
-    lines, may_run = provide(NEEDS, root=root, ci=os.environ.get("CI") == "true", install=apt_install)
+    on_rabbitmq = os.environ.get("MAILGLASS_TEST_BROKER") == "rabbitmq"
+    needs = (*NEEDS, RABBITMQ) if on_rabbitmq else NEEDS
+    # without its broker no test would run at all
+    required = on_rabbitmq or os.environ.get("CI") == "true"
+    lines, may_run = provide(needs, root=root, ci=required, install=apt_install)
     for line in lines:
         print(line, file=sys.stderr)
     if not may_run:

@@ -19,12 +19,13 @@ def read_form(body: bytes) -> Fields:
     """The fields of a form in their order, names and values decoded to the bytes that were submitted.
 
     Which of the two encodings it is shows in the body itself: a multipart body begins with its boundary
-    (RFC 7578 4.1), in which no urlencoded body begins. So the answer does not hang on a header.
+    (RFC 7578 4.1) and has lines, of which an urlencoded one has only one. So the answer does not hang on a header.
 
     Raises:
         WebhookBodyError: a multipart body that is not well-formed, or more than `MAX_FIELDS` fields.
     """
-    return _multipart(body) if body.startswith(b"--") else _urlencoded(body)
+    multipart = body.startswith(b"--") and (b"\n" in body or b"=" not in body)
+    return _multipart(body) if multipart else _urlencoded(body)
 
 
 def first(fields: Fields, name: str) -> str | None:

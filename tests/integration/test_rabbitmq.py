@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +12,15 @@ import psutil
 import pytest
 from kombu import Connection
 
+from mailglass import Message, deliver_later, tenant
 from mailglass.doorbell import LedgerMarks
+from mailglass.ledger import deliveries
 from mailglass.limits.limiter import limiter_for
 from mailglass.routing import Lane
 from mailglass.settings import configure, load_settings
 from mailglass.stack.guardian import start_time
 from mailglass.stack.process import Guardian
+from tests.house import frozen
 
 LANE = Lane("mailglass", "acme", "transactional")
 
@@ -65,6 +69,28 @@ def test_a_queue_that_somebody_declared_otherwise_fails_no_caller_and_spoils_no_
         assert house.runtime.doorbell.ring([LANE]) == 0
         connection.default_channel.queue_delete("mailglass")
     wait_for(lambda: house.runtime.doorbell.ring([LANE]) == 1)
+
+
+def test_a_green_worker_waits_for_nothing_between_two_rings(rabbit, house, wait_for: Callable[..., None]) -> None:
+    house.worker("-P", "gevent", "-c", "4")
+    for number in range(60):
+        with tenant(f"t{number}"):
+            deliver_later.delay(Message(to="ada@example.com", subject="Receipt", text="Thanks."))
+    started = time.monotonic()
+    wait_for(lambda: not deliveries.find(house.runtime.database, status="queued"))
+    # 60 times Celery's tenth of a second would be six
+    assert time.monotonic() - started < 4
+
+
+def test_a_server_that_does_not_answer_holds_the_pump_for_seconds_and_is_asked_again(rabbit, house) -> None:
+    doorbell = house.runtime.doorbell
+    assert doorbell.repair([LANE], patience=60) == 1
+    with frozen(rabbit):
+        started = time.monotonic()
+        assert doorbell._waiting("mailglass") == 0
+        assert time.monotonic() - started < 10
+    assert doorbell._waiting("mailglass") == 1
+    assert doorbell._waiting("mailglass.nobody-declared") == 0
 
 
 def test_the_server_listens_on_loopback_only_and_asks_for_the_password(rabbit) -> None:

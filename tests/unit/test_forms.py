@@ -8,7 +8,7 @@ from email.policy import HTTP
 from urllib.parse import parse_qsl, urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailglass.errors import WebhookBodyError
@@ -71,6 +71,8 @@ def test_a_form_with_too_many_fields_is_refused_before_it_is_taken_apart() -> No
 
 
 @given(st.lists(st.tuples(st.text(st.characters(codec="utf-8"), min_size=1), st.text(st.characters(codec="utf-8")))))
+@example([("--", "")])
+@example([("--B", "0"), ("--B", "--B--")])
 def test_urlencoded_forms_are_read_as_the_standard_library_reads_them(pairs: list[tuple[str, str]]) -> None:
     body = urlencode(pairs).encode()
     expected = parse_qsl(body.decode(), keep_blank_values=True)

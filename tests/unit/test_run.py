@@ -122,3 +122,37 @@ def test_with_root_what_is_missing_is_installed_and_nothing_else(
 
     needs = [missing(runner), runner.Need("a shell", ("sh",), "dash")]
     assert runner.provide(needs, root=True, ci=True, install=install) == ([], True)
+
+
+def test_while_packages_are_installed_no_service_starts(runner: ModuleType, tmp_path: Path) -> None:
+    policy = tmp_path / "policy-rc.d"
+    for _ in ("first", "again"):
+        with runner.no_services(policy):
+            assert subprocess.run([policy, "some", "start"], check=False).returncode == 101
+        assert not policy.exists()
+    # one of ours that a killed run has left
+    policy.write_text(runner.NO_SERVICE)
+    with runner.no_services(policy):
+        pass
+    assert not policy.exists()
+
+
+def test_a_policy_of_the_machines_own_is_left_alone(runner: ModuleType, tmp_path: Path) -> None:
+    policy = tmp_path / "policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    with runner.no_services(policy):
+        assert policy.read_text() == "#!/bin/sh\nexit 101\n"
+    assert policy.exists()
+
+
+def test_a_run_on_rabbitmq_does_not_start_without_it(suite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = suite / "tests" / "run.py"
+    absent = '("no-such-program",), "nothing")'
+    text = run.read_text(encoding="utf-8")
+    present = text[text.index('("/usr/lib/rabbitmq') : text.index("\nPOLICY")]
+    run.write_text(text.replace(present, absent).replace("os.geteuid() == 0", "False"), encoding="utf-8")
+    monkeypatch.setenv("MAILGLASS_TEST_BROKER", "rabbitmq")
+    done = run_suite(suite, 0)
+    assert done.returncode == 1
+    assert "RabbitMQ is missing" in done.stderr
+    assert done.stdout == ""

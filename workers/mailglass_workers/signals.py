@@ -24,7 +24,12 @@ def check_before_start(instance: Any = None, options: dict[str, Any] | None = No
     """Refuse to start on a pool Celery crashes with, wrong settings, or a schema this version does not know."""
     if instance is None or instance.app is not app:
         return
-    _refuse_autoscaled_threads(options or {})
+    pool = _pool(options or {})
+    if pool.endswith("concurrency.thread"):
+        _refuse_autoscaled_threads(options or {})
+    if pool.endswith(("concurrency.gevent", "concurrency.eventlet")):
+        # for the sake of heartbeats these wait a tenth of a second after each message; a dead broker is noticed by TCP
+        app.conf.broker_heartbeat = 0
     try:
         settings = get_settings()
         settings.require_broker()
@@ -34,13 +39,14 @@ def check_before_start(instance: Any = None, options: dict[str, Any] | None = No
         _refuse(str(error))
 
 
-def _refuse_autoscaled_threads(options: dict[str, Any]) -> None:
+def _pool(options: dict[str, Any]) -> str:
+    """The module of the worker's pool, however it was named."""
     pool = options.get("pool_cls") or options.get("pool") or app.conf.worker_pool
-    name = pool if isinstance(pool, str) else getattr(pool, "__module__", "")
-    threads = name == "threads" or name.endswith("concurrency.thread")
-    if not threads and isinstance(pool, str):
-        threads = get_implementation(pool).__module__.endswith("concurrency.thread")
-    if threads and options.get("autoscale"):
+    return str((get_implementation(pool) if isinstance(pool, str) else pool).__module__)
+
+
+def _refuse_autoscaled_threads(options: dict[str, Any]) -> None:
+    if options.get("autoscale"):
         _refuse(
             "-P threads cannot be combined with --autoscale: Celery's thread pool has no grow() and the worker would "
             "crash under load; give a fixed -c, or use -P prefork"

@@ -1,0 +1,192 @@
+"""Rings reach the broker once for each lane, the urgent ones first; no state of the broker fails or holds a caller."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+import redis
+
+from mailglass.doorbell import PUMP, Doorbell, LedgerMarks, Marks, RedisMarks, marks_for
+from mailglass.routing import Lane
+from mailglass.runtime import get_runtime
+from mailglass.settings import Secret, Settings, configure, load_settings
+from mailglass.streams import Stream
+from tests.house import Rings, frozen
+
+# a bound that holds on a busy machine; what it tells apart waits for two seconds at least, or for ever
+MOMENT = 1.5
+
+
+def lane(tenant: str = "acme", stream: Stream = Stream.TRANSACTIONAL) -> Lane:
+    return Lane("mailglass", tenant, str(stream))
+
+
+def rung(house) -> list[str]:
+    """The lanes of the rings that wait, in the order in which workers would get them; they are taken."""
+    return [json.loads(ring.body)[0][0] for ring in house.rings.take()]
+
+
+@pytest.fixture
+def bell(house) -> Doorbell:
+    return house.runtime.doorbell
+
+
+def cut_connections(broker) -> None:
+    """Close what is connected to the broker, which the other side notices when it next uses it."""
+    if hasattr(broker, "cut_connections"):
+        assert broker.cut_connections()
+    else:
+        with redis.Redis.from_url(broker.url()) as client:
+            assert client.client_kill_filter(_type="normal", skipme=True)
+
+
+def took(work: Callable[[], object]) -> float:
+    started = time.monotonic()
+    work()
+    return time.monotonic() - started
+
+
+def test_a_lane_is_rung_once_until_it_is_answered(house, bell: Doorbell) -> None:
+    assert bell.ring([lane(), lane(), lane("other")]) == 2
+    assert bell.ring([lane()]) == 0
+    bell.answer(lane())
+    assert bell.ring([lane(), lane("other")]) == 1
+    assert sorted(rung(house)) == [str(lane()), str(lane()), str(lane("other"))]
+
+
+def test_a_task_is_rung_once_until_it_is_answered(house, bell: Doorbell) -> None:
+    assert [bell.ring_task(PUMP), bell.ring_task(PUMP)] == [1, 0]
+    bell.answer_task(PUMP)
+    assert bell.ring_task(PUMP) == 1
+    assert [ring.headers["task"] for ring in house.rings.take()] == [PUMP, PUMP]
+
+
+def test_a_ring_that_nobody_answered_is_rung_again_by_one_who_knows_the_queue_is_served(
+    house, bell: Doorbell, wait_for
+) -> None:
+    bell.ring([lane()])
+    assert bell.ring([lane()], patience=60) == 0
+    wait_for(lambda: bell.ring([lane()], patience=0) == 1)
+
+
+def test_the_urgent_lanes_are_answered_first(house, bell: Doorbell) -> None:
+    for stream in (Stream.BULK, Stream.OPERATIONAL, Stream.TRANSACTIONAL):
+        bell.ring([lane("first", stream)])
+        bell.ring([lane("second", stream)])
+    bell.ring_task(PUMP)
+    streams = [json.loads(ring.body)[0][:1] for ring in house.rings.take()]
+    assert [place and place[0].rpartition("/")[2] for place in streams] == [
+        *["transactional"] * 2, [], *["operational"] * 2, *["bulk"] * 2,
+    ]  # fmt: skip
+
+
+def test_no_ring_is_lost_on_connections_that_died_while_nobody_used_them(house, bell: Doorbell, broker) -> None:
+    lanes = [lane(f"t{number}") for number in range(8)]
+    together = threading.Barrier(len(lanes))
+
+    def ring(place: Lane) -> int:
+        together.wait(10)
+        return bell.ring([place])
+
+    with ThreadPoolExecutor(len(lanes)) as threads:
+        assert sum(threads.map(ring, lanes)) == 8
+    for place in lanes:
+        bell.answer(place)
+    cut_connections(broker)
+    assert [bell.ring([place]) for place in lanes] == [1] * 8
+    assert house.rings.count() == 16
+
+
+def test_a_broker_that_is_gone_is_not_waited_for(house, bell: Doorbell, broker, wait_for) -> None:
+    bell.ring([lane()])
+    broker.kill()
+    try:
+        # on the connection that died, and on none
+        assert took(lambda: bell.ring([lane("second")])) < MOMENT
+        assert took(lambda: Doorbell(house.runtime.settings, bell._app).ring([lane("second")])) < MOMENT
+    finally:
+        broker.start()
+    wait_for(lambda: bell.ring([lane("second")]) == 1)
+
+
+def test_a_broker_that_does_not_answer_holds_a_caller_for_seconds_and_the_next_not_at_all(
+    house, bell: Doorbell, broker, wait_for
+) -> None:
+    bell.ring([lane()])
+    with frozen(broker):
+        assert took(lambda: bell.ring([lane("second")])) < 2 + MOMENT
+        assert took(lambda: [bell.ring([lane("second")]) for _ in range(100)]) < 0.5
+    # the second may be marked: Redis hears what it was told while it was frozen, and the pump sees the mark's age
+    wait_for(lambda: bell.ring([lane("third")]) == 1)
+
+
+def test_rings_go_to_the_broker_of_the_settings_in_use(house, bell: Doorbell, broker, servers) -> None:
+    bell.ring([lane()])
+    if servers.on_rabbit:
+        broker.renew()
+        other = broker.url()
+    else:
+        other = broker.url(1)
+    configure(load_settings({**house.environment, "MAILGLASS_BROKER_URL": other}))
+    assert get_runtime().doorbell.ring([lane("second")]) == 1
+    assert Rings(other).count() == 1
+
+
+@pytest.fixture(params=["redis", "ledger"])
+def marks(request: pytest.FixtureRequest) -> Marks:
+    if request.param == "redis":
+        return RedisMarks(request.getfixturevalue("redis_url"))
+    return LedgerMarks(request.getfixturevalue("database_url"))
+
+
+def test_marks_that_are_free_are_set_and_the_others_left(marks: Marks, wait_for) -> None:
+    assert marks.set(["a", "b"], None) == ["a", "b"]
+    assert marks.set(["a", "b", "c"], None) == ["c"]
+    assert marks.set(["a"], 60) == []
+    marks.clear(["a", "nobody's"])
+    assert marks.set(["a", "b", "c"], 60) == ["a"]
+    # Redis counts whole milliseconds
+    wait_for(lambda: sorted(marks.set(["a", "b", "c"], 0)) == ["a", "b", "c"])
+
+
+def test_of_many_who_set_a_mark_one_has_set_it(marks: Marks) -> None:
+    names = [f"lane{number}" for number in range(20)]
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: marks.set(names, None), range(16)))
+    assert sorted(name for answer in answers for name in answer) == sorted(names)
+
+
+def test_a_mark_that_is_set_stands_in_no_producers_way(database_url: str) -> None:
+    marks = LedgerMarks(database_url)
+    marks.set(["busy"], None)
+    with psycopg.connect(database_url) as somebody, ThreadPoolExecutor(1) as threads:
+        somebody.execute("SELECT FROM mailglass.doorbells WHERE name = 'busy' FOR UPDATE")
+        try:
+            assert threads.submit(marks.set, ["busy", "free"], None).result(timeout=10) == ["free"]
+        finally:
+            somebody.rollback()
+
+
+@pytest.mark.parametrize(
+    ("broker", "beside", "kind"),
+    [
+        ("redis://127.0.0.1:1/0", None, RedisMarks),
+        ("rediss://127.0.0.1:1/0", None, RedisMarks),
+        ("amqp://127.0.0.1:1//", None, LedgerMarks),
+        ("amqps://127.0.0.1:1//", None, LedgerMarks),
+        ("amqp://127.0.0.1:1//", "redis://127.0.0.1:1/0", RedisMarks),
+    ],
+)
+def test_marks_are_kept_in_redis_where_there_is_one(broker: str, beside: str | None, kind: type) -> None:
+    settings = Settings(
+        broker_url=Secret(broker),
+        redis_url=None if beside is None else Secret(beside),
+        database_url=Secret("postgresql://nobody@127.0.0.1:1/nothing"),
+    )
+    assert isinstance(marks_for(settings), kind)
