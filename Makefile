@@ -7,7 +7,7 @@ JOBS ?= auto
 ON_RABBITMQ := $(addprefix tests/integration/test_,outbound.py worker.py doorbell.py doorbell_repair.py rabbitmq.py) tests/chaos
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-rabbitmq chaos lint format bench fuzz lock clean
+.PHONY: help demo dev test test-rabbitmq chaos lint format bench bench-peers fuzz lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -48,6 +48,9 @@ chaos: $(READY)  ## kill, cut and pause everything, many rounds, and print a tab
 bench: $(READY)  ## measure, as ratios within one run
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+bench-peers: $(READY)  ## measure against what others send mail with, in some 20 minutes
+	@$(BIN)/python -m tests.bench.peers $(ARGS)
+
 $(VENV)/.fuzz: requirements/fuzz.txt $(READY)
 	@test "$$(uname)" = Linux || { echo "make fuzz needs Linux: atheris has no wheels for other systems"; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/fuzz.txt
@@ -59,7 +62,8 @@ fuzz: $(VENV)/.fuzz  ## fuzz what strangers may post, for FUZZ_MINUTES (default 
 lock: $(READY)  ## pin the requirements again, with hashes
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --extra dev --constraint requirements/constraints.txt --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet -o requirements/dev.txt
+	$(BIN)/uv pip compile requirements/peers.in --constraint requirements/constraints.txt --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet --no-emit-index-url --no-emit-find-links -o requirements/peers.txt
 	$(BIN)/uv pip compile --group fuzz --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet -o requirements/fuzz.txt
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) .mailglass .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-peers .mailglass .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         deliver_many,
         deliver_many_or_raise,
     )
+    from mailglass.outbound.standing import cancel_many, release_many
     from mailglass.results import DeliveryGroup, DeliveryResult
     from mailglass.settings import configure, load_settings
     from mailglass.streams import Stream
@@ -82,6 +83,7 @@ _HOMES = {
         "deliver_many",
         "deliver_many_or_raise",
     ),
+    "outbound.standing": ("cancel_many", "release_many"),
     "results": ("DeliveryGroup", "DeliveryResult"),
     "settings": ("configure", "load_settings"),
     "streams": ("Stream",),
@@ -117,6 +119,7 @@ __all__ = [
     "TemplateError",
     "TenantError",
     "app",
+    "cancel_many",
     "configure",
     "current_tenant",
     "deliver",
@@ -124,6 +127,7 @@ __all__ = [
     "deliver_many",
     "deliver_many_or_raise",
     "load_settings",
+    "release_many",
     "tenant",
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -20,6 +20,7 @@ class ItemOutcome(StrEnum):
     SUPPRESSED = "suppressed"
     INVALID = "invalid"
     DUPLICATE = "duplicate"
+    UNKNOWN = "unknown"
 
 
 _OUTCOMES = tuple(ItemOutcome)
@@ -31,8 +32,9 @@ class ItemResult:
     """One message's answer.
 
     Attributes:
-        outcome: queued, suppressed, invalid or duplicate.
-        ids: the deliveries, one for each recipient; none for an invalid message.
+        outcome: queued, suppressed, invalid or duplicate; unknown where the database was lost in the middle.
+        ids: the deliveries, one for each recipient; none for an invalid message. Where the outcome is unknown, the ids
+            that they have if they were recorded.
         error: why it is invalid.
     """
 
@@ -58,6 +60,11 @@ class BatchResults(Sequence[ItemResult]):
         for delivery_id in result.ids:
             self._ids += delivery_id.bytes
         self._ends.append(len(self._ids))
+
+    def extend(self, results: Iterable[ItemResult]) -> None:
+        """Add the answers of the next messages."""
+        for result in results:
+            self.append(result)
 
     @property
     def counts(self) -> dict[ItemOutcome, int]:

@@ -6,9 +6,11 @@ packages `mailglass_workers` and `mailglass_beat` are loaded by the worker and b
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from celery import Celery
+from kombu import pools
 from kombu.entity import Queue
 
 from mailglass.settings import DEFAULT_QUEUE, Settings, get_settings
@@ -111,6 +113,29 @@ def forget_broker() -> None:
     app.close()
     # Celery keeps a pool of producers here, of connections that `close` does not know of
     app.__dict__.pop("amqp", None)
+
+
+_inherited: list[object] = []
+
+
+def _forget_after_fork() -> None:
+    """The parent's connections stay the parent's: what a child said on them, even goodbye, would break them.
+
+    Celery does this for the processes of its own pools; an application may fork by any other way.
+    """
+    amqp = app.__dict__.get("amqp")
+    ours = [pool for pool in (app._pool, getattr(amqp, "_producer_pool", None)) if pool is not None]
+    for group in (pools.connections, pools.producers):
+        for key in [key for key, pool in group.items() if any(pool is own for own in ours)]:
+            dict.pop(group, key)
+    # kept, because the end of a connection object is the end of its connection
+    _inherited.extend((*ours, amqp))
+    app._pool = None
+    app.__dict__.pop("amqp", None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 app = Celery("mailglass", set_as_current=False, autofinalize=True)

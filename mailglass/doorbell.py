@@ -25,6 +25,8 @@ PUMP = "mailglass.pump"
 WEBHOOKS = "mailglass.webhooks.process"
 RECONCILE = "mailglass.webhooks.reconcile"
 POLL = "mailglass.webhooks.poll"
+RATES = "mailglass.limits.learn_rates"
+SETTLE = "mailglass.settle"
 SUPPRESSIONS = "mailglass.suppressions.sync"
 RETENTION = "mailglass.retention"
 
@@ -162,9 +164,16 @@ class Doorbell:
         }
         return self._ring(bells, patience)
 
-    def ring_task(self, task: str, patience: float | None = None) -> int:
-        """Ring one of the tasks that take no arguments, unless a ring of it is pending."""
-        return self._ring({task: _Bell(task, (), DEFAULT_QUEUE, self._priorities[""])}, patience)
+    def ring_task(self, task: str, patience: float | None = None, argument: str = "") -> int:
+        """Ring a task that serves no lane, unless a ring of it is pending.
+
+        Args:
+            task: its name.
+            patience: as in `ring`.
+            argument: what it is about, such as an account's name; each has a ring of its own.
+        """
+        bell = _Bell(task, (argument,) if argument else (), DEFAULT_QUEUE, self._priorities[""])
+        return self._ring({_task_bell(task, argument): bell}, patience)
 
     def repair(self, lanes: Iterable[Lane], patience: float) -> int:
         """Ring lanes that have no ring pending, and those whose ring got lost; for whoever runs the pump.
@@ -197,9 +206,9 @@ class Doorbell:
         """Clear a lane's mark: the next piece of work rings anew. To be called before claiming."""
         self._clear([f"{DISPATCH}:{lane}"])
 
-    def answer_task(self, task: str) -> None:
+    def answer_task(self, task: str, argument: str = "") -> None:
         """Clear a task's mark."""
-        self._clear([task])
+        self._clear([_task_bell(task, argument)])
 
     def _ring(self, bells: Mapping[str, _Bell], patience: float | None) -> int:
         if not bells or clock.monotonic() < self._quiet_until:
@@ -260,6 +269,10 @@ class Doorbell:
         self._quiet_until = clock.monotonic() + self._pause
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
         telemetry.emit("mailglass.doorbell.unreachable", level=logging.WARNING, error_type=type(error).__name__)
+
+
+def _task_bell(task: str, argument: str) -> str:
+    return f"{task}:{argument}" if argument else task
 
 
 def _size(connection: Any, queue: str) -> int:

@@ -138,17 +138,33 @@ class BatchFailureType(StrEnum):
 
 
 class BatchFailedError(MailglassError):
-    """Some or all items of a batch were not queued.
+    """Some or all items of a batch were not queued, or nobody knows.
 
     Attributes:
         type: partial_failure or all_failed.
-        results: the outcome of every item, in input order.
+        results: the outcome of every item that was read, in input order.
+        retryable: the database was lost in the middle of the batch: give each message an `idempotency_key`, and the
+            same messages may be given again.
     """
 
     def __init__(self, type: BatchFailureType, results: Sequence[object], failed: int) -> None:
         super().__init__(f"{failed} of {len(results)} messages were not queued ({type.value}); see .results")
         self.type = type
         self.results = results
+
+    @classmethod
+    def interrupted(cls, results: Sequence[object], failed: int, retryable: bool) -> BatchFailedError:
+        """Of a batch that ended before all its messages were read."""
+        error = cls(BatchFailureType.PARTIAL_FAILURE, results, failed)
+        error.retryable = retryable
+        error.args = (
+            f"the batch ended after {len(results)} messages, the last {failed} of which may not be recorded; see "
+            ".results: with an idempotency_key each, all of them may be given again"
+            if retryable
+            else f"the batch ended after {len(results)} messages, the last {failed} of which were refused together; "
+            "see .results",
+        )
+        return error
 
 
 class SignatureErrorType(StrEnum):
@@ -188,13 +204,20 @@ class ProviderCallError(MailglassError):
     Attributes:
         status: the HTTP status; None where there was no answer.
         retryable: whether the same call may succeed later.
+        too_large: the answer was larger than mailglass reads.
     """
 
-    def __init__(self, call: str, *, status: int | None = None, retryable: bool = False) -> None:
+    def __init__(
+        self, call: str, *, status: int | None = None, retryable: bool = False, too_large: bool = False
+    ) -> None:
+        answer = "no answer" if status is None else f"answered {status}"
         remedy = "try again later" if retryable else "check the account's credentials, permissions and options"
-        super().__init__(f"{call}: {'no answer' if status is None else f'answered {status}'}; {remedy}")
+        if too_large:
+            answer, remedy = "the answer is larger than mailglass reads", "clear entries at the provider"
+        super().__init__(f"{call}: {answer}; {remedy}")
         self.status = status
         self.retryable = retryable
+        self.too_large = too_large
 
 
 class SchemaError(MailglassError):
@@ -236,11 +259,31 @@ class LedgerError(MailglassError):
         return self.sqlstate is None or self.sqlstate.startswith(("22", "23"))
 
 
+class TemplateErrorType(StrEnum):
+    """Why a mailable could not be rendered; the delivery is held as `template_failed:<type>`."""
+
+    UNDEFINED = "undefined"
+    MISSING_FILE = "missing_file"
+    SYNTAX = "syntax"
+    RENDERING = "rendering"
+    STYLESHEET = "stylesheet"
+    REFUSED = "refused"
+    NOT_INSTALLED = "not_installed"
+
+
 class TemplateError(MailglassError):
     """A mailable could not be rendered. Names the mailable and the kind of failure, never the context.
 
-    Retryable where this process does not have the mailable's class: another one, or a later one, may.
+    Attributes:
+        type: undefined (the context lacks something), missing_file, syntax, rendering (any other failure in a
+            template), stylesheet, refused (what came out cannot be a mail), or not_installed.
+        retryable: this process does not have the mailable's class: another one, or a later one, may.
     """
+
+    def __init__(self, message: str, type: TemplateErrorType = TemplateErrorType.RENDERING) -> None:
+        super().__init__(message)
+        self.type = type
+        self.retryable = type is TemplateErrorType.NOT_INSTALLED
 
 
 class StackError(MailglassError):

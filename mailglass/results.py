@@ -160,6 +160,14 @@ class DeliveryGroup(Sequence[DeliveryResult]):
         """Whether all are accepted or ended otherwise."""
         return all(Status(state) in _SETTLED for state in self.states.values())
 
+    def cancel(self) -> int:
+        """Take back those that no worker has claimed yet. Returns how many were taken back."""
+        from mailglass.ledger import deliveries
+
+        return len(deliveries.cancel(get_runtime().database, [result.id for result in self], self[0].delivery.tenant))
+
+    revoke = cancel
+
     def get(self, timeout: float | None = None, propagate: bool = True) -> list[Any]:
         """Wait for all; as `DeliveryResult.get` for each, within one timeout."""
         deadline = None if timeout is None else clock.monotonic() + timeout

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from uuid import UUID
 
-from mailglass.errors import RouteError
-from mailglass.settings import QUEUE, Route, Settings
+from mailglass.errors import ConfigError, RouteError
+from mailglass.settings import QUEUE, LimitRule, Route, Settings
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -48,6 +48,19 @@ class RouteContext:
     tags: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class LimitContext:
+    """What limits from the application are chosen by.
+
+    Attributes:
+        domain: of the recipient, in lower-case A-labels.
+    """
+
+    tenant: str
+    stream: str
+    domain: str
+
+
 class Tenancy:
     """The hooks an application may bring: set `tenancy = "package.module:Class"` to a subclass.
 
@@ -57,6 +70,15 @@ class Tenancy:
 
     def resolve_route(self, context: RouteContext) -> Route | Sequence[str] | None:
         """The route of a delivery: a `Route`, or account names in order of preference."""
+        return None
+
+    def resolve_limits(self, context: LimitContext) -> Sequence[LimitRule] | None:
+        """More rate limits for this mail, beside those of the settings: a tenant's plan, say. None: no more.
+
+        Asked once a batch for each recipient domain, before anything of it is sent. The rules are counted apart from
+        the configured ones: a mail must pass both. A transactional mail is bound only by those of the scopes account
+        and domain. Where the hook fails nothing is sent without its limits: the mails are held.
+        """
         return None
 
     def resolve_webhook_tenant(self, account: str, path_tenant: str | None) -> str | None:
@@ -124,6 +146,28 @@ class Router:
             "mailglass.toml"
         )
 
+    def limits(self, context: LimitContext) -> tuple[LimitRule, ...]:
+        """The rate limits that the application adds to those of the settings.
+
+        Raises:
+            ConfigError: the hook misbehaves; there is no fallback.
+            RouteError: the tenancy cannot be opened.
+        """
+        tenancy = self.tenancy
+        if tenancy is None or type(tenancy).resolve_limits is Tenancy.resolve_limits:
+            return ()
+        try:
+            answer = tenancy.resolve_limits(context)
+        except Exception as error:
+            raise _limits_refused(f"failed with {type(error).__name__} for tenant {context.tenant!r}") from error
+        if answer is None:
+            return ()
+        if not isinstance(answer, list | tuple) or not all(isinstance(rule, LimitRule) for rule in answer):
+            raise _limits_refused("answered something else than LimitRules or None")
+        if len({(rule.scope, rule.key, rule.period) for rule in answer}) < len(answer):
+            raise _limits_refused("answered two rules of the same scope, key and period")
+        return tuple(answer)
+
     def lane(self, tenant: str, stream: str) -> Lane:
         """The lane in which this tenant's stream waits."""
         return Lane(self.resolve(RouteContext(tenant, stream)).queue, tenant, stream)
@@ -186,6 +230,10 @@ def _matches(route: Route, context: RouteContext) -> bool:
         and route.domain in ("*", context.domain)
         and (route.tag == "*" or route.tag in context.tags)
     )
+
+
+def _limits_refused(problem: str) -> ConfigError:
+    return ConfigError("tenancy", f"resolve_limits {problem}", "Correct the hook, then release what is held")
 
 
 def _open_tenancy(path: str) -> Tenancy:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mailglass.engine import Engine
     from mailglass.limits import Limiter
     from mailglass.providers.registry import Accounts
+    from mailglass.settling import Settler
 
 
 class Runtime:
@@ -67,6 +68,13 @@ class Runtime:
         from mailglass.engine import Engine
 
         return Engine(self.settings, self.database, self.accounts, self.limiter, self.router)
+
+    @cached_property
+    def settler(self) -> Settler:
+        """What settles uncertain deliveries."""
+        from mailglass.settling import Settler
+
+        return Settler(self.settings, self.database, self.accounts)
 
 
 _lock = threading.Lock()

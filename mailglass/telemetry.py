@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -19,6 +20,9 @@ FIELDS = frozenset(
 
 _subscribers: list[Subscriber] = []
 _logger: Any = None
+_library = logging.getLogger("mailglass")
+# or the standard library prints warnings to standard error where nobody has configured logging
+_library.addHandler(logging.NullHandler())
 
 
 def emit(event: str, *, level: int = logging.INFO, **fields: Value) -> None:
@@ -40,14 +44,19 @@ def emit(event: str, *, level: int = logging.INFO, **fields: Value) -> None:
         _log(level, event, fields)
     except Exception as error:
         # a broken metric or a closed pipe must not be what decides about a mail
-        logging.getLogger("mailglass").warning("telemetry failed: %s", type(error).__name__)
+        _library.warning("telemetry failed: %s", type(error).__name__)
 
 
 def _log(level: int, event: str, fields: dict[str, Value]) -> None:
+    """Through structlog where it is configured, else as any library: a logger that prints nothing by itself."""
     global _logger
     if _logger is None:
-        import structlog
-
+        structlog = sys.modules.get("structlog")
+        if structlog is None or not structlog.is_configured():
+            # structlog without a configuration would print to the application's standard output
+            words = [event, *(f"{key}={value}" for key, value in fields.items())]
+            _library.log(level, "%s", " ".join(words))
+            return
         _logger = structlog.stdlib.get_logger("mailglass")
     _logger.log(
         level,

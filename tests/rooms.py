@@ -355,8 +355,10 @@ class SparkPost(Declaration):
                 ("unsubscribe_event", "list_unsubscribe", {}),
             ])
         ]  # fmt: skip
-        batch = {"x-messagesystems-batch-id": uuid4().hex}
-        return [Webhook(basic() | batch, json.dumps(items).encode()) for items in (events, [{"msys": {}}])]
+        return [
+            Webhook(basic() | {"x-messagesystems-batch-id": uuid4().hex}, json.dumps(items).encode())
+            for items in (events, [{"msys": {}}])
+        ]
 
 
 class Mandrill(Declaration):

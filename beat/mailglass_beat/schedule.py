@@ -5,11 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from mailglass.doorbell import POLL, PUMP, RECONCILE, WEBHOOKS
+from mailglass.doorbell import POLL, PUMP, RATES, RECONCILE, SUPPRESSIONS, WEBHOOKS
 
 SCHEDULE: dict[str, dict[str, Any]] = {
     "pump": {"task": PUMP, "schedule": timedelta(seconds=1)},
     "webhooks": {"task": WEBHOOKS, "schedule": timedelta(seconds=15)},
     "poll": {"task": POLL, "schedule": timedelta(seconds=10)},
     "reconcile": {"task": RECONCILE, "schedule": timedelta(seconds=30)},
+    # the ledger knows when a list was read: a beat that is started anew every few minutes must not put it off for ever
+    "suppressions": {"task": SUPPRESSIONS, "schedule": timedelta(minutes=10)},
+    # looks who is due; each account is asked about once an hour
+    "rates": {"task": RATES, "schedule": timedelta(minutes=1)},
 }

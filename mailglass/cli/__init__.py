@@ -39,6 +39,7 @@ class Row:
 
 
 COMMANDS: Mapping[str, Row] = {
+    "audit": Row("mailglass.cli.audit:audit", "List what was done by hand, newest first."),
     "bounce": Row("mailglass.cli.bounce:bounce", "Take in bounces and complaints that come back by mail."),
     "completion": Row("mailglass.cli.completion:completion", "Print the completion script of a shell."),
     "config": Row("mailglass.cli.config:config", "Check the settings, list the variables."),
@@ -46,12 +47,16 @@ COMMANDS: Mapping[str, Row] = {
     "deliveries": Row("mailglass.cli.deliveries:deliveries", "See what became of deliveries."),
     "demo": Row("mailglass.cli.demo:demo", "Run the main job from end to end on a local stack.", "embedded"),
     "dev": Row("mailglass.cli.dev:dev", "Run a local stack to develop an application against.", "embedded"),
+    "suppressions": Row(
+        "mailglass.cli.suppressions:suppressions", "Keep suppression lists in step, take addresses off."
+    ),
     "version": Row("mailglass.cli.version:version", "Print the version."),
     "web": Row(
         "mailglass.cli.web:web",
         "Serve webhooks at POST /webhooks/[TENANT/]ACCOUNT, liveness at /healthz, readiness at /readyz.",
         "web",
     ),
+    "webhooks": Row("mailglass.cli.webhooks:webhooks", "See which webhooks are kept; replay dead ones."),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from mailglass.cli.actor import actor_option
 from mailglass.cli.output import JSON, format_option, print_json
 from mailglass.settings import get_settings
 
@@ -14,14 +15,19 @@ def db() -> None:
 
 
 @db.command()
+@actor_option
 @format_option
-def upgrade(output_format: str) -> None:
+def upgrade(actor: str, output_format: str) -> None:
     """Bring the schema to the newest revision. Safe to run from several places at once."""
-    from mailglass.ledger import schema
+    from mailglass.ledger import audit, schema
+    from mailglass.ledger.database import get_database
 
     url = get_settings().require_database()
     before = schema.current(url)
     after = schema.upgrade(url)
+    if before != after:
+        # only now is there an audit for certain
+        audit.record(get_database(url), actor, "db.upgrade", None, {"from": before, "to": after}, 1)
     if output_format == JSON:
         print_json(before=before, revision=after, head=schema.HEAD)
     elif before == after:

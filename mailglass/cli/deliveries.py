@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,8 @@ from uuid import UUID
 
 import click
 
-from mailglass.cli.output import JSON, format_option, note, print_json, print_table
+from mailglass.cli import moving, settle
+from mailglass.cli.output import JSON, format_option, print_json, print_table
 from mailglass.settings import get_settings
 from mailglass.streams import Stream
 
@@ -103,89 +104,16 @@ def counts(output_format: str) -> None:
     print_table(("TENANT", "STATUS", "DELIVERIES"), rows)
 
 
-@deliveries.command()
-@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.UUID)
-@click.option("--tenant", required=True, help="Whose they are; others are left alone.")
-@format_option
-def cancel(ids: tuple[UUID, ...], tenant: str, output_format: str) -> int:
-    """Take deliveries back that nobody has claimed yet, or that are held.
-
-    Exits with 1 if one of them could not be taken back.
-    """
-    from mailglass.ledger import deliveries as ledger
-
-    canceled = ledger.cancel(_database(), ids, tenant)
-    left = [delivery_id for delivery_id in ids if delivery_id not in canceled]
-    if output_format == JSON:
-        print_json(canceled=[str(key) for key in ids if key in canceled], left=[str(key) for key in left])
-    else:
-        click.echo(f"{len(canceled)} canceled.")
-        for delivery_id in left:
-            note(f"{delivery_id} was left alone: it is not this tenant's, or neither queued nor held.")
-    return 1 if left else 0
-
-
-@deliveries.command()
-@click.argument("ids", metavar="[ID...]", nargs=-1, type=click.UUID)
-@click.option("--status", type=click.Choice(["held"]), help="Instead of ids: all that are held.")
-@click.option("--tenant", help="With --status: whose.")
-@click.option("--yes", is_flag=True, help="Do it; without this, only say what would be done.")
-@format_option
-def release(ids: tuple[UUID, ...], status: str | None, tenant: str | None, yes: bool, output_format: str) -> None:
-    """Let held deliveries go again, now. They may be sent a second time: held means that nobody knows."""
-    if bool(ids) == bool(status) or bool(status) != bool(tenant):
-        raise click.UsageError("Give ids, or --status held together with --tenant NAME.")
-    database = _database()
-    held = [delivery.id for delivery in (_held(database, tenant) if tenant else _held_among(database, ids))]
-    released = _release(database, held) if yes else set()
-    done = [str(key) for key in held if key in released]
-    if output_format == JSON:
-        print_json(dry_run=not yes, held=[str(key) for key in held], released=done)
-    elif yes:
-        click.echo(f"{len(done)} released.")
-    else:
-        for delivery_id in held:
-            click.echo(str(delivery_id))
-        note(f"{len(held)} would be released; add --yes to do it.")
+deliveries.add_command(moving.cancel)
+deliveries.add_command(moving.release)
+deliveries.add_command(settle.uncertain)
+deliveries.add_command(settle.settle)
 
 
 def _database() -> Database:
     from mailglass.ledger.database import get_database
 
     return get_database(get_settings().require_database())
-
-
-def _held(database: Database, tenant: str) -> Iterator[Delivery]:
-    from mailglass.ledger import deliveries as ledger
-
-    after: UUID | None = None
-    while page := ledger.find(database, tenant=tenant, status="held", after=after, limit=_PAGE):
-        yield from page
-        after = page[-1].id
-
-
-def _held_among(database: Database, ids: Sequence[UUID]) -> Iterator[Delivery]:
-    from mailglass.ledger import deliveries as ledger
-
-    for delivery_id in dict.fromkeys(ids):
-        delivery = ledger.get(database, delivery_id)
-        if delivery.status.value == "held":
-            yield delivery
-        else:
-            note(f"{delivery_id} is {delivery.status.value}, not held: left alone.")
-
-
-def _release(database: Database, ids: Sequence[UUID]) -> set[UUID]:
-    from mailglass.ledger import deliveries as ledger
-    from mailglass.runtime import get_runtime
-
-    released: set[UUID] = set()
-    for start in range(0, len(ids), _PAGE):
-        lanes = ledger.release(database, ids[start : start + _PAGE])
-        released |= lanes.keys()
-        if lanes and get_settings().broker_url.reveal():
-            get_runtime().doorbell.ring(lanes.values())
-    return released
 
 
 def _described(delivery: Delivery, show_recipient: bool) -> Iterator[tuple[str, str]]:

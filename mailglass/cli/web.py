@@ -14,6 +14,8 @@ from mailglass.web import create_app
 
 # what is under way when the process is told to stop has this long; seconds
 GRACE = 10
+# proxies keep idle connections for a minute: one that we close first may just be carrying the next webhook; seconds
+KEEP_ALIVE = 75
 
 
 @click.command()
@@ -44,6 +46,7 @@ def web(host: str, port: int) -> int:
             server_header=False,
             # whoever connects is the peer: nothing a client writes about itself is believed
             proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=GRACE,
         )
     )

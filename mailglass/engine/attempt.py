@@ -7,19 +7,20 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 from mailglass import clock, telemetry
 from mailglass.addresses import encodable
 from mailglass.engine.lease import Recorder
+from mailglass.engine.lessons import Lessons
 from mailglass.engine.placing import Placed, Placer
-from mailglass.engine.verdicts import ASK_AGAIN, decide, window
+from mailglass.engine.verdicts import ASK_AGAIN, decide, not_started, window
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import breakers, leases
 from mailglass.ledger.database import Database
-from mailglass.ledger.suppressions import Suppression, suppress
-from mailglass.limits import Limiter
+from mailglass.ledger.suppressions import Suppression
 from mailglass.providers.base import Outcome, OutcomeClass, Outgoing, Provider
 from mailglass.routing import Lane
 from mailglass.settings import Settings
@@ -30,7 +31,10 @@ _PATIENCE: Final = 3
 _MAX_TEXT: Final = 1000
 _MAX_STATUS: Final = 9999
 _LONGEST_WAIT: Final = 7 * 86400.0
+_LONGEST_SUPPRESSION: Final = 366 * 86400.0
 _CLEANED: Final = ("provider_message_id", "reason", "enhanced_status", "status", "retry_after")
+# what says nothing of the account
+_OF_THE_MAIL: Final = (OutcomeClass.REJECTED, OutcomeClass.SUPPRESSED, OutcomeClass.THROTTLED)
 _BREAKING: Final = {OutcomeClass.MISCONFIGURED: "misconfigured", OutcomeClass.QUOTA: "quota"}
 
 
@@ -41,14 +45,14 @@ class Attempter:
         settings: the streams' policies.
         ledger: where marks and outcomes go.
         placer: knows the other accounts of a route, and is told when a breaker changes.
-        limiter: learns from throttling; None for no limits.
+        lessons: what is learnt from answers.
     """
 
-    def __init__(self, settings: Settings, ledger: Database, placer: Placer, limiter: Limiter | None) -> None:
+    def __init__(self, settings: Settings, ledger: Database, placer: Placer, lessons: Lessons) -> None:
         self._settings = settings
         self._ledger = ledger
         self._placer = placer
-        self._limiter = limiter
+        self._lessons = lessons
         self._failed_calls: dict[str, int] = {}
         self._lock = threading.Lock()
 
@@ -59,17 +63,13 @@ class Attempter:
             Whether the account can take more now.
         """
         provider, lease = placed.provider, recorder.lease
-        try:
-            attempts = leases.mark(
-                self._ledger, lease.token, [mail.delivery_id for mail in mails], placed.account, provider.name
-            )
-        except LedgerUnavailableError:
-            # the mark may stand, and nothing was sent: say so as soon as the database is back
-            recorder.give_back(mails)
-            raise
+        attempts = leases.mark(
+            self._ledger, lease.token, [mail.delivery_id for mail in mails], placed.account, provider.name
+        )
         mails = [mail for mail in mails if mail.delivery_id in attempts]
         if not mails:
             return True
+        recorder.begin(attempts)
         started = clock.monotonic()
         outcomes = _call(provider, mails, lease.send_until)
         duration = round((clock.monotonic() - started) * 1000)
@@ -95,22 +95,21 @@ class Attempter:
         fails_over = any(outcome.kind in _BREAKING for outcome in outcomes)
         elsewhere = fails_over and self._elsewhere(placed)
         asked_again = {item.delivery.id for item in placed.items if item.delivery.last_error == ASK_AGAIN}
-        recorder.record(
-            [
-                decide(
-                    mail.delivery_id,
-                    outcome,
-                    attempt=attempts[mail.delivery_id],
-                    age=(now - mail.created_at).total_seconds(),
-                    policy=policy,
-                    duration_ms=duration,
-                    elsewhere=elsewhere,
-                    idempotency_window=window(placed.provider),
-                    asked_again=mail.delivery_id in asked_again,
-                )
-                for mail, outcome in zip(mails, outcomes, strict=True)
-            ]
-        )
+        verdicts = [
+            decide(
+                mail.delivery_id,
+                outcome,
+                attempt=attempts[mail.delivery_id],
+                age=(now - mail.created_at).total_seconds(),
+                policy=policy,
+                duration_ms=duration,
+                elsewhere=elsewhere,
+                idempotency_window=window(placed.provider),
+                asked_again=mail.delivery_id in asked_again,
+            )
+            for mail, outcome in zip(mails, outcomes, strict=True)
+        ]
+        recorder.record(verdicts, _refused(lane, placed.account, mails, outcomes))
 
     def _elsewhere(self, placed: Placed) -> bool:
         try:
@@ -120,8 +119,12 @@ class Attempter:
             return len(placed.route.accounts) > 1
 
     def _judge_account(self, placed: Placed, outcomes: Sequence[Outcome]) -> bool:
-        """Open or close the account's breaker by what its provider said."""
+        """Open or close the account's breaker by what its provider said; whether it can take more now."""
         account = placed.account
+        outcomes = [outcome for outcome in outcomes if not not_started(outcome)]
+        if not outcomes:
+            self._placer.not_probed(placed)
+            return False
         for outcome in outcomes:
             if reason := _BREAKING.get(outcome.kind):
                 self._trip(account, reason, outcome.retry_after)
@@ -136,6 +139,8 @@ class Attempter:
             breakers.reset(self._ledger, account)
             self._placer.forget()
             telemetry.emit("mailglass.breaker.closed", account=account)
+        elif all(outcome.kind in _OF_THE_MAIL for outcome in outcomes):
+            self._placer.not_probed(placed)
         return True
 
     def _trip(self, account: str, reason: str, reset: float | None) -> None:
@@ -157,27 +162,34 @@ class Attempter:
         outcomes: Sequence[Outcome],
         recorder: Recorder,
     ) -> None:
-        """Mirror refused recipients into the suppression list, slow down where asked, notice early webhooks."""
-        entries = [
-            Suppression(
-                tenant=lane.tenant,
-                value=mail.recipient.key,
-                reason="hard_bounce" if outcome.hard_bounce else "provider",
-                source="attempt",
-                account=placed.account,
-            )
-            for mail, outcome in zip(mails, outcomes, strict=True)
-            if outcome.hard_bounce or outcome.kind is OutcomeClass.SUPPRESSED
-        ]
-        if entries:
-            suppress(self._ledger, entries)
-        throttled = [outcome for outcome in outcomes if outcome.kind is OutcomeClass.THROTTLED]
-        if throttled and self._limiter is not None:
-            waits = [outcome.retry_after for outcome in throttled if outcome.retry_after is not None]
-            self._limiter.learn(placed.account, retry_after=max(waits, default=None))
+        """Slow down where asked, notice early webhooks."""
+        self._lessons.learn(placed, mails, outcomes)
         learnt = [outcome.provider_message_id for outcome in outcomes if outcome.provider_message_id]
         if learnt and not recorder.report.orphans_waiting:
             recorder.report.orphans_waiting = leases.orphans_waiting(self._ledger, learnt)
+
+
+def _refused(lane: Lane, account: str, mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> list[Suppression]:
+    """Recipients that the provider refuses, as entries of the suppression list."""
+    return [
+        Suppression(
+            tenant=lane.tenant,
+            value=mail.recipient.key,
+            reason="hard_bounce" if outcome.hard_bounce else "provider",
+            source="attempt",
+            account=account,
+            expires_at=_expiry(outcome),
+        )
+        for mail, outcome in zip(mails, outcomes, strict=True)
+        if outcome.hard_bounce or outcome.kind is OutcomeClass.SUPPRESSED
+    ]
+
+
+def _expiry(outcome: Outcome) -> datetime | None:
+    wait = outcome.suppressed_for
+    if outcome.hard_bounce or wait is None or not 0 < wait <= _LONGEST_SUPPRESSION:
+        return None
+    return clock.now() + timedelta(seconds=wait)
 
 
 def _call(provider: Provider, mails: Sequence[Outgoing], deadline: float) -> list[Outcome]:

@@ -8,23 +8,27 @@ done. A provider call never happens inside a transaction, and no send starts nea
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
 from mailglass import clock, telemetry
 from mailglass.addresses import Address
 from mailglass.engine.attempt import Attempter
-from mailglass.engine.content import Ready, sort_out
+from mailglass.engine.content import sort_out
 from mailglass.engine.lease import BatchReport, Recorder, new_lease
+from mailglass.engine.lessons import Lessons
+from mailglass.engine.limiting import Places
 from mailglass.engine.pace import Pace
 from mailglass.engine.placing import Placed, Placement, Placer
+from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import leases
 from mailglass.ledger.database import Database
 from mailglass.ledger.events import EngineEvent
-from mailglass.ledger.leases import Claimed, Verdict
+from mailglass.ledger.leases import Claimed
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.suppressions import blocked_copies
-from mailglass.limits import Grant, Limiter, RuleBook
+from mailglass.limits import Limiter
 from mailglass.providers.registry import Accounts
 from mailglass.rendering.outgoing import outgoing
 from mailglass.routing import Lane, Router
@@ -53,12 +57,12 @@ class Engine:
     ) -> None:
         self._settings = settings
         self._ledger = ledger
-        self._limiter = limiter
-        self._rules = RuleBook(settings.limits)
         self._router = router or Router(settings)
         self._pace = Pace(settings.engine.claim_size, settings.engine.slice)
         self._placer = Placer(settings, ledger, accounts, self._router)
-        self._attempter = Attempter(settings, ledger, self._placer, limiter)
+        self._places = Places(settings, limiter, self._placer, self._router)
+        self._lessons = Lessons(limiter)
+        self._attempter = Attempter(settings, ledger, self._placer, self._lessons)
 
     def run(
         self,
@@ -77,8 +81,10 @@ class Engine:
         size = self._pace.claim_size(lane)
         lease = new_lease(self._settings.engine)
         cap = self._router.concurrency(lane)
-        claimed = leases.claim(self._ledger, lane, lease.token, size, self._settings.engine.lease, cap)
-        recorder = Recorder(self._ledger, lease, BatchReport(claimed=len(claimed), full=len(claimed) >= size))
+        engine = self._settings.engine
+        claimed = leases.claim(self._ledger, lane, lease.token, size, engine.lease, cap, engine.claim_bytes)
+        full = len(claimed) >= size or any(delivery.left_behind for delivery in claimed)
+        recorder = Recorder(self._ledger, lease, claimed, full=full)
         self._work(lane, claimed, recorder, after_claim, should_stop)
         return recorder.report
 
@@ -86,7 +92,7 @@ class Engine:
         """Bring these deliveries one step on, now, unless somebody else has them."""
         lease = new_lease(self._settings.engine)
         claimed = leases.claim_these(self._ledger, ids, lease.token, self._settings.engine.lease)
-        recorder = Recorder(self._ledger, lease, BatchReport(claimed=len(claimed)))
+        recorder = Recorder(self._ledger, lease, claimed, patient=False)
         self._work(lane, claimed, recorder, lambda full: None, lambda: False)
         return recorder.report
 
@@ -101,14 +107,31 @@ class Engine:
         if not claimed:
             after_claim(False)
             return
+        try:
+            self._step(lane, claimed, recorder, after_claim, should_stop)
+        except LedgerUnavailableError:
+            with suppress(LedgerUnavailableError):
+                recorder.give_back_rest()
+            raise
+
+    def _step(
+        self,
+        lane: Lane,
+        claimed: Sequence[Claimed],
+        recorder: Recorder,
+        after_claim: Callable[[bool], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
         started = clock.monotonic()
         report = recorder.report
         refused, ready = sort_out(self._ledger, claimed, self._settings.streams[Stream(lane.stream)])
         placement = self._placer.place(lane, ready)
-        limited = self._take_places(lane, placement, report)
-        # a lane that is held up comes back when the pump rings it, not at once
-        after_claim(report.full and len(limited) * 2 <= len(claimed))
-        recorder.record([*refused, *placement.verdicts, *limited])
+        limited = self._places.take(lane, placement, report)
+        verdicts = [*refused, *placement.verdicts, *limited]
+        # a lane that is held up, by limits or by breakers, comes back when the pump rings it, not at once
+        waiting = sum(verdict.status is Status.QUEUED for verdict in verdicts)
+        after_claim(report.full and waiting * 2 <= len(claimed))
+        recorder.record(verdicts)
         self._drop_blocked_copies(lane, placement)
         for placed in placement.placed:
             self._send(lane, placed, recorder, should_stop)
@@ -121,37 +144,6 @@ class Engine:
             duration_ms=round((clock.monotonic() - started) * 1000),
             **{status.value: count for status, count in report.moved.items() if status.value in telemetry.FIELDS},
         )
-
-    def _take_places(self, lane: Lane, placement: Placement, report: BatchReport) -> list[Verdict]:
-        """Ask the limiter for all of them at once; those without a place are due at their next free slot."""
-        if self._limiter is None:
-            return []
-        requests = [
-            self._rules.rules_for(
-                tenant=lane.tenant,
-                stream=lane.stream,
-                account=placed.account,
-                recipient_domain=item.delivery.recipient.rpartition("@")[2],
-                sender_domain=_sender_domain(item.content, placed.sender),
-            )
-            for placed in placement.placed
-            for item in placed.items
-        ]
-        if not requests:
-            return []
-        grants = iter(self._limiter.take(requests, urgent=lane.stream == Stream.TRANSACTIONAL))
-        verdicts: list[Verdict] = []
-        for placed in placement.placed:
-            kept: list[Ready] = []
-            for item in placed.items:
-                grant = next(grants)
-                if grant.granted:
-                    kept.append(item)
-                else:
-                    verdicts.append(_limited(item.delivery, grant))
-                    report.limited = grant
-            placed.items = kept
-        return verdicts
 
     def _drop_blocked_copies(self, lane: Lane, placement: Placement) -> None:
         """Take suppressed cc and bcc out of what is about to be sent."""
@@ -186,20 +178,11 @@ class Engine:
         while mails and usable and not recorder.lease.over and not should_stop():
             chunk, mails = mails[:size], mails[size:]
             usable = self._attempter.attempt(lane, placed, chunk, recorder)
-        recorder.give_back(mails)
-
-
-def _limited(delivery: Claimed, grant: Grant) -> Verdict:
-    """Not an attempt and not a failure, so no event: it is due at its slot."""
-    reason = f"rate_limited:{grant.type.value}" if grant.type else "rate_limited"
-    return Verdict(delivery.id, Status.QUEUED, None, reason, delay=grant.delay, counted=False)
-
-
-def _sender_domain(content: Any, sender: Address | None) -> str:
-    named = content.get("from")
-    if named:
-        return str(named[1]).rpartition("@")[2]
-    return sender.domain if sender else ""
+        if mails:
+            self._placer.not_probed(placed)
+            # before they can be claimed again
+            self._lessons.not_sent(placed, [mail.delivery_id for mail in mails])
+        recorder.give_back([mail.delivery_id for mail in mails])
 
 
 def _drop_copies(content: dict[str, Any], blocked: set[str]) -> bool:

@@ -83,11 +83,16 @@ def _frozen(
 
 
 def _unrendered(delivery: Claimed, content: dict[str, Any] | TemplateError) -> Verdict:
-    """A template that fails fails everywhere; a class that is not installed here may be so elsewhere, or soon."""
-    if isinstance(content, TemplateError) and content.retryable:
+    """What becomes of a delivery that has no frozen content."""
+    if not isinstance(content, TemplateError):
+        # it was rendered, and there is no place left to keep it
+        return refusal(delivery, Status.FAILED, "content_scrubbed")
+    if content.retryable:
+        # a class that is not installed here may be so elsewhere, or soon
         delay = _ELSEWHERE * (1 + random.random())  # noqa: S311
         return Verdict(delivery.id, Status.QUEUED, None, "mailable_not_installed", delay=delay, counted=False)
-    return refusal(delivery, Status.FAILED, "template_failed")
+    # it fails everywhere, until somebody mends it
+    return refusal(delivery, Status.HELD, f"template_failed:{content.type}")
 
 
 def _render(content: dict[str, Any]) -> dict[str, Any] | TemplateError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID, uuid4
@@ -12,10 +12,10 @@ from mailglass import clock
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import leases
 from mailglass.ledger.events import EngineEvent
-from mailglass.ledger.leases import Runs, Verdict
+from mailglass.ledger.leases import Claimed, Runs, Verdict
 from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.suppressions import Suppression
 from mailglass.limits import Grant
-from mailglass.providers.base import Outgoing
 from mailglass.settings import EngineSettings
 
 _RECORD_RETRY: Final = 0.5
@@ -72,35 +72,57 @@ class Recorder:
     Args:
         ledger: where.
         lease: by whose token.
-        report: counts what was written.
+        claimed: what is leased.
+        full: whether there was more to claim.
+        patient: whether a database that is away is waited for to give back what was not sent.
     """
 
-    def __init__(self, ledger: Runs, lease: Lease, report: BatchReport) -> None:
+    def __init__(
+        self, ledger: Runs, lease: Lease, claimed: Sequence[Claimed], *, full: bool = False, patient: bool = True
+    ) -> None:
         self._ledger = ledger
+        self._patient = patient
         self.lease = lease
-        self.report = report
+        self.report = BatchReport(claimed=len(claimed), full=full)
+        self._untouched = {delivery.id for delivery in claimed}
 
-    def record(self, verdicts: Sequence[Verdict]) -> None:
-        """Write verdicts down, trying for as long as the lease lives: what a provider answered is known only here."""
+    def begin(self, ids: Iterable[UUID]) -> None:
+        """These are handed to a provider: what becomes of them only its answers tell."""
+        self._untouched.difference_update(ids)
+
+    def record(self, verdicts: Sequence[Verdict], refused: Sequence[Suppression] = ()) -> None:
+        """Write verdicts down, trying for as long as the lease lives: what a provider answered is known only here.
+
+        Args:
+            refused: recipients that a provider refuses, for the suppression list; written with the verdicts or not at
+                all.
+        """
+        self._write(verdicts, refused, self.lease.record_until)
+
+    def _write(self, verdicts: Sequence[Verdict], refused: Sequence[Suppression], until: float) -> None:
         if not verdicts:
             return
         while True:
             try:
-                written = leases.record(self._ledger, self.lease.token, verdicts)
+                written = leases.record(self._ledger, self.lease.token, verdicts, refused)
                 break
             except LedgerUnavailableError:
-                if clock.monotonic() >= self.lease.record_until:
+                if clock.monotonic() >= until:
                     raise
                 time.sleep(_RECORD_RETRY)
+        self.begin(written)
         for verdict in verdicts:
             if verdict.id in written:
                 self.report.moved[verdict.status] = self.report.moved.get(verdict.status, 0) + 1
 
-    def give_back(self, mails: Sequence[Outgoing]) -> None:
+    def give_back(self, ids: Iterable[UUID]) -> None:
         """Queue again what was certainly not sent; not counted as an attempt."""
-        self.record(
-            [
-                Verdict(mail.delivery_id, Status.QUEUED, EngineEvent.RELEASED, "given_back", counted=False)
-                for mail in mails
-            ]
-        )
+        self.record(_given_back(ids))
+
+    def give_back_rest(self) -> None:
+        """Queue again whatever no provider was asked about, when the database is back; unless the lease ends first."""
+        self._write(_given_back(self._untouched), (), self.lease.record_until if self._patient else 0.0)
+
+
+def _given_back(ids: Iterable[UUID]) -> list[Verdict]:
+    return [Verdict(key, Status.QUEUED, EngineEvent.RELEASED, "given_back", counted=False) for key in ids]

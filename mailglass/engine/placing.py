@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from mailglass import clock, telemetry
 from mailglass.addresses import Address
 from mailglass.engine.content import Ready, refusal
 from mailglass.engine.verdicts import ASK_AGAIN, remembers, window
 from mailglass.errors import ConfigError, RouteError
-from mailglass.ledger.breakers import Breaker, breakers, probe
+from mailglass.ledger.breakers import Breaker, breakers, end_probe, probe
 from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, Runs, Verdict
 from mailglass.ledger.lifecycle import Status
@@ -34,6 +35,7 @@ class Placed:
         sender: From of those that name none.
         route: for failover: which other accounts there are.
         probing: the account's breaker is half-open, and this is the one mail that tries it.
+        places: of those that took a place in the account's plan for the day: the key it is counted under.
     """
 
     account: str
@@ -42,14 +44,20 @@ class Placed:
     route: Route
     items: list[Ready] = field(default_factory=list)
     probing: bool = False
+    places: dict[UUID, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Placement:
-    """Where the deliveries of a batch go, and what becomes of those that go nowhere now."""
+    """Where the deliveries of a batch go, and what becomes of those that go nowhere now.
+
+    Attributes:
+        left: those for which only accounts that were not to be used could be.
+    """
 
     placed: list[Placed] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
+    left: list[Ready] = field(default_factory=list)
 
 
 class Placer:
@@ -69,8 +77,12 @@ class Placer:
         self._router = router
         self._cache: dict[tuple[str, ...], tuple[float, dict[str, Breaker]]] = {}
 
-    def place(self, lane: Lane, ready: Sequence[Ready]) -> Placement:
-        """Choose an account for each delivery."""
+    def place(self, lane: Lane, ready: Sequence[Ready], without: Set[str] = frozenset()) -> Placement:
+        """Choose an account for each delivery.
+
+        Args:
+            without: accounts that are not to be used now, though they will be.
+        """
         placement = Placement()
         by_account: dict[tuple[str, Route], list[Ready]] = {}
         routes: dict[tuple[str, tuple[str, ...]], Route | RouteError] = {}
@@ -79,8 +91,10 @@ class Placer:
             if isinstance(route, RouteError):
                 placement.verdicts.append(refusal(item.delivery, Status.HELD, "no_route"))
                 continue
-            chosen = self._choose(lane, route, item.delivery)
-            if isinstance(chosen, Verdict):
+            chosen = self._choose(lane, route, item.delivery, without)
+            if chosen is None:
+                placement.left.append(item)
+            elif isinstance(chosen, Verdict):
                 placement.verdicts.append(chosen)
             else:
                 by_account.setdefault((chosen, route), []).append(item)
@@ -96,6 +110,11 @@ class Placer:
     def forget(self) -> None:
         """A breaker has changed: look anew."""
         self._cache.clear()
+
+    def not_probed(self, placed: Placed) -> None:
+        """Let another mail try a half-open breaker: the one that was to has told nothing of the account."""
+        if placed.probing:
+            end_probe(self._ledger, placed.account)
 
     def _route(
         self, lane: Lane, item: Ready, routes: dict[tuple[str, tuple[str, ...]], Route | RouteError]
@@ -114,8 +133,8 @@ class Placer:
                 routes[key] = error
         return routes[key]
 
-    def _choose(self, lane: Lane, route: Route, delivery: Claimed) -> str | Verdict:
-        """The first account that can be used, beginning with the one whose turn it is."""
+    def _choose(self, lane: Lane, route: Route, delivery: Claimed, without: Set[str]) -> str | Verdict | None:
+        """The first account that can be used, beginning with the one whose turn it is; None: one of `without` alone."""
         order = ordered_accounts(route, delivery.id)
         if delivery.last_error == ASK_AGAIN:
             # under the same idempotency key only this account knows the answer
@@ -126,11 +145,15 @@ class Placer:
             start = delivery.attempts // route.patience
         open_breakers = self._breakers(route.accounts)
         turn = [order[(start + step) % len(order)] for step in range(len(order))]
+        if without:
+            turn = [name for name in turn if name not in without]
         for name in turn:
             breaker = open_breakers.get(name)
             if breaker is None or breaker.half_open:
                 return name
         reasons = {open_breakers[name].reason for name in turn}
+        if without and reasons <= {"misconfigured"}:
+            return None
         if reasons == {"misconfigured"}:
             return refusal(delivery, Status.HELD, "account_misconfigured")
         return _wait(delivery, min(open_breakers[name].seconds for name in turn))

@@ -15,6 +15,7 @@ _THROTTLE_DELAY = 5.0
 _QUOTA_DELAY = 300.0
 _ASK_AGAIN_DELAY = 3.0
 _ASK_AGAIN_MARGIN = 60.0
+_NOT_STARTED = "deadline"
 # what a delivery's last error says while the same account is asked about it again under the same idempotency key
 ASK_AGAIN = "asked_again"
 
@@ -27,6 +28,17 @@ def window(provider: Provider) -> float | None:
 def remembers(idempotency_window: float | None, age: float) -> bool:
     """Whether a provider can still be asked about a delivery of this age under the same idempotency key."""
     return idempotency_window is None or age + _ASK_AGAIN_MARGIN < idempotency_window
+
+
+def memory(provider: Provider) -> float | None:
+    """The age in seconds up to which `remembers` holds for a provider; None for any."""
+    seconds = window(provider)
+    return None if seconds is None else seconds - _ASK_AGAIN_MARGIN
+
+
+def not_started(outcome: Outcome) -> bool:
+    """Whether the deadline came before the attempt began."""
+    return outcome.kind is OutcomeClass.TRANSIENT and outcome.reason == _NOT_STARTED
 
 
 def backoff(attempt: int, policy: StreamPolicy, rng: random.Random | None = None) -> float:
@@ -82,6 +94,8 @@ def decide(
             delay, counted = _jittered(outcome.retry_after or _THROTTLE_DELAY, rng), False
         case OutcomeClass.QUOTA:
             delay, counted = _jittered(outcome.retry_after or _QUOTA_DELAY, rng), False
+        case OutcomeClass.TRANSIENT if not_started(outcome):
+            delay, counted = 0.0, False
         case OutcomeClass.TRANSIENT:
             delay = max(backoff(attempt, policy, rng), outcome.retry_after or 0.0)
             if attempt >= policy.max_attempts and asked_again:

@@ -60,6 +60,11 @@ def probe(ledger: Runs, account: str) -> bool:
     return bool(ledger.run("probe", {"account": account, "seconds": PROBE_SECONDS}))
 
 
+def end_probe(ledger: Runs, account: str) -> None:
+    """Let the next mail try a half-open breaker: this worker's has told nothing of the account."""
+    ledger.run("end_probe", {"account": account})
+
+
 def reset(ledger: Runs, account: str) -> None:
     """Close a half-open breaker: the account works again."""
     ledger.run("reset_breaker", {"account": account})

@@ -10,9 +10,11 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
+from itertools import count
 from typing import Any, TypeVar
 
 import psycopg
@@ -102,14 +104,56 @@ class Database:
         """Run one statement of `queries.sql` and fetch what it returns.
 
         A connection that turns out to be dead is replaced once, and the victim of a deadlock tries again: every
-        statement may be run twice without harm.
+        statement may be run twice without harm. One that has a parameter `again` is told so by it.
 
         Raises:
             LedgerUnavailableError: the database cannot be reached, or cannot work now.
             LedgerError: it refuses the statement.
         """
         sql = statements()[name]
-        return self._retried(lambda: self._run(sql, params or {}), name)
+        given = params or {}
+        if "again" not in given:
+            return self._retried(lambda: self._run(sql, given), name)
+        runs = count()
+        return self._retried(lambda: self._run(sql, {**given, "again": next(runs) > 0}), name)
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[bool]:
+        """Hold a lock by this name among all processes, if nobody else holds it; lost with its connection.
+
+        Yields:
+            Whether it is held.
+
+        Raises:
+            LedgerUnavailableError: the database cannot be reached.
+        """
+        pooled, held = self._retried(lambda: self._try_lock(name), "try_lock")
+        try:
+            yield held
+        finally:
+            try:
+                if held:
+                    pooled.driver_connection.execute(statements()["unlock"], {"name": name})
+            except psycopg.Error as error:
+                # what cannot let go must not go back to the pool
+                pooled.invalidate(error)
+            finally:
+                pooled.close()
+
+    def _try_lock(self, name: str) -> tuple[Any, bool]:
+        """A connection of the pool's, and whether it has got the lock."""
+        sql = statements()["try_lock"]
+        try:
+            pooled: Any = self._engine.raw_connection()
+        except psycopg.Error as error:
+            raise self._translated(error, sql, lost=True) from error
+        try:
+            (row,) = pooled.driver_connection.execute(sql, {"name": name}).fetchall()
+        except psycopg.Error as error:
+            lost = pooled.driver_connection.closed
+            pooled.invalidate(error)
+            raise self._translated(error, sql, lost) from error
+        return pooled, bool(row[0])
 
     def query(self, statement: sqlalchemy.Executable) -> Rows:
         """Run a SQLAlchemy statement, for reads whose shape the caller chooses.

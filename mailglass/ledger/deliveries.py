@@ -11,7 +11,9 @@ from uuid import UUID
 import sqlalchemy
 
 from mailglass.errors import DeliveryNotFoundError
-from mailglass.ids import uuid7
+from mailglass.ids import uuid7s
+from mailglass.ledger import arrays
+from mailglass.ledger.audit import NOBODY, Actor
 from mailglass.ledger.database import Database
 from mailglass.ledger.events import BOUNCE_RANK, Event, Projection, Source
 from mailglass.ledger.lifecycle import FINAL, Status
@@ -111,28 +113,42 @@ def find(
     return [_delivery(row) for row in database.query(query)]
 
 
-def cancel(database: Database, ids: Sequence[UUID | str], tenant: str, *, forget_key: bool = False) -> set[UUID]:
+def cancel(
+    database: Database,
+    ids: Sequence[UUID | str],
+    tenant: str,
+    *,
+    forget_key: bool = False,
+    actor: Actor | None = None,
+) -> set[UUID]:
     """Take deliveries back that nobody has claimed, or that are held. Returns those that were taken back.
 
     Args:
+        ids: at most a few thousand; others' and those that are under way are left alone.
         forget_key: free their idempotency keys, for the same message to be accepted again.
+        actor: who does it, for the audit; None where the application does.
     """
-    rows = database.run(
-        "cancel",
-        {
-            "ids": [str(key) for key in ids],
-            "tenant": tenant,
-            "event_ids": [str(uuid7()) for _ in ids],
-            "forget_key": forget_key,
-        },
-    )
+    rows = database.run("cancel", {**_moving(ids, actor), "tenant": tenant, "forget_key": forget_key})
     return {row.id for row in rows}
 
 
-def release(database: Database, ids: Sequence[UUID | str]) -> dict[UUID, Lane]:
-    """Let held deliveries go again. Returns the lanes to ring, by delivery."""
-    rows = database.run("release", {"ids": [str(key) for key in ids], "event_ids": [str(uuid7()) for _ in ids]})
+def release(database: Database, ids: Sequence[UUID | str], *, actor: Actor | None = None) -> dict[UUID, Lane]:
+    """Let held deliveries go again, now, as if they were of this moment. Returns the lanes to ring, by delivery.
+
+    Args:
+        ids: at most a few thousand.
+        actor: who does it, for the audit; None where the application does.
+    """
+    rows = database.run("release", _moving(ids, actor))
     return {row.id: Lane(row.queue, row.tenant_id, row.stream) for row in rows}
+
+
+def _moving(ids: Sequence[UUID | str], actor: Actor | None) -> dict[str, Any]:
+    return {
+        "ids": arrays.uuids([UUID(str(key)) for key in ids]),
+        "event_ids": arrays.uuids(uuid7s(len(ids))),
+        **(NOBODY if actor is None else actor.params()),
+    }
 
 
 def counts(database: Database) -> dict[str, dict[str, int]]:

@@ -44,6 +44,8 @@ class EngineEvent(StrEnum):
 OUTCOMES: tuple[str, ...] = ("deferred", "delivered", "rejected", "failed", "bounced", "complained")
 MARKS: tuple[str, ...] = ("opened", "clicked", "unsubscribed")
 BOUNCE_RANK: dict[str | None, int] = {None: 0, "undetermined": 1, "soft": 2, "hard": 3}
+# the reason of a provider's event that is about somebody who got a copy (cc, bcc) and not about the recipient
+COPY = "copy"
 # facts that prove that the provider had accepted the mail
 EVIDENCE: frozenset[str] = frozenset(
     {"queued", "sent", "bounced", "deferred", "delivered", "autoresponded", "opened", "clicked", "complained"}
@@ -61,6 +63,7 @@ class Event:
         occurred_at: the time of whoever states it (the provider's own for its events).
         status: for engine events: where the delivery stood after it.
         outcome: for attempts: the outcome class.
+        reason: a closed code; of a provider's event only `COPY`.
     """
 
     id: UUID
@@ -126,7 +129,9 @@ def project(events: Iterable[Event]) -> Projection:
 
 
 def single(event: Event) -> Projection:
-    """What one event says by itself."""
+    """What one event says by itself. What befalls a copy says nothing about the delivery's recipient."""
+    if event.reason == COPY and event.source is Source.PROVIDER:
+        return EMPTY
     if event.source is not Source.PROVIDER:
         accepted = event.kind == EngineEvent.ATTEMPTED and event.outcome == "accepted"
         return Projection(

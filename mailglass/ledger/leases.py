@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
 from mailglass.ids import uuid7s
@@ -12,8 +12,11 @@ from mailglass.ledger import arrays
 from mailglass.ledger.database import Rows
 from mailglass.ledger.events import EVIDENCE, EngineEvent
 from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.suppressions import Suppression, columns
 from mailglass.routing import Lane
 from mailglass.streams import Stream, StreamPolicy
+
+_MAX_BYTES: Final = 64 * 1024 * 1024
 
 
 class Runs(Protocol):
@@ -29,6 +32,7 @@ class Claimed(NamedTuple):
         scheduled_at: when it was first to leave; its age counts from there.
         age: seconds since then.
         content: JSON text, None where it was scrubbed.
+        left_behind: more were due, and the claim's size in bytes left them.
     """
 
     id: UUID
@@ -45,6 +49,7 @@ class Claimed(NamedTuple):
     frozen: bool
     suppressed_by: str | None
     last_error: str | None
+    left_behind: bool = False
 
     def __repr__(self) -> str:
         return f"<Claimed {self.id}>"
@@ -73,11 +78,14 @@ class Verdict(NamedTuple):
     duration_ms: int | None = None
 
 
-def claim(ledger: Runs, lane: Lane, token: UUID, size: int, lease: float, cap: int | None = None) -> list[Claimed]:
+def claim(
+    ledger: Runs, lane: Lane, token: UUID, size: int, lease: float, cap: int | None = None, max_bytes: int = _MAX_BYTES
+) -> list[Claimed]:
     """Lease up to `size` due deliveries of a lane for `lease` seconds, most urgent first.
 
     Args:
         cap: how many of the tenant's deliveries may be leased at once, over all workers; None for any number.
+        max_bytes: of content, about; one is claimed however large it is.
     """
     rows = ledger.run(
         "claim",
@@ -89,9 +97,11 @@ def claim(ledger: Runs, lane: Lane, token: UUID, size: int, lease: float, cap: i
             "token": str(token),
             "lease": lease,
             "cap": cap,
+            "max_bytes": max_bytes,
+            "again": False,
         },
     )
-    return _claimed(rows)
+    return _looked_at_again(ledger, lane, _claimed(rows))
 
 
 def claim_these(ledger: Runs, ids: Sequence[UUID], token: UUID, lease: float) -> list[Claimed]:
@@ -100,9 +110,24 @@ def claim_these(ledger: Runs, ids: Sequence[UUID], token: UUID, lease: float) ->
 
 
 def _claimed(rows: Rows) -> list[Claimed]:
-    claimed = [Claimed._make(row) for row in rows]
+    claimed = [Claimed(*row) for row in rows]
     claimed.sort(key=lambda delivery: (-delivery.priority, delivery.id.int))
     return claimed
+
+
+def _looked_at_again(ledger: Runs, lane: Lane, claimed: list[Claimed]) -> list[Claimed]:
+    """The statement lowers letters as ASCII has them, whatever the database's locale; the others are lowered here."""
+    others = {delivery.recipient.lower() for delivery in claimed if not delivery.recipient.isascii()}
+    if not others:
+        return claimed
+    params = {"keys": list(others), "domains": [""] * len(others), "tenant": lane.tenant, "stream": lane.stream}
+    blocked = {row.key for row in ledger.run("blocked_copies", params)}
+    return [
+        delivery._replace(suppressed_by="address")
+        if delivery.suppressed_by is None and delivery.recipient.lower() in blocked
+        else delivery
+        for delivery in claimed
+    ]
 
 
 def freeze(ledger: Runs, contents: Mapping[UUID, str]) -> dict[UUID, str]:
@@ -120,8 +145,12 @@ def mark(ledger: Runs, token: UUID, ids: Sequence[UUID], account: str, provider:
     return {ids[row.position - 1]: row.attempts for row in rows}
 
 
-def record(ledger: Runs, token: UUID, verdicts: Sequence[Verdict]) -> set[UUID]:
-    """Write down what became of leased deliveries. Returns those that were still ours to write."""
+def record(ledger: Runs, token: UUID, verdicts: Sequence[Verdict], refused: Sequence[Suppression] = ()) -> set[UUID]:
+    """Write down what became of leased deliveries. Returns those that were still ours to write.
+
+    Args:
+        refused: what is to be suppressed in the same transaction, whoever holds the leases by now.
+    """
     if not verdicts:
         return set()
     kinds: dict[tuple[Any, ...], int] = {}
@@ -145,6 +174,7 @@ def record(ledger: Runs, token: UUID, verdicts: Sequence[Verdict]) -> set[UUID]:
             "enhanced": arrays.texts(enhanced),
             "durations": arrays.numbers(durations),
             "evidence": arrays.texts(sorted(EVIDENCE)),
+            **{f"refused_{name}": column for name, column in columns(refused).items()},
         },
     )
     return {verdicts[row.position - 1].id for row in rows}
@@ -158,8 +188,19 @@ def _kind(verdict: Verdict) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def sweep(ledger: Runs, policies: Mapping[Stream, StreamPolicy], size: int = 500) -> list[tuple[Lane, str]]:
+def sweep(
+    ledger: Runs,
+    policies: Mapping[Stream, StreamPolicy],
+    remembering: Mapping[str, float | None] | None = None,
+    size: int = 500,
+) -> list[tuple[Lane, str]]:
     """Take expired leases back and settle the uncertain whose hold is over.
+
+    Args:
+        policies: of the streams.
+        remembering: the accounts that take the same delivery twice as once, each with the age in seconds up to which
+            it does; None for any. What was being sent there is asked about again.
+        size: deliveries at the most.
 
     Returns:
         For each delivery moved its lane and the event recorded.
@@ -172,6 +213,8 @@ def sweep(ledger: Runs, policies: Mapping[Stream, StreamPolicy], size: int = 500
             "policies": [policy.uncertain.value for policy in policies.values()],
             "holds": [policy.uncertain_hold for policy in policies.values()],
             "most": [policy.max_attempts for policy in policies.values()],
+            "accounts": arrays.texts(remembering or ()),
+            "memories": arrays.numbers((remembering or {}).values()),
             "event_ids": arrays.uuids(uuid7s(size)),
             "evidence": sorted(EVIDENCE),
         },

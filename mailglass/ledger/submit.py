@@ -9,7 +9,7 @@ from uuid import UUID
 
 from mailglass.addresses import Address
 from mailglass.errors import LedgerUnavailableError
-from mailglass.ids import uuid7s
+from mailglass.ids import uuid7, uuid7s
 from mailglass.ledger import arrays
 from mailglass.ledger.database import Rows
 from mailglass.routing import Lane
@@ -78,8 +78,49 @@ def submit(run: Runner, items: Sequence[Item]) -> list[Recorded]:
     Raises:
         LedgerUnavailableError: the database cannot be reached; nothing was recorded.
     """
+    rows = _submit_one(run, items[0]) if len(items) == 1 else _submit_all(run, items)
+    known = [row.position for row in rows if not row.new]
+    standing = _standing(run, items, known) if known else {}
+    return [
+        Recorded(items[row.position - 1].id, "suppressed" if row.scope else "queued", row.scope)
+        if row.new
+        else _repeated(items[row.position - 1], standing[row.position], row.scope)
+        for row in sorted(rows, key=lambda row: row.position)
+    ]
+
+
+def _submit_one(run: Runner, item: Item) -> Rows:
+    lane, recipient = item.lane, item.recipient
+    return run(
+        "submit_one",
+        {
+            "id": item.id.hex,
+            "tenant": lane.tenant,
+            "group": None if item.group_id is None else item.group_id.hex,
+            "message": item.message_id.hex,
+            "stream": lane.stream,
+            "queue": lane.queue,
+            "mailable": item.mailable,
+            "recipient": recipient.email,
+            "name": recipient.name,
+            "key": recipient.key,
+            "domain": recipient.domain,
+            "idempotency_key": item.idempotency_key,
+            "digest": item.digest,
+            "priority": item.priority,
+            "delay": item.delay,
+            "grace": item.grace,
+            "lifetime": item.lifetime,
+            "event_id": uuid7().hex,
+            "content": item.content,
+            "frozen": item.frozen,
+        },
+    )
+
+
+def _submit_all(run: Runner, items: Sequence[Item]) -> Rows:
     contents = {item.message_id: item for item in items}
-    rows = run(
+    return run(
         "submit",
         {
             "ids": arrays.uuids([item.id for item in items]),
@@ -105,14 +146,6 @@ def submit(run: Runner, items: Sequence[Item]) -> list[Recorded]:
             "frozen": arrays.booleans([item.frozen for item in contents.values()]),
         },
     )
-    known = [row.position for row in rows if not row.new]
-    standing = _standing(run, items, known) if known else {}
-    return [
-        Recorded(items[row.position - 1].id, "suppressed" if row.scope else "queued", row.scope)
-        if row.new
-        else _repeated(items[row.position - 1], standing[row.position], row.scope)
-        for row in sorted(rows, key=lambda row: row.position)
-    ]
 
 
 def _standing(run: Runner, items: Sequence[Item], positions: Sequence[int]) -> dict[int, Recorded]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mailglass.addresses import Address
 from mailglass.errors import SuppressionType
-from mailglass.ids import uuid7
-from mailglass.ledger.leases import Runs
+from mailglass.ids import uuid7s
+from mailglass.ledger import arrays
+
+if TYPE_CHECKING:
+    from mailglass.ledger.leases import Runs
 
 EVERYONE = "*"
 
@@ -43,25 +46,28 @@ class Suppression:
 
 def suppress(ledger: Runs, entries: Sequence[Suppression]) -> int:
     """Add entries; those that stand already stay, but a complaint takes over. Returns how many were written."""
-    unique = {(entry.value, entry.tenant, entry.scope, entry.stream): entry for entry in entries}
+    return len(ledger.run("suppress", columns(entries)))
+
+
+def columns(entries: Iterable[Suppression]) -> dict[str, str]:
+    """The parameters of `suppress` for these entries, of which a complaint wins."""
+    chosen: dict[tuple[str, str, str, str], Suppression] = {}
     for entry in entries:
-        if entry.reason == "complaint":
-            unique[entry.value, entry.tenant, entry.scope, entry.stream] = entry
-    rows = ledger.run(
-        "suppress",
-        {
-            "ids": [str(uuid7()) for _ in unique],
-            "tenants": [entry.tenant for entry in unique.values()],
-            "scopes": [entry.scope.value for entry in unique.values()],
-            "values": [entry.value for entry in unique.values()],
-            "streams": [entry.stream for entry in unique.values()],
-            "reasons": [entry.reason for entry in unique.values()],
-            "sources": [entry.source for entry in unique.values()],
-            "accounts": [entry.account for entry in unique.values()],
-            "expires": [entry.expires_at for entry in unique.values()],
-        },
-    )
-    return len(rows)
+        key = (entry.value, entry.tenant, entry.scope, entry.stream)
+        if key not in chosen or chosen[key].reason != "complaint":
+            chosen[key] = entry
+    unique = chosen.values()
+    return {
+        "ids": arrays.uuids(uuid7s(len(unique))),
+        "tenants": arrays.texts([entry.tenant for entry in unique]),
+        "scopes": arrays.texts([entry.scope for entry in unique]),
+        "values": arrays.texts([entry.value for entry in unique]),
+        "streams": arrays.texts([entry.stream for entry in unique]),
+        "reasons": arrays.texts([entry.reason for entry in unique]),
+        "sources": arrays.texts([entry.source for entry in unique]),
+        "accounts": arrays.texts([entry.account for entry in unique]),
+        "expires": arrays.texts([entry.expires_at.isoformat() if entry.expires_at else None for entry in unique]),
+    }
 
 
 def unsuppress(

@@ -41,6 +41,7 @@ deliveries = Table(
     _time("expires_at"),
     Column("lease_token", UuidType),
     _time("lease_expires_at"),
+    _time("search_at"),
     Column("attempts", SmallInteger, nullable=False),
     _text("last_error"),
     _time("created_at", nullable=False),

@@ -10,9 +10,11 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from mailglass.addresses import parse_address
+from mailglass.errors import MessageError
 from mailglass.ids import uuid7s
 from mailglass.ledger import arrays
-from mailglass.ledger.events import MARKS, OUTCOMES, Event, Projection, Source
+from mailglass.ledger.events import COPY, MARKS, OUTCOMES, Event, Projection, Source
 from mailglass.ledger.leases import Runs
 
 FIRST_ID = UUID(int=0)
@@ -91,7 +93,7 @@ class Fact:
         id: derived from what the event is, so that a second arrival has the same.
         account: that told it.
         occurred_at: the provider's time, or ours where it gave none that can be true.
-        webhook_id: the stored webhook it came in.
+        webhook_id: the stored webhook it came in; None: it was searched for.
         delivery_id: ours, where it came back.
         recipient: whom it is about, as the provider wrote it; for the suppression list only.
         tenant: whose deliveries it may speak of; None: anybody's.
@@ -101,7 +103,7 @@ class Fact:
     account: str
     kind: str
     occurred_at: datetime
-    webhook_id: UUID
+    webhook_id: UUID | None
     delivery_id: UUID | None = None
     provider_message_id: str | None = None
     recipient: str | None = field(default=None, repr=False)
@@ -133,6 +135,14 @@ class Match:
     recipient: str = field(repr=False)
     account: str | None
 
+    def is_copy(self, fact: Fact) -> bool:
+        """Whether the fact is about somebody else than the recipient: about one who got a copy."""
+        if fact.recipient is None or fact.recipient == self.recipient:
+            return False
+        about = _key(fact.recipient)
+        # copies go to addresses; what is none says nothing about whom it means
+        return about is not None and about != _key(self.recipient)
+
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
@@ -149,12 +159,14 @@ class Joining:
     Attributes:
         evidence: it proves that the provider had accepted the mail.
         provider_message_id: learnt by the way, from the delivery's present account.
+        proof: where the evidence comes from, a closed code.
     """
 
     delivery_id: UUID
     facts: Projection
     evidence: bool
     provider_message_id: str | None
+    proof: str = "webhook_evidence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +217,9 @@ def store_all(ledger: Runs, arrivals: Sequence[Arrival]) -> list[bool]:
             "tenants": arrays.texts(arrival.tenant for arrival in arrivals),
             "dedupe_keys": arrays.texts(arrival.dedupe_key for arrival in arrivals),
             "bodies": arrays.binaries(arrival.body for arrival in arrivals),
-            "headers": arrays.texts(json.dumps(dict(arrival.headers)) for arrival in arrivals),
+            "headers": arrays.texts(
+                json.dumps(dict(arrival.headers)) if arrival.headers else "{}" for arrival in arrivals
+            ),
         },
     )
     new = {row.id for row in rows}
@@ -272,7 +286,7 @@ def match(ledger: Runs, facts: Sequence[Fact]) -> dict[UUID, Match]:
             "delivery_ids": arrays.uuids(fact.delivery_id for fact in named),
             "provider_message_ids": arrays.texts(fact.provider_message_id for fact in named),
             "accounts": arrays.texts(fact.account for fact in named),
-            "recipients": arrays.texts(fact.recipient.lower() if fact.recipient else None for fact in named),
+            "recipients": arrays.texts(_key(fact.recipient) if fact.recipient else None for fact in named),
             "tenants": arrays.texts(fact.tenant for fact in named),
         },
     )
@@ -282,7 +296,7 @@ def match(ledger: Runs, facts: Sequence[Fact]) -> dict[UUID, Match]:
     found = {}
     for fact_id, rows in candidates.items():
         # the one that carries the event's recipient comes first
-        first, *others = sorted(rows, key=lambda row: not row.named)
+        first, *others = sorted(rows, key=lambda row: not row.named) if len(rows) > 1 else rows
         if not others or (first.named and not others[0].named):
             found[fact_id] = Match(first.id, first.tenant_id, first.stream, first.recipient, first.account)
     return found
@@ -298,6 +312,7 @@ def append(ledger: Runs, linked: Sequence[tuple[Fact, Match]]) -> set[UUID]:
             "tenants": arrays.texts(found.tenant for _, found in linked),
             "kinds": arrays.texts(fact.kind for fact, _ in linked),
             "occurred": _moments(fact.occurred_at for fact, _ in linked),
+            "reasons": arrays.texts(COPY if found.is_copy(fact) else None for fact, found in linked),
             "accounts": arrays.texts(fact.account for fact, _ in linked),
             "enhanced": arrays.texts(fact.enhanced_status for fact, _ in linked),
             "bounce_classes": arrays.texts(fact.bounce_class for fact, _ in linked),
@@ -320,6 +335,7 @@ def recorded_events(ledger: Runs, ids: Sequence[UUID]) -> dict[UUID, Recorded]:
                 kind=row.kind,
                 source=Source(row.source),
                 occurred_at=row.occurred_at,
+                reason=row.reason,
                 bounce_class=row.bounce_class,
                 machine=bool(row.machine),
             ),
@@ -345,6 +361,7 @@ def project(ledger: Runs, joinings: Sequence[Joining]) -> set[UUID]:
             "last_ids": arrays.uuids(joining.facts.last_event_id for joining in joinings),
             "evidence": arrays.booleans(joining.evidence for joining in joinings),
             "provider_message_ids": arrays.texts(joining.provider_message_id for joining in joinings),
+            "proofs": arrays.texts(joining.proof for joining in joinings),
             "event_ids": arrays.uuids(uuid7s(len(joinings))),
         },
     )
@@ -385,6 +402,14 @@ def unsubscribe(ledger: Runs, changes: Sequence[SubscriptionChange]) -> int:
 def resubscribe(ledger: Runs, changes: Sequence[SubscriptionChange]) -> int:
     """End unsubscriptions that the same account told of and that are older. Returns how many."""
     return len(ledger.run("resubscribe", _columns(changes)))
+
+
+def _key(address: str) -> str | None:
+    """What all ways to write one address have in common; None for what is no address."""
+    try:
+        return parse_address(address, "recipient").key
+    except MessageError:
+        return None
 
 
 def _columns(changes: Sequence[SubscriptionChange]) -> dict[str, Any]:

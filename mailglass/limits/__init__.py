@@ -31,6 +31,12 @@ Providers teach (`Limiter.learn`, `observe`, `set_rate`). A lesson pauses an acc
 while, or sets a rate. The tolerance stays what it is in seconds, so that slowing an account never gives it a fresh
 burst.
 
+A warm-up plan is no rate but a count of a day, which does not drain: what a rate forgets is made good in seconds, what
+a count forgets is sent beyond the plan. So counts are kept in the ledger alone, where neither a restart of Redis nor a
+change between the two servers loses any, and what was certainly not sent is given back to them. They are asked for
+first, so that a mail over its plan takes nothing from rates that others share; a mail that then meets a rate gives its
+place back, and comes back for it.
+
 Where Redis cannot be reached, the ledger's limiter answers, and keeps answering for one to ten seconds before Redis is
 asked again: never without a limit, never blocked. The two do not know of each other, so each change over grants up to
 one more burst, and while only some workers reach Redis, the two sides add up. Lessons are written to both.
@@ -40,7 +46,20 @@ from __future__ import annotations
 
 from mailglass.limits.batch import Grant
 from mailglass.limits.gcra_ledger import prune
+from mailglass.limits.granted import learn_granted_rates
 from mailglass.limits.limiter import Limiter, limiter_for
-from mailglass.limits.rules import Cap, Limit, Rule, RuleBook, warmup_cap
+from mailglass.limits.rules import Cap, Limit, Mail, Rule, RuleBook, warmup_cap
 
-__all__ = ["Cap", "Grant", "Limit", "Limiter", "Rule", "RuleBook", "limiter_for", "prune", "warmup_cap"]
+__all__ = [
+    "Cap",
+    "Grant",
+    "Limit",
+    "Limiter",
+    "Mail",
+    "Rule",
+    "RuleBook",
+    "learn_granted_rates",
+    "limiter_for",
+    "prune",
+    "warmup_cap",
+]

@@ -21,11 +21,13 @@ class Grant:
         granted: whether all its limits gave a place.
         delay: seconds until a place is expected; 0 where it was granted.
         type: whose limit takes longest, None where it was granted.
+        used_up: that limit is a day's count, and it stays full.
     """
 
     granted: bool
     delay: float = 0.0
     type: RateLimitType | None = None
+    used_up: bool = False
 
 
 GRANTED = Grant(True)
@@ -39,7 +41,7 @@ class Batch:
         limits: each limit once, in the order of their keys: the order in which they are locked.
         intervals: what one mail adds to a limit's level.
         tolerances: how high the level may rise.
-        daily: 1 where the level is a count that starts again at midnight, else 0.
+        counted: where the level is a count that never drains, the seconds until it is over; 0 for the others.
         groups: the distinct combinations of limits, as positions (from 1) in `limits`.
         runs: group (from 1) and number of consecutive mails in it, flat, in the order of the requests.
     """
@@ -47,7 +49,7 @@ class Batch:
     limits: tuple[Limit, ...]
     intervals: list[float]
     tolerances: list[float]
-    daily: list[int]
+    counted: list[int]
     groups: list[list[int]]
     runs: list[int]
 
@@ -59,9 +61,9 @@ class Batch:
             delays: microseconds for each mail that was not.
             blockers: the position (from 1) of the limit that such a mail waits for.
         """
-        types = [limit.type for limit in self.limits]
+        causes = [(limit.type, isinstance(limit, Cap)) for limit in self.limits]
         refused = iter([
-            Grant(False, delay / 1e6, types[blocker - 1]) for delay, blocker in zip(delays, blockers, strict=True)
+            Grant(False, delay / 1e6, *causes[blocker - 1]) for delay, blocker in zip(delays, blockers, strict=True)
         ])  # fmt: skip
         grants: list[Grant] = []
         for wanted, places in zip(self.runs[1::2], granted, strict=True):
@@ -70,8 +72,13 @@ class Batch:
         return grants
 
 
-def compile_batch(requests: Sequence[tuple[Limit, ...]]) -> Batch:
-    """Bring requests into columns. Where a key comes with several figures in one batch, the first counts."""
+def compile_batch(requests: Sequence[tuple[Limit, ...]], moment: float) -> Batch:
+    """Bring requests into columns. Where a key comes with several figures in one batch, the first counts.
+
+    Args:
+        requests: the limits of each mail.
+        moment: now, as Unix time.
+    """
     # by identity, because `RuleBook` answers with the same tuple for the same mail; equal ones are merely not merged
     distinct = {id(request): request for request in requests}
     by_key: dict[str, Limit] = {}
@@ -81,12 +88,12 @@ def compile_batch(requests: Sequence[tuple[Limit, ...]]) -> Batch:
     limits = tuple(by_key[key] for key in sorted(by_key))
     positions = {limit.key: position for position, limit in enumerate(limits, 1)}
     numbers = {identity: number for number, identity in enumerate(distinct, 1)}
-    figures = [_figures(limit) for limit in limits]
+    figures = [_figures(limit, moment) for limit in limits]
     return Batch(
         limits=limits,
         intervals=[interval for interval, _, _ in figures],
         tolerances=[tolerance for _, tolerance, _ in figures],
-        daily=[daily for _, _, daily in figures],
+        counted=[counted for _, _, counted in figures],
         groups=[sorted({positions[limit.key] for limit in request}) for request in distinct.values()],
         runs=[
             figure
@@ -96,9 +103,9 @@ def compile_batch(requests: Sequence[tuple[Limit, ...]]) -> Batch:
     )
 
 
-def _figures(limit: Limit) -> tuple[float, float, int]:
+def _figures(limit: Limit, moment: float) -> tuple[float, float, int]:
     if isinstance(limit, Cap):
-        return 1.0, float(limit.maximum), 1
+        return 1.0, float(limit.maximum), max(1, math.ceil(limit.until - moment))
     interval = exact_microseconds(limit.interval)
     return interval, interval * limit.burst, 0
 

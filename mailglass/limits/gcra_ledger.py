@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Mapping
 from itertools import accumulate
 
 from mailglass.ledger import arrays
@@ -33,7 +35,7 @@ class LedgerGcra:
                 "keys": arrays.texts(limit.key for limit in batch.limits),
                 "intervals": arrays.numbers(batch.intervals),
                 "tolerances": arrays.numbers(batch.tolerances),
-                "daily": arrays.numbers(batch.daily),
+                "counted": arrays.numbers(batch.counted),
                 "accounts": arrays.texts(limit.account if isinstance(limit, Rule) else "" for limit in batch.limits),
                 "members": arrays.numbers(position for group in batch.groups for position in group),
                 "starts": arrays.numbers(accumulate((len(group) for group in batch.groups), initial=0)),
@@ -45,6 +47,23 @@ class LedgerGcra:
             },
         )
         return batch.grants(row.granted, row.delays, row.blockers)
+
+    def give(self, mails: Mapping[str, int]) -> None:
+        """Give places of counts back.
+
+        Raises:
+            LedgerUnavailableError: the database cannot be reached.
+        """
+        keys = sorted(mails)
+        self._ledger.run(
+            "give_places",
+            {
+                "keys": arrays.texts(keys),
+                "mails": arrays.numbers(mails[key] for key in keys),
+                # names this giving back, so that a repeated statement is seen to be one
+                "token": random.random(),  # noqa: S311
+            },
+        )
 
     def teach(self, account: str, lesson: Lesson, *, now: int | None) -> None:
         """Keep a lesson.

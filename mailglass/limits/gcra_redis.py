@@ -28,7 +28,7 @@ class RedisGcra:
         self.errors: tuple[type[Exception], ...] = (redis.RedisError, OSError)
 
     def take(self, batch: Batch, *, urgent: bool, horizon: float, seed: float, now: int | None) -> list[Grant]:
-        """Take places for a batch. Durations are microseconds."""
+        """Take places for a batch without counts. Durations are microseconds."""
         accounts = {
             position: limit.account
             for position, limit in enumerate(batch.limits, 1)
@@ -37,7 +37,6 @@ class RedisGcra:
         columns = {
             "intervals": batch.intervals,
             "tolerances": batch.tolerances,
-            "daily": batch.daily,
             "accounts": list(accounts),
             "groups": batch.groups,
             "runs": batch.runs,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 from mailglass import clock, telemetry
 from mailglass.errors import LedgerUnavailableError
@@ -13,13 +14,14 @@ from mailglass.limits.batch import GRANTED, Grant, compile_batch
 from mailglass.limits.gcra_ledger import LedgerGcra
 from mailglass.limits.gcra_redis import RedisGcra
 from mailglass.limits.lessons import Lesson
-from mailglass.limits.rules import Limit
+from mailglass.limits.rules import Cap, Limit, Rule
 from mailglass.settings import Settings
 
 HORIZON = 30.0
 _LONGEST_CALL = 1000
 _LONGEST_PAUSE = 86400.0
 _TOLD_RATE_LASTS = 86400.0
+_SPREAD_WITHIN = 60.0
 _FIRST_QUIET = 1.0
 _LONGEST_QUIET = 10.0
 
@@ -28,8 +30,8 @@ class Limiter:
     """One limiter, shared by every worker on every machine. Safe to use from several threads and after a fork.
 
     Args:
-        ledger: where limits are kept when Redis is not there.
-        redis: where limits are kept; None where there is no Redis.
+        ledger: where counts are kept, and rates when Redis is not there.
+        redis: where rates are kept; None where there is no Redis.
         horizon: seconds beyond a limit's next free place up to which refused mails get places of their own.
     """
 
@@ -43,7 +45,9 @@ class Limiter:
     def take(
         self, requests: Sequence[tuple[Limit, ...]], *, urgent: bool = False, now: int | None = None
     ) -> list[Grant]:
-        """Take a place for each mail from all of its limits, or from none of them. One round trip.
+        """Take a place for each mail from all of its limits, or from none of them.
+
+        One round trip; two where there are counts and Redis, since counts are kept in the ledger alone.
 
         Args:
             requests: the limits of each mail (`RuleBook.rules_for`), most urgent mail first; over 1,000 mails are
@@ -61,6 +65,16 @@ class Limiter:
         for start in range(0, len(requests), _LONGEST_CALL):
             grants += self._take(requests[start : start + _LONGEST_CALL], urgent, now)
         return grants
+
+    def give_back(self, mails: Mapping[str, int]) -> None:
+        """Give places of counts back that were not used: the mails were not sent. Never raises.
+
+        Places of rates need not be given back, since they drain.
+
+        Args:
+            mails: how many, by the key of the `Cap`.
+        """
+        _attempt(lambda: self._ledger.give(mails), (LedgerUnavailableError,))
 
     def learn(
         self,
@@ -86,15 +100,24 @@ class Limiter:
         self._teach(account, Lesson(pause=pause, factor=factor, lasting=_microseconds(lasting)), "throttled", now)
 
     def observe(self, account: str, remaining: int, reset_seconds: float, *, now: int | None = None) -> None:
-        """Heed a provider's rate limit headers: pause until the reset when nothing is left. Never raises.
+        """Heed what a provider says will still be taken. Never raises.
+
+        Where nothing is left the account pauses until the reset. Where little is left and the reset is near, within a
+        minute, the rest is spread over the time until then; for a reset farther away nobody is made to wait while
+        there is something left.
 
         Args:
-            remaining: what the provider will still take.
+            remaining: mails that the provider will still take. To be told of only where that is few.
             reset_seconds: seconds until it counts anew; up to a day is heeded.
         """
-        if remaining <= 0 and reset_seconds > 0:
+        if reset_seconds <= 0:
+            return
+        if remaining <= 0:
             pause = _microseconds(min(reset_seconds, _LONGEST_PAUSE))
             self._teach(account, Lesson(pause=pause), "nothing_remaining", now)
+        elif reset_seconds <= _SPREAD_WITHIN:
+            lesson = Lesson(rate=remaining / reset_seconds, rate_lasting=_microseconds(reset_seconds))
+            self._teach(account, lesson, "little_remaining", now)
 
     def set_rate(
         self, account: str, per_second: float, *, lasting: float = _TOLD_RATE_LASTS, now: int | None = None
@@ -112,19 +135,45 @@ class Limiter:
             self._teach(account, lesson, "rate_told", now)
 
     def _take(self, requests: Sequence[tuple[Limit, ...]], urgent: bool, now: int | None) -> list[Grant]:
-        batch = compile_batch(requests)
+        redis = self._redis
+        if redis is None or clock.monotonic() < self._quiet_until:
+            return self._take_from(self._ledger, requests, urgent, now)
+        counts = _parts(requests, Cap)
+        if not any(counts):
+            return self._take_rates(redis, requests, urgent, now)
+        grants = self._take_from(self._ledger, counts, urgent, now)
+        going = [position for position, grant in enumerate(grants) if grant.granted]
+        rates = _parts(requests, Rule)
+        unused: Counter[str] = Counter()
+        for position, grant in zip(
+            going, self._take_rates(redis, [rates[position] for position in going], urgent, now), strict=True
+        ):
+            grants[position] = grant
+            if not grant.granted:
+                unused.update(cap.key for cap in counts[position])
+        if unused:
+            self.give_back(unused)
+        return grants
+
+    def _take_rates(
+        self, redis: RedisGcra, requests: Sequence[tuple[Limit, ...]], urgent: bool, now: int | None
+    ) -> list[Grant]:
+        try:
+            grants = self._take_from(redis, requests, urgent, now)
+        except redis.errors as error:
+            self._keep_quiet(error)
+            return self._take_from(self._ledger, requests, urgent, now)
+        self._quiet = _FIRST_QUIET
+        return grants
+
+    def _take_from(
+        self, server: RedisGcra | LedgerGcra, requests: Sequence[tuple[Limit, ...]], urgent: bool, now: int | None
+    ) -> list[Grant]:
+        batch = compile_batch(requests, clock.now().timestamp() if now is None else now / 1e6)
         if not batch.limits:
             return [GRANTED] * len(requests)
         seed = random.random()  # noqa: S311 - spreads, hides nothing
-        redis = self._redis
-        if redis is not None and clock.monotonic() >= self._quiet_until:
-            try:
-                grants = redis.take(batch, urgent=urgent, horizon=self._horizon, seed=seed, now=now)
-                self._quiet = _FIRST_QUIET
-                return grants
-            except redis.errors as error:
-                self._keep_quiet(error)
-        return self._ledger.take(batch, urgent=urgent, horizon=self._horizon, seed=seed, now=now)
+        return server.take(batch, urgent=urgent, horizon=self._horizon, seed=seed, now=now)
 
     def _teach(self, account: str, lesson: Lesson, reason: str, now: int | None) -> None:
         """Write it down in both places, so that whichever is asked next knows."""
@@ -147,6 +196,15 @@ def limiter_for(settings: Settings, ledger: Runs) -> Limiter:
     if settings.require_broker().startswith("redis"):
         return Limiter(ledger, RedisGcra(settings.require_broker()))
     return Limiter(ledger)
+
+
+def _parts(requests: Sequence[tuple[Limit, ...]], kind: type[Limit]) -> list[tuple[Limit, ...]]:
+    """Of each mail's limits those of one kind; the same tuple for the same mail, so that batches group it."""
+    distinct = {id(request): request for request in requests}
+    parts = {
+        number: tuple(limit for limit in request if isinstance(limit, kind)) for number, request in distinct.items()
+    }
+    return [parts[id(request)] for request in requests]
 
 
 def _attempt(work: Callable[[], None], errors: tuple[type[Exception], ...]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date
+from datetime import datetime
 from functools import lru_cache
 
 from mailglass.errors import ConfigError, RateLimitType
-from mailglass.limit_settings import ANY, MAX_BURST, LimitRule, LimitScope
+from mailglass.settings import WarmupPlan
+from mailglass.settings.limits import ANY, MAX_BURST, LimitRule, LimitScope
 from mailglass.streams import Stream
 
 _TYPES = {
@@ -21,7 +22,6 @@ _TYPES = {
 }
 # limits of our own house, for fairness; the others are what a provider or a receiving domain refuses beyond
 _HOUSE_SCOPES = {LimitScope.TENANT, LimitScope.TENANT_DOMAIN, LimitScope.SENDER_DOMAIN, LimitScope.STREAM}
-_HOUSE_TYPES = {RateLimitType.PER_TENANT, RateLimitType.PER_STREAM}
 # what other mail leaves of the bursts that transactional mail shares with it: nobody waits for a password behind a
 # newsletter
 _RESERVED = 10
@@ -58,11 +58,12 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Cap:
-    """At most `maximum` mails in one day, from midnight to midnight in UTC.
+    """At most `maximum` mails under one key, counted exactly: the key names the day that is counted.
 
     Attributes:
         key: one key is one count.
         maximum: mails; 0 lets nothing pass.
+        until: when the count is over and another key's begins, as Unix time.
         type: whose limit it is.
 
     Raises:
@@ -71,6 +72,7 @@ class Cap:
 
     key: str
     maximum: int
+    until: float
     type: RateLimitType = RateLimitType.PER_ACCOUNT
 
     def __post_init__(self) -> None:
@@ -81,26 +83,60 @@ class Cap:
 Limit = Rule | Cap
 
 
-def warmup_cap(account: str, start: date, caps: Sequence[int], today: date) -> Cap | None:
-    """What a warm-up plan allows an account today.
-
-    Args:
-        account: whose plan.
-        start: the UTC day that `caps[0]` is for; nothing passes before it.
-        caps: mails a day, day by day.
-        today: the day in UTC.
+def warmup_cap(account: str, plan: WarmupPlan, moment: datetime) -> Cap | None:
+    """What a warm-up plan allows an account on the day of a moment.
 
     Returns:
         None once the plan is over.
     """
-    day = (today - start).days
-    if day >= len(caps):
-        return None
-    return Cap(f"warmup:{account}", caps[day] if day >= 0 else 0)
+    day = plan.day(moment)
+    return None if day is None else Cap(f"warmup:{account}:{day.date.isoformat()}", day.cap, day.ends)
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """What limits are looked up by.
+
+    Attributes:
+        account: through which it goes.
+        recipient_domain: lower-case A-labels, as `Address.domain` gives them.
+        sender_domain: the same, of the From address.
+    """
+
+    tenant: str
+    stream: str
+    account: str
+    recipient_domain: str
+    sender_domain: str
+
+    @property
+    def urgent(self) -> bool:
+        """Whether limits of our own house let it through."""
+        return self.stream == Stream.TRANSACTIONAL
+
+    def key(self, scope: LimitScope) -> str:
+        """Whose mail it is, as a limit of this scope counts."""
+        match scope:
+            case LimitScope.TENANT:
+                return self.tenant
+            case LimitScope.TENANT_DOMAIN:
+                return f"{self.tenant}/{self.recipient_domain}"
+            case LimitScope.DOMAIN:
+                return self.recipient_domain
+            case LimitScope.SENDER_DOMAIN:
+                return self.sender_domain
+            case LimitScope.ACCOUNT:
+                return self.account
+            case LimitScope.STREAM:
+                return self.stream
 
 
 class RuleBook:
     """The configured limits, ready to be looked up. Safe to use from several threads.
+
+    A transactional mail is not held up by limits of our own house (tenant, tenant and domain, sender, stream) and takes
+    nothing from them; those of the account and of the recipient's domain bind it as any other, because beyond them the
+    other side refuses. Of their bursts all other mail leaves it a tenth.
 
     Args:
         limits: `Settings.limits`.
@@ -110,58 +146,47 @@ class RuleBook:
         self._limits = {(limit.scope, limit.key): limit for limit in limits}
         self._rules = lru_cache(_REMEMBERED)(self._find)
 
-    def rules_for(
-        self,
-        *,
-        tenant: str,
-        stream: str,
-        account: str,
-        recipient_domain: str,
-        sender_domain: str,
-        extra: Sequence[Limit] = (),
-    ) -> tuple[Limit, ...]:
+    def rules_for(self, mail: Mail, extra: Iterable[LimitRule] = (), cap: Cap | None = None) -> tuple[Limit, ...]:
         """The limits that one mail must pass through an account.
 
-        A transactional mail is not held up by limits of our own house (tenant, tenant and domain, sender, stream) and
-        takes nothing from them; those of the account and of the recipient's domain bind it as any other, because
-        beyond them the other side refuses. Of their bursts all other mail leaves it a tenth.
-
         Args:
-            recipient_domain: lower-case A-labels, as `Address.domain` gives them.
-            sender_domain: the same, of the From address.
-            extra: more limits, from code. A transactional mail passes those of the types per_tenant and per_stream.
+            mail: whose and where to.
+            extra: more limits, from the application. They are counted apart from the configured ones of the same scope
+                and key, so that both must be passed; those that are not about this mail are passed over.
+            cap: what the account's warm-up plan allows today.
 
         Returns:
             Always with a rule of the account, so that its lessons are heeded where it has no limit.
         """
-        rules = self._rules(tenant, stream, account, recipient_domain, sender_domain)
-        if not extra:
-            return rules
-        return *rules, *(
-            limit for limit in extra if not (stream == Stream.TRANSACTIONAL and limit.type in _HOUSE_TYPES)
-        )
+        rules = self._rules(mail)
+        added = [rule for limit in extra if (rule := _from_application(limit, mail)) is not None]
+        return rules if cap is None and not added else (*rules, *added, *([cap] if cap is not None else []))
 
-    def _find(
-        self, tenant: str, stream: str, account: str, recipient_domain: str, sender_domain: str
-    ) -> tuple[Limit, ...]:
-        keys = {
-            LimitScope.TENANT: tenant,
-            LimitScope.TENANT_DOMAIN: f"{tenant}/{recipient_domain}",
-            LimitScope.DOMAIN: recipient_domain,
-            LimitScope.SENDER_DOMAIN: sender_domain,
-            LimitScope.ACCOUNT: account,
-            LimitScope.STREAM: stream,
-        }
-        urgent = stream == Stream.TRANSACTIONAL
-        rules = (
-            self._rule(scope, key, urgent) for scope, key in keys.items() if not (urgent and scope in _HOUSE_SCOPES)
-        )
+    def _find(self, mail: Mail) -> tuple[Limit, ...]:
+        rules = (self._rule(scope, mail) for scope in LimitScope)
         return tuple(rule for rule in rules if rule is not None)
 
-    def _rule(self, scope: LimitScope, key: str, urgent: bool) -> Rule | None:
+    def _rule(self, scope: LimitScope, mail: Mail) -> Rule | None:
+        key = mail.key(scope)
         limit = self._limits.get((scope, key)) or self._limits.get((scope, ANY))
         account = key if scope is LimitScope.ACCOUNT else ""
         if limit is None:
             return Rule(f"{scope}:{key}", 0.0, 1, _TYPES[scope], account) if account else None
-        reserve = 0 if urgent or scope in _HOUSE_SCOPES else limit.burst // _RESERVED
-        return Rule(f"{scope}:{key}", limit.interval, limit.burst - reserve, _TYPES[scope], account)
+        return _binding(limit, f"{scope}:{key}", mail, account)
+
+
+def _from_application(limit: LimitRule, mail: Mail) -> Rule | None:
+    key = mail.key(limit.scope)
+    if limit.key not in (ANY, key):
+        return None
+    # the period is in it, so that 10 a second and 100,000 a day may be said of the same mail
+    return _binding(limit, f"hook:{limit.scope}:{key}/{limit.period}", mail)
+
+
+def _binding(limit: LimitRule, key: str, mail: Mail, account: str = "") -> Rule | None:
+    """What a limit asks of a mail that it is about; None where it lets the mail through."""
+    of_our_house = limit.scope in _HOUSE_SCOPES
+    if mail.urgent and of_our_house:
+        return None
+    reserve = 0 if mail.urgent or of_our_house else limit.burst // _RESERVED
+    return Rule(key, limit.interval, limit.burst - reserve, _TYPES[limit.scope], account)

@@ -1,12 +1,12 @@
 -- Take places for a batch of mails: all limits of one mail or none, in the order of the requests.
--- The reasoning stands in mailglass/limits/__init__.py. mailglass.take_limits in PostgreSQL computes the same.
+-- The reasoning stands in mailglass/limits/__init__.py. mailglass.take_limits in PostgreSQL computes the same; counts
+-- of a day are kept there alone.
 --
 -- KEYS: the limits, then the lessons of those that belong to an account.
 -- ARGV: the batch as JSON (mailglass/limits/batch.py), 1 where it is urgent, the horizon in us, a seed in [0, 1), now
 -- in us or '' for the server's clock. Answers three lists as text: how many mails of each run were granted, and for each mail that was
 -- not its delay in us and the position of the limit it waits for.
 
-local DAY = 86400000000
 local CLOCK_STEP = 1000000   -- the clock may go back so far; further back it was set, and levels follow it
 local GOLDEN = 0.6180339887498949
 local TOLD_TOLERANCE = 2000000
@@ -19,9 +19,8 @@ if not now then
   local time = call('TIME')
   now = time[1] * 1000000 + time[2]
 end
-local midnight = now - now % DAY
 
-local intervals, tolerances, daily = batch.intervals, batch.tolerances, batch.daily
+local intervals, tolerances = batch.intervals, batch.tolerances
 local count = #intervals
 -- promises: up to where places are promised to mails of this batch's kind; others: to those of the other kind
 local stamps, levels, promises, others, touched = {}, {}, {}, {}, {}
@@ -33,9 +32,7 @@ local function load(i, state)
   if state then
     stamp, level, promise, hasty = struct.unpack('<dddd', state)
   end
-  if daily[i] == 1 then
-    if not state or stamp < midnight or stamp - now > CLOCK_STEP then stamp, level = midnight, 0 end
-  elseif now >= stamp then
+  if now >= stamp then
     local elapsed = now - stamp
     stamp, level = now, max(0, level - elapsed)
     promise, hasty = max(0, promise - elapsed), max(0, hasty - elapsed)
@@ -84,7 +81,6 @@ end
 -- when a refused mail should come back for this limit's sake
 local function wait(i, spread)
   local interval, tolerance, pause = intervals[i], tolerances[i], pauses[i]
-  if daily[i] == 1 then return midnight + DAY - now + spread * horizon end
   if interval == 0 then return pause + spread * min(pause, horizon) end
   local free = max(levels[i] + interval - tolerance, pause)
   local promise = max(promises[i], levels[i], pause + tolerance - interval) + interval
@@ -138,7 +134,7 @@ for i = 1, count do
   if touched[i] then
     local promise, hasty = promises[i], others[i]
     if urgent then promise, hasty = hasty, promise end
-    local kept = daily[i] == 1 and midnight + DAY - now or max(levels[i], promise, hasty)
+    local kept = max(levels[i], promise, hasty)
     call('SET', KEYS[i], struct.pack('<dddd', stamps[i], levels[i], promise, hasty), 'PX', ceil(kept / 1000) + KEPT)
   end
 end

@@ -15,6 +15,7 @@ from mailglass.errors import SignatureError, SignatureErrorType
 from mailglass.message import Attachment
 
 if TYPE_CHECKING:
+    from mailglass.providers.search import Finding, Sought
     from mailglass.providers.suppression_list import SuppressionList
 
 
@@ -43,6 +44,7 @@ class Outcome:
         enhanced_status: the enhanced status code (RFC 3463), for example `5.1.1`.
         retry_after: seconds the provider asked to wait.
         hard_bounce: the recipient does not exist, for good: it is put on the suppression list.
+        suppressed_for: of a recipient that the provider refuses only for a while: seconds after which to ask again.
     """
 
     kind: OutcomeClass
@@ -52,6 +54,7 @@ class Outcome:
     enhanced_status: str | None = None
     retry_after: float | None = None
     hard_bounce: bool = False
+    suppressed_for: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +185,19 @@ class WebhookRequest:
         return value
 
 
+@dataclass(frozen=True, slots=True)
+class RateSignal:
+    """What a provider says, beside an answer, of what it will still take.
+
+    Attributes:
+        remaining: mails, 0 or more.
+        reset_seconds: until it counts anew, 0 or more.
+    """
+
+    remaining: int
+    reset_seconds: float
+
+
 Store = Callable[[str, bytes, Mapping[str, str], str], object]
 """`store(account, body, headers, dedupe_key)`: returns when a webhook is kept, now or before; raises if it is not."""
 
@@ -194,21 +210,29 @@ class Provider(ABC):
     Class attributes:
         name: the provider's name in settings.
         Options: a frozen dataclass of the account's options; fields typed `Secret` take only references.
-        batch_size: how many deliveries are marked `sending` and handed to one `send` call.
+        batch_size: how many deliveries are marked `sending` and handed to one `send` call. An account whose options
+            bear on that says so on its instance.
         retry_status: the HTTP status that makes this provider post a webhook again when the fault is ours.
         signed_headers: the webhook headers worth keeping with the raw body (never credentials).
         idempotent: the provider takes the same delivery twice as once when the payload is byte-identical. An account
             whose options rule that out says so on its instance.
         idempotency_window: for how many seconds after the first attempt that holds; None: always.
+        searchable: the provider can be searched for a mail by our id. As with `idempotent`, an instance may differ.
+        search_lag: seconds after which its search is expected to know of a mail.
+        absence_proves_after: seconds after which a mail that the search does not show was certainly not taken; None:
+            not being found proves nothing.
     """
 
     name: ClassVar[str]
     Options: ClassVar[type]
-    batch_size: ClassVar[int] = 50
+    batch_size: int = 50
     retry_status: ClassVar[int] = 503
     signed_headers: ClassVar[tuple[str, ...]] = ()
     idempotent: bool = False
     idempotency_window: float | None = None
+    searchable: bool = False
+    search_lag: float = 30.0
+    absence_proves_after: float | None = None
 
     def __init__(self, account: str, options: Any) -> None:
         self.account = account
@@ -273,8 +297,38 @@ class Provider(ABC):
         """
         return 0
 
+    def find(self, sought: Sequence[Sought], *, deadline: float) -> list[Finding]:
+        """Look for deliveries whose answer was lost, for providers that are `searchable`. Sends nothing.
+
+        A delivery is found only where the provider tells our own id; what merely looks like it is not ours.
+
+        Args:
+            sought: a few deliveries of this account.
+            deadline: on `mailglass.clock.monotonic()`; what was not asked about by then is unknown.
+
+        Returns:
+            A finding for each, in order.
+        """
+        from mailglass.providers.search import UNKNOWN
+
+        return [UNKNOWN] * len(sought)
+
     def suppression_list(self) -> SuppressionList | None:
         """The account's own list at the provider; None: it has none that can be read."""
+        return None
+
+    def rate_signal(self) -> RateSignal | None:
+        """The tightest that the answers since the last call said of the account's rate limit; None: nothing.
+
+        Asked after every `send`, so it must cost nothing where nothing was said. No I/O.
+        """
+        return None
+
+    def granted_rate(self) -> float | None:
+        """Mails a second that the provider grants the account, asked of the provider; None: it does not tell.
+
+        Asked about once an hour, by one worker. What cannot be learnt is logged and answered None.
+        """
         return None
 
     def close(self) -> None:  # noqa: B027 - optional

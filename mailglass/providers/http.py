@@ -25,6 +25,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 MAX_ANSWER: Final = 8 * 1024 * 1024
+# the reason of an outcome whose answer was larger than that
+TOO_LARGE: Final = "answer_too_large"
 # shorter than the idle time after which load balancers commonly hang up (60 s and more), so that a request is
 # seldom written into a connection that the other side is closing
 KEEPALIVE: Final = 20.0
@@ -159,6 +161,8 @@ class HTTPClient:
         progress = _Progress()
         try:
             return self._exchange(request, deadline, left, progress)
+        except _Huge:
+            return Outcome(OutcomeClass.UNCERTAIN, reason=TOO_LARGE)
         except _Late:
             pass
         except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError):
@@ -187,7 +191,9 @@ class HTTPClient:
             received = bytearray()
             for piece in response.iter_bytes():
                 received += piece
-                if len(received) > MAX_ANSWER or monotonic() > deadline:
+                if len(received) > MAX_ANSWER:
+                    raise _Huge
+                if monotonic() > deadline:
                     raise _Late
             return HTTPAnswer(response.status_code, dict(response.headers), bytes(received))
 
@@ -243,7 +249,11 @@ class _Life:
 
 
 class _Late(Exception):
-    """The deadline passed, or the answer grew too large, in the middle of an exchange."""
+    """The deadline passed in the middle of an exchange."""
+
+
+class _Huge(Exception):
+    """The answer grew too large."""
 
 
 class _Progress:

@@ -6,12 +6,13 @@ import json
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from mailglass.addresses import Address
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing, Provider
+from mailglass.providers.base import Outcome, OutcomeClass, Outgoing, Provider, RateSignal
 from mailglass.providers.http import HTTPAnswer, HTTPClient, HTTPOptions, HTTPRequest
+from mailglass.providers.rate_signals import RateGauge, RateHeaders, read_signal
 from mailglass.telemetry import emit
 
 
@@ -42,14 +43,17 @@ class HTTPProvider(Provider):
     Class attributes:
         mails_per_request: how many mails one request carries.
         max_request: bytes of one request's body.
+        rate_headers: header fields in which the provider tells of its rate limit, where they are its own.
     """
 
     mails_per_request: ClassVar[int] = 1
     max_request: ClassVar[int] = 30_000_000
+    rate_headers: ClassVar[RateHeaders | None] = None
 
     def __init__(self, account: str, options: HTTPOptions) -> None:
         super().__init__(account, options)
         self.http = HTTPClient(options, self.credentials())
+        self._gauge = RateGauge()
 
     @abstractmethod
     def credentials(self) -> Mapping[str, str]:
@@ -91,6 +95,9 @@ class HTTPProvider(Provider):
         # was accepted, so nothing can go twice.
         self.http.each(attempt, [[item] for bundle in refused for item in bundle])
         return [outcomes[index] for index in range(len(mails))]
+
+    def rate_signal(self) -> RateSignal | None:
+        return self._gauge.take()
 
     def close(self) -> None:
         self.http.close()
@@ -137,7 +144,20 @@ class HTTPProvider(Provider):
         except Exception as error:
             self._warn("mailglass.provider.encode_failed", error)
             return Outcome(OutcomeClass.TRANSIENT, reason="encode_failed")
-        return self.http.exchange(request, deadline=deadline)
+        answer = self.http.exchange(request, deadline=deadline)
+        if isinstance(answer, HTTPAnswer):
+            self._listen(answer, len(mails))
+        return answer
+
+    def _listen(self, answer: HTTPAnswer, mails: int) -> None:
+        """Keep what the answer says of the rate limit; it must not decide about the mails it answers."""
+        try:
+            signal = read_signal(answer.headers, self.rate_headers)
+            if signal is not None:
+                # the provider counts requests, and the next ones will carry as many
+                self._gauge.note(replace(signal, remaining=signal.remaining * mails))
+        except Exception as error:
+            self._warn("mailglass.provider.rate_unreadable", error)
 
     def _read(self, answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
         unread = Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=answer.status)

@@ -24,14 +24,16 @@ from mailglass.providers.base import (
 )
 from mailglass.providers.bodies import UNMAPPED, Meaning
 from mailglass.providers.copies import distinct_copies
-from mailglass.providers.http import HTTPAnswer, HTTPOptions, HTTPRequest, status_outcome
-from mailglass.providers.http_provider import HTTPProvider, Unsendable, encode_json, provider_options
+from mailglass.providers.http import HTTPAnswer, HTTPRequest, status_outcome
+from mailglass.providers.http_provider import Unsendable, encode_json, provider_options
+from mailglass.providers.http_search import Look, SearchableProvider, SearchOptions, query
+from mailglass.providers.search import Sought, found
 from mailglass.providers.signatures import missing_secret, require_basic
 from mailglass.settings import Secret
 
 
 @dataclass(frozen=True, kw_only=True)
-class MailjetOptions(HTTPOptions):
+class MailjetOptions(SearchOptions):
     """The options of a Mailjet account.
 
     Attributes:
@@ -127,11 +129,12 @@ _WRITTEN: Final = frozenset(
     "from to cc bcc replyto subject textpart htmlpart headers attachments inlinedattachments customid "
     "eventpayload".split()
 )
+SEARCH_PAGE: Final = 100
 _CODE = re.compile(r"[a-z]{1,12}-\d{4}\Z")
 _LARGEST_ID: Final = 1 << 63
 
 
-class MailjetProvider(HTTPProvider):
+class MailjetProvider(SearchableProvider):
     """One Mailjet account or sub-account."""
 
     name = "mailjet"
@@ -189,6 +192,24 @@ class MailjetProvider(HTTPProvider):
         if not isinstance(items, list):
             raise WebhookBodyError("Mailjet posts a JSON object or an array of them")
         return bodies.read_items(items, _event, _event_name, provider=self.name, account=self.account)
+
+    def look(self, sought: Sequence[Sought], *, deadline: float) -> Look:
+        """Its messages by the CustomID, which the answer has to repeat; a message with copies is several there."""
+        (item,) = sought
+        ours = str(item.delivery_id)
+        request = query(
+            "/v3/REST/message", CustomID=ours, ShowCustomID="true", ShowContactAlt="true", Limit=SEARCH_PAGE
+        )
+        messages = self.listed(self.ask(request, deadline=deadline), "Data")
+        matches = [message for message in messages if message.get("CustomID") == ours]
+        findings = {item.delivery_id: found(item.delivery_id, _own_id(matches, item.recipient))} if matches else {}
+        return Look(findings, whole=len(messages) < SEARCH_PAGE)
+
+
+def _own_id(messages: list[dict[str, Any]], recipient: str) -> str | None:
+    """The id of the recipient's own message among those of its copies; None where that cannot be told."""
+    own = [item for item in messages if bodies.label_of(item.get("ContactAlt")).lower() == recipient.lower()]
+    return next((_number(item.get("ID")) for item in own or (messages if len(messages) == 1 else [])), None)
 
 
 def _fields(mail: Outgoing) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from mailglass.clock import monotonic
 from mailglass.errors import ProviderCallError
 from mailglass.providers.base import Outcome
-from mailglass.providers.http import HTTPAnswer, HTTPClient, HTTPRequest
+from mailglass.providers.http import TOO_LARGE, HTTPAnswer, HTTPClient, HTTPRequest
 from mailglass.providers.http_provider import encode_json
 
 CALL_BUDGET: Final = 60.0
@@ -23,11 +23,12 @@ def call(http: HTTPClient, request: HTTPRequest, what: str) -> HTTPAnswer:
         what: names account and call in errors, without addresses: `acme-mailgun: list bounces`.
 
     Raises:
-        ProviderCallError: no answer.
+        ProviderCallError: no answer, or one that is too large.
     """
     answer = http.exchange(request, deadline=monotonic() + CALL_BUDGET)
     if isinstance(answer, Outcome):
-        raise ProviderCallError(what, retryable=True)
+        too_large = answer.reason == TOO_LARGE
+        raise ProviderCallError(what, retryable=not too_large, too_large=too_large)
     return answer
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import UUID
 
 from mailglass.errors import ConfigError, WebhookBodyError
 from mailglass.message import Attachment
@@ -22,22 +23,23 @@ from mailglass.providers.base import (
     WebhookRequest,
 )
 from mailglass.providers.bodies import UNMAPPED, Meaning
-from mailglass.providers.http import HTTPAnswer, HTTPOptions, HTTPRequest, status_outcome
+from mailglass.providers.http import HTTPAnswer, HTTPRequest, status_outcome
 from mailglass.providers.http_provider import (
-    HTTPProvider,
     Unsendable,
     encode_json,
     mailbox,
     mailboxes,
     provider_options,
 )
+from mailglass.providers.http_search import Look, SearchableProvider, SearchOptions, query
 from mailglass.providers.postmark_suppressions import PostmarkSuppressions
+from mailglass.providers.search import Sought, found
 from mailglass.providers.signatures import missing_secret, require_basic
 from mailglass.settings import Secret
 
 
 @dataclass(frozen=True, kw_only=True)
-class PostmarkOptions(HTTPOptions):
+class PostmarkOptions(SearchOptions):
     """The options of a Postmark account.
 
     Attributes:
@@ -125,12 +127,13 @@ EVENTS: Final[Mapping[tuple[str, str], Meaning]] = {
 }
 """(RecordType, detail): the detail is a bounce's `Type` and a subscription change's reason. Inbound mail is none."""
 
+SEARCH_PAGE: Final = 50
 _TIMES: Final = ("BouncedAt", "DeliveredAt", "ReceivedAt", "ChangedAt")
 _WRITTEN: Final = frozenset("from to cc bcc subject htmlbody textbody replyto headers attachments tag metadata".split())
 _INACTIVE = re.compile(r"inactive addresses:\s*(.*)\.\s*Inactive recipients", re.IGNORECASE | re.DOTALL)
 
 
-class PostmarkProvider(HTTPProvider):
+class PostmarkProvider(SearchableProvider):
     """One Postmark server.
 
     Several mails go through `/email/batch`, where each has an answer of its own; a single one through `/email`, whose
@@ -196,6 +199,20 @@ class PostmarkProvider(HTTPProvider):
             raise WebhookBodyError("Postmark posts one JSON object")
         return bodies.read_items([item], _event, _event_name, provider=self.name, account=self.account)
 
+    def look(self, sought: Sequence[Sought], *, deadline: float) -> Look:
+        """Its outbound messages by our id in their metadata, newest first."""
+        (item,) = sought
+        ours, stream = str(item.delivery_id), self.options.message_stream
+        request = query(
+            "/messages/outbound", count=SEARCH_PAGE, offset=0, messagestream=stream, metadata_mailglass_id=ours
+        )
+        messages = self.listed(self.ask(request, deadline=deadline), "Messages")
+        matches = [message for message in messages if _delivery_id(message) == item.delivery_id]
+        if matches:
+            return Look({item.delivery_id: found(item.delivery_id, bodies.text(matches[0].get("MessageID")))})
+        # a page that is full was not narrowed down to ours
+        return Look(whole=len(messages) < SEARCH_PAGE)
+
     def suppression_list(self) -> PostmarkSuppressions:
         return PostmarkSuppressions(self.http, self.account, self.options.message_stream)
 
@@ -243,12 +260,11 @@ def _inactive(message: object) -> set[str]:
 
 def _event(item: dict[str, Any]) -> ProviderEvent:
     meaning = EVENTS.get((bodies.label_of(item.get("RecordType")), _detail(item)), UNMAPPED)
-    metadata = item.get("Metadata")
     return ProviderEvent(
         kind=meaning.kind,
         provider_event_id=_identity(item),
         occurred_at=bodies.iso_moment(_time(item)),
-        delivery_id=bodies.delivery_of(metadata.get("mailglass_id")) if isinstance(metadata, dict) else None,
+        delivery_id=_delivery_id(item),
         provider_message_id=bodies.text(item.get("MessageID")),
         recipient=bodies.address_of(item.get("Email") or item.get("Recipient")),
         bounce_class=meaning.bounce_class,
@@ -257,6 +273,11 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
         click_hash=bodies.click_hash(item.get("OriginalLink")),
         tags=bodies.tags_of(item.get("Tag")),
     )
+
+
+def _delivery_id(item: dict[str, Any]) -> UUID | None:
+    metadata = item.get("Metadata")
+    return bodies.delivery_of(metadata.get("mailglass_id")) if isinstance(metadata, dict) else None
 
 
 def _detail(item: dict[str, Any]) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import quote
+from uuid import UUID
 
 from mailglass.addresses import Address
 from mailglass.errors import ConfigError, SignatureError, SignatureErrorType, WebhookBodyError
@@ -22,8 +25,11 @@ from mailglass.providers.base import (
     WebhookRequest,
 )
 from mailglass.providers.bodies import UNMAPPED, Meaning
-from mailglass.providers.http import HTTPAnswer, HTTPOptions, HTTPRequest, status_outcome
-from mailglass.providers.http_provider import HTTPProvider, Unsendable, encode_json, provider_options
+from mailglass.providers.http import HTTPAnswer, HTTPRequest, status_outcome
+from mailglass.providers.http_provider import Unsendable, encode_json, provider_options
+from mailglass.providers.http_search import Look, SearchableProvider, SearchOptions, query
+from mailglass.providers.rate_signals import RateHeaders
+from mailglass.providers.search import Sought, found
 from mailglass.providers.sendgrid_suppressions import SendGridSuppressions
 from mailglass.providers.signatures import ecdsa_p256_key, missing_secret, require_ecdsa, require_fresh
 from mailglass.settings import Secret
@@ -33,13 +39,15 @@ TIMESTAMP: Final = "x-twilio-email-event-webhook-timestamp"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SendGridOptions(HTTPOptions):
+class SendGridOptions(SearchOptions):
     """The options of a SendGrid account.
 
     Attributes:
         api_key: a key with the Mail Send permission; with Suppressions too where the suppression list is synchronised.
         base_url: `https://api.eu.sendgrid.com` for accounts in the EU.
         subuser: send on behalf of this subuser.
+        search: look at SendGrid for mails whose answer was lost. It needs the paid addition "email activity history",
+            and a key with the Email Activity permission.
         webhook_public_keys: the verification keys of the signed event webhook, as the console shows them. Needed to
             receive webhooks; several while one is replaced.
         webhook_tolerance: seconds a webhook's signed time may lie from now; left out, any time is accepted, because
@@ -49,6 +57,7 @@ class SendGridOptions(HTTPOptions):
     api_key: Secret
     base_url: str = "https://api.sendgrid.com"
     subuser: str | None = None
+    search: bool = False
     webhook_public_keys: tuple[str, ...] = ()
     webhook_tolerance: float | None = None
 
@@ -101,12 +110,13 @@ SOFT_CLASSES: Final = frozenset(
 )
 """`bounce_classification` values that say that a bounce is no fault of the address."""
 
+SEARCH_PAGE: Final = 3
 _WRITTEN: Final = frozenset(
     "personalizations from subject content attachments reply_to reply_to_list headers categories custom_args".split()
 )
 
 
-class SendGridProvider(HTTPProvider):
+class SendGridProvider(SearchableProvider):
     """One SendGrid account or subuser.
 
     Every mail has content of its own, so each is a request; `concurrency` of them are in flight at once.
@@ -114,6 +124,7 @@ class SendGridProvider(HTTPProvider):
 
     name = "sendgrid"
     Options = SendGridOptions
+    rate_headers = RateHeaders("x-ratelimit-remaining", "x-ratelimit-reset", "epoch")
     max_request = 30_000_000
     signed_headers = (SIGNATURE, TIMESTAMP)
     options: SendGridOptions
@@ -178,6 +189,19 @@ class SendGridProvider(HTTPProvider):
             raise WebhookBodyError("SendGrid posts a JSON array")
         return bodies.read_items(items, _event, _event_name, provider=self.name, account=self.account)
 
+    def look(self, sought: Sequence[Sought], *, deadline: float) -> Look:
+        """Its activity by our id; the list does not repeat that, so the message itself is asked for it."""
+        (item,) = sought
+        request = query(
+            "/v3/messages", limit=SEARCH_PAGE, query=f"(unique_args['mailglass_id']=\"{item.delivery_id}\")"
+        )
+        messages = self.listed(self.ask(request, deadline=deadline), "messages")
+        for name in filter(None, (bodies.text(message.get("msg_id")) for message in messages)):
+            whole = self.ask(HTTPRequest(f"/v3/messages/{quote(name, safe='')}", method="GET"), deadline=deadline)
+            if _unique_id(whole) == item.delivery_id:
+                return Look({item.delivery_id: found(item.delivery_id, _message_id(name))})
+        return Look(whole=not messages)
+
     def suppression_list(self) -> SendGridSuppressions:
         return SendGridSuppressions(self.http, self.account)
 
@@ -218,6 +242,17 @@ def _message_id(value: object) -> str | None:
     """The part before the first dot: what `X-Message-Id` and a webhook's `sg_message_id` have in common."""
     found = bodies.text(value)
     return (found.partition(".")[0] or None) if found else None
+
+
+def _unique_id(message: Any) -> UUID | None:
+    """Our id in a message's arguments, which come as an object or as its text."""
+    found = message.get("unique_args") if isinstance(message, dict) else None
+    if isinstance(found, str):
+        try:
+            found = json.loads(found)
+        except (ValueError, RecursionError):
+            return None
+    return bodies.delivery_of(found.get("mailglass_id")) if isinstance(found, dict) else None
 
 
 def _messages(answer: Any) -> str:

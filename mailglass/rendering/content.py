@@ -8,7 +8,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mailglass.errors import MessageError, TemplateError
+from mailglass.errors import MessageError, TemplateError, TemplateErrorType
 from mailglass.mailable import Mailable
 from mailglass.message import check_bodies, check_subject
 
@@ -60,7 +60,7 @@ def _rendered(path: str, context: Mapping[str, Any]) -> dict[str, str]:
         check_subject(parts["subject"])
         check_bodies(parts.get("text"), parts.get("html"))
     except MessageError as error:
-        raise TemplateError(f"{path}: {error}") from None
+        raise TemplateError(f"{path}: {error}", TemplateErrorType.REFUSED) from None
     return parts
 
 
@@ -76,12 +76,11 @@ def _imported(path: str) -> type[Mailable]:
         if isinstance(target, type) and issubclass(target, Mailable):
             return target
         problem = "not a Mailable"
-    missing = TemplateError(
-        f"{path}: cannot be imported ({problem}); install the application that defines it where the worker runs"
+    # retryable: the application's next version may come to the workers after its mails do
+    raise TemplateError(
+        f"{path}: cannot be imported ({problem}); install the application that defines it where the worker runs",
+        TemplateErrorType.NOT_INSTALLED,
     )
-    # the application's next version may come to the workers after its mails do
-    missing.retryable = True
-    raise missing
 
 
 def _inlined(path: str, html: str) -> str:
@@ -91,7 +90,9 @@ def _inlined(path: str, html: str) -> str:
         return _inliner().inline(html)
     except Exception as error:
         problem = type(error).__name__
-    raise TemplateError(f"{path}: html: {problem} while inlining CSS; correct its style sheet")
+    raise TemplateError(
+        f"{path}: html: {problem} while inlining CSS; correct its style sheet", TemplateErrorType.STYLESHEET
+    )
 
 
 def _text(path: str, html: str) -> str:

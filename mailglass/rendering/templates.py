@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jinja2
 
-from mailglass.errors import TemplateError
+from mailglass.errors import TemplateError, TemplateErrorType
 from mailglass.mailable import BodyTemplate, Mailable, body_template, class_path
 from mailglass.settings import get_settings
 
@@ -19,6 +19,11 @@ _REMEDIES: dict[type[Exception], str] = {
     jinja2.UndefinedError: "pass what is missing in the context, or give it a default in the template",
     jinja2.TemplateNotFound: "put the file into templates/ beside the module, or into a directory of `templates`",
     jinja2.TemplateSyntaxError: "correct the template",
+}
+_TYPES = {
+    jinja2.UndefinedError: TemplateErrorType.UNDEFINED,
+    jinja2.TemplateNotFound: TemplateErrorType.MISSING_FILE,
+    jinja2.TemplateSyntaxError: TemplateErrorType.SYNTAX,
 }
 _UNDEFINED = re.compile(r"'([A-Za-z_][A-Za-z0-9_]*)' is undefined\Z")
 
@@ -59,9 +64,9 @@ def render(cls: type[Mailable], part: str, template: jinja2.Template, context: M
     try:
         return template.render(context)
     except Exception as error:
-        problem = describe(error)
+        problem, kind = describe(error), _type_of(error)
     # outside of the handler: the original error quotes values, so it must not travel along as __context__
-    raise TemplateError(f"{class_path(cls)}: {part}: {problem}")
+    raise TemplateError(f"{class_path(cls)}: {part}: {problem}", kind)
 
 
 def describe(error: Exception) -> str:
@@ -72,6 +77,10 @@ def describe(error: Exception) -> str:
     # the name of a variable stands in the template itself; any other text of an error may quote a value
     missing = _UNDEFINED.match(str(error)) if isinstance(error, jinja2.UndefinedError) else None
     return f"{type(error).__name__}{' of ' + missing[1] if missing else ''}{_place(error)}; {remedy}"
+
+
+def _type_of(error: Exception) -> TemplateErrorType:
+    return next((kind for cls, kind in _TYPES.items() if isinstance(error, cls)), TemplateErrorType.RENDERING)
 
 
 def forget() -> None:
@@ -100,9 +109,9 @@ def _load(
             return environment.from_string(template.source)
         return environment.get_template(template.file) if template.file is not None else None
     except Exception as error:
-        problem = describe(error)
+        problem, kind = describe(error), _type_of(error)
     named = f" ({template.file})" if template.file else ""
-    raise TemplateError(f"{class_path(cls)}: {part}{named}: {problem}")
+    raise TemplateError(f"{class_path(cls)}: {part}{named}: {problem}", kind)
 
 
 @cache

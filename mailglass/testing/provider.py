@@ -42,7 +42,7 @@ class ScriptedProvider(Provider):
         self.script = script
         self.sent: list[Outgoing] = []
         self.calls: list[int] = []
-        self.batch_size = batch_size  # type: ignore[misc]  # tests vary it by instance
+        self.batch_size = batch_size  # tests vary it by instance
         self._lock = threading.Lock()
 
     def send(self, mails: Sequence[Outgoing], *, deadline: float) -> list[Outcome]:

@@ -2,7 +2,7 @@
 
 | path | method | answers |
 | --- | --- | --- |
-| `/webhooks/{account}` | POST | as `mailglass.webhooks.ingress`; 503 or the provider's own when too much waits |
+| `/webhooks/{account}` | POST | as `mailglass.webhooks.ingress`; 503, or the provider's own, when too much waits |
 | `/webhooks/{tenant}/{account}` | POST | the same, of one tenant |
 | `/healthz` | GET | 200 while the process serves; asks nobody |
 | `/readyz` | GET | 200 where the database answers with the right schema, else 503 |
@@ -23,7 +23,8 @@ from mailglass.runtime import Runtime, get_runtime
 from mailglass.settings import Settings
 from mailglass.web import readiness
 from mailglass.web.gathering import Gathering
-from mailglass.web.http import ClientGone, Receive, Scope, Send, read_body, respond, webhook_request
+from mailglass.web.http import ClientGone, NoRoom, Receive, Room, Scope, Send, read_body, respond, webhook_request
+from mailglass.web.patience import Patience
 from mailglass.web.ringing import SteadyRing
 from mailglass.webhooks import ingress
 from mailglass.webhooks.ingress import Answer, Desk, Posted
@@ -34,6 +35,9 @@ T = TypeVar("T")
 THREADS = 10
 # each holds its body in memory while it is read and waits for a thread
 MAX_PENDING = 200
+MAX_HELD = 128 * 1024 * 1024
+# some providers give up on an answer after 10 s; what is kept after ours has gone is a repetition when it comes again
+ANSWER_WITHIN = 5.0
 
 _PLAIN = (("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store"))
 NOT_FOUND = Answer(404)
@@ -51,6 +55,8 @@ class WebApp:
         self._own = None if settings is None else Runtime(settings)
         self._threads: ThreadPoolExecutor | None = None
         self._gathering: tuple[Runtime, Gathering[Posted, Answer]] | None = None
+        self._for_bodies, self._for_work = Patience(), Patience()
+        self._room = Room(MAX_HELD)
         self._pending = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,24 +91,37 @@ class WebApp:
         except ConfigError as error:
             telemetry.emit("mailglass.webhook.misconfigured", level=logging.ERROR, status=500, reason=error.key)
             return ingress.MISCONFIGURED
+        lane = _provider_of(account, runtime)
         if self._pending >= MAX_PENDING:
-            telemetry.emit("mailglass.webhook.refused", level=logging.WARNING, reason="too_many_pending")
-            return ingress.retry_later(account, runtime.accounts)
+            return _put_off(account, runtime, "too_many_pending")
+        if gathering.hangs(lane):
+            return _put_off(account, runtime, "no_end_in_sight")
         self._pending += 1
         try:
-            body = await read_body(scope, receive, runtime.settings.webhooks.max_body)
+            limit = runtime.settings.webhooks.max_body
+            body = await read_body(scope, receive, limit, self._for_bodies, self._room)
             if isinstance(body, Answer):
                 telemetry.emit("mailglass.webhook.refused", level=logging.WARNING, status=body.status)
                 return body
-            posted = Posted(account, webhook_request(scope, body), tenant)
-            return await gathering.hand_in(_provider_of(account, runtime), posted, len(body))
+            try:
+                posted = Posted(account, webhook_request(scope, body), tenant)
+                return await self._for_work.wait(gathering.hand_in(lane, posted, len(body)), ANSWER_WITHIN)
+            finally:
+                self._room.free += len(body)
+        except NoRoom:
+            return _put_off(account, runtime, "too_much_pending")
+        except TimeoutError:
+            gathering.sweep(lane)
+            return _put_off(account, runtime, "took_too_long")
         finally:
             self._pending -= 1
 
     async def _ready(self) -> Answer:
         try:
             database = self._runtime().database
-            problem = await self._in_thread(partial(readiness.problem, database))
+            problem = await self._for_work.wait(self._in_thread(partial(readiness.problem, database)), ANSWER_WITHIN)
+        except TimeoutError:
+            problem = "database"
         except MailglassError:
             problem = "settings"
         return Answer(503, _PLAIN, f"{problem}\n".encode()) if problem else Answer(200, _PLAIN, b"ready\n")
@@ -179,6 +198,11 @@ def _provider_of(account: str, runtime: Runtime) -> str:
         return runtime.accounts.settings(account).provider
     except ConfigError:
         return ""
+
+
+def _put_off(account: str, runtime: Runtime, reason: str) -> Answer:
+    telemetry.emit("mailglass.webhook.refused", level=logging.WARNING, reason=reason)
+    return ingress.retry_later(account, runtime.accounts)
 
 
 def _path(scope: Scope) -> str:

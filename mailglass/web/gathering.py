@@ -23,6 +23,8 @@ STALE = 0.05
 MOST_AT_ONCE = 8
 LARGEST = 100
 HEAVIEST = 4 * 1024 * 1024
+# a lane all of whose groups have hung for as long takes no more
+HUNG = 5.0
 
 
 @dataclass(slots=True)
@@ -61,6 +63,17 @@ class Gathering(Generic[T, R]):
         place.waiting.append((item, weight, future))
         self._look(loop, place, 0.0)
         return future
+
+    def hangs(self, lane: str) -> bool:
+        """Whether what is handed in now would wait behind groups that have not ended for seconds."""
+        place = self._lanes.get(lane)
+        return place is not None and len(place.begun) >= MOST_AT_ONCE and time.monotonic() - min(place.begun) >= HUNG
+
+    def sweep(self, lane: str) -> None:
+        """Let go of what nobody waits for any more."""
+        place = self._lanes.get(lane)
+        if place is not None:
+            place.waiting = deque(entry for entry in place.waiting if not entry[2].done())
 
     def _look(self, loop: asyncio.AbstractEventLoop, lane: _Lane[T, R], delay: float) -> None:
         """Look soon whether a group can start: what this round of the loop brings is in it."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 from mailglass.providers.base import WebhookRequest
+from mailglass.web.patience import Patience
 from mailglass.webhooks.ingress import TOO_LARGE, Answer
 
 Scope = MutableMapping[str, Any]
@@ -24,36 +25,67 @@ class ClientGone(Exception):
     """The client left before its request was complete."""
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes | Answer:
+@dataclass(slots=True)
+class Room:
+    """Memory for bodies, shared by all requests.
+
+    Attributes:
+        free: bytes that are left.
+    """
+
+    free: int
+
+
+class NoRoom(Exception):
+    """The bodies of all requests together take as much memory as they may."""
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int, patience: Patience, room: Room) -> bytes | Answer:
     """The whole body, or the answer to one that is larger than `limit` bytes or takes longer than 10 seconds.
 
-    Of a body that is too large no more is read than shows it.
+    Of a body that is too large no more is read than shows it. What a body takes of the room is the caller's to give
+    back once it is done with; where there is none, nothing is taken.
 
     Raises:
         ClientGone: the client left.
+        NoRoom: it does not fit into the room.
     """
     for name, value in scope["headers"]:
-        if name == b"content-length" and not value.isdigit():
-            return Answer(400, _CLOSE)
-        if name == b"content-length" and (len(value) > _DIGITS or int(value) > limit):
-            return Answer(TOO_LARGE.status, _CLOSE)
-    chunks: list[bytes] = []
-    size = 0
+        if name == b"content-length":
+            if not value.isdigit():
+                return Answer(400, _CLOSE)
+            if len(value) > _DIGITS or int(value) > limit:
+                return Answer(TOO_LARGE.status, _CLOSE)
     try:
-        async with asyncio.timeout(BODY_TIMEOUT):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGone
-                chunk = message.get("body", b"")
-                size += len(chunk)
-                if size > limit:
-                    return Answer(TOO_LARGE.status, _CLOSE)
-                chunks.append(chunk)
-                if not message.get("more_body", False):
-                    return b"".join(chunks)
+        return await patience.wait(_read(receive, limit, room), BODY_TIMEOUT)
     except TimeoutError:
         return Answer(408, _CLOSE)
+
+
+async def _read(receive: Receive, limit: int, room: Room) -> bytes | Answer:
+    chunks: list[bytes] = []
+    size = 0
+    body: bytes | None = None
+    try:
+        while body is None:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            chunk = message.get("body", b"")
+            # what was announced is not believed: room is taken by what has come
+            size += len(chunk)
+            room.free -= len(chunk)
+            if size > limit:
+                return Answer(TOO_LARGE.status, _CLOSE)
+            if room.free < 0:
+                raise NoRoom
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                body = b"".join(chunks)
+        return body
+    finally:
+        if body is None:
+            room.free += size
 
 
 def webhook_request(scope: Scope, body: bytes) -> WebhookRequest:
@@ -62,16 +94,13 @@ def webhook_request(scope: Scope, body: bytes) -> WebhookRequest:
     A header that is there twice with different values is left out: whichever was taken, somebody between the
     provider and us might have meant the other one. A signature that is missing is refused.
     """
-    headers: dict[str, str] = {}
-    ambiguous: set[str] = set()
-    for raw_name, raw_value in scope["headers"]:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        if headers.setdefault(name, value) != value:
-            ambiguous.add(name)
-    for name in ambiguous:
-        del headers[name]
+    named = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
+    headers = dict(named)
+    if len(headers) < len(named):
+        for name in {name for name, value in named if headers[name] != value}:
+            del headers[name]
     client = scope.get("client")
-    return WebhookRequest(headers=headers, body=body, url=_url(scope, headers), remote_addr=client[0] if client else "")
+    return WebhookRequest(headers, body, _url(scope, headers), client[0] if client else "")
 
 
 def _url(scope: Scope, headers: MutableMapping[str, str]) -> str:

@@ -14,7 +14,7 @@ from uuid import UUID
 from mailglass.errors import LedgerError, LedgerUnavailableError, MailglassError
 from mailglass.ledger import webhooks
 from mailglass.ledger.database import Database
-from mailglass.ledger.events import EMPTY, EVIDENCE, Event, Projection, Source, join, single
+from mailglass.ledger.events import COPY, EVIDENCE, Event, Projection, Source, join, single
 from mailglass.ledger.webhooks import Fact, Joining, Match, Recorded
 from mailglass.webhooks import suppressing
 
@@ -139,18 +139,25 @@ def _joinings(linked: Sequence[tuple[Fact, Match]], standing: dict[UUID, Recorde
     evidence: set[UUID] = set()
     for recorded in standing.values():
         event = recorded.event
-        known[event.delivery_id] = join(known.get(event.delivery_id, EMPTY), single(event))
+        so_far = known.get(event.delivery_id)
+        known[event.delivery_id] = single(event) if so_far is None else join(so_far, single(event))
+        # one request carries a mail with its copies: what became of a copy proves that it was taken
         if event.kind in EVIDENCE:
             evidence.add(event.delivery_id)
     learnt = {
         match.delivery_id: fact.provider_message_id
-        for fact, match in sorted(linked, key=lambda pair: pair[0].id, reverse=True)
-        if fact.provider_message_id and fact.account == match.account
+        for fact, match in sorted(linked, key=lambda pair: pair[0].id.int, reverse=True)
+        # a copy may have an id of its own
+        if fact.provider_message_id and fact.account == match.account and not match.is_copy(fact)
     }
+    searched = {match.delivery_id for fact, match in linked if fact.webhook_id is None}
     return [
-        Joining(delivery_id, projection, delivery_id in evidence, learnt.get(delivery_id))
+        Joining(
+            delivery_id, projection, delivery_id in evidence, learnt.get(delivery_id),
+            "search_evidence" if delivery_id in searched else "webhook_evidence",
+        )
         for delivery_id, projection in known.items()
-    ]
+    ]  # fmt: skip
 
 
 def _event(fact: Fact, match: Match) -> Event:
@@ -160,6 +167,7 @@ def _event(fact: Fact, match: Match) -> Event:
         kind=fact.kind,
         source=Source.PROVIDER,
         occurred_at=fact.occurred_at,
+        reason=COPY if match.is_copy(fact) else None,
         bounce_class=fact.bounce_class,
         machine=fact.machine,
     )

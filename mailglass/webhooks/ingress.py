@@ -20,6 +20,7 @@ from mailglass.providers.registry import Accounts, provider_class
 from mailglass.routing import Router
 from mailglass.settings import Settings
 from mailglass.webhooks.keeping import Ring, arrival, keep
+from mailglass.webhooks.peers import seen_through
 from mailglass.webhooks.tenants import tenant_of
 
 
@@ -166,7 +167,7 @@ def _admit(posted: Posted, desk: Desk) -> _Admitted | Answer:
         return TOO_LARGE
     try:
         provider = desk.accounts.open(account)
-        provider.verify(request)
+        provider.verify(seen_through(request, desk.settings.webhooks.trusted_proxies))
     except SignatureError as error:
         return _refused(account, UNAUTHORIZED, error.type.value)
     except ConfigError as error:

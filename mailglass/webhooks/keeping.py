@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 from mailglass import telemetry
 from mailglass.doorbell import WEBHOOKS
@@ -33,9 +34,13 @@ def arrival(
         key: what identifies it when it is posted again; None: its bytes.
         headers: all of them; those that the provider's room wants are kept, but for credentials.
     """
-    names = {name.lower() for name in provider.signed_headers} - _NEVER_KEPT
-    kept = {name: headers[name] for name in sorted(names) if name in headers}
+    kept = {name: headers[name] for name in _kept_names(provider.signed_headers) if name in headers}
     return Arrival(account, provider.name, _dedupe_key(key, body), body, kept, tenant)
+
+
+@cache
+def _kept_names(signed: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted({name.lower() for name in signed} - _NEVER_KEPT))
 
 
 def keep(database: Database, arrivals: Sequence[Arrival], ring: Ring) -> list[Kept]:

@@ -35,7 +35,9 @@ def learn(ledger: Runs, linked: Iterable[tuple[Fact, Match]]) -> int:
     """
     entries: list[Suppression] = []
     changes: dict[tuple[str, str, str], tuple[SubscriptionChange, bool]] = {}
-    for fact, match in sorted(linked, key=lambda pair: (pair[0].occurred_at, pair[0].id)):
+    # most facts bear on no list, and both sorting and reading addresses cost more than seeing that
+    telling = [(fact, match) for fact, match in linked if _reason(fact) or _leaves(fact) is not None]
+    for fact, match in sorted(telling, key=lambda pair: (pair[0].occurred_at, pair[0].id)):
         value = _address(fact, match)
         if value is None:
             continue

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 
 from mailglass import telemetry
-from tests.bench import drain, enqueue, fairness, importing, ingress
+from tests.bench import drain, enqueue, fairness, importing, ingress, old_ledger
 from tests.bench.figures import Comparison, as_json, table
 from tests.bench.machine import SETTING, Machine
 
@@ -17,9 +17,14 @@ BENCHES: dict[str, Callable[[Machine], list[Comparison]]] = {
     "enqueue": enqueue.run,
     "broker_down": enqueue.run_broker_down,
     "drain": drain.run,
+    "old_ledger": old_ledger.run,
     "fairness": fairness.run,
     "ingress": ingress.run,
 }
+
+NOTES = f"""medians; ratios of medians, and of neighbouring rounds
+servers: {SETTING}
+against what others send mail with: make bench-peers"""
 
 
 def main() -> int:
@@ -42,7 +47,7 @@ def main() -> int:
     if options.format == "json":
         print(as_json(figures))
     else:
-        print(f"{table(figures)}\n\nmedians; ratios of medians, and of neighbouring rounds\nservers: {SETTING}")
+        print(f"{table(figures)}\n\n{NOTES}")
     return 1 if failed else 0
 
 

@@ -1,6 +1,8 @@
-"""Loaded into a worker under test (`celery worker -I tests.chaos.faults`): dies with SIGKILL at a chosen seam.
+"""Loaded into a worker under test (`celery worker -I tests.chaos.faults`): dies with SIGKILL at a chosen seam, once.
 
-The environment says where (`CHAOS_SEAM`) and at which occurrence (`CHAOS_AT`).
+The environment says where (`CHAOS_SEAM`), at which occurrence (`CHAOS_AT`), what dies (`CHAOS_VICTIM`: the whole
+`worker`, or one `child` of a prefork pool), and which file to leave behind (`CHAOS_MARK`): it is made just before the
+kill and keeps a worker that goes on from dying again.
 """
 
 from __future__ import annotations
@@ -20,8 +22,16 @@ _passed = itertools.count(1)
 
 
 def _die() -> None:
-    if next(_passed) >= AT:
+    if next(_passed) < AT:
+        return
+    try:
+        os.close(os.open(os.environ["CHAOS_MARK"], os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return
+    if os.environ["CHAOS_VICTIM"] == "child":
         os.kill(os.getpid(), signal.SIGKILL)
+    # a worker under test leads a process group of its own
+    os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def _wrap(owner: Any, name: str, *, before: bool = False) -> None:

@@ -21,8 +21,8 @@ import sqlalchemy
 from mailglass.addresses import Address
 from mailglass.cli import run
 from mailglass.ids import uuid7
-from mailglass.ledger import deliveries, leases, schema
-from mailglass.ledger.database import Database, close_databases
+from mailglass.ledger import audit, deliveries, leases, schema
+from mailglass.ledger.database import Database, close_databases, get_database
 from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Verdict
 from mailglass.ledger.lifecycle import Status
@@ -34,14 +34,15 @@ LANE = Lane("mailglass", "acme", "transactional")
 
 
 @pytest.fixture
-def configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+def configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[str], None]]:
     """Point the environment at a database, with nothing else configured."""
     monkeypatch.chdir(tmp_path)
 
     def point(url: str) -> None:
         monkeypatch.setenv("MAILGLASS_DATABASE_URL", url)
 
-    return point
+    yield point
+    close_databases()
 
 
 @pytest.fixture
@@ -101,6 +102,8 @@ def test_db_upgrade_makes_the_schema_and_may_be_run_again(
     assert "mailglass db upgrade" in refused.err
     first = mailglass("db", "upgrade", "--format", "json")
     assert first.json == {"before": None, "revision": schema.HEAD, "head": schema.HEAD}
+    (entry,) = audit.entries(get_database(empty_database_url))
+    assert (entry.action, entry.detail["filter"]) == ("db.upgrade", {"to": schema.HEAD})
     again = mailglass("db", "upgrade")
     assert (again.code, again.out) == (0, f"The schema is at revision {schema.HEAD} already.\n")
     assert mailglass("db", "current").out == f"{schema.HEAD}\n"
@@ -211,14 +214,16 @@ def test_releasing_first_says_what_it_would_do(ledger: Database, mailglass: Call
 def test_all_held_deliveries_of_one_tenant_are_released(
     ledger: Database, mailglass: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailglass.cli.deliveries._PAGE", 2)
+    monkeypatch.setattr("mailglass.cli.moving._BATCH", 2)
     mine = hold(ledger, 5)
     (theirs,) = hold(ledger, 1, Lane("mailglass", "globex", "bulk"))
-    command = ["deliveries", "release", "--status", "held", "--tenant", "acme", "--json"]
-    dry = mailglass(*command).json
-    assert dry == {"dry_run": True, "held": [str(key) for key in mine[::-1]], "released": []}
-    done = mailglass(*command, "--yes").json
-    assert sorted(done["released"]) == sorted(map(str, mine))
+    command = ["deliveries", "release", "--status", "held", "--tenant", "acme"]
+    dry = mailglass(*command)
+    assert dry.out.split() == [str(key) for key in sorted(mine)]
+    assert "5 would be released" in dry.err
+    done = mailglass(*command, "--yes")
+    assert done.out == "5 released.\n"
+    assert done.err.splitlines() == ["2 of 5 released", "4 of 5 released", "5 of 5 released"]
     assert deliveries.get(ledger, theirs).status is Status.HELD
     assert deliveries.counts(ledger)["acme"] == {"queued": 5}
 

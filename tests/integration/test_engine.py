@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -23,6 +24,7 @@ from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import Suppression, suppress, suppressions_of
 from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
+from mailglass.rendering.templates import forget
 from mailglass.routing import Lane
 from mailglass.settings import AccountSettings, EngineSettings, Route, Settings
 from mailglass.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy
@@ -199,6 +201,18 @@ def test_a_recipient_refused_for_good_is_put_on_the_suppression_list(ledger: Dat
     engine(ledger, ScriptedProvider(answers(outcome))).run(LANE)
     (entry,) = suppressions_of(ledger, "acme", Address("u0@example.com"))
     assert (entry.reason, entry.source, entry.account) == ("hard_bounce", "attempt", "main")
+
+
+def test_a_recipient_refused_for_a_while_is_suppressed_for_that_while(ledger: Database) -> None:
+    queue(ledger)
+    outcome = Outcome(OutcomeClass.SUPPRESSED, reason="mandrill_soft-bounce", suppressed_for=3600.0)
+    engine(ledger, ScriptedProvider(answers(outcome))).run(LANE)
+    (entry,) = suppressions_of(ledger, "acme", Address("u0@example.com"))
+    assert entry.created_at is not None and entry.expires_at is not None
+    assert 3500 < (entry.expires_at - entry.created_at).total_seconds() < 3700
+    suppress(ledger, [Suppression("acme", "u0@example.com", "hard_bounce", "webhook")])
+    (entry,) = suppressions_of(ledger, "acme", Address("u0@example.com"))
+    assert (entry.reason, entry.expires_at) == ("hard_bounce", None)
 
 
 def test_suppressed_copies_are_dropped_with_an_event_and_the_mail_still_goes(ledger: Database) -> None:
@@ -401,7 +415,7 @@ def test_a_mailable_is_rendered_before_its_first_attempt_and_every_attempt_says_
     assert "Order 1001" in first.text
 
 
-def test_a_template_that_fails_is_a_recorded_outcome_and_the_others_of_its_batch_go(
+def test_a_template_that_fails_holds_its_mail_for_a_person_and_the_others_of_its_batch_go(
     ledger: Database, shop_mails: str
 ) -> None:
     (broken,) = queue(ledger, content=templated(shop_mails, "Broken"), frozen=False)
@@ -409,8 +423,23 @@ def test_a_template_that_fails_is_a_recorded_outcome_and_the_others_of_its_batch
     (good,) = queue(ledger, content=templated(shop_mails, "Receipt", number=7), frozen=False)
     provider = ScriptedProvider()
     engine(ledger, provider).run(LANE)
-    assert statuses(ledger, [broken, empty, good]) == ["failed", "failed", "sent"]
-    assert deliveries.get(ledger, broken).last_error == "template_failed"
+    assert statuses(ledger, [broken, empty, good]) == ["held", "held", "sent"]
+    assert deliveries.get(ledger, broken).last_error == "template_failed:undefined"
+
+
+def test_once_its_template_is_mended_a_held_mail_is_released_and_sent(ledger: Database, shop_mails: str) -> None:
+    (held,) = queue(ledger, content=templated(shop_mails, "Broken"), frozen=False)
+    (expiring,) = queue(ledger, content=templated(shop_mails, "Broken"), frozen=False, lifetime=3600.0)
+    provider = ScriptedProvider()
+    engine(ledger, provider).run(LANE)
+    assert statuses(ledger, [held, expiring]) == ["held", "held"]
+    execute(ledger, "UPDATE mailglass.deliveries SET expires_at = now() WHERE expires_at IS NOT NULL")
+    import_module(shop_mails).Broken.html = "<p>mended</p>"
+    forget()
+    assert deliveries.release(ledger, [held, expiring]).keys() == {held, expiring}
+    engine(ledger, provider).run(LANE)
+    assert statuses(ledger, [held, expiring]) == ["sent", "failed"]
+    assert [mail.html for mail in provider.sent] == ["<p>mended</p>"]
 
 
 def test_of_two_workers_that_render_the_same_content_the_first_ones_stands(ledger: Database, shop_mails: str) -> None:

@@ -20,11 +20,10 @@ from mailglass.ledger.breakers import breakers, trip
 from mailglass.ledger.database import Database
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
-from mailglass.limit_settings import LimitRule, LimitScope
 from mailglass.limits import Limiter
 from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
 from mailglass.routing import Lane, RouteContext, Router, Tenancy
-from mailglass.settings import AccountSettings, EngineSettings, Route, Settings
+from mailglass.settings import AccountSettings, EngineSettings, LimitRule, LimitScope, Route, Settings
 from mailglass.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy
 from mailglass.testing.provider import FixedAccounts, ScriptedProvider, accepted
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,10 +13,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
+from psycopg.rows import namedtuple_row
 
+from mailglass.addresses import Address
+from mailglass.errors import SuppressionType
 from mailglass.ids import uuid7
 from mailglass.ledger import arrays, database
 from mailglass.ledger.database import Database, statements
+from mailglass.ledger.submit import Item, submit
+from mailglass.ledger.suppressions import Suppression, suppress
+from mailglass.routing import Lane
 
 # PostgreSQL stores no NUL, and no lone surrogate can be sent
 TEXTS = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"])) | st.sampled_from(
@@ -80,7 +87,7 @@ def test_a_mark_finds_its_deliveries_by_key_and_walks_over_no_leases(connection:
     assert "deliveries_lease" not in found
 
 
-@pytest.mark.parametrize("name", ["submit", "claim", "mark", "record"])
+@pytest.mark.parametrize("name", ["submit", "submit_one", "claim", "mark", "record"])
 def test_a_hot_statement_reads_no_table_from_end_to_end(connection: psycopg.Connection, name: str) -> None:
     found = generic_plan(connection, name)
     assert "Index" in found
@@ -123,3 +130,76 @@ def test_a_connection_whose_statement_was_interrupted_is_not_used_again(
         assert ledger.run("delivery", {"id": str(uuid7())}) == []
     finally:
         ledger.dispose()
+
+
+RECIPIENTS = ("ada@example.com", "Gone@Example.com", "left@example.org", "x@blocked.example")
+SUPPRESSED = [
+    Suppression("acme", "gone@example.com", "hard_bounce", "webhook"),
+    Suppression("*", "gone@example.com", "complaint", "webhook"),
+    Suppression("acme", "left@example.org", "unsubscribe", "webhook", SuppressionType.ADDRESS_STREAM, stream="b"),
+    Suppression("acme", "blocked.example", "manual", "manual", SuppressionType.DOMAIN),
+    # these stand in nobody's way: no address, ended, somebody else's
+    Suppression("acme", "example.org", "manual", "manual"),
+    Suppression("acme", "ada@example.com", "manual", "manual", expires_at=datetime(2020, 1, 1, tzinfo=UTC)),
+    Suppression("initech", "ada@example.com", "manual", "manual"),
+]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+@given(st.data())
+def test_a_delivery_is_recorded_alone_as_it_is_among_others(
+    connection: psycopg.Connection, data: st.DataObject
+) -> None:
+    ledger = OnConnection(connection)
+    suppress(ledger, SUPPRESSED)
+    message_id, key = uuid7(), data.draw(st.none() | st.text("abc", min_size=1))
+    item = Item(
+        id=uuid7(),
+        lane=Lane(
+            "mailglass", data.draw(st.sampled_from(["acme", "globex"])), data.draw(st.sampled_from(["bulk", "x"]))
+        ),
+        message_id=message_id,
+        content='{"v": 1}',
+        recipient=Address(data.draw(st.sampled_from(RECIPIENTS)), data.draw(st.sampled_from(["", 'A "B" \\']))),
+        frozen=data.draw(st.booleans()),
+        group_id=data.draw(st.sampled_from([None, message_id])),
+        mailable=data.draw(st.sampled_from([None, "shop:Receipt"])),
+        idempotency_key=key and f"{key}-{message_id}",
+        digest=data.draw(st.sampled_from([None, "d"])),
+        priority=data.draw(st.integers(0, 9)),
+        delay=data.draw(st.sampled_from([0.0, 0.5, 3600.0])),
+        grace=data.draw(st.sampled_from([0.0, 60.0])),
+        lifetime=data.draw(st.sampled_from([None, 60.0])),
+    )
+    other = Item(uuid7(), Lane("mailglass", "other", "bulk"), uuid7(), "{}", Address("other@example.com"))
+    stood = []
+    for among in ([item], [item, other]):
+        with connection.transaction(force_rollback=True):
+            answer = submit(ledger.run, among)[0]
+            again = submit(ledger.run, among)[0]
+            rows = [
+                connection.execute("SELECT * FROM mailglass.deliveries WHERE id = %s", (item.id,)).fetchone(),
+                connection.execute(
+                    "SELECT content::text, frozen FROM mailglass.messages WHERE id = %s", (message_id,)
+                ).fetchone(),
+                connection.execute(
+                    "SELECT kind, source, status, reason, tenant_id FROM mailglass.events WHERE delivery_id = %s",
+                    (item.id,),
+                ).fetchall(),
+            ]
+            start = connection.execute("SELECT now()").fetchone()[0]
+        moments = [value - start if isinstance(value, datetime) else value for value in rows[0]]
+        stood.append((answer, again, moments, rows[1:]))
+    assert stood[0] == stood[1]
+
+
+class OnConnection:
+    """The ledger's statements on one connection, within its transaction."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._connection = connection
+
+    def run(self, name: str, params: Any = None) -> Any:
+        with self._connection.cursor(row_factory=namedtuple_row) as cursor:
+            cursor.execute(statements()[name], params)
+            return cursor.fetchall()

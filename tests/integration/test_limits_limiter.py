@@ -20,12 +20,11 @@ from psycopg.rows import namedtuple_row
 from mailglass.errors import LedgerUnavailableError, RateLimitType
 from mailglass.ledger import schema
 from mailglass.ledger.database import Database, get_database, statements
-from mailglass.limit_settings import LimitRule, LimitScope
-from mailglass.limits import Cap, Grant, Limiter, Rule, RuleBook, limiter_for, prune
+from mailglass.limits import Cap, Grant, Limiter, Mail, Rule, RuleBook, limiter_for, prune
 from mailglass.limits.batch import compile_batch
 from mailglass.limits.gcra_ledger import LedgerGcra
 from mailglass.limits.gcra_redis import RedisGcra
-from mailglass.settings import Secret, Settings
+from mailglass.settings import LimitRule, LimitScope, Secret, Settings
 from mailglass.stack.postgres import PostgresServer
 from mailglass.stack.valkey import EmbeddedValkey
 
@@ -57,6 +56,16 @@ def limiter(request: pytest.FixtureRequest) -> Limiter:
         return Limiter(NOBODY, RedisGcra(request.getfixturevalue("redis_url")))
     ledger: Database = request.getfixturevalue("ledger_of_this_file")
     ledger.query(sqlalchemy.text("TRUNCATE mailglass.rate_limits, mailglass.rate_lessons"))
+    return Limiter(ledger)
+
+
+@pytest.fixture(params=["redis", "ledger"])
+def counter(request: pytest.FixtureRequest) -> Limiter:
+    """A limiter with its rates on either server, and its counts in the ledger."""
+    ledger: Database = request.getfixturevalue("ledger_of_this_file")
+    ledger.query(sqlalchemy.text("TRUNCATE mailglass.rate_limits, mailglass.rate_lessons"))
+    if request.param == "redis":
+        return Limiter(ledger, RedisGcra(request.getfixturevalue("redis_url")))
     return Limiter(ledger)
 
 
@@ -176,9 +185,11 @@ def test_other_mail_queues_behind_what_was_promised_to_urgent_mail(limiter: Limi
 
 def test_a_newsletter_that_drains_an_account_leaves_room_for_a_password(limiter: Limiter) -> None:
     book = RuleBook([LimitRule(LimitScope.ACCOUNT, "*", 10, 1, 20)])
-    names = {"tenant": "acme", "account": "main", "recipient_domain": "a.example", "sender_domain": "b.example"}
-    assert count(limiter.take([book.rules_for(stream="bulk", **names)] * 50, now=NOON)) == 18
-    assert count(limiter.take([book.rules_for(stream="transactional", **names)] * 50, urgent=True, now=NOON)) == 2
+    newsletter, password = (
+        Mail("acme", stream, "main", "a.example", "b.example") for stream in ("bulk", "transactional")
+    )
+    assert count(limiter.take([book.rules_for(newsletter)] * 50, now=NOON)) == 18
+    assert count(limiter.take([book.rules_for(password)] * 50, urgent=True, now=NOON)) == 2
 
 
 def test_no_stretch_of_time_sees_more_than_burst_and_rate(limiter: Limiter) -> None:
@@ -204,21 +215,72 @@ def test_a_clock_that_was_set_back_does_not_close_a_limit(limiter: Limiter) -> N
     assert count(limiter.take([(GMAIL,)] * 3, now=an_hour_earlier + SECOND)) == 2
 
 
-def test_a_cap_counts_a_day_and_sends_the_rest_to_the_next(limiter: Limiter) -> None:
-    cap = Cap("warmup:main", 50)
-    grants = limiter.take([(ACCOUNT, cap)] * 5 + [(cap,)] * 60, now=NOON)
+def test_a_cap_counts_exactly_and_sends_the_rest_to_its_end(counter: Limiter) -> None:
+    cap = Cap("warmup:main:1", 50, NOON / 1e6 + 43_200)
+    grants = counter.take([(ACCOUNT, cap)] * 5 + [(cap,)] * 60, now=NOON)
     assert [grant.granted for grant in grants] == [True] * 50 + [False] * 15
-    assert {grant.type for grant in grants[50:]} == {RateLimitType.PER_ACCOUNT}
+    assert {(grant.type, grant.used_up) for grant in grants[50:]} == {(RateLimitType.PER_ACCOUNT, True)}
     half_a_day = 43_200
     assert all(half_a_day <= slot <= half_a_day + 30 for slot in delays(grants))
     assert len(set(delays(grants))) == 15
-    assert count(limiter.take([(cap,)], now=NOON + DAY // 2 - 1)) == 0
-    assert count(limiter.take([(Cap("warmup:main", 100),)] * 120, now=NOON + DAY // 2)) == 100
 
 
-def test_a_full_cap_takes_nothing_from_the_other_limits(limiter: Limiter) -> None:
-    assert count(limiter.take([(TENANT, Cap("warmup:none", 0))] * 10, now=NOON)) == 0
-    assert count(limiter.take([(TENANT,)] * 300, now=NOON)) == 200
+def test_a_cap_never_drains_and_the_next_days_has_a_key_of_its_own(counter: Limiter) -> None:
+    today, tomorrow = (Cap(f"warmup:main:{day}", 50 * day, NOON / 1e6 + 86_400 * day) for day in (1, 2))
+    assert count(counter.take([(today,)] * 50, now=NOON)) == 50
+    for now in (NOON + DAY - SECOND, NOON + 25 * 3600 * SECOND, NOON - 3600 * SECOND):
+        assert count(counter.take([(today,)], now=now)) == 0
+    assert count(counter.take([(tomorrow,)] * 120, now=NOON + DAY)) == 100
+
+
+def test_places_of_a_count_can_be_given_back_and_none_that_were_not_taken(counter: Limiter) -> None:
+    today = Cap("warmup:main:1", 50, NOON / 1e6 + 600)
+    assert count(counter.take([(today,)] * 30, now=NOON)) == 30
+    counter.give_back({"warmup:main:1": 10, "warmup:never:taken": 5})
+    assert count(counter.take([(today,)] * 60, now=NOON)) == 30
+    counter.give_back({"warmup:main:1": 1_000})
+    assert count(counter.take([(today,)] * 60, now=NOON)) == 50
+
+
+def test_a_giving_back_that_is_repeated_is_one(ledger_of_this_file: Database) -> None:
+    cap = Cap("warmup:repeated:1", 50, NOON / 1e6 + 600)
+    limiter = Limiter(ledger_of_this_file)
+    limiter.take([(cap,)] * 50, now=NOON)
+    for _ in range(2):
+        ledger_of_this_file.run("give_places", {"keys": [cap.key], "mails": [10], "token": 0.25})
+    assert count(limiter.take([(cap,)] * 60, now=NOON)) == 10
+
+
+def test_a_refusal_by_a_rate_uses_nothing_up(limiter: Limiter) -> None:
+    assert not limiter.take([(GMAIL,)] * 3, now=NOON)[2].used_up
+
+
+def test_a_full_cap_takes_nothing_from_the_other_limits(counter: Limiter) -> None:
+    assert count(counter.take([(TENANT, Cap("warmup:none", 0, NOON / 1e6 + 60))] * 10, now=NOON)) == 0
+    assert count(counter.take([(TENANT,)] * 300, now=NOON)) == 200
+
+
+def test_a_mail_that_meets_a_rate_leaves_its_place_of_the_day_to_another(counter: Limiter) -> None:
+    cap = Cap("warmup:main:1", 50, NOON / 1e6 + 600)
+    grants = counter.take([(GMAIL, cap)] * 30 + [(cap,)] * 100, now=NOON)
+    assert [grant.granted for grant in grants[:30]] == [True] * 2 + [False] * 28
+    assert {(grant.type, grant.used_up) for grant in grants[2:30]} == {(RateLimitType.PER_DOMAIN, False)}
+    assert count(grants) + count(counter.take([(cap,)] * 100, now=NOON)) == 50
+
+
+def test_a_day_is_counted_on_whatever_happens_to_redis(
+    valkey: EmbeddedValkey, redis_url: str, database_url: str
+) -> None:
+    limiter = Limiter(Database(database_url), RedisGcra(redis_url))
+    mail = (ACCOUNT, Cap("warmup:main:1", 15, NOON / 1e6 + 600))
+    assert count(limiter.take([mail] * 10, now=NOON)) == 10
+    valkey.flush()
+    assert count(limiter.take([mail] * 3, now=NOON)) == 3
+    valkey.stop()
+    try:
+        assert count(limiter.take([mail] * 10, now=NOON)) == 2
+    finally:
+        valkey.start()
 
 
 @pytest.mark.parametrize("rule", [ACCOUNT, UNLIMITED])
@@ -335,7 +397,9 @@ class Unforgiving:
 
 def test_workers_that_meet_new_limits_at_once_do_not_lock_each_other_out(database_url: str) -> None:
     batches = [
-        compile_batch([(Rule(f"{turn}:{number}", 1000.0, 2, RateLimitType.PER_DOMAIN),) for number in range(1000)])
+        compile_batch(
+            [(Rule(f"{turn}:{number}", 1000.0, 2, RateLimitType.PER_DOMAIN),) for number in range(1000)], NOON / 1e6
+        )
         for turn in range(4)
     ]
     barrier = threading.Barrier(3)
@@ -359,10 +423,9 @@ def test_workers_that_meet_new_limits_at_once_do_not_lock_each_other_out(databas
 
 def test_what_is_drained_expires_in_redis(redis_url: str) -> None:
     limiter = Limiter(NOBODY, RedisGcra(redis_url))
-    limiter.take([(TENANT, Cap("warmup:main", 50))])
+    limiter.take([(TENANT,)])
     with redis.Redis.from_url(redis_url) as client:
         assert 55_000 < client.pttl("mailglass:limit:tenant:acme") <= 60_010
-        assert 60_000 < client.pttl("mailglass:limit:warmup:main") <= 86_460_000
         limiter.observe("main", 0, 100)
         assert 155_000 < client.pttl("mailglass:limit-lesson:main") <= 160_000
 

@@ -18,7 +18,7 @@ from mailglass.ids import uuid7, uuid7_for
 from mailglass.ledger import deliveries, leases
 from mailglass.ledger.database import Database
 from mailglass.ledger.deliveries import Delivery
-from mailglass.ledger.events import EngineEvent, Event, project
+from mailglass.ledger.events import COPY, EngineEvent, Event, project
 from mailglass.ledger.leases import Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
@@ -30,6 +30,8 @@ from mailglass.webhooks.applying import apply
 LANE = Lane("mailglass", "acme", "transactional")
 START = datetime(2026, 11, 20, 12, tzinfo=UTC)
 WEBHOOK = UUID(int=1)
+# kind, time, bounce class, by a machine, whom it names
+Told = tuple[EventKind, datetime, BounceClass | None, bool, str | None]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ def deliver(ledger: Database, status: Status) -> UUID:
 
 
 @st.composite
-def told(draw: st.DrawFn) -> list[tuple[EventKind, datetime, BounceClass | None, bool]]:
+def told(draw: st.DrawFn) -> list[Told]:
     """What a provider tells of one delivery; few moments, so that some coincide."""
     return draw(
         st.lists(
@@ -64,6 +66,7 @@ def told(draw: st.DrawFn) -> list[tuple[EventKind, datetime, BounceClass | None,
                 st.integers(0, 4).map(lambda microseconds: START + timedelta(microseconds=microseconds)),
                 st.sampled_from([None, *BounceClass]),
                 st.booleans(),
+                st.sampled_from([None, "ada@example.com", "ADA@Example.COM", "copy@example.com"]),
             ),
             min_size=1,
             max_size=8,
@@ -72,7 +75,7 @@ def told(draw: st.DrawFn) -> list[tuple[EventKind, datetime, BounceClass | None,
 
 
 @st.composite
-def arrivals(draw: st.DrawFn) -> tuple[list[tuple[EventKind, datetime, BounceClass | None, bool]], list[list[int]]]:
+def arrivals(draw: st.DrawFn) -> tuple[list[Told], list[list[int]]]:
     """Events, and the batches in which they arrive: each at least once, in any order."""
     events = draw(told())
     numbers = range(len(events))
@@ -82,8 +85,8 @@ def arrivals(draw: st.DrawFn) -> tuple[list[tuple[EventKind, datetime, BounceCla
     return events, [list(queue[a:b]) for a, b in pairwise(bounds)]
 
 
-def fact(delivery_id: UUID, number: int, item: tuple[EventKind, datetime, BounceClass | None, bool]) -> Fact:
-    kind, at, bounce_class, machine = item
+def fact(delivery_id: UUID, number: int, item: Told) -> Fact:
+    kind, at, bounce_class, machine, recipient = item
     return Fact(
         id=uuid7_for(at, str(delivery_id), str(number)),
         account="main",
@@ -91,6 +94,7 @@ def fact(delivery_id: UUID, number: int, item: tuple[EventKind, datetime, Bounce
         occurred_at=at,
         webhook_id=WEBHOOK,
         delivery_id=delivery_id,
+        recipient=recipient,
         bounce_class=bounce_class and bounce_class.value,
         machine=machine,
     )
@@ -114,7 +118,7 @@ def provider_facts(delivery: Delivery) -> dict[str, object]:
 def test_the_row_says_what_the_timeline_says_whatever_the_order_the_batches_and_the_duplicates(
     ledger: Database,
     status: Status,
-    case: tuple[list[tuple[EventKind, datetime, BounceClass | None, bool]], Sequence[Sequence[int]]],
+    case: tuple[list[Told], Sequence[Sequence[int]]],
 ) -> None:
     events, batches = case
     shuffled, straight = deliver(ledger, status), deliver(ledger, status)
@@ -124,6 +128,8 @@ def test_the_row_says_what_the_timeline_says_whatever_the_order_the_batches_and_
     found = deliveries.get(ledger, shuffled)
     timeline: list[Event] = deliveries.timeline(ledger, shuffled)
     assert found.facts == replace(project(timeline), status_id=None)
+    copies = {number for number, item in enumerate(events) if item[4] == "copy@example.com"}
+    assert sum(event.reason == COPY for event in timeline) == len(copies)
     assert found.status is (project(timeline).status)
     other = deliveries.get(ledger, straight)
     assert found.status is other.status

@@ -241,9 +241,12 @@ def test_one_strange_answer_does_not_lose_those_beside_it(ledger: Database, stra
 # answers of the ledger that get lost
 
 
-def test_recording_again_after_a_lost_answer_is_no_duplicate(ledger: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    losing = LosingOnce(monkeypatch, ledger, "submit")
-    (recorded,) = submit(ledger.run, [item(idempotency_key="order-1", digest="d")])
+@pytest.mark.parametrize(("statement", "others"), [("submit_one", 0), ("submit", 2)])
+def test_recording_again_after_a_lost_answer_is_no_duplicate(
+    ledger: Database, monkeypatch: pytest.MonkeyPatch, statement: str, others: int
+) -> None:
+    losing = LosingOnce(monkeypatch, ledger, statement)
+    recorded, *_ = submit(ledger.run, [item(idempotency_key="order-1", digest="d"), *(item() for _ in range(others))])
     assert losing.lost == 1
     assert (recorded.known, recorded.status) == (False, "queued")
     (again,) = submit(ledger.run, [item(idempotency_key="order-1", digest="d")])

@@ -244,6 +244,13 @@ def test_the_quota_is_read(bench: Bench) -> None:
     assert (quota.per_second, quota.per_day, quota.enabled) == (14.0, 50000.0, True)
 
 
+def test_the_granted_rate_is_told_and_never_raises(bench: Bench) -> None:
+    assert bench.provider.granted_rate() == 14.0
+    stranger = bench.account(secret="another")
+    assert stranger.granted_rate() is None
+    stranger.close()
+
+
 def test_the_suppression_list_is_read_page_by_page_and_changed(bench: Bench) -> None:
     listed = bench.provider.suppression_list()
     entries = [

@@ -290,7 +290,7 @@ assert send()
 
 def test_connections_that_nobody_needs_any_more_are_closed_when_another_one_comes_back(lab: Running) -> None:
     options = SMTPOptions(host="127.0.0.1", port=lab.port, security="none")
-    pool = SessionPool(lambda: open_session(options, None), limit=2, max_transactions=10)
+    pool = SessionPool(lambda: open_session(options, None), limit=2)
     forgotten, busy = pool.take(), pool.take()
     pool.keep(forgotten)
     forgotten.last_used -= DROP_AFTER + 1

@@ -8,147 +8,18 @@ import os
 import select
 import signal
 import socket
-import struct
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from mailglass.addresses import Address
 from mailglass.clock import monotonic
-from mailglass.ids import uuid7
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
-from mailglass.providers.smtp import SMTPOptions, SMTPProvider, is_hard_recipient_failure, opening, pool
+from mailglass.providers.base import Outcome, OutcomeClass
+from mailglass.providers.smtp import is_hard_recipient_failure, opening, pool
 from mailglass.rendering import mime
 from mailglass.settings import Secret
-
-PATIENCE = 20.0
-ALL = ("PIPELINING", "SIZE 1000000", "8BITMIME", "SMTPUTF8")
-
-
-class Peer:
-    """The server's end of one connection, for a script to speak through."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        sock.settimeout(PATIENCE)
-        self.sock = sock
-        self.file = sock.makefile("rb")
-
-    def say(self, *lines: str) -> None:
-        self.sock.sendall("".join(f"{line}\r\n" for line in lines).encode())
-
-    def hear(self, *expected: str) -> str:
-        line = ""
-        for start in expected:
-            line = self.file.readline().decode().rstrip("\r\n")
-            assert line.startswith(start), f"expected {start!r}, heard {line!r}"
-        return line
-
-    def greet(self, *features: str) -> None:
-        self.say("220 script")
-        self.hear("EHLO ")
-        self.say(*[f"250-{word}" for word in ("script", *features)], "250 HELP")
-
-    def content(self) -> bytes:
-        lines = iter(self.file.readline, b".\r\n")
-        return b"".join(line.removeprefix(b".") for line in lines if line or pytest.fail("closed within the content"))
-
-    def take_mail(self, answer: str = "250 2.0.0 ok") -> bytes:
-        self.hear("MAIL FROM", "RCPT TO", "DATA")
-        self.say("250 ok", "250 ok", "354 go on")
-        content = self.content()
-        self.say(answer)
-        return content
-
-    def hear_the_end(self) -> None:
-        """The client leaves, politely or not, and says nothing else."""
-        with contextlib.suppress(ConnectionError):
-            if (line := self.file.readline()) == b"QUIT\r\n":
-                self.say("221 bye")
-                line = self.file.readline()
-            assert line == b""
-
-    def reset(self) -> None:
-        """Close so that the other side gets a reset and not an end."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.close()
-
-    def close(self) -> None:
-        self.file.close()
-        self.sock.close()
-
-
-Script = Callable[[Peer], object]
-
-
-@contextlib.contextmanager
-def server(*scripts: Script) -> Iterator[int]:
-    """Plays one script per connection, in order; fails the test when one was not played to its end."""
-    errors: list[BaseException] = []
-    played = 0
-
-    def play(listener: socket.socket) -> None:
-        nonlocal played
-        try:
-            for script in scripts:
-                peer = Peer(listener.accept()[0])
-                try:
-                    script(peer)
-                finally:
-                    peer.close()
-                played += 1
-        except BaseException as error:
-            errors.append(error)
-        finally:
-            listener.close()  # a connection that no script foresees is refused
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(PATIENCE)
-        thread = threading.Thread(target=play, args=(listener,), daemon=True)
-        thread.start()
-        yield listener.getsockname()[1]
-        thread.join(PATIENCE)
-    if errors:
-        raise errors[0]
-    assert played == len(scripts)
-
-
-@contextlib.contextmanager
-def provider(port: int, **options: Any) -> Iterator[SMTPProvider]:
-    opened = SMTPProvider(
-        "relay", SMTPOptions(**{"host": "127.0.0.1", "port": port, "security": "none", "timeout": PATIENCE, **options})
-    )
-    try:
-        yield opened
-    finally:
-        opened.close()
-
-
-def mail(**changes: Any) -> Outgoing:
-    plain = Outgoing(
-        delivery_id=uuid7(),
-        tenant="acme",
-        stream="transactional",
-        recipient=Address("ada@example.com"),
-        sender=Address("shop@example.org"),
-        subject="Your order",
-        created_at=datetime(2026, 1, 2, tzinfo=UTC),
-        text="Thank you.",
-    )
-    return replace(plain, **changes)
-
-
-def send(port: int, *mails: Outgoing, **options: Any) -> list[Outcome]:
-    with provider(port, **options) as opened:
-        return opened.send(mails or [mail()], deadline=monotonic() + PATIENCE)
-
-
-def brief(outcomes: list[Outcome]) -> list[tuple[str, str | None]]:
-    return [(outcome.kind.value, outcome.reason) for outcome in outcomes]
-
+from tests.smtp_script import ALL, PATIENCE, Peer, brief, mail, provider, send, server
 
 # after the final dot
 
@@ -235,7 +106,7 @@ def test_a_refusal_after_the_final_dot_is_certain_and_the_connection_is_reset_an
         peer.hear_the_end()
 
     with server(script) as port:
-        outcomes = send(port, mail(), mail(), mail(), mail())
+        outcomes = send(port, mail(), mail(), mail(), mail(), pipelining="mail")
 
     assert brief(outcomes) == [
         ("transient", "smtp_451"),
@@ -250,6 +121,7 @@ def test_421_after_the_final_dot_is_transient_and_the_connection_is_left() -> No
     def closing(peer: Peer) -> None:
         peer.greet(*ALL)
         peer.take_mail("421 4.3.2 shutting down")
+        peer.hear_envelope()
         peer.hear_the_end()
 
     def next_one(peer: Peer) -> None:
@@ -607,10 +479,14 @@ def test_a_connection_that_ends_twice_over_the_same_mail_is_transient() -> None:
         assert brief(send(port, mail(), mail())) == [("accepted", None), ("transient", "connection_lost")]
 
 
-def test_a_kept_connection_that_has_said_too_much_is_not_trusted_with_another_mail() -> None:
+@pytest.mark.parametrize("pipelining", ["full", "mail"])
+def test_a_kept_connection_that_has_said_too_much_is_not_trusted_with_another_mail(pipelining: str) -> None:
     def first(peer: Peer) -> None:
         peer.greet(*ALL)
         peer.take_mail("250 ok\r\n250 surplus")
+        if pipelining == "full":
+            peer.hear_envelope()
+            peer.say("250 ok", "250 ok", "354 go on")
         peer.hear_the_end()
 
     def second(peer: Peer) -> None:
@@ -619,7 +495,7 @@ def test_a_kept_connection_that_has_said_too_much_is_not_trusted_with_another_ma
         peer.hear_the_end()
 
     with server(first, second) as port:
-        assert brief(send(port, mail(), mail())) == [("accepted", None)] * 2
+        assert brief(send(port, mail(), mail(), pipelining=pipelining)) == [("accepted", None)] * 2
 
 
 def test_a_kept_connection_that_cannot_be_reset_is_replaced() -> None:
@@ -637,7 +513,7 @@ def test_a_kept_connection_that_cannot_be_reset_is_replaced() -> None:
         peer.hear_the_end()
 
     with server(first, second) as port:
-        assert brief(send(port, mail(), mail())) == [("transient", "smtp_451"), ("accepted", None)]
+        assert brief(send(port, mail(), mail(), pipelining="mail")) == [("transient", "smtp_451"), ("accepted", None)]
 
 
 def test_a_kept_connection_that_hangs_is_not_replaced_for_the_same_mail() -> None:
@@ -735,6 +611,8 @@ def test_a_deadline_within_a_batch_leaves_the_rest_unsent() -> None:
         peer.content()
         select.select([], [], [], max(0.0, deadline - monotonic()) + 0.01)
         peer.say("250 ok")
+        peer.hear_envelope()
+        peer.say("250 ok", "250 ok", "354 go on")
         peer.hear_the_end()
 
     with server(script) as port, provider(port) as opened:

@@ -240,7 +240,7 @@ CODES = [
     ("invalid_parameter", O.REJECTED), ("missing_parameter", O.REJECTED), ("out_of_range", O.REJECTED),
     ("document_not_found", O.REJECTED), ("duplicate_parameter", O.REJECTED), ("method_not_allowed", O.REJECTED),
     ("not_acceptable", O.REJECTED), ("unauthorized", O.MISCONFIGURED), ("account_under_validation", O.MISCONFIGURED),
-    ("permission_denied", O.MISCONFIGURED), ("not_enough_credits", O.QUOTA), ("duplicate_request", O.ACCEPTED),
+    ("permission_denied", O.MISCONFIGURED), ("not_enough_credits", O.QUOTA),
 ]  # fmt: skip
 
 
@@ -255,9 +255,19 @@ def test_no_code_is_mapped_without_a_row_here() -> None:
     assert set(ERRORS) == {code for code, _ in CODES}
 
 
-def test_a_request_that_was_taken_before_is_accepted_without_an_id(provider: BrevoProvider) -> None:
+def test_a_request_that_came_before_is_uncertain_for_its_fate_is_not_told(provider: BrevoProvider) -> None:
     (outcome,) = provider.read(error(400, "duplicate_request"), [MAIL])
-    assert outcome == Outcome(O.ACCEPTED, None, "brevo_duplicate_request", 400)
+    assert outcome == Outcome(O.UNCERTAIN, None, "brevo_duplicate_request", 400)
+
+
+def test_a_request_that_came_before_is_accepted_where_its_message_id_is_told(provider: BrevoProvider) -> None:
+    told = answer(400, {"code": "duplicate_request", "messageId": MESSAGE_ID})
+    assert provider.read(told, [MAIL]) == [Outcome(O.ACCEPTED, MESSAGE_ID, "brevo_duplicate_request", 400)]
+
+
+def test_another_refusal_is_none_the_better_for_a_message_id(provider: BrevoProvider) -> None:
+    told = answer(400, {"code": "invalid_parameter", "messageId": MESSAGE_ID})
+    assert provider.read(told, [MAIL]) == [Outcome(O.REJECTED, None, "brevo_invalid_parameter", 400)]
 
 
 @pytest.mark.parametrize("body", [b"<html>", {"code": "new"}, {"code": 7}, [], None])

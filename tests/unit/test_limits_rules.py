@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-from datetime import date
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mailglass.errors import ConfigError, RateLimitType
-from mailglass.limit_settings import LimitRule, LimitScope
-from mailglass.limits import Cap, Limit, Rule, RuleBook, warmup_cap
+from mailglass.limits import Cap, Mail, Rule, RuleBook, warmup_cap
 from mailglass.limits.batch import compile_batch, exact_microseconds
+from mailglass.settings import LimitRule, LimitScope, WarmupPlan
+from mailglass.streams import Stream
 
 EVERY_SCOPE = [LimitRule(scope, "*", 10, 1, 20) for scope in LimitScope]
 
 
-def keys(book: RuleBook, stream: str = "bulk", extra: tuple[Limit, ...] = ()) -> list[str]:
-    rules = book.rules_for(
-        tenant="acme",
-        stream=stream,
-        account="main",
-        recipient_domain="gmail.com",
-        sender_domain="shop.example",
-        extra=extra,
-    )
-    return [rule.key for rule in rules]
+GMAIL = Mail("acme", "bulk", "main", "gmail.com", "shop.example")
+
+
+def keys(book: RuleBook, stream: str = "bulk", extra: Sequence[LimitRule] = (), cap: Cap | None = None) -> list[str]:
+    return [rule.key for rule in book.rules_for(replace(GMAIL, stream=stream), extra, cap)]
 
 
 def rule(book: RuleBook, key: str, stream: str = "bulk") -> Rule:
-    rules = book.rules_for(
-        tenant="acme", stream=stream, account="main", recipient_domain="gmail.com", sender_domain="shop.example"
-    )
-    (found,) = [each for each in rules if each.key == key]
+    (found,) = [each for each in book.rules_for(replace(GMAIL, stream=stream)) if each.key == key]
     assert isinstance(found, Rule)
     return found
 
@@ -53,15 +49,34 @@ def test_transactional_mail_is_bound_only_by_what_the_other_side_refuses() -> No
     assert keys(RuleBook(EVERY_SCOPE), "transactional") == ["domain:gmail.com", "account:main"]
 
 
-def test_limits_from_code_follow_the_same_rule() -> None:
-    extra = (
-        Rule("plan:acme", 1.0, 1, RateLimitType.PER_TENANT),
-        Rule("plan:bulk", 1.0, 1, RateLimitType.PER_STREAM),
-        Rule("plan:gmail.com", 1.0, 1, RateLimitType.PER_DOMAIN),
-        Cap("warmup:main", 50),
-    )
-    assert keys(RuleBook([]), "bulk", extra) == ["account:main", *(limit.key for limit in extra)]
-    assert keys(RuleBook([]), "transactional", extra) == ["account:main", "plan:gmail.com", "warmup:main"]
+@pytest.mark.parametrize(
+    ("stream", "bound_by"),
+    [
+        ("transactional", ["hook:domain:gmail.com/1", "hook:account:main/1"]),
+        ("bulk", [
+            "hook:tenant:acme/1", "hook:tenant_domain:acme/gmail.com/1", "hook:domain:gmail.com/1",
+            "hook:sender_domain:shop.example/1", "hook:account:main/1", "hook:stream:bulk/1",
+        ]),
+    ],
+)  # fmt: skip
+def test_limits_of_the_application_bind_as_the_configured_ones_do(stream: str, bound_by: list[str]) -> None:
+    assert keys(RuleBook([]), stream, EVERY_SCOPE) == ["account:main", *bound_by]
+
+
+def test_limits_of_the_application_that_are_about_other_mail_are_passed_over() -> None:
+    extra = [LimitRule.of("tenant", "1/s", "other"), LimitRule.of("domain", "1/s", "yahoo.com")]
+    assert keys(RuleBook([]), "bulk", extra) == ["account:main"]
+
+
+def test_a_plan_may_limit_the_second_and_the_day_beside_what_is_configured() -> None:
+    extra = [LimitRule.of("tenant", "10/s", "acme"), LimitRule.of("tenant", "5000/d", "acme", burst=100)]
+    book = RuleBook([LimitRule.of("tenant", "100/s")])
+    assert keys(book, "bulk", extra) == ["tenant:acme", "account:main", "hook:tenant:acme/1", "hook:tenant:acme/86400"]
+
+
+@pytest.mark.parametrize("stream", list(Stream))
+def test_no_stream_passes_the_plan_of_an_account(stream: Stream) -> None:
+    assert keys(RuleBook([]), stream, cap=Cap("warmup:main:1", 50, 100.0)) == ["account:main", "warmup:main:1"]
 
 
 def test_an_exact_key_overrides_the_general_one() -> None:
@@ -92,10 +107,7 @@ def test_other_mail_leaves_transactional_mail_a_tenth_of_a_burst_they_share(
 
 def test_the_same_mail_gets_the_same_tuple_so_that_batches_group_it() -> None:
     book = RuleBook(EVERY_SCOPE)
-    names = {"tenant": "acme", "stream": "bulk", "account": "main", "sender_domain": "shop.example"}
-    assert book.rules_for(recipient_domain="a.example", **names) is book.rules_for(
-        recipient_domain="a.example", **names
-    )
+    assert book.rules_for(replace(GMAIL)) is book.rules_for(replace(GMAIL))
 
 
 @pytest.mark.parametrize(("interval", "burst"), [(-1.0, 1), (float("inf"), 1), (float("nan"), 1), (1.0, 0)])
@@ -106,30 +118,55 @@ def test_a_rule_of_impossible_figures_is_refused(interval: float, burst: int) ->
 
 def test_a_cap_below_zero_is_refused() -> None:
     with pytest.raises(ConfigError):
-        Cap("x", -1)
+        Cap("x", -1, 0.0)
 
 
 @pytest.mark.parametrize(
     ("today", "maximum"),
-    [(date(2026, 10, 31), 0), (date(2026, 11, 1), 50), (date(2026, 11, 3), 500), (date(2026, 11, 4), None)],
+    [((2026, 10, 31), 0), ((2026, 11, 1), 50), ((2026, 11, 3), 500), ((2026, 11, 4), None)],
 )
-def test_a_warmup_plan_has_a_maximum_for_each_of_its_days(today: date, maximum: int | None) -> None:
-    cap = warmup_cap("main", date(2026, 11, 1), [50, 100, 500], today)
+def test_a_warmup_plan_has_a_maximum_for_each_of_its_days(today: tuple[int, int, int], maximum: int | None) -> None:
+    plan = WarmupPlan(date(2026, 11, 1), (50, 100, 500))
+    cap = warmup_cap("main", plan, datetime(*today, 23, 59, 59, tzinfo=UTC))
     assert (cap.maximum if cap else None) == maximum
+
+
+def test_each_day_of_a_plan_is_a_count_of_its_own_that_ends_with_the_day() -> None:
+    plan = WarmupPlan(date(2026, 11, 1), (50, 100))
+    days = [warmup_cap("main", plan, datetime(2026, 11, day, 12, tzinfo=UTC)) for day in (1, 2)]
+    assert days == [
+        Cap("warmup:main:2026-11-01", 50, datetime(2026, 11, 2, tzinfo=UTC).timestamp()),
+        Cap("warmup:main:2026-11-02", 100, datetime(2026, 11, 3, tzinfo=UTC).timestamp()),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("day", "hours"), [(date(2026, 10, 24), 24), (date(2026, 10, 25), 25), (date(2027, 3, 28), 23)]
+)
+def test_a_day_is_as_long_as_it_is_in_the_plans_time_zone(day: date, hours: int) -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    plan = WarmupPlan(day, (50, 60), "Europe/Berlin")
+    midnight = datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
+    first, last, after = (
+        warmup_cap("main", plan, midnight + timedelta(hours=after)) for after in (0, hours - 0.001, hours)
+    )
+    assert first == last == Cap(f"warmup:main:{day}", 50, (midnight + timedelta(hours=hours)).timestamp())
+    assert after is not None
+    assert after.maximum == 60
 
 
 def test_a_batch_names_each_limit_once_and_keeps_the_order_of_mails() -> None:
     tenant = Rule("tenant:acme", 0.01, 5, RateLimitType.PER_TENANT)
     gmail = (tenant, Rule("domain:gmail.com", 0.5, 2, RateLimitType.PER_DOMAIN))
-    other = (tenant, Cap("warmup:main", 3))
-    batch = compile_batch([gmail, gmail, other, gmail])
+    other = (tenant, Cap("warmup:main", 3, 100.25))
+    batch = compile_batch([gmail, gmail, other, gmail], 90.0)
     assert [limit.key for limit in batch.limits] == ["domain:gmail.com", "tenant:acme", "warmup:main"]
     assert (batch.intervals, batch.tolerances) == ([500_000.0, 10_000.0, 1.0], [1_000_000.0, 50_000.0, 3.0])
-    assert (batch.daily, batch.groups, batch.runs) == ([0, 0, 1], [[1, 2], [2, 3]], [1, 2, 2, 1, 1, 1])
+    assert (batch.counted, batch.groups, batch.runs) == ([0, 0, 11], [[1, 2], [2, 3]], [1, 2, 2, 1, 1, 1])
 
 
 def test_where_a_key_comes_with_two_figures_the_first_counts() -> None:
-    batch = compile_batch([(Cap("x", 3),), (Cap("x", 9),)])
+    batch = compile_batch([(Cap("x", 3, 1.0),), (Cap("x", 9, 1.0),)], 0.0)
     assert (batch.tolerances, batch.groups) == ([3.0], [[1], [1]])
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from mailglass.errors import ConfigError
-from mailglass.limit_settings import LimitRule, LimitScope
-from mailglass.settings import Settings, load_settings
+from mailglass.settings import LimitRule, LimitScope, Settings, load_settings
 
 Load = Callable[[str], Settings]
 

@@ -207,6 +207,7 @@ def test_a_rejection_is_classed_by_its_reason(why: str, kind: OutcomeClass) -> N
     outcome = read(200, [item("rejected", reject_reason=why)])
     assert (outcome.kind, outcome.reason) == (kind, f"mandrill_{why}")
     assert outcome.hard_bounce is (why == "hard-bounce")
+    assert outcome.suppressed_for == (86_400.0 if why == "soft-bounce" else None)
 
 
 def test_every_rejection_that_is_classed_is_tested() -> None:

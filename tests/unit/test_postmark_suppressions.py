@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mailglass.errors import ProviderCallError
+from mailglass.providers import http
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
 from mailglass.providers.postmark import PostmarkOptions, PostmarkProvider
 from mailglass.providers.postmark_suppressions import BATCH, PostmarkSuppressions
@@ -72,6 +74,70 @@ def test_the_streams_whole_list_is_one_page(wire: HTTPWire, lists: PostmarkSuppr
     (request,) = wire.seen
     assert (request.method, request.path) == ("GET", f"{PATH}/dump")
     assert request.headers["x-postmark-server-token"] == "token-1"
+
+
+def keeps(days: list[date]) -> Callable[[Seen], Reply]:
+    """A list with one entry for each of these days, filtered as Postmark filters it: both ends included."""
+
+    def behaviour(request: Seen) -> Reply:
+        wanted = dict(parse_qsl(urlsplit(request.path).query))
+        since = date.fromisoformat(wanted.get("fromdate", "0001-01-01"))
+        until = date.fromisoformat(wanted.get("todate", "9999-12-31"))
+        return Reply.json(
+            {
+                "Suppressions": [
+                    A | {"EmailAddress": f"n{number}@example.com", "CreatedAt": f"{day}T12:00:00-05:00"}
+                    for number, day in enumerate(days)
+                    if since <= day <= until
+                ]
+            }
+        )
+
+    return behaviour
+
+
+def read_all(lists: PostmarkSuppressions) -> list[str]:
+    entries, cursor = lists.pull(None)
+    while cursor is not None:
+        page, cursor = lists.pull(cursor)
+        entries += page
+    return [entry.address for entry in entries]
+
+
+@pytest.mark.parametrize(
+    "days",
+    [
+        [date(2021, 1, 1) + timedelta(7 * number) for number in range(60)],
+        [date(2024, 2, 28)] * 4 + [date(2024, 2, 29)] * 4 + [date(2024, 3, 1)] * 4,
+        [date(1999, 1, 1), date(2009, 1, 1), date(2016, 3, 3), datetime.now(UTC).date()] * 2,
+    ],
+    ids=["spread", "in a few days", "at the ends"],
+)
+def test_a_list_that_is_too_large_for_one_answer_is_read_by_days(
+    wire: HTTPWire, lists: PostmarkSuppressions, days: list[date], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "MAX_ANSWER", 700)
+    wire.behaviour = keeps(days)
+    assert sorted(read_all(lists)) == sorted(f"n{number}@example.com" for number in range(len(days)))
+
+
+def test_a_single_day_that_is_too_large_is_an_error_that_says_so(
+    wire: HTTPWire, lists: PostmarkSuppressions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "MAX_ANSWER", 700)
+    wire.behaviour = keeps([date(2024, 2, 28)] * 20)
+    with pytest.raises(ProviderCallError) as error:
+        read_all(lists)
+    assert (error.value.too_large, error.value.retryable) == (True, False)
+    assert "larger than mailglass reads" in str(error.value)
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "2024-01-01", "2024-13-01:4", "2024-01-01:-4", ":", "2024-01-01:99999"])
+def test_a_cursor_that_is_none_of_ours_begins_at_the_beginning(
+    wire: HTTPWire, lists: PostmarkSuppressions, cursor: str
+) -> None:
+    assert lists.pull(cursor) == ([], None)
+    assert wire.seen[0].path == f"{PATH}/dump"
 
 
 def test_each_account_has_the_list_of_its_own_stream(wire: HTTPWire) -> None:

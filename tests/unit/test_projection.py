@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mailglass.ids import uuid7_for
 from mailglass.ledger.events import (
     BOUNCE_RANK,
+    COPY,
     EMPTY,
     EVIDENCE,
     MARKS,
@@ -43,6 +44,7 @@ def provider_events(draw: st.DrawFn) -> Event:
         kind=kind,
         source=Source.PROVIDER,
         occurred_at=at,
+        reason=draw(st.sampled_from([None, None, COPY])),
         bounce_class=draw(st.sampled_from(list(BOUNCE_RANK))),
         machine=draw(st.booleans()),
     )
@@ -107,13 +109,18 @@ def test_joining_parts_of_the_timeline_gives_what_the_whole_says(
 
 @given(event_sets)
 def test_the_projection_says_the_earliest_of_first_times_and_the_latest_of_last(events: list[Event]) -> None:
-    told = [event for event in events if event.source is Source.PROVIDER]
+    told = [event for event in events if event.source is Source.PROVIDER and event.reason != COPY]
     facts = project(events)
     for kind in (*OUTCOMES, *MARKS):
         times = [event.occurred_at for event in told if event.kind == kind and not (kind in MARKS and event.machine)]
         assert getattr(facts, f"{kind}_at") == min(times, default=None)
     assert facts.last_event_at == max((event.occurred_at for event in told), default=None)
     assert facts.bounce_class == max((event.bounce_class for event in told), key=BOUNCE_RANK.__getitem__, default=None)
+
+
+@given(event_sets)
+def test_what_befalls_a_copy_is_not_projected(events: list[Event]) -> None:
+    assert project(events) == project(event for event in events if event.reason != COPY)
 
 
 def test_the_outcome_is_the_most_telling_fact() -> None:

@@ -328,3 +328,34 @@ def test_content_without_a_sender_goes_out_from_the_default() -> None:
 def test_without_any_sender_nothing_can_go_out() -> None:
     with pytest.raises(ValueError, match="no sender"):
         frozen_outgoing(Message(to=ADA, subject="s", text="t").content(), default_sender=None)
+
+
+@pytest.mark.parametrize(
+    ("members", "type"),
+    [
+        ('html = "{{ nobody }}"', "undefined"),
+        ('html_template = "nowhere.html"', "missing_file"),
+        ('html = "{% if %}"', "syntax"),
+        ('html = "{{ 1 // 0 }}"', "rendering"),
+        ('subject = "{{ value * 1000 }}"; html = "x"', "refused"),
+    ],
+)
+def test_a_failure_has_a_type_for_the_deliveries_that_wait_for_it_to_be_mended(
+    shop: Write, members: str, type: str
+) -> None:
+    module = shop(
+        f"""
+        class Broken(Mailable):
+            subject = "s"
+            {members}
+        """
+    )
+    with pytest.raises(TemplateError) as caught:
+        render_content(stored(f"{module}:Broken", {"value": "v"}))
+    assert (caught.value.type, caught.value.retryable) == (type, False)
+
+
+def test_a_class_that_is_not_installed_here_may_be_so_later() -> None:
+    with pytest.raises(TemplateError) as caught:
+        render_content(stored("no.such.module:Receipt"))
+    assert (caught.value.type, caught.value.retryable) == ("not_installed", True)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailglass.clock import monotonic
+from mailglass.providers.smtp.letters import Envelope, Features
 from mailglass.providers.smtp.replies import Reply
-from mailglass.providers.smtp.session import Envelope, Features
 from mailglass.providers.smtp.wire import MAX_REPLY, MAX_REPLY_LINE, ProtocolError, Wire, as_data
 
 

@@ -82,3 +82,9 @@ def test_an_uncertain_delivery_is_asked_about_again_only_while_the_provider_reme
     verdict = decide(uuid4(), outcome, attempt=attempt, age=age, policy=POLICY, idempotency_window=window)
     assert verdict.status is status
     assert verdict.reason == ("asked_again" if status is Status.QUEUED else "answer_lost")
+
+
+def test_what_was_not_begun_in_time_is_no_attempt_and_due_at_once() -> None:
+    outcome = Outcome(OutcomeClass.TRANSIENT, reason="deadline")
+    verdict = decide(uuid4(), outcome, attempt=POLICY.max_attempts, age=0, policy=POLICY)
+    assert (verdict.status, verdict.counted, verdict.delay) == (Status.QUEUED, False, 0.0)

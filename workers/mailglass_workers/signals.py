@@ -17,6 +17,7 @@ from mailglass.providers.registry import Accounts
 from mailglass.runtime import close_runtime
 from mailglass.settings import get_settings
 from mailglass_workers import stopping
+from mailglass_workers.redis_channel import outlive_lost_connections
 
 
 @signals.celeryd_init.connect
@@ -32,7 +33,8 @@ def check_before_start(instance: Any = None, options: dict[str, Any] | None = No
         app.conf.broker_heartbeat = 0
     try:
         settings = get_settings()
-        settings.require_broker()
+        if settings.require_broker().startswith("redis"):
+            outlive_lost_connections()
         schema.check(settings.require_database())
         Accounts(settings).check()
     except MailglassError as error:

@@ -1,4 +1,4 @@
-"""The tasks. Their names are public; their arguments hold lanes and nothing else; each may run twice, or get lost."""
+"""The tasks. Their names are public; their arguments hold lanes and accounts' names; each may run twice, or get lost."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ import mailglass.engine
 import mailglass.limits  # noqa: F401 - both before the pool forks, so that its processes share them
 from mailglass import telemetry
 from mailglass.celery import app
-from mailglass.doorbell import DISPATCH, POLL, PUMP, RECONCILE, WEBHOOKS
+from mailglass.doorbell import DISPATCH, POLL, PUMP, RATES, RECONCILE, SETTLE, SUPPRESSIONS, WEBHOOKS
 from mailglass.errors import MailglassError
 from mailglass.ledger import leases
+from mailglass.limits import learn_granted_rates
 from mailglass.routing import Lane
 from mailglass.runtime import get_runtime
+from mailglass.suppression import sync
 from mailglass.webhooks import collect, process, reconcile
 from mailglass_workers import stopping
+
+# seconds after which a ring of `mailglass.settle` that nobody answered is taken for lost; it is in no hurry
+SETTLE_PATIENCE = 30.0
+# of a ring that is about one account's suppression list
+SYNC_PATIENCE = 600.0
 
 
 def guarded(work: Callable[..., Any]) -> Callable[..., Any]:
@@ -66,13 +73,25 @@ def pump() -> None:
     runtime = get_runtime()
     patience = runtime.settings.engine.ring_patience
     runtime.doorbell.answer_task(PUMP)
-    moved = leases.sweep(runtime.database, runtime.settings.streams)
+    moved = runtime.settler.sweep()
     lanes = leases.lanes_due(runtime.database)
     rung = runtime.doorbell.repair(lanes, patience)
     if process.waiting(runtime.database):
         rung += runtime.doorbell.ring_task(WEBHOOKS, patience)
+    if runtime.settler.waiting():
+        rung += runtime.doorbell.ring_task(SETTLE, SETTLE_PATIENCE)
     if moved or rung:
         telemetry.emit("mailglass.pump", settled=len(moved), lanes=len(lanes), rung=rung)
+
+
+@app.task(name=SETTLE)
+@guarded
+def settle() -> None:
+    """Search at the providers for uncertain deliveries, and settle those that are found."""
+    runtime = get_runtime()
+    runtime.doorbell.answer_task(SETTLE)
+    if runtime.settler.run(runtime.doorbell.ring).more:
+        runtime.doorbell.ring_task(SETTLE)
 
 
 @app.task(name=WEBHOOKS)
@@ -107,3 +126,29 @@ def poll_webhooks() -> None:
     runtime.doorbell.answer_task(POLL)
     if collect.run(runtime.settings, runtime.database, runtime.accounts, runtime.router, runtime.doorbell.ring_task):
         runtime.doorbell.ring_task(POLL)
+
+
+@app.task(name=SUPPRESSIONS)
+@guarded
+def sync_suppressions(account: str = "") -> None:
+    """Go on with one account's suppression list.
+
+    Args:
+        account: its name; "": ring for every account that has something to do.
+    """
+    runtime = get_runtime()
+    runtime.doorbell.answer_task(SUPPRESSIONS, account)
+    if not account:
+        for name in sync.accounts_to_sync(runtime.settings):
+            runtime.doorbell.ring_task(SUPPRESSIONS, SYNC_PATIENCE, name)
+    elif sync.run(runtime.settings, runtime.database, runtime.accounts, account).status is sync.SyncStatus.MORE:
+        runtime.doorbell.ring_task(SUPPRESSIONS, argument=account)
+
+
+@app.task(name=RATES)
+@guarded
+def learn_rates() -> None:
+    """Ask providers what rate they grant the accounts that are due; nothing where no provider tells."""
+    runtime = get_runtime()
+    runtime.doorbell.answer_task(RATES)
+    learn_granted_rates(runtime.settings.accounts, runtime.database, runtime.accounts, runtime.limiter)

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from mailglass.errors import ConfigError
-from mailglass.providers.http import HTTPOptions
+from mailglass.providers.http_search import SearchOptions
 from mailglass.providers.signatures import networks_of
 from mailglass.settings import Secret
 
@@ -15,7 +15,7 @@ _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 
 
 @dataclass(frozen=True, kw_only=True)
-class BrevoOptions(HTTPOptions):
+class BrevoOptions(SearchOptions):
     """The options of a Brevo account.
 
     Brevo signs no webhook. Exactly one of three proofs is chosen, and set up at Brevo with the webhook: a user name and
@@ -23,6 +23,8 @@ class BrevoOptions(HTTPOptions):
 
     Attributes:
         api_key: a v3 API key.
+        search: look at Brevo for mails whose answer was lost. Brevo's list of mails tells of what is ours only the
+            tags, so each mail gets one more, with its delivery's id.
         sender_ip: the dedicated IP address to send from.
         metadata: pass metadata on. It travels in the header `X-Mailin-custom`, which recipients can read in the raw
             mail; without it only the delivery's id does.
@@ -39,6 +41,7 @@ class BrevoOptions(HTTPOptions):
 
     api_key: Secret
     base_url: str = "https://api.brevo.com"
+    search: bool = False
     sender_ip: str | None = None
     metadata: bool = True
     webhook_username: str | None = None

@@ -14,14 +14,17 @@ from mailglass.addresses import Address
 from mailglass.message import MAX_HEADER_WORD, Attachment
 from mailglass.providers import bodies
 from mailglass.providers.base import Outcome, OutcomeClass, Outgoing, ProviderEvent, WebhookRequest
-from mailglass.providers.brevo import events
+from mailglass.providers.brevo import events, search
 from mailglass.providers.brevo.names import CUSTOM, DELIVERY, METADATA, NAME, bracketed
 from mailglass.providers.brevo.options import BrevoOptions
 from mailglass.providers.brevo.suppressions import BrevoSuppressions
 from mailglass.providers.copies import distinct_copies
 from mailglass.providers.file_types import name_agrees
 from mailglass.providers.http import HTTPAnswer, HTTPRequest, status_outcome
-from mailglass.providers.http_provider import HTTPProvider, Unsendable, encode_json, provider_options
+from mailglass.providers.http_provider import Unsendable, encode_json, provider_options
+from mailglass.providers.http_search import Look, SearchableProvider
+from mailglass.providers.rate_signals import RateHeaders
+from mailglass.providers.search import Sought
 from mailglass.providers.signatures import (
     missing_secret,
     networks_of,
@@ -44,10 +47,11 @@ ERRORS: Final[Mapping[str, OutcomeClass]] = {
     "account_under_validation": _MISCONFIGURED,
     "permission_denied": _MISCONFIGURED,
     "not_enough_credits": OutcomeClass.QUOTA,
-    # a request under this delivery's key was taken before: this is the answer that was lost then
-    "duplicate_request": OutcomeClass.ACCEPTED,
 }
 """Brevo's `code` in a refusal (4xx); what is not listed is read by its status."""
+
+DUPLICATE: Final = "duplicate_request"
+"""A request under this delivery's key came before. What became of that one Brevo says only by its message id."""
 
 _RESET: Final = ("x-sib-ratelimit-reset", "seconds")
 _WRITTEN: Final = frozenset(
@@ -59,7 +63,7 @@ _OURS: Final = frozenset({CUSTOM.lower(), "idempotencykey", "sender.ip"})
 _SPECIALS = re.compile(r'[()<>\[\]:;@\\,."]')
 
 
-class BrevoProvider(HTTPProvider):
+class BrevoProvider(SearchableProvider):
     """One Brevo account.
 
     `messageVersions` would carry many mails in a request. It is not used: sender, tags, attachments and the idempotency
@@ -70,6 +74,7 @@ class BrevoProvider(HTTPProvider):
 
     name = NAME
     Options = BrevoOptions
+    rate_headers = RateHeaders("x-sib-ratelimit-remaining", "x-sib-ratelimit-reset")
     max_request = 20_000_000
     # the one status after which Brevo posts again: any other 4xx, and by its documentation any 5xx, discards the event
     retry_status = 429
@@ -98,7 +103,7 @@ class BrevoProvider(HTTPProvider):
             "textContent": mail.text,
             "htmlContent": mail.html or _as_html(mail.text or ""),
             "headers": self._headers(mail),
-            "tags": list(dict.fromkeys(mail.tags)),
+            "tags": [*dict.fromkeys(mail.tags), *([search.tag_of(mail.delivery_id)] if self.searchable else [])],
             "attachment": [_attachment(item) for item in mail.attachments],
         }
         filled = {key: value for key, value in fields.items() if value}
@@ -111,9 +116,9 @@ class BrevoProvider(HTTPProvider):
         found = answer.json()
         found = found if isinstance(found, dict) else {}
         outcome = status_outcome(answer, reset=_RESET)
-        if outcome.kind is not OutcomeClass.ACCEPTED:
-            return [_refusal(answer, bodies.label_of(found.get("code")), outcome)]
         message_id = bracketed(found.get("messageId"))
+        if outcome.kind is not OutcomeClass.ACCEPTED:
+            return [_refusal(answer, bodies.label_of(found.get("code")), outcome, message_id)]
         if message_id is None:
             return []
         return [Outcome(OutcomeClass.ACCEPTED, message_id, status=answer.status)]
@@ -133,6 +138,13 @@ class BrevoProvider(HTTPProvider):
 
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         return events.normalise(body, self.account)
+
+    def look(self, sought: Sequence[Sought], *, deadline: float) -> Look:
+        (item,) = sought
+        answer = self.ask(search.request(item), deadline=deadline)
+        # as of other lists of Brevo's: no mails, no list
+        empty = isinstance(answer, dict) and answer.get("count") == 0
+        return Look() if empty else search.read(self.listed(answer, "transactionalEmails"), item)
 
     def suppression_list(self) -> BrevoSuppressions:
         return BrevoSuppressions(self.http, self.account, self.options.blocked_senders)
@@ -214,12 +226,15 @@ def _attachment(item: Attachment) -> dict[str, str]:
     return {"name": item.filename, "content": base64.b64encode(item.content).decode("ascii")}
 
 
-def _refusal(answer: HTTPAnswer, code: str, by_status: Outcome) -> Outcome:
+def _refusal(answer: HTTPAnswer, code: str, by_status: Outcome, message_id: str | None) -> Outcome:
     if answer.status == 500 and code:
         # the API's own word; a 500 without it may come from a gateway in front of it
         return Outcome(OutcomeClass.TRANSIENT, reason="http_500", status=500)
     kind = ERRORS.get(code)
+    if code == DUPLICATE:
+        kind = OutcomeClass.ACCEPTED if message_id else OutcomeClass.UNCERTAIN
     if kind is None or not 400 <= answer.status < 500 or answer.status == 429:
         return by_status
     wait = by_status.retry_after if kind is by_status.kind else None
-    return Outcome(kind, reason=f"brevo_{code}", status=answer.status, retry_after=wait)
+    known = message_id if code == DUPLICATE else None
+    return Outcome(kind, known, reason=f"brevo_{code}", status=answer.status, retry_after=wait)

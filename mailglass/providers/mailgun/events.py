@@ -132,9 +132,14 @@ def normalise(body: bytes, account: str) -> list[ProviderEvent]:
         item = found.get("event-data") if isinstance(found, dict) else None
         if not isinstance(item, dict):
             raise WebhookBodyError("Mailgun posts a JSON object with event-data")
-        return bodies.read_items([item], _event, _event_name, provider=NAME, account=account)
+        return read([item], account)
     item = _legacy_item(forms.read_form(body))
     return bodies.read_items([item], _legacy_event, _legacy_name, provider=NAME, account=account)
+
+
+def read(items: Sequence[Any], account: str) -> list[ProviderEvent]:
+    """Events in the form that `event-data` and the events API share."""
+    return bodies.read_items(items, _event, _event_name, provider=NAME, account=account)
 
 
 def _is_json(body: bytes) -> bool:

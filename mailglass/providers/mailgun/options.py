@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from mailglass.errors import ConfigError
-from mailglass.providers.http import HTTPOptions
+from mailglass.providers.http_search import SearchOptions
 from mailglass.settings import Secret
 
 LONGEST_TOLERANCE = 86_400.0
@@ -14,7 +14,7 @@ _DOMAIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?\Z")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MailgunOptions(HTTPOptions):
+class MailgunOptions(SearchOptions):
     """The options of a Mailgun account: one sending domain.
 
     Attributes:

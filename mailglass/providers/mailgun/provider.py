@@ -8,14 +8,16 @@ from collections.abc import Mapping, Sequence
 from mailglass.errors import SignatureError
 from mailglass.providers.base import Outcome, Outgoing, ProviderEvent, WebhookRequest
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
-from mailglass.providers.http_provider import HTTPProvider
-from mailglass.providers.mailgun import events, sending
+from mailglass.providers.http_search import Look, SearchableProvider
+from mailglass.providers.mailgun import events, search, sending
 from mailglass.providers.mailgun.options import MailgunOptions
 from mailglass.providers.mailgun.suppressions import MailgunSuppressions
+from mailglass.providers.rate_signals import RateHeaders
+from mailglass.providers.search import Sought
 from mailglass.providers.signatures import missing_secret
 
 
-class MailgunProvider(HTTPProvider):
+class MailgunProvider(SearchableProvider):
     """One Mailgun domain.
 
     Every mail has content of its own, so each is a request; `concurrency` of them are in flight at once.
@@ -23,6 +25,8 @@ class MailgunProvider(HTTPProvider):
 
     name = sending.NAME
     Options = MailgunOptions
+    # not documented, and seen in several units
+    rate_headers = RateHeaders("x-ratelimit-remaining", "x-ratelimit-reset", "any")
     # 25 MB of message, in a form with the fields around it
     max_request = 30_000_000
     # Mailgun gives up on 406 and tries again, for some eight hours, on anything else that is not 200
@@ -57,6 +61,11 @@ class MailgunProvider(HTTPProvider):
 
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         return events.normalise(body, self.account)
+
+    def look(self, sought: Sequence[Sought], *, deadline: float) -> Look:
+        (item,) = sought
+        answer = self.ask(search.request(item, self.options.domain), deadline=deadline)
+        return search.read(self.listed(answer, "items"), item, self.account)
 
     def suppression_list(self) -> MailgunSuppressions:
         return MailgunSuppressions(self.http, self.account, self.options.domain)

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from mailglass.errors import ConfigError
-from mailglass.providers.http import HTTPOptions
+from mailglass.providers.http_search import SearchOptions
 from mailglass.settings import Secret
 
 
 @dataclass(frozen=True, kw_only=True)
-class MandrillOptions(HTTPOptions):
+class MandrillOptions(SearchOptions):
     """The options of a Mandrill account.
 
     Attributes:

@@ -8,15 +8,17 @@ from collections.abc import Mapping, Sequence
 from mailglass.errors import SignatureError
 from mailglass.providers.base import Outcome, OutcomeClass, Outgoing, ProviderEvent, WebhookRequest
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
-from mailglass.providers.http_provider import HTTPProvider, encode_json
-from mailglass.providers.mandrill import events, sending
+from mailglass.providers.http_provider import encode_json
+from mailglass.providers.http_search import Look, SearchableProvider
+from mailglass.providers.mandrill import events, search, sending
 from mailglass.providers.mandrill.options import MandrillOptions
 from mailglass.providers.mandrill.suppressions import MandrillSuppressions
+from mailglass.providers.search import Sought
 from mailglass.providers.signatures import missing_secret
 from mailglass.telemetry import emit
 
 
-class MandrillProvider(HTTPProvider):
+class MandrillProvider(SearchableProvider):
     """One Mandrill account or subaccount.
 
     Every mail has content of its own, so each is a call; `concurrency` of them are in flight at once.
@@ -24,6 +26,8 @@ class MandrillProvider(HTTPProvider):
 
     name = sending.NAME
     Options = MandrillOptions
+    # it takes twenty questions a minute
+    sought_at_once = 20
     max_request = 25_000_000
     # Mandrill tries again on anything that is not 200; it knows no status that stops it
     retry_status = 503
@@ -70,6 +74,10 @@ class MandrillProvider(HTTPProvider):
 
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         return events.normalise(body, self.account)
+
+    def look(self, sought: Sequence[Sought], *, deadline: float) -> Look:
+        answer = self.ask(search.request(sought, self.options.api_key), deadline=deadline)
+        return search.read(self.listed(answer), sought)
 
     def suppression_list(self) -> MandrillSuppressions:
         return MandrillSuppressions(self.http, self.account, self.options)

@@ -48,6 +48,9 @@ REJECTIONS: Final[Mapping[str, OutcomeClass]] = {
 }
 """Why one recipient was rejected at once; a reason that is not listed is `rejected`."""
 
+PASSING: Final[Mapping[str, float]] = {"soft-bounce": 86_400.0}
+"""Rejections that end by themselves, and seconds after which to ask again: Mandrill does not tell when they end."""
+
 WAITING: Final[Mapping[str, bool]] = {
     "attachments": False,
     "multiple-recipients": False,
@@ -134,6 +137,7 @@ def _rejection(why: str, message_id: str | None) -> Outcome:
         reason=f"mandrill_{why}" if why in REJECTIONS else "mandrill_rejected",
         status=200,
         hard_bounce=why == "hard-bounce",
+        suppressed_for=PASSING.get(why),
     )
 
 

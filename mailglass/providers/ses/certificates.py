@@ -32,7 +32,7 @@ _CALL: Final = "fetch the certificate of Amazon SNS"
 _TIMEOUT: Final = 5.0
 _MAX_PEM: Final = 64 * 1024
 _KEPT_FOR: Final = 86_400.0
-_REFUSED_FOR: Final = 300.0
+_REFUSED_FOR: Final = 60.0
 # shorter than the 20 s after which SNS posts again
 _UNAVAILABLE_FOR: Final = 5.0
 _MAX_KEPT: Final = 32
@@ -107,7 +107,7 @@ class _Entry:
 class Certificates:
     """Public keys by URL. Safe from several threads: each URL is fetched by one of them, the others wait for it.
 
-    A key is kept for a day, a refusal for five minutes, an outage for five seconds. While sixteen URLs stand as
+    A key is kept for a day, a refusal for a minute, an outage for five seconds. While sixteen URLs stand as
     failed, unknown ones are not asked for at all.
 
     Args:

@@ -82,6 +82,17 @@ class SESProvider(Provider):
             raise ProviderCallError(f"{self.account}: get account, without a quota") from None
         return SendQuota(per_second, None if per_day < 0 else per_day, sent, answer.get("SendingEnabled") is not False)
 
+    def granted_rate(self) -> float | None:
+        try:
+            quota = self.send_quota()
+        except ProviderCallError as error:
+            self._tell("mailglass.ses.rate_unknown", logging.WARNING, reason=str(error))
+            return None
+        if quota.per_day is not None and quota.sent_last_day >= quota.per_day:
+            # of a window that moves along nobody knows the end: the breaker opens at the first mail that is refused
+            self._tell("mailglass.ses.allowance_spent", logging.WARNING)
+        return quota.per_second
+
     def verify(self, request: WebhookRequest) -> None:
         if not self.options.topic_arns:
             raise missing_secret(self.account, "topic_arns")

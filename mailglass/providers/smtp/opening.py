@@ -11,9 +11,10 @@ from mailglass.clock import monotonic
 from mailglass.errors import MailglassError
 from mailglass.providers.base import Outcome, OutcomeClass
 from mailglass.providers.smtp.auth import MECHANISMS, Mechanism, TokenSource, TokenUnavailable
+from mailglass.providers.smtp.letters import Features
 from mailglass.providers.smtp.options import SMTPOptions, is_loopback
 from mailglass.providers.smtp.replies import Reply, Stage, refusal
-from mailglass.providers.smtp.session import Features, Session
+from mailglass.providers.smtp.session import Riding, Session
 from mailglass.providers.smtp.wire import ProtocolError, Wire
 
 _CHALLENGE: Final = 334
@@ -33,13 +34,19 @@ class SessionFailed(MailglassError):
         self.outcome = outcome
 
 
-def open_session(options: SMTPOptions, context: ssl.SSLContext | None, tokens: TokenSource | None = None) -> Session:
+def open_session(
+    options: SMTPOptions,
+    context: ssl.SSLContext | None,
+    tokens: TokenSource | None = None,
+    riding: Riding | None = None,
+) -> Session:
     """A session that is ready for its first mail.
 
     Args:
         options: the account's.
         context: for TLS; None when the account wants none.
         tokens: for AUTH in place of the password; None when the account uses none.
+        riding: what the account's sessions know of the server; None: nothing.
 
     Raises:
         SessionFailed: with what it means.
@@ -73,7 +80,14 @@ def open_session(options: SMTPOptions, context: ssl.SSLContext | None, tokens: T
     except BaseException:
         wire.close()
         raise
-    return Session(wire, features, options.timeout, min(options.connect_timeout, options.timeout))
+    return Session(
+        wire,
+        features if options.pipelining != "none" else features.without("PIPELINING"),
+        options.timeout,
+        min(options.connect_timeout, options.timeout),
+        options.max_messages_per_connection,
+        riding or Riding(),
+    )
 
 
 class _Opening:

@@ -38,6 +38,7 @@ class SMTPOptions:
         ca_file: PEM file of the authorities to trust instead of the system's.
         allow_insecure_auth: send the password without TLS to a host that is not this machine.
         max_connections: connections open at once in one process; further sends wait for one.
+        pipelining: full, as far as the server offers it (RFC 2920); mail, within one mail only; none.
         max_messages_per_connection: after so many mails a connection is closed and another one opened.
         connect_timeout: seconds for the TCP connection, per address of the host.
         timeout: seconds that each phase may take: opening a session, one mail up to its final dot, the answer to it.
@@ -59,6 +60,7 @@ class SMTPOptions:
     allow_insecure_auth: bool = False
     max_connections: int = 4
     max_messages_per_connection: int = 100
+    pipelining: Literal["full", "mail", "none"] = "full"
     connect_timeout: float = 5.0
     timeout: float = 30.0
     helo_name: str | None = None
@@ -78,6 +80,8 @@ class SMTPOptions:
             raise ConfigError("port", "not a port number", "Give 1 to 65535, for example 587")
         if self.security not in ("starttls", "tls", "none"):
             raise ConfigError("security", "not an allowed value", "Use starttls, tls or none")
+        if self.pipelining not in ("full", "mail", "none"):
+            raise ConfigError("pipelining", "not an allowed value", "Use full, mail or none")
         for name in ("max_connections", "max_messages_per_connection", "connect_timeout", "timeout"):
             if not getattr(self, name) > 0:
                 raise ConfigError(name, "not above zero", "Give a number above zero, or leave it out")

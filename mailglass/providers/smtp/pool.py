@@ -26,13 +26,12 @@ class SessionPool:
     Args:
         connect: opens a session.
         limit: slots.
-        max_transactions: mails per session.
     """
 
-    def __init__(self, connect: Callable[[], Session], limit: int, max_transactions: int) -> None:
+    def __init__(self, connect: Callable[[], Session], limit: int) -> None:
         self._connect = connect
         self._limit = limit
-        self._max_transactions = max_transactions
+        self._waiting = 0
         self._lock = threading.Lock()
         self._slots = threading.BoundedSemaphore(limit)
         self._idle: list[Session] = []
@@ -42,11 +41,45 @@ class SessionPool:
 
     def acquire_slot(self, deadline: float) -> bool:
         """Wait for a slot; False when there is none before the deadline (on `mailglass.clock.monotonic()`)."""
-        return self._slots.acquire(timeout=min(max(0.0, deadline - monotonic()), threading.TIMEOUT_MAX))
+        if self._slots.acquire(blocking=False):
+            return True
+        self._count_waiting(1)
+        try:
+            return self._slots.acquire(timeout=min(max(0.0, deadline - monotonic()), threading.TIMEOUT_MAX))
+        finally:
+            self._count_waiting(-1)
 
     def release_slot(self) -> None:
         """Let the next batch in."""
         self._slots.release()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a batch waits for its first slot: those who hold a second one should let go of it."""
+        return self._waiting > 0
+
+    def lend(self, work: Callable[[], None]) -> bool:
+        """Run this beside the caller, on a slot that nobody holds or waits for; False when there is none.
+
+        A thread for each: it costs little beside the waiting that makes a second session worth while, and nothing of
+        it is left for a fork or a shutdown to stumble over.
+        """
+        slots = self._slots
+        if self.wanted or not slots.acquire(blocking=False):
+            return False
+
+        def run() -> None:
+            try:
+                work()
+            finally:
+                slots.release()
+
+        try:
+            threading.Thread(target=run, name="mailglass-smtp", daemon=True).start()
+        except RuntimeError:  # the system has no thread to spare
+            slots.release()
+            return False
+        return True
 
     def take(self) -> Session:
         """A kept session that still answers, else a new one.
@@ -70,13 +103,9 @@ class SessionPool:
         """
         return self._connect()
 
-    def can_carry_more(self, session: Session) -> bool:
-        """Whether another mail may go over this session."""
-        return session.usable and session.transactions < self._max_transactions
-
     def keep(self, session: Session) -> None:
         """Take a session back: kept for the next batch if it can carry more, else closed."""
-        if self.can_carry_more(session):
+        if session.usable:
             with self._lock:
                 kept = not self._closed
                 if kept:
@@ -84,7 +113,7 @@ class SessionPool:
             if kept:
                 self._drop_expired()
                 return
-        if session.usable:
+        if session.sound:
             session.quit()
         else:
             session.close()
@@ -97,6 +126,10 @@ class SessionPool:
             self._idle.clear()
         for session in idle:
             session.quit()
+
+    def _count_waiting(self, change: int) -> None:
+        with self._lock:
+            self._waiting += change
 
     def _pop(self) -> Session | None:
         with self._lock:
@@ -113,6 +146,7 @@ class SessionPool:
     def _forget_parent(self) -> None:
         """In a forked child: close this process's ends without a word, and take nothing over, held locks least."""
         idle, self._idle = self._idle, []
+        self._waiting = 0
         self._lock = threading.Lock()
         self._slots = threading.BoundedSemaphore(self._limit)
         for session in idle:

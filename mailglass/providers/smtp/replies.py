@@ -18,6 +18,10 @@ _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s|$)")
 _DAILY = re.compile(r"\bdaily\b.*\b(?:quota|limit)", re.IGNORECASE)
 _THROTTLED = re.compile(r"\brate|throttl|too many", re.IGNORECASE)
 
+# RFC 5321 4.2.4 and 4.3.2: the command was not understood, or not at this point
+_SYNTAX_OR_SEQUENCE: Final = range(500, 505)
+_OUT_OF_STEP = re.compile(r"\bsynchroni[sz]ation\b|\bpipelin", re.IGNORECASE)
+
 # RFC 4954 section 6, RFC 3207: authentication is needed, failed, or is too weak
 _AUTHENTICATION: Final = frozenset({530, 534, 535, 538})
 # RFC 3463 and RFC 7372 by way of RFC 5248: the sender's address or domain is refused. Postfix says so at RCPT
@@ -78,6 +82,11 @@ def is_hard_recipient_failure(status: int | None, enhanced: str | None) -> bool:
     if status is None or not 500 <= status < 600:
         return False
     return enhanced in HARD_STATUSES or (status, enhanced) == ACCOUNT_DISABLED
+
+
+def blames_the_dialogue(reply: Reply) -> bool:
+    """Whether a reply may be about how commands were sent rather than about the mail."""
+    return reply.code < 400 or reply.code in _SYNTAX_OR_SEQUENCE or _OUT_OF_STEP.search(reply.text) is not None
 
 
 def refusal(stage: Stage, reply: Reply, *, recipients: int = 1) -> Outcome:

@@ -8,87 +8,49 @@ from typing import Final
 from mailglass.clock import monotonic
 from mailglass.errors import MailglassError
 from mailglass.providers.base import Outcome, OutcomeClass
-from mailglass.providers.smtp.replies import SERVICE_CLOSING, START_INPUT, Reply, Stage, refusal
-from mailglass.providers.smtp.wire import ProtocolError, Wire, as_data
+from mailglass.providers.smtp.letters import DATA, RESET, Features, Letter, Step, addressed
+from mailglass.providers.smtp.replies import SERVICE_CLOSING, Reply, Stage, blames_the_dialogue, refusal
+from mailglass.providers.smtp.wire import ProtocolError, Wire
 
+# how long a server that may have stumbled over envelopes behind content is spared them
+SPARED: Final = 600.0
 _QUIT_PATIENCE: Final = 1.0
+# with more content than this the round trip saved is little, and the copy that joins the two is not
+_MAX_JOINED: Final = 1024 * 1024
 
 
 class StaleSession(MailglassError):
     """A kept session turned out to be over before it answered anything about this mail, which was not sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """Whom a mail is from and for.
+class Riding:
+    """Whether a mail's envelope may travel behind the content of the mail before (RFC 2920 3.1).
 
-    Attributes:
-        sender: the reverse path.
-        recipients: the main recipient first; without it the mail does not go, without the others it does.
-        smtputf8: whether an address or a header needs the extension (RFC 6531).
-        id: what reports repeat as Original-Envelope-Id (RFC 3461 4.4), for servers that know DSN: letters, digits
-            and dots.
+    Shared by an account's sessions: what one of them learns spares the others.
 
-    Raises:
-        ValueError: an address would break out of its command line.
+    Args:
+        allowed: by the account's options.
     """
 
-    sender: str = field(repr=False)
-    recipients: tuple[str, ...] = field(repr=False)
-    smtputf8: bool = False
-    id: str | None = field(default=None, repr=False)
+    def __init__(self, allowed: bool = True) -> None:
+        self._allowed = allowed
+        self._spared_until = 0.0
 
-    def __post_init__(self) -> None:
-        if not all(address.isprintable() for address in (self.sender, *self.recipients)):
-            raise ValueError("an address with control characters")
+    @property
+    def allowed(self) -> bool:
+        return self._allowed and monotonic() >= self._spared_until
+
+    def spare(self) -> None:
+        """The server may have stumbled over it: do without for a while."""
+        self._spared_until = monotonic() + SPARED
 
 
 @dataclass(frozen=True, slots=True)
-class Features:
-    """What a server said it can, in its answer to EHLO.
+class _Rider:
+    """A mail whose envelope was written behind the content of the mail before, and is not answered yet."""
 
-    Attributes:
-        words: every keyword in upper case, with its parameters.
-    """
-
-    words: dict[str, str]
-
-    @classmethod
-    def parse(cls, reply: Reply) -> Features:
-        """The features in the lines after the first (RFC 5321 4.1.1.1)."""
-        words: dict[str, str] = {}
-        for line in reply.lines[1:]:
-            # "AUTH=LOGIN" is what servers wrote for clients older than RFC 4954
-            keyword, _, parameters = line.strip().replace("AUTH=", "AUTH ", 1).partition(" ")
-            known = words.get(keyword.upper())
-            words[keyword.upper()] = f"{known} {parameters}" if known else parameters
-        return cls(words)
-
-    def __contains__(self, keyword: str) -> bool:
-        return keyword in self.words
-
-    @property
-    def max_size(self) -> int | None:
-        """Bytes that the server takes at most (RFC 1870), where it says so."""
-        size = self.words.get("SIZE", "").strip()
-        return int(size) if size.isascii() and size.isdigit() and int(size) > 0 else None
-
-    @property
-    def mechanisms(self) -> frozenset[str]:
-        """The names of the AUTH mechanisms on offer."""
-        return frozenset(self.words.get("AUTH", "").upper().split())
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """One command and whether its refusal settles the mail."""
-
-    stage: Stage
-    command: bytes = field(repr=False)
-    vital: bool = True
-
-    def accepted_by(self, reply: Reply) -> bool:
-        return reply.code == START_INPUT if self.stage is Stage.DATA else reply.ok
+    letter: Letter
+    steps: list[Step] = field(repr=False)
 
 
 class Session:
@@ -99,66 +61,87 @@ class Session:
         features: what the server offers.
         timeout: seconds for one mail up to its final dot, and again for the answer to it.
         probe_timeout: seconds for the answer to NOOP.
+        max_mails: after so many the session is not used any more.
+        riding: whether envelopes may ride.
 
     Attributes:
         transactions: mails begun on this session.
         last_used: on `mailglass.clock.monotonic()`.
     """
 
-    def __init__(self, wire: Wire, features: Features, timeout: float, probe_timeout: float) -> None:
+    def __init__(
+        self, wire: Wire, features: Features, timeout: float, probe_timeout: float, max_mails: int, riding: Riding
+    ) -> None:
         self.features = features
         self.transactions = 0
         self.last_used = monotonic()
         self._wire = wire
         self._timeout = timeout
         self._probe_timeout = probe_timeout
+        self._max_mails = max_mails
+        self._riding = riding
+        self._pipelined = "PIPELINING" in features
         self._open = True
         self._in_mail = False
         self._needs_reset = False
         self._answered = False
+        self._torn = False
+        self._rider: _Rider | None = None
+
+    @property
+    def sound(self) -> bool:
+        """Whether it is between two mails. One that an exception tore off in the middle, or whose envelope was said
+        and whose content was not, forbids everything but closing."""
+        return self._open and not self._in_mail and self._rider is None
 
     @property
     def usable(self) -> bool:
-        """Whether the next mail may go here. A mail that an exception tore off in the middle forbids it."""
-        return self._open and not self._in_mail
+        """Whether any mail may go here next."""
+        return self.sound and self.transactions < self._max_mails
 
-    def objection(self, envelope: Envelope, size: int) -> Outcome | None:
-        """Why this server cannot take the mail, known before it is asked; None when nothing speaks against it.
+    def expects(self, letter: Letter) -> bool:
+        """Whether this mail, and no other, may go here next: its envelope was said already."""
+        return self._open and not self._in_mail and self._rider is not None and self._rider.letter is letter
 
-        Args:
-            size: of the message, in bytes.
-        """
-        if envelope.smtputf8 and "SMTPUTF8" not in self.features:
+    def objection(self, letter: Letter) -> Outcome | None:
+        """Why this server cannot take the mail, known before it is asked; None when nothing speaks against it."""
+        if letter.envelope.smtputf8 and "SMTPUTF8" not in self.features:
             return Outcome(OutcomeClass.REJECTED, reason="smtputf8_unsupported")
-        if self.features.max_size is not None and size > self.features.max_size:
+        if self.features.max_size is not None and letter.size > self.features.max_size:
             return Outcome(OutcomeClass.REJECTED, reason="too_large")
         return None
 
-    def transmit(self, envelope: Envelope, message: bytes) -> Outcome:
+    def transmit(self, letter: Letter, following: Letter | None = None) -> Outcome:
         """Attempt one mail.
 
         Until the last byte of the final dot was handed to the network, whatever happens means: not sent. From then on
         only the server's answer can tell; without one the mail is uncertain (RFC 5321 section 6.1).
 
         Args:
-            envelope: its addresses.
-            message: header and body, at any length.
+            letter: the mail; where the session `expects` one, that one.
+            following: the mail to come next. Its envelope may travel behind this one's content; it is not sent before
+                it is transmitted in its turn, and may also go elsewhere.
 
         Raises:
             StaleSession: this session had carried mails before and is over; a new one may carry this mail.
         """
+        rider, self._rider = self._rider, None
         self._in_mail = True
         until = monotonic() + self._timeout
         try:
-            refused = self._offer(envelope, message, until)
+            refused = self._offer(letter, rider, until)
             if refused is None:
-                self._wire.write(as_data(message), until)
+                self._hand_over(letter, following, until)
         except (OSError, ProtocolError) as error:
             self.close()
+            if rider is not None and not self._answered:
+                self._riding.spare()
             if self._is_stale and not isinstance(error, TimeoutError):
                 raise StaleSession("the server closed a kept session") from None
             return Outcome(OutcomeClass.TRANSIENT, reason=_loss(error))
-        outcome = refused or self._answer(len(envelope.recipients))
+        outcome = refused or self._answer(letter)
+        if self._torn:
+            self.close()
         self._in_mail = False
         self.last_used = monotonic()
         return outcome
@@ -196,50 +179,61 @@ class Session:
     def _is_stale(self) -> bool:
         return self.transactions > 1 and not self._answered
 
-    def _offer(self, envelope: Envelope, message: bytes, until: float) -> Outcome | None:
+    def _offer(self, letter: Letter, rider: _Rider | None, until: float) -> Outcome | None:
         """Everything before the content; the outcome if the server refuses, None if it waits for the content."""
-        self.transactions += 1
         self._answered = False
-        if self._wire.has_unread:
-            raise ProtocolError("a reply to no command")
-        steps = self._envelope_steps(envelope, message)
-        data = _Step(Stage.DATA, b"DATA\r\n")
-        self._needs_reset = True
-        # With several recipients DATA waits: were it in flight while the main one is refused and another accepted,
-        # only dropping the connection could keep the mail from going.
-        if "PIPELINING" in self.features and len(envelope.recipients) == 1:
-            refused = self._run([*steps, data], until)
+        if rider is None:
+            self.transactions += 1
+            if self._wire.has_unread:
+                raise ProtocolError("a reply to no command")
+            refused = self._address(letter, until)
         else:
-            refused = self._run(steps, until) or self._run([data], until)
-        if refused is None and self._wire.has_unread:
+            refused = self._read_rider(rider, until)
+        if refused is not None:
+            return refusal(*refused)
+        if self._wire.has_unread:
             # whatever it is, it would pass for the answer to the final dot
             raise ProtocolError("a reply to no command")
-        return refused
+        return None
 
-    def _envelope_steps(self, envelope: Envelope, message: bytes) -> list[_Step]:
-        parameters = f" SIZE={len(message)}" if "SIZE" in self.features else ""
-        if "8BITMIME" in self.features and not message.isascii():
-            parameters += " BODY=8BITMIME"
-        if envelope.smtputf8:
-            parameters += " SMTPUTF8"
-        if envelope.id is not None and "DSN" in self.features:
-            parameters += f" ENVID={envelope.id}"
-        steps = [_Step(Stage.RESET, b"RSET\r\n")] if self._needs_reset else []
-        steps.append(_Step(Stage.MAIL, _command("MAIL FROM", envelope.sender, parameters)))
-        for index, recipient in enumerate(envelope.recipients):
-            steps.append(_Step(Stage.RCPT, _command("RCPT TO", recipient), vital=index == 0))
-        return steps
+    def _address(self, letter: Letter, until: float) -> tuple[Stage, Reply] | None:
+        steps = addressed(letter, self.features)
+        if self._needs_reset:
+            steps.insert(0, RESET)
+        self._needs_reset = True
+        if self._pipelined and _may_end_with_data(steps):
+            return self._run([*steps, DATA], until)
+        return self._run(steps, until) or self._run([DATA], until)
 
-    def _run(self, steps: list[_Step], until: float) -> Outcome | None:
-        """Say all of it, in one flight where the server knows PIPELINING, and read every reply (RFC 2920)."""
-        pipelined = "PIPELINING" in self.features
-        if pipelined:
-            self._wire.write(b"".join(step.command for step in steps), until)
-        refused: Outcome | None = None
-        refused_at: Stage | None = None
+    def _read_rider(self, rider: _Rider, until: float) -> tuple[Stage, Reply] | None:
+        """What became of an envelope that is on its way; said again by itself where its travelling may be to blame."""
+        after_refusal, self._needs_reset = self._needs_reset, True
+        refused = self._run(rider.steps, until, said=True)
+        if refused is None:
+            return None if rider.steps[-1] is DATA else self._run([DATA], until)
+        stage, reply = refused
+        if not (blames_the_dialogue(reply) or (after_refusal and stage is Stage.MAIL)):
+            return refused
+        if not self._open:
+            self._answered = False
+            raise ProtocolError("not the replies to this envelope")
+        alone = self._address(rider.letter, until)
+        if alone is None or alone[1].code != reply.code:
+            self._riding.spare()
+        return alone
+
+    def _run(self, steps: list[Step], until: float, *, said: bool = False) -> tuple[Stage, Reply] | None:
+        """Say all of it, in one flight where the server knows PIPELINING, and read every reply (RFC 2920).
+
+        Returns:
+            The reply that refuses the mail, and where it was given; None: the mail may go on.
+        """
+        if self._pipelined and not said:
+            self._wire.write(b"".join([step.command for step in steps]), until)
+        refused: tuple[Stage, Reply] | None = None
         for step in steps:
             try:
-                if not pipelined:
+                if not self._pipelined:
                     self._wire.write(step.command, until)
                 reply = self._read_reply(until)
             except (OSError, ProtocolError):
@@ -252,12 +246,12 @@ class Session:
                 raise ProtocolError("the transaction before cannot be left")
             accepted, closing = step.accepted_by(reply), reply.code == SERVICE_CLOSING
             if refused is None and (closing or (step.vital and not accepted)):
-                refused, refused_at = refusal(step.stage, reply), step.stage
+                refused = step.stage, reply
             elif refused is not None and accepted and step.stage is Stage.DATA:
-                self._end_unwanted_input(refused_at, until)
+                self._end_unwanted_input(refused[0], until)
             if closing or (reply.code < 400 and not accepted):
                 self.close()
-            if refused is not None and not (pipelined and self._open):
+            if refused is not None and not (self._pipelined and self._open):
                 return refused
         return refused
 
@@ -268,7 +262,7 @@ class Session:
         self._answered = True
         return reply
 
-    def _end_unwanted_input(self, refused_at: Stage | None, until: float) -> None:
+    def _end_unwanted_input(self, refused_at: Stage, until: float) -> None:
         """The server asks for content although it refused what that needs (RFC 2920 section 3.1 lets it)."""
         if refused_at is not Stage.RCPT:
             self.close()  # it may hold a recipient, who would get an empty mail
@@ -279,26 +273,72 @@ class Session:
         except (OSError, ProtocolError):
             self.close()
 
-    def _answer(self, recipients: int) -> Outcome:
+    def _hand_over(self, letter: Letter, following: Letter | None, until: float) -> None:
+        """Write the content, and behind it the envelope of the mail that follows.
+
+        Raises:
+            OSError: the final dot was not written, so the mail was not sent.
+        """
+        rider = None if following is None else self._rider_of(following, letter)
+        envelope = b"" if rider is None else b"".join([step.command for step in rider.steps])
+        try:
+            self._wire.write(letter.data + envelope if envelope else letter.data, until)
+        except OSError:
+            if rider is None or self._wire.unwritten > len(envelope):
+                raise
+            # the final dot is out, so only an answer can tell; what the envelope behind it is torn off from is over
+            self._torn = True
+        else:
+            if rider is not None:
+                self.transactions += 1
+                self._rider = rider
+
+    def _rider_of(self, following: Letter, letter: Letter) -> _Rider | None:
+        if (
+            not self._pipelined
+            or not self._riding.allowed
+            or self.transactions >= self._max_mails
+            or len(letter.data) > _MAX_JOINED
+            or self.objection(following) is not None
+        ):
+            return None
+        steps = addressed(following, self.features)
+        return _Rider(following, [*steps, DATA] if _may_end_with_data(steps) else steps)
+
+    def _answer(self, letter: Letter) -> Outcome:
         """The server's word about a mail that was written completely."""
         try:
             reply = self._wire.read_reply(monotonic() + self._timeout)
         except (OSError, ProtocolError):
-            self.close()
-            return Outcome(OutcomeClass.UNCERTAIN, reason="answer_lost")
+            self._leave()
+            return Outcome(OutcomeClass.UNCERTAIN, letter.message_id, "answer_lost")
         if reply.ok:
             self._needs_reset = False
-            return Outcome(OutcomeClass.ACCEPTED, status=reply.code, enhanced_status=reply.enhanced)
+            return Outcome(
+                OutcomeClass.ACCEPTED, letter.message_id, status=reply.code, enhanced_status=reply.enhanced
+            )  # fmt: skip
         if reply.code < 400:
-            self.close()
-            return Outcome(OutcomeClass.UNCERTAIN, reason="answer_lost", status=reply.code)
+            self._leave()
+            return Outcome(OutcomeClass.UNCERTAIN, letter.message_id, "answer_lost", reply.code)
+        if self._rider is not None and blames_the_dialogue(reply):
+            # not this mail is at fault but what came behind it: the next attempt goes without
+            self._leave()
+            return Outcome(OutcomeClass.TRANSIENT, reason=f"smtp_{reply.code}", status=reply.code)
         if reply.code == SERVICE_CLOSING:
             self.close()
-        return refusal(Stage.DOT, reply, recipients=recipients)
+        return refusal(Stage.DOT, reply, recipients=len(letter.envelope.recipients) + len(letter.envelope.optional))
+
+    def _leave(self) -> None:
+        """Close a session that has lost its thread; where an envelope rode, that may have been why."""
+        if self._rider is not None:
+            self._riding.spare()
+        self.close()
 
 
-def _command(verb: str, address: str, parameters: str = "") -> bytes:
-    return f"{verb}:<{address}>{parameters}\r\n".encode()
+def _may_end_with_data(steps: list[Step]) -> bool:
+    """With several recipients DATA waits: were it in flight while the main one is refused and another accepted, only
+    dropping the connection could keep the mail from going."""
+    return sum(step.stage is Stage.RCPT for step in steps) == 1
 
 
 def _loss(error: Exception) -> str:

@@ -14,6 +14,8 @@ from mailglass.providers.smtp.replies import Reply
 MAX_REPLY_LINE: Final = 4096
 MAX_REPLY: Final = 64 * 1024
 _CHUNK: Final = 256 * 1024
+# a wait may be off by so much of itself: setting a socket's timeout is a system call
+_TOLERANCE: Final = 0.02
 _LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
 _BARE_LINE_END = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
@@ -27,11 +29,16 @@ class Wire:
 
     Args:
         sock: connected; closed by `close`.
+
+    Attributes:
+        unwritten: bytes of the last `write` that were not handed to the network.
     """
 
     def __init__(self, sock: socket.socket) -> None:
+        self.unwritten = 0
         self._sock = sock
         self._buffer = b""
+        self._patience = -1.0
 
     @property
     def local_address(self) -> str:
@@ -47,7 +54,7 @@ class Wire:
         return bool(self._buffer)
 
     def write(self, data: bytes, until: float) -> None:
-        """Hand all of it to the network. When this raises, the last byte was not sent.
+        """Hand all of it to the network. When this raises, the last `unwritten` bytes were not sent.
 
         Args:
             data: what to write.
@@ -57,10 +64,12 @@ class Wire:
             TimeoutError: not within the time.
             OSError: the connection is lost.
         """
+        size = self.unwritten = len(data)
         view = memoryview(data)
-        while view:
+        while left := self.unwritten:
             self._wait_at_most(until)
-            view = view[self._sock.send(view[:_CHUNK]) :]
+            begun = size - left
+            self.unwritten = left - self._sock.send(view[begun : begun + _CHUNK])
 
     def read_reply(self, until: float) -> Reply:
         """The next reply, all its lines.
@@ -80,9 +89,9 @@ class Wire:
             parsed = _LINE.fullmatch(line)
             if parsed is None or size > MAX_REPLY or (code and parsed[1] != code):
                 raise ProtocolError("not an SMTP reply")
-            code = parsed[1]
-            lines.append((parsed[3] or b"").decode("utf-8", "replace"))
-            if parsed[2] != b"-":
+            code, mark, text = parsed.groups(b"")
+            lines.append(text.decode("utf-8", "replace"))
+            if mark != b"-":
                 return Reply(int(code), tuple(lines))
 
     def start_tls(self, context: ssl.SSLContext, host: str, until: float) -> None:
@@ -95,6 +104,7 @@ class Wire:
         self._buffer = b""
         self._wait_at_most(until)
         self._sock = context.wrap_socket(self._sock, server_hostname=host)
+        self._patience = -1.0
 
     def close(self) -> None:
         """Close the socket. Never raises."""
@@ -119,7 +129,9 @@ class Wire:
         left = until - monotonic()
         if left <= 0:
             raise TimeoutError("no time left")
-        self._sock.settimeout(left)
+        if abs(left - self._patience) > _TOLERANCE * left:
+            self._sock.settimeout(left)
+            self._patience = left
 
 
 def as_data(message: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -95,6 +95,11 @@ def normalise(body: bytes, account: str, *, count_initial_opens: bool) -> list[P
         return event
 
     return bodies.read_items(_unwrapped(found), read, _event_name, provider=NAME, account=account)
+
+
+def read(items: Sequence[Any], account: str) -> list[ProviderEvent]:
+    """Events without their wrapping, as the events API gives them."""
+    return bodies.read_items(items, _event, _event_name, provider=NAME, account=account)
 
 
 def _unwrapped(items: list[Any]) -> Iterator[Any]:

@@ -6,19 +6,19 @@ import re
 from dataclasses import dataclass
 
 from mailglass.errors import ConfigError
-from mailglass.providers.http import HTTPOptions
+from mailglass.providers.http_search import SearchOptions
 from mailglass.settings import Secret
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}\Z")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SparkPostOptions(HTTPOptions):
+class SparkPostOptions(SearchOptions):
     """The options of a SparkPost account.
 
     Attributes:
-        api_key: a key with the grants Transmissions: Read/Write and, for the suppression list, Suppression Lists:
-            Read/Write.
+        api_key: a key with the grants Transmissions: Read/Write, for `search` Message Events: Read-only and, for the
+            suppression list, Suppression Lists: Read/Write.
         base_url: `https://api.eu.sparkpost.com` for accounts in the EU.
         subaccount: the number of the subaccount to send as, or 0 for the main account alone. Left out, the key's own
             account, and a main account's key reads its subaccounts' suppressions too.

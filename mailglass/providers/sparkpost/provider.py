@@ -9,9 +9,10 @@ from mailglass.errors import SignatureError, SignatureErrorType
 from mailglass.providers import bodies
 from mailglass.providers.base import Outcome, Outgoing, ProviderEvent, WebhookRequest
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
-from mailglass.providers.http_provider import HTTPProvider
+from mailglass.providers.http_search import Look, SearchableProvider
+from mailglass.providers.search import Sought
 from mailglass.providers.signatures import missing_secret, require_basic, require_bearer, require_header
-from mailglass.providers.sparkpost import events, sending
+from mailglass.providers.sparkpost import events, search, sending
 from mailglass.providers.sparkpost.options import SparkPostOptions
 from mailglass.providers.sparkpost.suppressions import SparkPostSuppressions
 
@@ -21,7 +22,7 @@ _FURTHEST: Final = (
 )  # fmt: skip
 
 
-class SparkPostProvider(HTTPProvider):
+class SparkPostProvider(SearchableProvider):
     """One SparkPost account or subaccount.
 
     Every mail has content of its own, so each is a transmission; `concurrency` of them are in flight at once.
@@ -29,6 +30,7 @@ class SparkPostProvider(HTTPProvider):
 
     name = sending.NAME
     Options = SparkPostOptions
+    sought_at_once = 20
     max_request = 20_000_000
     # SparkPost posts again on anything that is not 200; it knows no status that stops it
     retry_status = 503
@@ -68,6 +70,10 @@ class SparkPostProvider(HTTPProvider):
 
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         return events.normalise(body, self.account, count_initial_opens=self.options.count_initial_opens)
+
+    def look(self, sought: Sequence[Sought], *, deadline: float) -> Look:
+        answer = self.ask(search.request(sought), deadline=deadline)
+        return search.read(self.listed(answer, "results"), sought, self.account)
 
     def suppression_list(self) -> SparkPostSuppressions:
         return SparkPostSuppressions(self.http, self.account, self.options.subaccount)

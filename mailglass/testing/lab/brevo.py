@@ -18,7 +18,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from mailglass.testing.lab import searching
 from mailglass.testing.lab.accounts import LabAccount, take_secrets
+from mailglass.testing.lab.archive import MOST
 from mailglass.testing.lab.fates import Happening
 from mailglass.testing.lab.hanging_up import HANG_UP
 from mailglass.testing.lab.weather import LabMail, Weather
@@ -49,6 +51,7 @@ class BrevoLab:
         key: the API key it asks for; "": any.
         username: of its webhooks; "": they bring a bearer token.
         password: of its webhooks, or the token.
+        tags: of its latest mails, by message id.
         used: when each idempotency key was first used.
         blocked: its blocked contacts, by address.
     """
@@ -58,6 +61,7 @@ class BrevoLab:
     key: str = ""
     username: str = "lab"
     password: str = ""
+    tags: dict[str, list[str]] = field(default_factory=dict)
     used: dict[UUID, float] = field(default_factory=dict)
     blocked: dict[str, dict[str, Any]] = field(default_factory=dict)
     bundle: ClassVar[int] = 1
@@ -74,6 +78,7 @@ class BrevoLab:
         """Its part of the HTTP server."""
         return [
             Route("/v3/smtp/email", self._send, methods=["POST"]),
+            Route("/v3/smtp/emails", self._search, methods=["GET"]),
             Route("/v3/smtp/blockedContacts", self._list, methods=["GET"]),
             Route("/v3/smtp/blockedContacts/{address:str}", self._unblock, methods=["DELETE"]),
             Route("/v3/contacts", self._contact, methods=["POST"]),
@@ -125,6 +130,9 @@ class BrevoLab:
                 return _error(500, "internal_error", "An unexpected error occurred")
         self.used[key] = time.monotonic()
         message_id = f"<{datetime.now(UTC):%Y%m%d%H%M}.{random.getrandbits(40)}@smtp-relay.mailin.fr>"
+        self.tags[message_id] = list(found.get("tags", ()))
+        if len(self.tags) > MOST:
+            del self.tags[next(iter(self.tags))]
         if not self.world.accept(self, [(mail, message_id)]):
             return HANG_UP
         return JSONResponse({"messageId": message_id}, 201)
@@ -137,6 +145,9 @@ class BrevoLab:
             raise ValueError("an attachment has no name that can be used")
         custom = json.loads(found["headers"]["X-Mailin-custom"])
         return LabMail(self.account, custom["mailglass_id"], to["email"], str(found["subject"]), size)
+
+    async def _search(self, request: Request) -> Response:
+        return self._stranger(request) or searching.brevo(self.world.archive, self.account, self.tags, request)
 
     async def _list(self, request: Request) -> Response:
         if refusal := self._stranger(request):

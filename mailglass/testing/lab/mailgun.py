@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from mailglass.testing.lab import searching
 from mailglass.testing.lab.accounts import LabAccount, take_secrets
 from mailglass.testing.lab.fates import Happening
 from mailglass.testing.lab.hanging_up import HANG_UP
@@ -84,6 +85,7 @@ class MailgunLab:
         """Its part of the HTTP server. As the real one it answers 200 at paths it does not know."""
         return [
             Route("/v3/{domain}/messages", self._send, methods=["POST"]),
+            Route("/v3/{domain}/events", self._search, methods=["GET"]),
             Route("/v3/{domain}/{name:str}", self._page, methods=["GET"]),
             Route("/v3/{domain}/{name:str}", self._add, methods=["POST"]),
             Route("/v3/{domain}/{name:str}/{address:str}", self._delete, methods=["DELETE"]),
@@ -128,6 +130,11 @@ class MailgunLab:
         if not self.world.accept(self, [(mail, message_id)]):
             return HANG_UP
         return JSONResponse({"id": message_id, "message": "Queued. Thank you."})
+
+    async def _search(self, request: Request) -> Response:
+        if not self._knows(request):
+            return PlainTextResponse("Forbidden", 401)
+        return searching.mailgun(self.world.archive, self.account, request)
 
     async def _page(self, request: Request) -> Response:
         if not self._knows(request):

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from mailglass.testing.lab import searching
 from mailglass.testing.lab.accounts import LabAccount, take_secrets
 from mailglass.testing.lab.fates import Happening
 from mailglass.testing.lab.hanging_up import HANG_UP
@@ -81,7 +82,10 @@ class MailjetLab:
 
     def routes(self) -> list[Route]:
         """Its part of the HTTP server."""
-        return [Route("/v3.1/send", self._send, methods=["POST"])]
+        return [
+            Route("/v3.1/send", self._send, methods=["POST"]),
+            Route("/v3/REST/message", self._search, methods=["GET"]),
+        ]
 
     def sign(self, body: bytes) -> Mapping[str, str]:
         return {"authorization": _basic(self.username, self.password)}
@@ -125,6 +129,11 @@ class MailjetLab:
             case Weather.SERVER_ERROR_ONCE:
                 return _error(500, "", "Something went wrong on the server's side.")
         return self._answer(items, mails, sandbox=found.get("SandboxMode") is True)
+
+    async def _search(self, request: Request) -> Response:
+        if not self._knows(request.headers.get("authorization", "")):
+            return _error(401, "mj-0015", "API key authentication/authorization failure.")
+        return searching.mailjet(self.world.archive, self.account, request)
 
     def _answer(self, items: list[Any], mails: list[LabMail | None], *, sandbox: bool) -> Response:
         ids = [0 if sandbox else random.getrandbits(62) + 1 for _ in mails]

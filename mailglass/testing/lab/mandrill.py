@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from mailglass.testing.lab import searching
 from mailglass.testing.lab.accounts import LabAccount, take_secrets
 from mailglass.testing.lab.fates import Happening
 from mailglass.testing.lab.hanging_up import HANG_UP
@@ -71,6 +72,7 @@ class MandrillLab:
         """Its part of the HTTP server."""
         return [
             Route("/messages/send.json", self._send, methods=["POST"]),
+            Route("/messages/search.json", self._search, methods=["POST"]),
             Route("/rejects/{verb}.json", self._rejects, methods=["POST"]),
         ]
 
@@ -121,6 +123,12 @@ class MandrillLab:
                 for person, each in zip(people, ids, strict=True)
             ]
         )
+
+    async def _search(self, request: Request) -> Response:
+        found = _object(await request.body())
+        if not self._knows(found):
+            return _error(401, "Invalid_Key", "Invalid API key")
+        return searching.mandrill(self.world.archive, self.account, found)
 
     async def _rejects(self, request: Request) -> Response:
         found = _object(await request.body())

@@ -1,4 +1,4 @@
-"""The lab's Postmark: `/email` and `/email/batch`, and webhooks with HTTP Basic credentials."""
+"""The lab's Postmark: `/email` and `/email/batch`, suppressions, and webhooks with HTTP Basic credentials."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import base64
 import hmac
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import getaddresses
 from typing import Any, ClassVar, Final
@@ -17,18 +17,22 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from mailglass.testing.lab import searching
 from mailglass.testing.lab.fates import Happening
 from mailglass.testing.lab.hanging_up import HANG_UP
+from mailglass.testing.lab.postmark_suppressions import PostmarkSuppressionsLab
 from mailglass.testing.lab.weather import LabMail, Weather
 from mailglass.testing.lab.world import World
 
 MAX_BATCH: Final = 500
 MAX_RECIPIENTS: Final = 50
+STREAM: Final = "outbound"
 _BOUNCES: Final[Mapping[Happening, tuple[str, int, str]]] = {
     Happening.HARD_BOUNCED: ("HardBounce", 1, "smtp;550 5.1.1 No such mailbox here"),
     Happening.SOFT_BOUNCED: ("SoftBounce", 4096, "smtp;452 4.2.2 The mailbox is full"),
     Happening.DEFERRED: ("Transient", 2, "smtp;451 4.7.1 Come back later"),
 }
+_LISTED: Final = {Happening.HARD_BOUNCED: "HardBounce", Happening.COMPLAINED: "SpamComplaint"}
 _REFUSALS: Final[Mapping[Weather, tuple[int, dict[str, str]]]] = {
     Weather.THROTTLE_ONCE: (429, {"retry-after": "1"}),
     Weather.SERVER_ERROR_ONCE: (503, {}),
@@ -45,6 +49,7 @@ class PostmarkLab:
         token: the server token it asks for; None: any.
         username: of its webhooks.
         password: of its webhooks.
+        suppressions: its lists, by message stream.
     """
 
     world: World
@@ -52,13 +57,20 @@ class PostmarkLab:
     token: str | None = None
     username: str = "lab"
     password: str = ""
+    suppressions: PostmarkSuppressionsLab = field(init=False, repr=False)
     bundle: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        lists = PostmarkSuppressionsLab(self.account, self.world.witness, self._refusal)
+        object.__setattr__(self, "suppressions", lists)
 
     def routes(self) -> list[Route]:
         """Its part of the HTTP server."""
         return [
             Route("/email", self._send, methods=["POST"]),
             Route("/email/batch", self._send_batch, methods=["POST"]),
+            Route("/messages/outbound", self._search, methods=["GET"]),
+            *self.suppressions.routes(),
         ]
 
     def sign(self, body: bytes) -> Mapping[str, str]:
@@ -68,10 +80,12 @@ class PostmarkLab:
     def event(self, mail: LabMail, message_id: str, what: Happening, moment: float) -> dict[str, Any] | None:
         record = {
             "MessageID": message_id,
-            "MessageStream": "outbound",
+            "MessageStream": STREAM,
             "ServerID": 1,
             "Metadata": {"mailglass_id": mail.delivery_id} if mail.delivery_id else {},
         }
+        if what in _LISTED:
+            self.suppressions.suppress(STREAM, mail.recipient, _LISTED[what], "Recipient")
         time = datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f0Z")
         if what in _BOUNCES:
             kind, code, details = _BOUNCES[what]
@@ -99,8 +113,8 @@ class PostmarkLab:
         return await self._answer(request, batch=True)
 
     async def _answer(self, request: Request, *, batch: bool) -> Response:
-        if not self._knows(request.headers.get("x-postmark-server-token", "")):
-            return _error(401, 10, "No Account or Server API tokens were supplied or they are wrong.")
+        if refused := self._refusal(request):
+            return refused
         body = await request.body()
         try:
             found = await request.json()
@@ -122,6 +136,14 @@ class PostmarkLab:
         if batch:
             return JSONResponse(answers)
         return JSONResponse(answers[0], 422 if answers[0]["ErrorCode"] else 200)
+
+    async def _search(self, request: Request) -> Response:
+        return self._refusal(request) or searching.postmark(self.world.archive, self.account, request)
+
+    def _refusal(self, request: Request) -> Response | None:
+        if self._knows(request.headers.get("x-postmark-server-token", "")):
+            return None
+        return _error(401, 10, "No Account or Server API tokens were supplied or they are wrong.")
 
     def _knows(self, token: str) -> bool:
         return bool(token) if self.token is None else hmac.compare_digest(token.encode(), self.token.encode())

@@ -1,4 +1,4 @@
-"""The lab's SendGrid: `/v3/mail/send`, and webhooks that it signs with a key of its own."""
+"""The lab's SendGrid: `/v3/mail/send`, its suppression lists, and webhooks that it signs with a key of its own."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mailglass.errors import ConfigError
+from mailglass.testing.lab import searching
 from mailglass.testing.lab.fates import Happening
 from mailglass.testing.lab.hanging_up import HANG_UP
+from mailglass.testing.lab.sendgrid_suppressions import SendGridSuppressionsLab
 from mailglass.testing.lab.weather import LabMail, Weather
 from mailglass.testing.lab.world import World
 
@@ -69,13 +71,19 @@ class SendGridLab:
         account: what its webhooks are posted as.
         key: the API key it asks for; None: any.
         signer: signs its webhooks.
+        suppressions: its lists.
     """
 
     world: World
     account: str
     key: str | None = None
     signer: ec.EllipticCurvePrivateKey = field(default_factory=lambda: signing_key(None))
+    suppressions: SendGridSuppressionsLab = field(init=False, repr=False)
     bundle: ClassVar[int] = 200
+
+    def __post_init__(self) -> None:
+        lists = SendGridSuppressionsLab(self.account, self.world.witness, self._refusal)
+        object.__setattr__(self, "suppressions", lists)
 
     @property
     def public_key(self) -> str:
@@ -87,7 +95,12 @@ class SendGridLab:
 
     def routes(self) -> list[Route]:
         """Its part of the HTTP server."""
-        return [Route("/v3/mail/send", self._send, methods=["POST"])]
+        return [
+            Route("/v3/mail/send", self._send, methods=["POST"]),
+            Route("/v3/messages", self._search, methods=["GET"]),
+            Route("/v3/messages/{message_id:str}", self._message, methods=["GET"]),
+            *self.suppressions.routes(),
+        ]
 
     def sign(self, body: bytes) -> Mapping[str, str]:
         timestamp = str(int(time.time()))
@@ -98,6 +111,10 @@ class SendGridLab:
         }
 
     def event(self, mail: LabMail, message_id: str, what: Happening, moment: float) -> dict[str, Any] | None:
+        if what is Happening.HARD_BOUNCED:
+            self.suppressions.suppress("bounces", mail.recipient, "5.1.1")
+        elif what is Happening.COMPLAINED:
+            self.suppressions.suppress("spam_reports", mail.recipient)
         named = {"mailglass_id": mail.delivery_id} if mail.delivery_id else {}
         return {
             "email": mail.recipient,
@@ -109,8 +126,8 @@ class SendGridLab:
         }
 
     async def _send(self, request: Request) -> Response:
-        if not self._knows(request.headers.get("authorization", "")):
-            return _error(401, "The provided authorization grant is invalid, expired, or revoked")
+        if refused := self._refusal(request):
+            return refused
         body = await request.body()
         try:
             mail = self._mail(await request.json(), len(body))
@@ -127,6 +144,17 @@ class SendGridLab:
         if not self.world.accept(self, [(mail, message_id)]):
             return HANG_UP
         return Response(status_code=202, headers={"x-message-id": message_id})
+
+    async def _search(self, request: Request) -> Response:
+        return self._refusal(request) or searching.sendgrid(self.world.archive, self.account, request)
+
+    async def _message(self, request: Request) -> Response:
+        return self._refusal(request) or searching.sendgrid_message(self.world.archive, self.account, request)
+
+    def _refusal(self, request: Request) -> Response | None:
+        if self._knows(request.headers.get("authorization", "")):
+            return None
+        return _error(401, "The provided authorization grant is invalid, expired, or revoked")
 
     def _knows(self, authorization: str) -> bool:
         scheme, _, key = authorization.partition(" ")

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from mailglass.testing.lab import searching
 from mailglass.testing.lab.accounts import LabAccount, take_secrets
 from mailglass.testing.lab.fates import Happening
 from mailglass.testing.lab.hanging_up import HANG_UP
@@ -101,6 +102,7 @@ class SparkPostLab:
         suppressions = "/api/v1/suppression-list"
         return [
             Route("/api/v1/transmissions/", self._send, methods=["POST"]),
+            Route("/api/v1/events/message", self._search, methods=["GET"]),
             Route(suppressions, self._page, methods=["GET"]),
             Route(f"{suppressions}/", self._add, methods=["PUT"]),
             Route(f"{suppressions}/{{address:str}}", self._delete, methods=["DELETE"]),
@@ -159,6 +161,11 @@ class SparkPostLab:
             return HANG_UP
         counts = {"total_accepted_recipients": len(found["recipients"]), "total_rejected_recipients": 0}
         return JSONResponse({"results": {"id": transmission, **counts}})
+
+    async def _search(self, request: Request) -> Response:
+        if not self._knows(request):
+            return _error(401, "", "Unauthorized.")
+        return searching.sparkpost(self.world.archive, self.account, request)
 
     async def _page(self, request: Request) -> Response:
         if not self._knows(request):

@@ -45,6 +45,13 @@ class Witness:
             self._write([line])
             self._apply(*line)
 
+    def activate(self, account: str, recipient: str) -> None:
+        """Have the account take mail for this recipient again."""
+        line = ("active", account, _digest(recipient))
+        if line[1:] in self._inactive:
+            self._write([line])
+            self._apply(*line)
+
     def inactive(self, account: str, recipient: str) -> bool:
         """Whether the account refuses this recipient."""
         return (account, _digest(recipient)) in self._inactive
@@ -68,6 +75,9 @@ class Witness:
         if fact == "inactive":
             self._inactive.add((account, name))
             return
+        if fact == "active":
+            self._inactive.discard((account, name))
+            return
         self.accounts[account] += 1
         if not name:
             self.unnamed += 1
@@ -80,7 +90,7 @@ class Witness:
         whole = written[: written.rfind(b"\n") + 1]
         for line in whole.decode("utf-8", "replace").splitlines():
             fact, *names = line.split("\t")
-            if fact in ("accepted", "inactive") and len(names) == 2:
+            if fact in ("accepted", "inactive", "active") and len(names) == 2:
                 self._apply(fact, *names)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         # what a crash cut off was never answered

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 from mailglass.clock import now
+from mailglass.testing.lab.archive import Archive, Kept
 from mailglass.testing.lab.fates import Fates, Happening
 from mailglass.testing.lab.posting import Poster, Sender
 from mailglass.testing.lab.weather import LabMail, Weather
@@ -48,6 +49,7 @@ class World:
         self.witness = witness
         self.poster = poster
         self.latency = latency
+        self.archive = Archive()
         self._fates = fates or Fates()
         self._event_delay = event_delay
         self._met: set[tuple[Weather, str]] = set()
@@ -86,7 +88,7 @@ class World:
                 self.witness.deactivate(mail.account, mail.recipient)
             elif weather is Weather.LOST_ANSWER:
                 lost = self._meets_once(weather, mail) or lost
-            self._tell(teller, mail, message_id, weather)
+            self._tell(teller, self.archive.keep(mail, message_id, now().timestamp()), weather)
         self._counted["lost_answers"] += lost
         return not lost
 
@@ -99,12 +101,13 @@ class World:
             **self.poster.counts(),
         }
 
-    def _tell(self, teller: Teller, mail: LabMail, message_id: str, weather: Weather) -> None:
-        moment = now().timestamp()
+    def _tell(self, teller: Teller, kept: Kept, weather: Weather) -> None:
         for step in self._fates.steps(weather):
-            event = teller.event(mail, message_id, step.what, moment + step.after * self._event_delay)
+            happens = kept.moment + step.after * self._event_delay
+            event = teller.event(kept.mail, kept.message_id, step.what, happens)
             if event is None:
                 continue
+            kept.told.append((happens, event))
             self.poster.schedule(teller, event, step.told * self._event_delay)
             if step.again is not None:
                 self.poster.schedule(teller, event, step.again * self._event_delay)

@@ -21,12 +21,13 @@ from __future__ import annotations
 
 import pytest
 
-for _module in ("options", "sending", "webhooks", "lists"):
+for _module in ("options", "sending", "webhooks", "lists", "searching"):
     pytest.register_assert_rewrite(f"{__name__}.{_module}")
 
 from mailglass.testing.provider_suite.declaration import Declaration, Feature, Webhook  # noqa: E402
 from mailglass.testing.provider_suite.lists import SuppressionSuite  # noqa: E402
 from mailglass.testing.provider_suite.options import OptionsSuite  # noqa: E402
+from mailglass.testing.provider_suite.searching import SearchSuite  # noqa: E402
 from mailglass.testing.provider_suite.sending import SendingSuite  # noqa: E402
 from mailglass.testing.provider_suite.webhooks import WebhookSuite  # noqa: E402
 from mailglass.testing.provider_suite.wire import HTTPWire, Reply, Seen, Wire  # noqa: E402
@@ -34,5 +35,5 @@ from mailglass.testing.provider_suite.wire import HTTPWire, Reply, Seen, Wire  #
 __all__ = ["Declaration", "Feature", "HTTPWire", "ProviderSuite", "Reply", "Seen", "Webhook", "Wire"]
 
 
-class ProviderSuite(OptionsSuite, SendingSuite, WebhookSuite, SuppressionSuite):
+class ProviderSuite(OptionsSuite, SendingSuite, WebhookSuite, SuppressionSuite, SearchSuite):
     """All that mailglass asks of a provider's room."""

@@ -44,6 +44,35 @@ def test_the_same_event_a_second_time_changes_nothing(desk: Any) -> None:
     assert (report.matched, report.duplicates) == (0, 1)
 
 
+def test_what_befalls_a_copy_is_kept_as_such_and_is_not_the_deliverys_fate(desk: Any) -> None:
+    (delivery_id,) = desk.sent()
+    desk.tell(desk.event("delivered", delivery_id, recipient="U0@EXAMPLE.com"))
+    before = desk.delivery(delivery_id)
+    bounce = desk.event("bounced", delivery_id, bounce_class="hard", recipient="Copy <copy@example.com>")
+    for _ in range(2):
+        desk.tell(bounce)
+    assert desk.delivery(delivery_id) == before
+    *_, own, copies = deliveries.timeline(desk.ledger, delivery_id)
+    assert (own.kind, own.reason) == ("delivered", None)
+    assert (copies.kind, copies.reason, copies.bounce_class) == ("bounced", "copy", "hard")
+
+
+def test_another_way_to_write_the_recipient_is_no_copy(desk: Any) -> None:
+    (delivery_id,) = desk.sent(recipient="u{}@bücher.example")
+    desk.tell(desk.event("bounced", delivery_id, bounce_class="hard", recipient="U0@xn--bcher-kva.EXAMPLE"))
+    assert desk.delivery(delivery_id).outcome == "bounced"
+
+
+def test_what_becomes_of_a_copy_proves_that_the_mail_was_taken(desk: Any) -> None:
+    delivery_id = desk.uncertain()
+    report = desk.tell(
+        desk.event("delivered", delivery_id, recipient="copy@example.com", provider_message_id="of-the-copy")
+    )
+    delivery = desk.delivery(delivery_id)
+    assert (report.settled, delivery.status.value, delivery.outcome) == (1, "sent", None)
+    assert delivery.provider_message_id is None
+
+
 def test_of_two_events_with_one_identity_the_first_counts(desk: Any) -> None:
     (delivery_id,) = desk.sent()
     desk.tell(desk.event("delivered", delivery_id) | {"provider_event_id": "one"})

@@ -19,7 +19,7 @@ CREATE TABLE mailglass.rate_limits (
     promised_urgent double precision NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE mailglass.rate_limits IS
-    'stamp: microseconds since 1970; level, promised: microseconds of work as of the stamp, or mails of that day';
+    'stamp: microseconds since 1970; level, promised: microseconds of work as of the stamp, or mails counted';
 
 CREATE TABLE mailglass.rate_lessons (
     account text COLLATE "C" PRIMARY KEY,
@@ -35,18 +35,16 @@ COMMENT ON TABLE mailglass.rate_lessons IS 'moments: microseconds since 1970; ra
 # computes what mailglass/limits/take.lua computes, on doubles and in the same order, so that the results are the same
 TAKE = """
 CREATE FUNCTION mailglass.take_limits(
-    keys text[], intervals double precision[], tolerances double precision[], daily integer[], accounts text[],
+    keys text[], intervals double precision[], tolerances double precision[], counted integer[], accounts text[],
     members integer[], starts integer[], runs integer[],
     urgent boolean, horizon double precision, seed double precision, at bigint,
     OUT granted integer[], OUT delays bigint[], OUT blockers integer[]
 ) LANGUAGE plpgsql AS $$
 DECLARE
-    day CONSTANT double precision := 86400000000;
     clock_step CONSTANT double precision := 1000000;
     golden CONSTANT double precision := 0.6180339887498949;
     told_tolerance CONSTANT double precision := 2000000;
     now_us double precision;
-    midnight double precision;
     kept integer[];
     kept_keys text[];
     stamps double precision[];
@@ -97,7 +95,6 @@ BEGIN
     END LOOP;
     at := COALESCE(at, CAST(floor(extract(epoch FROM clock_timestamp()) * 1000000) AS bigint));
     now_us := at;
-    midnight := at - at % 86400000000;
 
     stamps := array_fill(now_us, ARRAY[cardinality(keys)]);
     levels := array_fill(CAST(0 AS double precision), ARRAY[cardinality(keys)]);
@@ -107,13 +104,8 @@ BEGIN
     touched := array_fill(false, ARRAY[cardinality(keys)]);
     FOR j IN 1 .. COALESCE(cardinality(kept), 0) LOOP
         i := kept[j];
-        IF daily[i] = 1 THEN
-            IF found_stamps[j] < midnight OR found_stamps[j] - now_us > clock_step THEN
-                stamps[i] := midnight;
-            ELSE
-                stamps[i] := found_stamps[j];
-                levels[i] := found_levels[j];
-            END IF;
+        IF counted[i] > 0 THEN
+            levels[i] := found_levels[j];
         ELSE
             elapsed := greatest(0, now_us - found_stamps[j]);
             levels[i] := greatest(0, found_levels[j] - elapsed);
@@ -200,8 +192,8 @@ BEGIN
             refused := refused + 1;
             delay := -1;
             FOREACH i IN ARRAY refusing LOOP
-                IF daily[i] = 1 THEN
-                    waits := midnight + day - now_us + spread * horizon;
+                IF counted[i] > 0 THEN
+                    waits := counted[i] * CAST(1000000 AS double precision) + spread * horizon;
                 ELSIF intervals[i] = 0 THEN
                     waits := pauses[i] + spread * least(pauses[i], horizon);
                 ELSE

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from mailglass.addresses import parse_address
-from mailglass.errors import MessageError
+from mailglass.errors import ConfigError, MessageError
+from mailglass.settings.problems import Report
+from mailglass.settings.values import whole
 from mailglass.streams import Stream
-
-Report = Callable[[str, str, str], None]
 
 ANY = "*"
 MAX_BURST = 1_000_000
 _DEFAULT_BURST_SECONDS = 2
 _RATE = re.compile(r"([1-9]\d{0,8})/([smhd])\Z")
 _PERIODS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_RATE_REMEDY = 'Write "100/s", "600/m", "5000/h" or "100000/d"'
+_BURST_REMEDY = f"Give 1 to {MAX_BURST} mails, or leave it out"
 
 
 class LimitScope(StrEnum):
@@ -39,9 +41,12 @@ class LimitRule:
     Attributes:
         scope: what is counted together.
         key: whose mail; `*` gives everybody who is not named elsewhere a limit of their own.
-        amount: mails per `period`.
-        period: seconds.
-        burst: mails that may go at once after a pause.
+        amount: mails per `period`, 1 or more.
+        period: seconds, 1 or more.
+        burst: mails that may go at once after a pause, 1 to 1,000,000.
+
+    Raises:
+        ConfigError: a figure is out of range.
     """
 
     scope: LimitScope
@@ -50,10 +55,41 @@ class LimitRule:
     period: int
     burst: int
 
+    def __post_init__(self) -> None:
+        if self.scope not in list(LimitScope):
+            raise ConfigError(f"limit {self.scope}:{self.key}", "unknown scope", f"Use one of {', '.join(LimitScope)}")
+        if not (whole(self.amount, 1) and whole(self.period, 1)):
+            raise ConfigError(f"limit {self.scope}:{self.key}", "not a rate", _RATE_REMEDY)
+        if not (whole(self.burst, 1) and self.burst <= MAX_BURST):
+            raise ConfigError(f"limit {self.scope}:{self.key}", "burst is out of range", _BURST_REMEDY)
+
+    @classmethod
+    def of(cls, scope: str, rate: str, key: str = ANY, burst: int | None = None) -> LimitRule:
+        """The rule as an entry of `[[limits]]` says it: `LimitRule.of("tenant", "100/s", "acme")`.
+
+        Args:
+            scope: a `LimitScope`.
+            rate: mails per second, minute, hour or day: `"100/s"`, `"600/m"`, `"5000/h"`, `"100000/d"`.
+            key: whose mail; domains in lower-case A-labels.
+            burst: mails that may go at once; else two seconds' worth, at least one.
+
+        Raises:
+            ConfigError: unknown scope, not a rate, or a burst out of range.
+        """
+        match = _RATE.match(rate)
+        if scope not in list(LimitScope) or match is None:
+            raise ConfigError("limit", "unknown scope or not a rate", _RATE_REMEDY)
+        amount, period = int(match[1]), _PERIODS[match[2]]
+        return cls(LimitScope(scope), key, amount, period, _burst(amount, period) if burst is None else burst)
+
     @property
     def interval(self) -> float:
         """Seconds between two mails at the full rate."""
         return self.period / self.amount
+
+
+def _burst(amount: int, period: int) -> int:
+    return min(MAX_BURST, max(1, _DEFAULT_BURST_SECONDS * amount // period))
 
 
 def parse_limits(
@@ -93,12 +129,12 @@ def _rule(
     key = _key(LimitScope(scope), body.get("key", ANY), f"{where}.key", accounts, name, report)
     match = _RATE.match(rate) if isinstance(rate, str) else None
     if match is None:
-        report(f"{where}.rate", "missing or not a rate", 'Write "100/s", "600/m", "5000/h" or "100000/d"')
+        report(f"{where}.rate", "missing or not a rate", _RATE_REMEDY)
         return None
     amount, period = int(match[1]), _PERIODS[match[2]]
-    burst = body.get("burst", min(MAX_BURST, max(1, _DEFAULT_BURST_SECONDS * amount // period)))
-    if isinstance(burst, bool) or not isinstance(burst, int) or not 1 <= burst <= MAX_BURST:
-        report(f"{where}.burst", "not a whole number in range", f"Give 1 to {MAX_BURST} mails, or leave it out")
+    burst = body.get("burst", _burst(amount, period))
+    if not whole(burst, 1) or burst > MAX_BURST:
+        report(f"{where}.burst", "not a whole number in range", _BURST_REMEDY)
         return None
     return None if key is None else LimitRule(LimitScope(scope), key, amount, period, burst)
 

@@ -1,0 +1,223 @@
+"""`mailglass deliveries cancel` and `release`: by id, or by filter with a dry run first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
+
+import click
+
+from mailglass.cli.actor import actor_option
+from mailglass.cli.output import JSON, format_option, note, print_json
+from mailglass.settings import get_settings
+from mailglass.streams import Stream
+
+if TYPE_CHECKING:
+    from mailglass.ledger.database import Database
+    from mailglass.ledger.deliveries import Delivery
+    from mailglass.ledger.selection import Found, Selection
+    from mailglass.routing import Lane
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_BATCH = 5000
+_SAMPLE = 10
+
+
+class Moment(click.ParamType[datetime]):
+    """An ISO 8601 moment with its zone."""
+
+    name = "moment"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        try:
+            moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            self.fail("give a moment with its zone, such as 2030-01-31T09:00Z or 2030-01-31T09:00+02:00", param, ctx)
+        return moment
+
+
+_FILTERS = (
+    click.option("--stream", type=click.Choice([stream.value for stream in Stream]), help="Only this stream's."),
+    click.option("--mailable", metavar="MODULE:CLASS", help="Only those of this mailable."),
+    click.option("--group", type=click.UUID, metavar="ID", help="Only those of one message to several people."),
+    click.option("--recipient", metavar="ADDRESS", help="Only those to this address; the audit keeps its digest."),
+    click.option("--account", help="Only those that this account attempted last."),
+    click.option("--reason", help="Only those with this last error; template_failed stands for all of its kinds."),
+    click.option("--after", "created_after", type=Moment(), metavar="MOMENT", help="Recorded at it or later."),
+    click.option("--before", "created_before", type=Moment(), metavar="MOMENT", help="Recorded before it."),
+    click.option("--yes", is_flag=True, help="With a filter: do it; without this, only say what would be done."),
+)
+_DUE = (
+    click.option("--status", type=click.Choice(["queued", "held"]), help="Only those that stand there."),
+    click.option("--due-after", type=Moment(), metavar="MOMENT", help="Due at it or later."),
+    click.option("--due-before", type=Moment(), metavar="MOMENT", help="Due before it."),
+)
+
+
+def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def add(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+@click.command()
+@click.argument("ids", metavar="[ID...]", nargs=-1, type=click.UUID)
+@click.option("--tenant", required=True, help="Whose they are; others' are left alone.")
+@_options(*_DUE, *_FILTERS)
+@actor_option
+@format_option
+def cancel(ids: tuple[UUID, ...], tenant: str, yes: bool, actor: str, output_format: str, **filters: Any) -> int:
+    """Take deliveries back that nobody has claimed yet, or that are held: by id, or by filter.
+
+    By id it is done at once; exits with 1 if one of them could not be taken back. By filter the first run only counts
+    them, and --yes takes them back, batch by batch: interrupted, the same command takes back the rest.
+    """
+    from mailglass.ledger import deliveries as ledger
+    from mailglass.ledger import selection
+    from mailglass.ledger.audit import Actor
+
+    chosen = _selection(ids, tenant, filters)
+    database = _database()
+    if chosen is None:
+        canceled = ledger.cancel(database, ids, tenant, actor=Actor(actor, ids))
+        return _report_canceled(ids, canceled, output_format)
+    found = selection.look(database, chosen, selection.CANCELABLE, _SAMPLE)
+    by = Actor(actor, chosen.described())
+    steps = selection.cancel(database, found.selection, actor=by, batch=_BATCH) if yes else iter(())
+    _finish(found, _moved((len(batch) for batch in steps), found, "canceled"), yes, "canceled", output_format)
+    return 0
+
+
+@click.command()
+@click.argument("ids", metavar="[ID...]", nargs=-1, type=click.UUID)
+@click.option("--status", type=click.Choice(["held"]), help="All that are held.")
+@click.option("--tenant", help="With a filter: whose.")
+@_options(*_FILTERS)
+@actor_option
+@format_option
+def release(
+    ids: tuple[UUID, ...], tenant: str | None, yes: bool, actor: str, output_format: str, **filters: Any
+) -> None:
+    """Let held deliveries go again, now: by id, or by filter.
+
+    The first run only says which; --yes releases them. One that is held because nobody knows whether it was sent (its
+    last error is no_evidence) may reach its recipient a second time.
+    """
+    from mailglass.ledger import selection
+    from mailglass.ledger.audit import Actor
+
+    chosen = _selection(ids, tenant, filters)
+    if (chosen is None) != (tenant is None):
+        raise click.UsageError("A filter needs --tenant NAME, and ids need no tenant.")
+    database = _database()
+    if chosen is None:
+        _release_these(database, ids, yes, actor, output_format)
+        return
+    found = selection.look(database, chosen, selection.RELEASABLE, _SAMPLE)
+    by = Actor(actor, chosen.described())
+    steps = selection.release(database, found.selection, actor=by, batch=_BATCH) if yes else iter(())
+    _finish(found, _moved((_rung(lanes) for lanes in steps), found, "released"), yes, "released", output_format)
+
+
+def _selection(ids: Sequence[UUID], tenant: str | None, filters: Mapping[str, Any]) -> Selection | None:
+    """The filter, or None where ids are given."""
+    from mailglass.ledger.selection import Selection
+
+    chosen = Selection(tenant=tenant, **filters)
+    if bool(ids) == chosen.narrows:
+        raise click.UsageError("Give ids, or at least one filter such as --stream or --status.")
+    return chosen if chosen.narrows else None
+
+
+def _database() -> Database:
+    from mailglass.ledger.database import get_database
+
+    return get_database(get_settings().require_database())
+
+
+def _moved(steps: Iterator[int], found: Found, done: str) -> int:
+    """Go through the batches, saying how far it is."""
+    moved = 0
+    try:
+        for count in steps:
+            moved += count
+            if found.count > _BATCH:
+                note(f"{moved} of {found.count} {done}")
+    except KeyboardInterrupt:
+        note(f"Interrupted: {moved} of {found.count} {done}; the same command goes on with the rest.")
+        raise
+    return moved
+
+
+def _finish(found: Found, moved: int, yes: bool, done: str, output_format: str) -> None:
+    sample = [str(key) for key in found.sample]
+    if output_format == JSON:
+        print_json(dry_run=not yes, found=found.count, sample=sample, moved=moved)
+        return
+    if yes:
+        click.echo(f"{moved} {done}.")
+        if moved < found.count:
+            note(f"{found.count - moved} were left alone: they were claimed or changed meanwhile.")
+        return
+    for key in sample:
+        click.echo(key)
+    if found.count > len(sample):
+        note(f"and {found.count - len(sample)} more")
+    note(f"{found.count} would be {done}; add --yes to do it.")
+
+
+def _report_canceled(ids: Sequence[UUID], canceled: set[UUID], output_format: str) -> int:
+    left = [delivery_id for delivery_id in ids if delivery_id not in canceled]
+    if output_format == JSON:
+        print_json(canceled=[str(key) for key in ids if key in canceled], left=[str(key) for key in left])
+    else:
+        click.echo(f"{len(canceled)} canceled.")
+        for delivery_id in left:
+            note(f"{delivery_id} was left alone: it is not this tenant's, or neither queued nor held.")
+    return 1 if left else 0
+
+
+def _release_these(database: Database, ids: Sequence[UUID], yes: bool, actor: str, output_format: str) -> None:
+    from mailglass.ledger import deliveries as ledger
+    from mailglass.ledger.audit import Actor
+
+    held = [delivery.id for delivery in _held_among(database, ids)]
+    lanes = ledger.release(database, held, actor=Actor(actor, held)) if yes and held else {}
+    _rung(lanes)
+    done = [str(key) for key in held if key in lanes]
+    if output_format == JSON:
+        print_json(dry_run=not yes, held=[str(key) for key in held], released=done)
+    elif yes:
+        click.echo(f"{len(done)} released.")
+    else:
+        for delivery_id in held:
+            click.echo(str(delivery_id))
+        note(f"{len(held)} would be released; add --yes to do it.")
+
+
+def _held_among(database: Database, ids: Sequence[UUID]) -> Iterator[Delivery]:
+    from mailglass.ledger import deliveries as ledger
+
+    for delivery_id in dict.fromkeys(ids):
+        delivery = ledger.get(database, delivery_id)
+        if delivery.status.value == "held":
+            yield delivery
+        else:
+            note(f"{delivery_id} is {delivery.status.value}, not held: left alone.")
+
+
+def _rung(lanes: Mapping[UUID, Lane]) -> int:
+    """Ring what was released, where there is a broker; the pump would find it too. Returns how many there are."""
+    from mailglass.runtime import get_runtime
+
+    if lanes and get_settings().broker_url.reveal():
+        get_runtime().doorbell.ring(lanes.values())
+    return len(lanes)

@@ -1,0 +1,205 @@
+"""`mailglass deliveries uncertain` and `settle`: what may have been sent, and a person's word on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import click
+
+from mailglass.cli.actor import actor_option
+from mailglass.cli.moving import Moment
+from mailglass.cli.output import JSON, format_option, note, print_json, print_table
+from mailglass.settings import get_settings
+from mailglass.streams import Stream
+
+if TYPE_CHECKING:
+    from mailglass.ledger.database import Database
+    from mailglass.ledger.selection import Found, Selection
+    from mailglass.ledger.settlement import Settlement, Unsettled
+    from mailglass.routing import Lane
+
+_BATCH = 5000
+_SAMPLE = 10
+_STREAMS = click.Choice([stream.value for stream in Stream])
+
+
+@click.command()
+@click.option("--tenant", help="Only this tenant's.")
+@click.option("--account", help="Only those that this account may have sent.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most this many.")
+@format_option
+def uncertain(tenant: str | None, account: str | None, limit: int, output_format: str) -> None:
+    """List deliveries that may have been sent, oldest first.
+
+    Those that are uncertain wait for evidence until their hold ends; those that are held wait for a person.
+    """
+    from mailglass.ledger.settlement import unsettled
+
+    found = unsettled(_database(), tenant=tenant, account=account, limit=limit)
+    if output_format == JSON:
+        print_json(deliveries=[_as_json(delivery) for delivery in found])
+        return
+    head = ("ID", "CREATED", "TENANT", "STREAM", "STATUS", "ACCOUNT", "ATTEMPTS", "LAST ERROR", "HOLD ENDS")
+    rows = [
+        (
+            str(item.id), _moment(item.created_at), item.tenant, item.stream, item.status.value, item.account or "",
+            str(item.attempts), item.last_error or "", _moment(item.hold_until),
+        )
+        for item in found
+    ]  # fmt: skip
+    print_table(head, rows)
+
+
+@click.command()
+@click.argument("ids", metavar="[ID...]", nargs=-1, type=click.UUID)
+@click.option("--sent", "how", flag_value="sent", help="They went out.")
+@click.option("--resend", "how", flag_value="resend", help="Send them again; some recipients may get two.")
+@click.option("--give-up", "how", flag_value="give_up", help="They are not to be sent any more.")
+@click.option("--status", type=click.Choice(["uncertain", "held"]), help="Instead of ids: all that stand there.")
+@click.option("--tenant", help="With --status: only this tenant's.")
+@click.option("--account", help="With --status: only those that this account may have sent.")
+@click.option("--stream", type=_STREAMS, help="With --status: only this stream's.")
+@click.option("--before", type=Moment(), metavar="MOMENT", help="With --status: only those recorded before it.")
+@click.option("--yes", is_flag=True, help="Do it; without this, only say what would be done.")
+@actor_option
+@format_option
+def settle(
+    ids: tuple[UUID, ...],
+    how: str | None,
+    status: str | None,
+    tenant: str | None,
+    account: str | None,
+    stream: str | None,
+    before: datetime | None,
+    yes: bool,
+    actor: str,
+    output_format: str,
+) -> int:
+    """Say what became of deliveries that may have been sent: by id, or by filter.
+
+    The first run only says which; --yes settles them. Look at the provider's own log before you do. By id it exits with
+    1 if one of them is neither uncertain nor held for want of evidence.
+    """
+    from mailglass.ledger.settlement import NO_EVIDENCE, Settlement
+
+    if how is None:
+        raise click.UsageError("Say what became of them: --sent, --resend or --give-up.")
+    if bool(ids) == bool(status) or (ids and any((tenant, account, stream, before))):
+        raise click.UsageError("Give ids, or --status, which --tenant, --account, --stream and --before narrow.")
+    database, settlement = _database(), Settlement(how)
+    if ids:
+        return _settle_these(database, ids, settlement, yes, actor, output_format)
+    from mailglass.ledger.lifecycle import Status
+    from mailglass.ledger.selection import Selection
+
+    chosen = Selection(
+        status=Status(status or ""), tenant=tenant, account=account, stream=stream, created_before=before,
+        reason=NO_EVIDENCE if status == "held" else None,
+    )  # fmt: skip
+    _settle_selected(database, chosen, settlement, yes, actor, output_format)
+    return 0
+
+
+def _settle_these(
+    database: Database, ids: tuple[UUID, ...], settlement: Settlement, yes: bool, actor: str, output_format: str
+) -> int:
+    from mailglass.ledger.audit import Actor
+    from mailglass.ledger.deliveries import states
+    from mailglass.ledger.settlement import settle as settle_in_ledger
+
+    found = states(database, ids)
+    open_ = [key for key in dict.fromkeys(ids) if _is_open(found.get(key))]
+    lanes = settle_in_ledger(database, open_, settlement, actor=Actor(actor, open_)) if yes else {}
+    _ring(lanes, settlement)
+    left = [key for key in dict.fromkeys(ids) if key not in (lanes if yes else set(open_))]
+    done = [str(key) for key in open_ if key in lanes]
+    if output_format == JSON:
+        print_json(
+            dry_run=not yes, unsettled=[str(key) for key in open_], settled=done, left=[str(key) for key in left]
+        )
+        return 1 if left else 0
+    if yes:
+        click.echo(f"{len(done)} settled.")
+    else:
+        for key in open_:
+            click.echo(str(key))
+        note(f"{len(open_)} would be settled; add --yes to do it.")
+    for key in left:
+        note(f"{key} was left alone: it is neither uncertain nor held for want of evidence.")
+    return 1 if left else 0
+
+
+def _settle_selected(
+    database: Database, chosen: Selection, settlement: Settlement, yes: bool, actor: str, output_format: str
+) -> None:
+    from mailglass.ledger import selection
+    from mailglass.ledger.audit import Actor
+
+    found = selection.look(database, chosen, selection.UNSETTLED, _SAMPLE)
+    by = Actor(actor, chosen.described())
+    steps = selection.settle(database, found.selection, settlement, actor=by, batch=_BATCH) if yes else iter(())
+    settled = _count(steps, settlement, found)
+    sample = [str(key) for key in found.sample]
+    if output_format == JSON:
+        print_json(dry_run=not yes, found=found.count, sample=sample, moved=settled)
+    elif yes:
+        click.echo(f"{settled} settled.")
+    else:
+        for key in sample:
+            click.echo(key)
+        if found.count > len(sample):
+            note(f"and {found.count - len(sample)} more")
+        note(f"{found.count} would be settled; add --yes to do it.")
+
+
+def _count(steps: Iterator[dict[UUID, Lane]], settlement: Settlement, found: Found) -> int:
+    settled = 0
+    for lanes in steps:
+        settled += len(lanes)
+        _ring(lanes, settlement)
+        if found.count > _BATCH:
+            note(f"{settled} of {found.count} settled")
+    return settled
+
+
+def _is_open(state: tuple[object, str | None] | None) -> bool:
+    from mailglass.ledger.lifecycle import Status
+    from mailglass.ledger.settlement import NO_EVIDENCE
+
+    return state is not None and (state[0] is Status.UNCERTAIN or state == (Status.HELD, NO_EVIDENCE))
+
+
+def _ring(lanes: Mapping[UUID, Lane], settlement: Settlement) -> None:
+    """Ring what is sent again, where there is a broker; the pump would find it too."""
+    from mailglass.runtime import get_runtime
+
+    if lanes and settlement == "resend" and get_settings().broker_url.reveal():
+        get_runtime().doorbell.ring(lanes.values())
+
+
+def _database() -> Database:
+    from mailglass.ledger.database import get_database
+
+    return get_database(get_settings().require_database())
+
+
+def _as_json(item: Unsettled) -> dict[str, object]:
+    return {
+        "id": str(item.id),
+        "tenant": item.tenant,
+        "stream": item.stream,
+        "status": item.status.value,
+        "account": item.account,
+        "attempts": item.attempts,
+        "last_error": item.last_error,
+        "created_at": item.created_at.isoformat(),
+        "hold_until": item.hold_until and item.hold_until.isoformat(),
+        "search_from": item.search_from and item.search_from.isoformat(),
+    }
+
+
+def _moment(value: datetime | None) -> str:
+    return "" if value is None else value.isoformat(sep=" ", timespec="seconds")

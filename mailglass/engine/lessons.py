@@ -1,0 +1,80 @@
+"""What a call taught about its account's limits, told to the limiter that all workers share."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final
+from uuid import UUID
+
+from mailglass import clock, telemetry
+from mailglass.engine.placing import Placed
+from mailglass.limits import Limiter
+from mailglass.providers.base import Outcome, OutcomeClass, Outgoing, Provider, RateSignal
+
+# an answer that says the same again a moment later is no news
+_SAME_MOMENT: Final = 1.0
+_PERHAPS_SENT: Final = frozenset({OutcomeClass.ACCEPTED, OutcomeClass.UNCERTAIN})
+
+
+class Lessons:
+    """Learns from calls. Safe to use from several threads; never raises.
+
+    Args:
+        limiter: who is told; None for no limits.
+    """
+
+    def __init__(self, limiter: Limiter | None) -> None:
+        self._limiter = limiter
+        # what was told last of each account: whether anything remained, and when it counts anew
+        self._told: dict[str, tuple[bool, float]] = {}
+
+    def learn(self, placed: Placed, mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> None:
+        """Slow an account down whose provider refused mails, or says that it is about to.
+
+        Its plan for the day counts what was sent or may have been: the other mails give their places back.
+        """
+        if self._limiter is None:
+            return
+        provider = placed.provider
+        answered = zip(mails, outcomes, strict=True)
+        self.not_sent(placed, [mail.delivery_id for mail, outcome in answered if outcome.kind not in _PERHAPS_SENT])
+        throttled = [outcome for outcome in outcomes if outcome.kind is OutcomeClass.THROTTLED]
+        if throttled:
+            waits = [outcome.retry_after for outcome in throttled if outcome.retry_after is not None]
+            self._limiter.learn(provider.account, retry_after=max(waits, default=None))
+        signal = _heard(provider)
+        # while another piece of this size fits there is nothing to say
+        if signal is not None and signal.remaining < len(outcomes) and self._is_news(provider.account, signal):
+            self._limiter.observe(provider.account, signal.remaining, signal.reset_seconds)
+
+    def not_sent(self, placed: Placed, ids: Iterable[UUID]) -> None:
+        """Give back what places these deliveries took in the account's plan for the day."""
+        keys = Counter(placed.places.pop(delivery_id) for delivery_id in ids if delivery_id in placed.places)
+        if keys and self._limiter is not None:
+            self._limiter.give_back(keys)
+
+    def _is_news(self, account: str, signal: RateSignal) -> bool:
+        now = clock.monotonic()
+        something, until = signal.remaining > 0, now + signal.reset_seconds
+        known_something, known_until = self._told.get(account, (True, 0.0))
+        repeated = abs(until - known_until) < _SAME_MOMENT and now < known_until
+        if repeated and (something or not known_something):
+            return False
+        self._told[account] = (something, until)
+        return True
+
+
+def _heard(provider: Provider) -> RateSignal | None:
+    try:
+        return provider.rate_signal()
+    except Exception as error:
+        # the mails of the call are recorded; a fault of the room's here is none of theirs
+        telemetry.emit(
+            "mailglass.limits.signal_failed",
+            level=logging.WARNING,
+            account=provider.account,
+            error_type=type(error).__name__,
+        )
+        return None

@@ -1,0 +1,79 @@
+"""Uncertain deliveries that are searched for at their providers: whose turn it is, and which were never taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from mailglass.ids import uuid7s
+from mailglass.ledger import arrays
+from mailglass.ledger.events import EVIDENCE
+from mailglass.ledger.leases import Runs
+from mailglass.routing import Lane
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """An uncertain delivery whose turn it is.
+
+    Attributes:
+        attempts: as they stood when it was taken.
+        first: when the outcome of one of its attempts was first unknown; the attempt itself was earlier.
+        age: seconds since it became uncertain.
+    """
+
+    id: UUID
+    stream: str
+    recipient: str = field(repr=False)
+    provider_message_id: str | None
+    attempts: int
+    first: datetime
+    age: float
+
+
+def due(ledger: Runs, lags: Mapping[str, float]) -> list[str]:
+    """The accounts that have deliveries to be searched for.
+
+    Args:
+        lags: by account: seconds after which its provider's search knows of a mail.
+    """
+    if not lags:
+        return []
+    rows = ledger.run("searches_due", {"accounts": arrays.texts(lags), "lags": arrays.numbers(lags.values())})
+    return [row.account for row in rows]
+
+
+def claim(ledger: Runs, account: str, *, lag: float, size: int, budget: float) -> list[Search]:
+    """Take up to `size` deliveries of an account that have their turn; for `budget` seconds their hold does not end."""
+    rows = ledger.run("claim_searches", {"account": account, "lag": lag, "size": size, "budget": budget})
+    return [
+        Search(row.id, row.stream, row.recipient, row.provider_message_id, row.attempts, row.first, row.age)
+        for row in rows
+    ]
+
+
+def resume(ledger: Runs, absent: Sequence[Search], most: Mapping[str, int]) -> dict[UUID, Lane]:
+    """Queue deliveries again that were proved never taken, if they still are as they were.
+
+    Args:
+        absent: as they were claimed.
+        most: by stream: counted attempts.
+
+    Returns:
+        The lanes to ring, by delivery.
+    """
+    if not absent:
+        return {}
+    rows = ledger.run(
+        "resume",
+        {
+            "ids": arrays.uuids(search.id for search in absent),
+            "attempts": arrays.numbers(search.attempts for search in absent),
+            "most": arrays.numbers(most[search.stream] for search in absent),
+            "event_ids": arrays.uuids(uuid7s(len(absent))),
+            "evidence": arrays.texts(sorted(EVIDENCE)),
+        },
+    )
+    return {row.id: Lane(row.queue, row.tenant_id, row.stream) for row in rows}

@@ -1,0 +1,125 @@
+"""Deliveries of which nobody knows whether they were sent: seen, and settled by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+import sqlalchemy
+
+from mailglass.ids import uuid7s
+from mailglass.ledger import arrays
+from mailglass.ledger.audit import NOBODY, Actor
+from mailglass.ledger.database import Database
+from mailglass.ledger.leases import Runs
+from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.tables import deliveries as table
+from mailglass.routing import Lane
+
+# the last error of what is held because no evidence came
+NO_EVIDENCE = "no_evidence"
+
+
+class Settlement(StrEnum):
+    """What a person says of a delivery.
+
+    sent: it went out.
+    resend: send it again, now, whether or not it went out.
+    give_up: it is not to be sent any more.
+    """
+
+    SENT = "sent"
+    RESEND = "resend"
+    GIVE_UP = "give_up"
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """A delivery that waits for evidence, or for a person because none came.
+
+    Attributes:
+        account: that may have sent it.
+        hold_until: when its stream's policy decides; None where it waits for a person.
+        search_from: its next turn to be searched for, where its account can be searched.
+    """
+
+    id: UUID
+    tenant: str
+    stream: str
+    status: Status
+    account: str | None
+    attempts: int
+    last_error: str | None
+    created_at: datetime
+    hold_until: datetime | None
+    search_from: datetime | None
+
+
+def unsettled(
+    database: Database, *, tenant: str | None = None, account: str | None = None, limit: int = 100
+) -> list[Unsettled]:
+    """Those that wait, oldest first.
+
+    Args:
+        tenant: only this tenant's; None for all, which is for operators.
+        account: only those that this account may have sent.
+        limit: at most this many, 1 to 1000.
+    """
+    columns = table.c
+    query = (
+        sqlalchemy.select(
+            columns.id, columns.tenant_id, columns.stream, columns.status, columns.account, columns.attempts,
+            columns.last_error, columns.created_at, columns.lease_expires_at, columns.search_at,
+        )
+        .where(
+            sqlalchemy.or_(
+                columns.status == Status.UNCERTAIN.value,
+                sqlalchemy.and_(columns.status == Status.HELD.value, columns.last_error == NO_EVIDENCE),
+            )
+        )
+        .order_by(columns.id)
+        .limit(min(max(limit, 1), 1000))
+    )  # fmt: skip
+    for column, value in ((columns.tenant_id, tenant), (columns.account, account)):
+        if value is not None:
+            query = query.where(column == value)
+    return [
+        Unsettled(
+            row.id, row.tenant_id, row.stream, Status(row.status), row.account, row.attempts, row.last_error,
+            row.created_at, row.lease_expires_at, row.search_at,
+        )
+        for row in database.query(query)
+    ]  # fmt: skip
+
+
+def settle(
+    ledger: Runs, ids: Sequence[UUID], settlement: Settlement, *, actor: Actor | None = None
+) -> dict[UUID, Lane]:
+    """Settle deliveries that are uncertain, or held for want of evidence; others are left alone.
+
+    Evidence that comes later still counts: one that was given up has it in its timeline, one that is queued again is
+    settled as sent where nobody has claimed it yet.
+
+    Args:
+        ids: which.
+        settlement: what became of them, or is to become.
+        actor: who says so, for the audit; None: no entry.
+
+    Returns:
+        The lanes of those that were settled, by delivery; to be rung where they are sent again.
+    """
+    if not ids:
+        return {}
+    rows = ledger.run(
+        "settle",
+        {
+            "ids": arrays.uuids(ids),
+            "event_ids": arrays.uuids(uuid7s(len(ids))),
+            "how": settlement.value,
+            **(actor.params() if actor else NOBODY),
+        },
+    )
+    return {row.id: Lane(row.queue, row.tenant_id, row.stream) for row in rows}

@@ -1,0 +1,137 @@
+"""The ledger's side of keeping suppression lists in step: how far an account is, entries on their way in and out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from mailglass import clock
+from mailglass.ids import uuid7s
+from mailglass.ledger import arrays
+from mailglass.ledger.leases import Runs
+from mailglass.ledger.suppressions import Suppression
+
+FIRST = UUID(int=0)
+# of reasons to suppress an address the last one tells most; the statements know the same order
+RANKS: tuple[str, ...] = ("provider", "manual", "unsubscribe", "hard_bounce", "complaint")
+# an entry's id is made a moment before it is committed, by a clock that may be a little behind
+SETTLING = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class SyncState:
+    """How far an account's list is read and written.
+
+    Attributes:
+        pull: the provider's cursor for the next page; None at the beginning.
+        pushed: the last entry of ours that was offered to the provider.
+        synced_at: when its list was last read to the end.
+        last_error: what stopped the last run; None where nothing did.
+    """
+
+    pull: str | None = field(default=None, repr=False)
+    pushed: UUID = FIRST
+    synced_at: datetime | None = None
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pushable:
+    """An entry of ours that the provider may not have."""
+
+    id: UUID
+    address: str = field(repr=False)
+    reason: str
+    created_at: datetime
+
+
+def load(ledger: Runs, account: str) -> SyncState:
+    """Where an account's synchronisation stands; at its beginning where there was none."""
+    for row in ledger.run("sync_state", {"account": account}):
+        kept = json.loads(row.cursor) if row.cursor else {}
+        pushed = UUID(kept["pushed"]) if kept.get("pushed") else FIRST
+        return SyncState(kept.get("pull"), pushed, row.synced_at, row.last_error)
+    return SyncState()
+
+
+def save(ledger: Runs, account: str, state: SyncState, *, complete: bool = False) -> None:
+    """Keep where it stands.
+
+    Args:
+        complete: the list has just been read to its end.
+    """
+    kept = json.dumps({"pull": state.pull, "pushed": str(state.pushed)})
+    ledger.run(
+        "save_sync", {"account": account, "cursor": kept, "complete": complete, "last_error": state.last_error}
+    )  # fmt: skip
+
+
+def mirror(ledger: Runs, entries: Sequence[Suppression]) -> int:
+    """Bring what a provider lists into our list; the same in any order and any number of times.
+
+    Of several reasons the most telling stays, of several times the latest. A complaint never gives way, and what an
+    operator entered gives way only to a stronger reason.
+
+    Returns:
+        How many entries were written.
+    """
+    if not entries:
+        return 0
+    strongest = _strongest(entries)
+    rows = ledger.run("mirror_suppressions", {"ids": arrays.uuids(uuid7s(len(strongest))), **_columns(strongest)})
+    return len(rows)
+
+
+def unmirrored(ledger: Runs, entries: Sequence[Suppression]) -> int:
+    """How many of these `mirror` would enter, or give a stronger reason."""
+    if not entries:
+        return 0
+    (row,) = ledger.run("count_unmirrored", _columns(_strongest(entries)))
+    return int(row.count)
+
+
+def pushable(ledger: Runs, account: str, tenant: str, after: UUID, size: int) -> list[Pushable]:
+    """Lasting entries on whole addresses that bind a tenant and were not learnt from this account, in order.
+
+    Args:
+        after: the last one that was offered.
+        size: at most so many.
+    """
+    before = UUID(int=int((clock.now() - SETTLING).timestamp() * 1000) << 80)
+    rows = ledger.run(
+        "pushable_suppressions",
+        {"account": account, "tenant": tenant, "after": str(after), "before": str(before), "size": size},
+    )
+    return [Pushable(row.id, row.value, row.reason, row.created_at) for row in rows]
+
+
+def _strongest(entries: Sequence[Suppression]) -> list[Suppression]:
+    """One entry for each address, tenant and scope."""
+    found: dict[tuple[str, str, str, str], Suppression] = {}
+    for entry in entries:
+        key = (entry.value, entry.tenant, entry.scope.value, entry.stream)
+        if key not in found or _weight(entry) > _weight(found[key]):
+            found[key] = entry
+    return list(found.values())
+
+
+def _weight(entry: Suppression) -> tuple[int, float]:
+    rank = RANKS.index(entry.reason) if entry.reason in RANKS else -1
+    return rank, entry.created_at.timestamp() if entry.created_at else 0.0
+
+
+def _columns(entries: Sequence[Suppression]) -> dict[str, str]:
+    return {
+        "tenants": arrays.texts(entry.tenant for entry in entries),
+        "scopes": arrays.texts(entry.scope.value for entry in entries),
+        "values": arrays.texts(entry.value for entry in entries),
+        "streams": arrays.texts(entry.stream for entry in entries),
+        "reasons": arrays.texts(entry.reason for entry in entries),
+        "accounts": arrays.texts(entry.account for entry in entries),
+        "moments": arrays.texts(
+            None if entry.created_at is None else entry.created_at.isoformat() for entry in entries
+        ),
+    }

@@ -1,0 +1,129 @@
+"""`deliver_later`: a Celery task object whose call records a delivery in the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from celery import Task
+
+from mailglass.celery import app
+from mailglass.outbound.recording import Sendable, raise_if_suppressed, record
+from mailglass.outbound.when import when
+
+if TYPE_CHECKING:
+    from mailglass.results import DeliveryGroup, DeliveryResult
+
+# what Celery itself passes along with a call, which changes nothing about a delivery
+_CANVAS_OPTIONS = frozenset(
+    "task_id root_id parent_id group_id group_index reply_to replaced_task_nesting stamped_headers headers "
+    "ignore_result retry retry_policy connection producer router add_to_parent argsrepr kwargsrepr".split()
+)
+
+
+class DeliverLater(Task):
+    """`deliver_later.delay(message)`: record a message now, deliver it soon.
+
+    A Celery task object whose call records the delivery in the ledger instead of publishing a message: countdown, eta,
+    priority and expires land in the ledger, none in the broker.
+    """
+
+    name = "mailglass.deliver_later"
+    ignore_result = True
+    typing = False
+
+    def run(self, message: Sendable, session: Any = None) -> str:
+        """Record in this process, as `deliver_later(message)` does; returns the delivery's (or the group's) id."""
+        return str(self.apply_async((message,), {"session": session}).id)
+
+    def delay(self, message: Sendable, session: Any = None) -> DeliveryResult | DeliveryGroup:
+        """Record a message for delivery as soon as possible.
+
+        Args:
+            message: a `Message` or a `Mailable`.
+            session: a SQLAlchemy session or connection of the caller's: the delivery commits or rolls back with it.
+
+        Returns:
+            A `DeliveryResult` whose id is the delivery's; for several recipients a `DeliveryGroup` of them.
+
+        Raises:
+            SuppressedError: the recipient is suppressed.
+            RouteError: no route for this tenant and stream.
+            LedgerUnavailableError: the database cannot be reached; nothing was recorded.
+        """
+        return self.apply_async((message,), {"session": session})
+
+    def apply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        countdown: float | None = None,
+        eta: datetime | None = None,
+        send_at: datetime | None = None,
+        expires: float | datetime | None = None,
+        priority: int | None = None,
+        **options: Any,
+    ) -> DeliveryResult | DeliveryGroup:
+        """Record a message with Celery's options.
+
+        Args:
+            args: `(message,)`.
+            kwargs: `session`, as for `delay`.
+            countdown: seconds until it is due.
+            eta: the aware moment at which it is due; `send_at` is another word for it.
+            expires: seconds, or an aware moment, after which it is no longer sent.
+            priority: 0 to 9, 9 the most urgent, on every broker.
+            options: what Celery's canvas passes along is ignored; anything else is refused.
+
+        Raises:
+            TypeError: an option that has no meaning for a delivery.
+        """
+        from mailglass.results import DeliveryGroup, DeliveryResult
+
+        message, session = _arguments(args, kwargs)
+        unknown = {name for name, value in options.items() if value is not None} - _CANVAS_OPTIONS
+        if unknown:
+            raise TypeError(
+                f"deliver_later has no option {', '.join(sorted(unknown))}: "
+                "countdown, eta, expires and priority are kept in the ledger; routes choose the queue"
+            )
+        due = when(countdown, eta, send_at, expires, priority)
+        pairs = record(message, due, session, _as_uuid(options.get("task_id")))
+        recorded = [answer for _, answer in pairs]
+        raise_if_suppressed(recorded)
+        results: list[DeliveryResult] = [DeliveryResult(str(answer.id)) for answer in recorded]
+        if len(results) == 1:
+            return results[0]
+        return DeliveryGroup(str(pairs[0][0].group_id), results)
+
+    def AsyncResult(self, task_id: str, **_: Any) -> DeliveryResult:
+        """The result of an earlier call, by its delivery's id."""
+        from mailglass.results import DeliveryResult
+
+        return DeliveryResult(task_id)
+
+
+def _arguments(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> tuple[Any, Any]:
+    values = dict(kwargs or {})
+    positional = list(args or ())
+    if positional:
+        values["message"] = positional.pop(0)
+    if positional:
+        values["session"] = positional.pop(0)
+    unknown = values.keys() - {"message", "session"}
+    if positional or unknown or "message" not in values:
+        raise TypeError("deliver_later takes a message, and optionally session=")
+    return values["message"], values.get("session")
+
+
+def _as_uuid(value: object) -> UUID | None:
+    try:
+        return UUID(str(value)) if value else None
+    except ValueError:
+        return None
+
+
+deliver_later: DeliverLater = app.register_task(DeliverLater())

@@ -1,0 +1,151 @@
+"""`deliver_many`: a few hundred messages a statement, an answer for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from mailglass.batch_results import BatchResults, ItemOutcome, ItemResult
+from mailglass.errors import (
+    BatchFailedError,
+    BatchFailureType,
+    IdempotencyError,
+    LedgerError,
+    LedgerUnavailableError,
+    MailglassError,
+    MessageError,
+    RouteError,
+)
+from mailglass.ledger.submit import Item, Recorded, submit
+from mailglass.outbound.recording import Sendable, check_repeated, is_new, items_of, ring, runner_of
+from mailglass.outbound.when import When, when
+from mailglass.tenancy import current_tenant
+
+CHUNK = 500
+
+
+def deliver_many(
+    messages: Iterable[Sendable],
+    *,
+    countdown: float | None = None,
+    eta: datetime | None = None,
+    send_at: datetime | None = None,
+    expires: float | datetime | None = None,
+    priority: int | None = None,
+    session: Any = None,
+) -> BatchResults:
+    """Record many messages: one statement for every few hundred, answers in input order.
+
+    Args:
+        messages: any iterable; a generator is read as it goes, and no more of it is held than one statement records.
+        countdown, eta, send_at, expires, priority: as for `deliver_later.apply_async`, for all of them.
+        session: as for `deliver_later.delay`.
+
+    Returns:
+        A sequence of one `ItemResult` a message, in a few bytes each. A message that cannot be accepted does not stop
+        the others.
+
+    Raises:
+        BatchFailedError: the database was lost, or refused a statement, after some messages had been recorded. Its
+            results are those of all messages that were read: what the last statement held is `unknown`, or `invalid`
+            where it was certainly not recorded. What was not read is not recorded. With an `idempotency_key` each,
+            the same messages may be given again.
+        LedgerUnavailableError, LedgerError: the same, with the first statement.
+    """
+    due = when(countdown, eta, send_at, expires, priority)
+    results = BatchResults()
+    for chunk in _chunked(messages, CHUNK):
+        answers = _Chunk(chunk, due, session)
+        try:
+            answers.submit()
+        except (LedgerUnavailableError, LedgerError) as error:
+            # in the caller's own transaction nothing stands that was recorded before
+            if session is not None or not results:
+                raise
+            results.extend(answers.lost(error))
+            raise BatchFailedError.interrupted(results, len(chunk), error.retryable) from error
+        results.extend(answers.results)
+    return results
+
+
+def deliver_many_or_raise(messages: Iterable[Sendable], **options: Any) -> BatchResults:
+    """As `deliver_many`, but raises where a message was neither queued nor known before.
+
+    Raises:
+        BatchFailedError: `partial_failure` or `all_failed`; its results tell which. What was queued stays queued.
+    """
+    results = deliver_many(messages, **options)
+    counts = results.counts
+    failed = counts.get(ItemOutcome.INVALID, 0) + counts.get(ItemOutcome.SUPPRESSED, 0)
+    if failed:
+        kind = BatchFailureType.ALL_FAILED if failed == len(results) else BatchFailureType.PARTIAL_FAILURE
+        raise BatchFailedError(kind, results, failed)
+    return results
+
+
+def _chunked(messages: Iterable[Sendable], size: int) -> Iterator[list[Sendable]]:
+    iterator = iter(messages)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+class _Chunk:
+    """The messages of one statement: prepared, recorded, answered."""
+
+    def __init__(self, messages: Sequence[Sendable], due: When, session: Any) -> None:
+        self._due = due
+        self._session = session
+        self._prepared = [_prepared(message, current_tenant(), due) for message in messages]
+        self.results: list[ItemResult] = []
+
+    def submit(self) -> None:
+        """Record all that can be, and ring where anything new is due now."""
+        items = [item for entry in self._prepared if isinstance(entry, list) for item in entry]
+        recorded = submit(runner_of(self._session), items) if items else []
+        answers = iter(recorded)
+        self.results = [
+            _item_result(entry, [next(answers) for _ in entry]) if isinstance(entry, list) else _invalid(entry)
+            for entry in self._prepared
+        ]
+        lanes = {item.lane for item, answer in zip(items, recorded, strict=True) if is_new(answer)}
+        if lanes and self._due.now:
+            ring(lanes, self._session)
+
+    def lost(self, error: LedgerUnavailableError | LedgerError) -> list[ItemResult]:
+        """The answers where the statement had none: one that was refused has recorded nothing."""
+        if isinstance(error, LedgerError):
+            refusal = error.with_traceback(None)
+            return [_invalid(entry if isinstance(entry, MailglassError) else refusal) for entry in self._prepared]
+        return [
+            ItemResult(ItemOutcome.UNKNOWN, tuple(item.id for item in entry))
+            if isinstance(entry, list)
+            else _invalid(entry)
+            for entry in self._prepared
+        ]
+
+
+def _prepared(message: Sendable, tenant: str, due: When) -> list[Item] | MailglassError:
+    try:
+        return items_of(message, tenant, due)
+    except (MessageError, RouteError) as error:
+        # the traceback would keep this message, and the others of its chunk, for as long as the answer
+        return error.with_traceback(None)
+
+
+def _invalid(error: MailglassError) -> ItemResult:
+    return ItemResult(ItemOutcome.INVALID, error=error)
+
+
+def _item_result(items: Sequence[Item], recorded: Sequence[Recorded]) -> ItemResult:
+    ids = tuple(answer.id for answer in recorded)
+    if all(answer.suppressed_by is not None for answer in recorded):
+        return ItemResult(ItemOutcome.SUPPRESSED, ids)
+    if recorded[0].known:
+        try:
+            check_repeated(items[0], recorded[0])
+        except IdempotencyError as error:
+            return _invalid(error.with_traceback(None))
+        return ItemResult(ItemOutcome.DUPLICATE, ids)
+    return ItemResult(ItemOutcome.QUEUED, ids)

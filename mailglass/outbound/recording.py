@@ -1,0 +1,143 @@
+"""From a message to recorded deliveries: one item a recipient, one statement, one ring."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Sequence
+from typing import Any, Union
+from uuid import UUID
+
+from mailglass.errors import IdempotencyError, MessageError, SuppressedError, SuppressionType
+from mailglass.ids import uuid7
+from mailglass.ledger.submit import Item, Recorded, Runner, submit
+from mailglass.mailable import Mailable
+from mailglass.message import Message
+from mailglass.outbound.when import When
+from mailglass.routing import Lane, RouteContext
+from mailglass.runtime import get_runtime
+from mailglass.tenancy import current_tenant
+
+Sendable = Union[Message, Mailable]  # noqa: UP007 - read by Celery at run time
+
+
+def items_of(message: Sendable, tenant: str, when: When, first_id: UUID | None = None) -> list[Item]:
+    """One item for each recipient; those of one message share its content."""
+    if not isinstance(message, Message | Mailable):
+        raise MessageError("message", f"must be a Message or a Mailable, not {type(message).__name__}")
+    runtime = get_runtime()
+    settings = runtime.settings
+    route = runtime.router.resolve(RouteContext(tenant, str(message.stream)))
+    account = settings.accounts[route.accounts[0]]
+    if message.from_ is None and account.sender is None and settings.default_from is None:
+        raise MessageError("from_", "missing: name a sender, or set `from` for the account or default_from")
+    body = message.content()
+    content = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    lane = Lane(route.queue, tenant, str(message.stream))
+    message_id = uuid7()
+    several = len(message.to) > 1
+    mailable = body["mailable"]["class"] if isinstance(message, Mailable) else None
+    digest = None
+    if message.idempotency_key is not None:
+        if several:
+            raise MessageError(
+                "idempotency_key", "allowed with exactly one `to`: each recipient is a delivery of its own"
+            )
+        digest = hashlib.blake2b(
+            f"{message.to[0].key}\n{message.stream}\n{content}".encode(), digest_size=16
+        ).hexdigest()
+    return [
+        Item(
+            id=first_id if first_id is not None and position == 0 else uuid7(),
+            lane=lane,
+            message_id=message_id,
+            content=content,
+            recipient=recipient,
+            frozen=mailable is None,
+            group_id=message_id if several else None,
+            mailable=mailable,
+            idempotency_key=message.idempotency_key,
+            digest=digest,
+            priority=when.priority,
+            delay=when.delay,
+            grace=when.grace,
+            lifetime=when.lifetime,
+        )
+        for position, recipient in enumerate(message.to)
+    ]
+
+
+def check_repeated(item: Item, recorded: Recorded) -> None:
+    """Whether the same message stands under the item's idempotency key.
+
+    Raises:
+        IdempotencyError: another one does.
+    """
+    if recorded.known and item.idempotency_key is not None and recorded.digest != item.digest:
+        raise IdempotencyError(
+            f"another message was accepted under this idempotency key as delivery {recorded.id}: use a new key"
+        )
+
+
+def record(message: Sendable, when: When, session: Any, first_id: UUID | None = None) -> list[tuple[Item, Recorded]]:
+    """Record one message and ring its lane if anything new is due now.
+
+    Args:
+        session: a SQLAlchemy session or connection of the caller's, or None.
+        first_id: the id of the first delivery, if the caller has chosen it.
+    """
+    items = items_of(message, current_tenant(), when, first_id)
+    recorded = submit(runner_of(session), items)
+    for item, answer in zip(items, recorded, strict=True):
+        check_repeated(item, answer)
+    if when.now and any(is_new(answer) for answer in recorded):
+        ring({items[0].lane}, session)
+    return list(zip(items, recorded, strict=True))
+
+
+def is_new(answer: Recorded) -> bool:
+    """Whether this call has queued it."""
+    return not answer.known and answer.status == "queued"
+
+
+def ring(lanes: Collection[Lane], session: Any) -> None:
+    """Ring lanes: now, or when the caller's transaction is over."""
+    doorbell = get_runtime().doorbell
+    if session is None:
+        doorbell.ring(lanes)
+        return
+    from mailglass.aftercommit import ring_after_commit
+
+    for lane in lanes:
+        ring_after_commit(session, lane, doorbell)
+
+
+def raise_if_suppressed(recorded: Sequence[Recorded]) -> None:
+    """One recipient who is suppressed, or several of whom all are, is the caller's to know."""
+    scopes = [answer.suppressed_by for answer in recorded if answer.suppressed_by is not None]
+    if len(scopes) == len(recorded):
+        raise SuppressedError(SuppressionType(scopes[0]), recorded[0].id)
+
+
+def runner_of(session: Any) -> Runner:
+    """Runs statements on the ledger's own connection, or inside the caller's transaction."""
+    if session is None:
+        return get_runtime().database.run
+    from mailglass.ledger.database import run_on
+
+    connection = _connection(session)
+    return lambda name, params: run_on(connection, name, params)
+
+
+def _connection(session: Any) -> Any:
+    from sqlalchemy.engine import Connection
+    from sqlalchemy.orm import Session, scoped_session
+
+    if isinstance(session, Connection):
+        return session
+    if isinstance(session, Session | scoped_session):
+        return session.connection()
+    raise TypeError(
+        f"session must be a SQLAlchemy Session or Connection, not {type(session).__name__}; "
+        "with an AsyncSession use `await session.run_sync(lambda s: deliver_later.delay(message, session=s))`"
+    )

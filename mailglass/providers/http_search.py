@@ -1,0 +1,144 @@
+"""What the HTTP rooms that can be searched share: options, one question after another, checked answers."""
+
+from __future__ import annotations
+
+import logging
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+from urllib.parse import urlencode
+from uuid import UUID
+
+from mailglass.clock import monotonic
+from mailglass.errors import ConfigError, ProviderCallError
+from mailglass.providers.base import Outcome
+from mailglass.providers.http import LEAST_BUDGET, HTTPOptions, HTTPRequest
+from mailglass.providers.http_provider import HTTPProvider
+from mailglass.providers.management import refused
+from mailglass.providers.search import ABSENT, UNKNOWN, Finding, Sought
+from mailglass.telemetry import emit
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions(HTTPOptions):
+    """The options of an HTTP provider that can be searched; a room says what `search` is unless it is chosen.
+
+    Attributes:
+        search: look at the provider for mails whose answer was lost.
+        search_lag: seconds after which the provider's search is expected to know of a mail.
+        search_complete_after: seconds after which a mail that the search does not show was certainly not taken, so
+            that it is sent again; left out, not being found proves nothing, and the stream's policy decides.
+    """
+
+    search: bool = True
+    search_lag: float = 30.0
+    search_complete_after: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.search_lag < math.inf:
+            raise ConfigError("search_lag", "not a duration", "Give seconds, 0 or more")
+        if self.search_complete_after is not None and not self.search_lag <= self.search_complete_after < math.inf:
+            raise ConfigError(
+                "search_complete_after", "shorter than search_lag", "Give seconds, at least those of search_lag"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one question came to.
+
+    Attributes:
+        findings: of deliveries that the provider has, by our id as it told it.
+        whole: whether the answer held everything that was asked for, so that what is not in it is absent.
+    """
+
+    findings: Mapping[UUID, Finding] = field(default_factory=dict)
+    whole: bool = True
+
+
+class SearchableProvider(HTTPProvider):
+    """An HTTP provider that can be searched. A room says how one question is asked.
+
+    Class attributes:
+        sought_at_once: deliveries of one question.
+    """
+
+    sought_at_once: ClassVar[int] = 1
+
+    def __init__(self, account: str, options: SearchOptions) -> None:
+        super().__init__(account, options)
+        self.searchable = options.search
+        self.search_lag = options.search_lag
+        self.absence_proves_after = options.search_complete_after
+
+    @abstractmethod
+    def look(self, sought: Sequence[Sought], *, deadline: float) -> Look:
+        """Ask about at most `sought_at_once` deliveries.
+
+        Raises:
+            ProviderCallError: no answer, or none of this call.
+        """
+
+    def find(self, sought: Sequence[Sought], *, deadline: float) -> list[Finding]:
+        """Ask question after question until one goes wrong; what was not asked about is unknown."""
+        findings: dict[UUID, Finding] = {}
+        for start in range(0, len(sought), self.sought_at_once):
+            part = sought[start : start + self.sought_at_once]
+            if deadline - monotonic() < LEAST_BUDGET:
+                break
+            try:
+                answer = self.look(part, deadline=deadline)
+            except ProviderCallError as error:
+                # it names the account and the call, and neither address nor content
+                self._say_failed(str(error))
+                break
+            rest = ABSENT if answer.whole else UNKNOWN
+            findings |= {item.delivery_id: answer.findings.get(item.delivery_id, rest) for item in part}
+        return [findings.get(item.delivery_id, UNKNOWN) for item in sought]
+
+    def ask(self, request: HTTPRequest, *, deadline: float) -> Any:
+        """The JSON value of a good answer, None where its body is no JSON.
+
+        Raises:
+            ProviderCallError: no answer, or a status that is not 2xx.
+        """
+        answer = self.http.exchange(request, deadline=deadline)
+        if isinstance(answer, Outcome):
+            raise ProviderCallError(self.search_name, retryable=True)
+        if not 200 <= answer.status < 300:
+            raise refused(answer, self.search_name)
+        return answer.json()
+
+    def listed(self, value: Any, name: str | None = None) -> list[dict[str, Any]]:
+        """The objects of an answer's list.
+
+        Args:
+            value: the answer.
+            name: under which the list stands; None where the answer is the list itself.
+
+        Raises:
+            ProviderCallError: there is no list, so the answer is none of this call.
+        """
+        items = value if name is None else value.get(name) if isinstance(value, dict) else None
+        if not isinstance(items, list):
+            raise ProviderCallError(self.search_name, status=200)
+        return [item for item in items if isinstance(item, dict)]
+
+    @property
+    def search_name(self) -> str:
+        """Account and call, for errors."""
+        return f"{self.account}: search messages"
+
+    def _say_failed(self, reason: str) -> None:
+        emit(
+            "mailglass.search.failed",
+            level=logging.WARNING, provider=self.name, account=self.account, reason=reason,
+        )  # fmt: skip
+
+
+def query(path: str, **fields: str | int) -> HTTPRequest:
+    """A GET with a query."""
+    return HTTPRequest(f"{path}?{urlencode(fields)}", method="GET")

@@ -1,0 +1,33 @@
+"""Looking for a mail in Mailgun's events: those of its recipient at that time, of which one carries our id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from mailglass.providers.http import HTTPRequest
+from mailglass.providers.http_search import Look, query
+from mailglass.providers.mailgun import events
+from mailglass.providers.search import Sought, found
+
+PAGE: Final = 300
+
+
+def request(item: Sought, domain: str) -> HTTPRequest:
+    """The events of the recipient, oldest first."""
+    return query(
+        f"/v3/{domain}/events",
+        begin=int(item.sent_after.timestamp()),
+        end=int(item.sent_before.timestamp()),
+        ascending="yes",
+        limit=PAGE,
+        recipient=item.recipient,
+    )
+
+
+def read(items: Sequence[dict[str, Any]], item: Sought, account: str) -> Look:
+    """Whether one of the events is of the mail: Mailgun has none of a mail that it did not take."""
+    told = [event for event in events.read(items, account) if event.delivery_id == item.delivery_id]
+    names = [event.provider_message_id for event in told if event.provider_message_id]
+    findings = {item.delivery_id: found(item.delivery_id, next(iter(names), None), told)} if told else {}
+    return Look(findings, whole=len(items) < PAGE)

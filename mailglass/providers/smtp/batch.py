@@ -1,0 +1,229 @@
+"""One call of `send`: its mails, shared by the sessions that carry them."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mailglass.clock import monotonic
+from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
+from mailglass.providers.smtp.letters import Letter
+from mailglass.providers.smtp.opening import SessionFailed
+from mailglass.providers.smtp.pool import SessionPool
+from mailglass.providers.smtp.session import Session, StaleSession
+
+# A second connection is worth its opening where one alone would keep us waiting; a server that answers at once keeps
+# a process busy by itself, and threads would only take turns.
+_LOOK_AFTER: Final = 0.02
+_WORTH: Final = 0.05
+_LEAST_SHARE: Final = 4
+_GLANCE: Final = 0.1
+
+_NOT_STARTED: Final = Outcome(OutcomeClass.TRANSIENT, reason="deadline")
+_UNBUILDABLE: Final = Outcome(OutcomeClass.REJECTED, reason="message_invalid")
+
+
+@dataclass(frozen=True, slots=True)
+class _Parcel:
+    """A mail that somebody holds, and its place in the batch."""
+
+    index: int
+    letter: Letter
+
+
+class Batch:
+    """The mails of one call. The caller carries them; where the server makes it wait, free connections help.
+
+    Args:
+        mails: to be attempted once each.
+        deadline: on `mailglass.clock.monotonic()`.
+        pool: where sessions come from; the caller holds a slot of it.
+        pack: makes a mail's letter; raises ValueError where there can be none.
+    """
+
+    def __init__(
+        self, mails: Sequence[Outgoing], deadline: float, pool: SessionPool, pack: Callable[[Outgoing], Letter]
+    ) -> None:
+        self.deadline = deadline
+        self.pool = pool
+        self._mails = mails
+        self._pack = pack
+        self._outcomes: list[Outcome | None] = [None] * len(mails)
+        self._left = deque(range(len(mails)))
+        self._held = 0
+        self._helpers = 0
+        self._changed = threading.Condition()
+        self._over = False
+        self._no_session: Outcome | None = None
+        self._failure: BaseException | None = None
+        self._first_settled = 0.0
+        self._settled = 0
+        self._asked_for_help = False
+
+    def send(self) -> list[Outcome]:
+        """The outcome of each mail, in their order."""
+        try:
+            self._carry_all()
+        finally:
+            self.stop()
+        rest = self._no_session or _NOT_STARTED
+        return [outcome or rest for outcome in self._outcomes]
+
+    def take(self) -> _Parcel | None:
+        """The next mail, to be settled or given back; None when there is none to start any more."""
+        while True:
+            with self._changed:
+                if self._over or not self._left or monotonic() >= self.deadline:
+                    return None
+                index = self._left.popleft()
+                self._held += 1
+            try:
+                return _Parcel(index, self._pack(self._mails[index]))
+            except ValueError:
+                self._let_go(index, _UNBUILDABLE)
+
+    def settle(self, parcel: _Parcel, outcome: Outcome) -> None:
+        """Say what became of a mail."""
+        self._let_go(parcel.index, outcome)
+
+    def give_back(self, parcel: _Parcel) -> None:
+        """Leave a mail, of which nothing was sent, to others."""
+        self._let_go(parcel.index, None)
+
+    def stop(self, failure: BaseException | None = None) -> None:
+        """Start no further mail; the failure, if any, is the caller's to hear of."""
+        with self._changed:
+            self._over = True
+            self._failure = self._failure or failure
+            self._changed.notify_all()
+
+    def ask_for_help(self) -> None:
+        """Share what is left with free connections, once, where it would take this one long."""
+        now = monotonic()
+        if not self._settled:
+            self._first_settled = now
+        self._settled += 1
+        left, spent = len(self._left), now - self._first_settled
+        if self._asked_for_help or spent < _LOOK_AFTER or left < _LEAST_SHARE:
+            return
+        if min(spent / (self._settled - 1) * left, self.deadline - now) < _WORTH:
+            return
+        self._asked_for_help = True
+        for _ in range(left // _LEAST_SHARE):
+            self._count_helpers(1)
+            if not self.pool.lend(self._help):
+                self._count_helpers(-1)
+                return
+
+    def _carry_all(self) -> None:
+        while True:
+            try:
+                _Carrier(self).carry()
+            except SessionFailed as failure:
+                # the batch's other mails would only wait before the same door
+                self._no_session = failure.outcome
+            with self._changed:
+                while not self._nobody_carries():
+                    self._changed.wait(min(max(self.deadline - monotonic(), _GLANCE), threading.TIMEOUT_MAX))
+                if self._failure is not None:
+                    raise self._failure
+                if not self._left or self._no_session is not None or monotonic() >= self.deadline:
+                    self._over = True  # here, or a helper could take one more while outcomes are read
+                    return
+
+    def _nobody_carries(self) -> bool:
+        """Whether to wait no longer: a helper without a mail counts only where the caller cannot go on itself."""
+        if self._failure is not None:
+            return True
+        if self._held:
+            return False
+        return not (self._left and self._helpers and self._no_session) or monotonic() >= self.deadline
+
+    def _help(self) -> None:
+        try:
+            _Carrier(self, helping=True).carry()
+        except SessionFailed:
+            return  # whoever has a session goes on alone
+        except BaseException as error:
+            self.stop(error)
+        finally:
+            self._count_helpers(-1)
+
+    def _count_helpers(self, change: int) -> None:
+        with self._changed:
+            self._helpers += change
+            self._changed.notify_all()
+
+    def _let_go(self, index: int, outcome: Outcome | None) -> None:
+        with self._changed:
+            self._held -= 1
+            if outcome is None:
+                self._left.appendleft(index)
+            else:
+                self._outcomes[index] = outcome
+            if not self._held:
+                self._changed.notify_all()
+
+
+class _Carrier:
+    """Whoever carries mails of a batch over a session at a time."""
+
+    def __init__(self, batch: Batch, *, helping: bool = False) -> None:
+        self._batch = batch
+        self._helping = helping
+        self._session: Session | None = None
+
+    def carry(self) -> None:
+        """Carry mails while there are some and time is left.
+
+        Raises:
+            SessionFailed: no session could be opened; what was held is given back.
+        """
+        batch = self._batch
+        try:
+            if self._helping:
+                self._session = batch.pool.take()  # before it takes a mail from those who have one
+            parcel = batch.take()
+            while parcel is not None:
+                following = None if self._helping and batch.pool.wanted else batch.take()
+                try:
+                    outcome = self._attempt(parcel, following)
+                except SessionFailed:
+                    if following is not None:
+                        batch.give_back(following)
+                    batch.give_back(parcel)
+                    raise
+                batch.settle(parcel, outcome)
+                if not self._helping:
+                    batch.ask_for_help()
+                parcel = following
+        finally:
+            self._end()
+
+    def _attempt(self, parcel: _Parcel, following: _Parcel | None, *, fresh: bool = False) -> Outcome:
+        session = self._ready_session(parcel.letter, fresh)
+        if monotonic() >= self._batch.deadline:
+            return _NOT_STARTED
+        if not session.expects(parcel.letter) and (objection := session.objection(parcel.letter)):
+            return objection
+        try:
+            return session.transmit(parcel.letter, None if following is None else following.letter)
+        except StaleSession:
+            # nothing was sent, and a fresh session is never stale: this happens once
+            return self._attempt(parcel, following, fresh=True)
+
+    def _ready_session(self, letter: Letter, fresh: bool) -> Session:
+        session = self._session
+        if session is None or not (session.usable or session.expects(letter)):
+            self._end()
+            session = self._session = self._batch.pool.connect() if fresh else self._batch.pool.take()
+        return session
+
+    def _end(self) -> None:
+        """Give the session back."""
+        if self._session is not None:
+            self._batch.pool.keep(self._session)
+            self._session = None

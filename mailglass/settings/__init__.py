@@ -1,0 +1,39 @@
+"""Settings: the environment (`MAILGLASS_*`) and an optional `mailglass.toml`, validated as a whole.
+
+Secrets are given only as references, `env:NAME` or `file:PATH`, and are read when the account that needs them is
+opened: an application that only queues mail needs none of them.
+"""
+
+from __future__ import annotations
+
+from mailglass.settings.accounts import AccountSettings, SyncMode
+from mailglass.settings.limits import LimitRule, LimitScope
+from mailglass.settings.loading import ENVIRONMENT, Settings, configure, get_settings, load_settings
+from mailglass.settings.options import build_options
+from mailglass.settings.routes import DEFAULT_QUEUE, QUEUE, Route
+from mailglass.settings.secrets import Secret, resolve_secret
+from mailglass.settings.sections import EngineSettings, WebhookSettings
+from mailglass.settings.values import NAME
+from mailglass.settings.warmup import WarmupPlan
+
+__all__ = [
+    "AccountSettings",
+    "DEFAULT_QUEUE",
+    "ENVIRONMENT",
+    "EngineSettings",
+    "LimitRule",
+    "LimitScope",
+    "NAME",
+    "QUEUE",
+    "Route",
+    "Secret",
+    "Settings",
+    "SyncMode",
+    "WarmupPlan",
+    "WebhookSettings",
+    "build_options",
+    "configure",
+    "get_settings",
+    "load_settings",
+    "resolve_secret",
+]

@@ -1,0 +1,216 @@
+"""The settings of one process: read from file and environment, checked as a whole, kept."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from mailglass.addresses import Address
+from mailglass.errors import ConfigError
+from mailglass.settings.accounts import AccountSettings, parse_accounts
+from mailglass.settings.limits import LimitRule, parse_limits
+from mailglass.settings.problems import Problems
+from mailglass.settings.routes import Route, parse_routes
+from mailglass.settings.secrets import Secret, resolve_secret
+from mailglass.settings.sections import EngineSettings, WebhookSettings, check_engine, parse_section, parse_streams
+from mailglass.settings.values import NAME, NAME_REMEDY, address, choice, strings
+from mailglass.streams import DEFAULT_POLICIES, Stream, StreamPolicy
+
+ENVIRONMENT = {
+    "MAILGLASS_CONFIG": "path of the TOML file (default: mailglass.toml in the working directory, if there is one)",
+    "MAILGLASS_DATABASE_URL": "PostgreSQL, for example postgresql://user@host/mailglass",
+    "MAILGLASS_BROKER_URL": "redis://, rediss:// or amqp:// URL of Celery's broker",
+    "MAILGLASS_REDIS_URL": "where doorbells ring when the broker is not Redis; without it they ring in PostgreSQL",
+    "MAILGLASS_DEFAULT_FROM": "sender of messages that name none",
+    "MAILGLASS_DEFAULT_TENANT": "tenant outside any tenant() block; empty: there is none",
+    "MAILGLASS_LOG_LEVEL": "debug, info, warning or error",
+    "MAILGLASS_LOG_FORMAT": "json or console",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of one process; build it with `load_settings`."""
+
+    database_url: Secret = field(default_factory=lambda: Secret(""))
+    broker_url: Secret = field(default_factory=lambda: Secret(""))
+    redis_url: Secret | None = None
+    default_from: Address | None = None
+    default_tenant: str | None = "default"
+    tenancy: str | None = None
+    templates: tuple[str, ...] = ()
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+    accounts: Mapping[str, AccountSettings] = field(default_factory=dict)
+    routes: tuple[Route, ...] = ()
+    streams: Mapping[Stream, StreamPolicy] = field(default_factory=lambda: dict(DEFAULT_POLICIES))
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    webhooks: WebhookSettings = field(default_factory=WebhookSettings)
+    limits: tuple[LimitRule, ...] = ()
+
+    def require_database(self) -> str:
+        """The database's URL, or a `ConfigError` that says where to put it."""
+        if not self.database_url.reveal():
+            raise ConfigError(
+                "MAILGLASS_DATABASE_URL",
+                "not set",
+                "Set it to a PostgreSQL URL, or run `mailglass dev` for a local stack",
+            )
+        return self.database_url.reveal()
+
+    def require_broker(self) -> str:
+        """The broker's URL, or a `ConfigError` that says where to put it."""
+        if not self.broker_url.reveal():
+            raise ConfigError(
+                "MAILGLASS_BROKER_URL",
+                "not set",
+                "Set it to a redis:// or amqp:// URL, or run `mailglass dev` for a local stack",
+            )
+        return self.broker_url.reveal()
+
+
+def load_settings(environ: Mapping[str, str] | None = None, path: str | Path | None = None) -> Settings:
+    """Read and check everything.
+
+    Args:
+        environ: the environment; os.environ when left out.
+        path: the TOML file; else `MAILGLASS_CONFIG`, else `mailglass.toml` in the working directory if it is there.
+
+    Raises:
+        ConfigError: names the first wrong key and its remedy, and lists the others.
+    """
+    environ = os.environ if environ is None else environ
+    document = _read_document(environ, path)
+    problems = Problems()
+    settings = _parse(document, environ, problems)
+    problems.raise_if_any()
+    return settings
+
+
+_current: Settings | None = None
+
+
+def get_settings() -> Settings:
+    """The process's settings, loaded at the first call."""
+    global _current
+    if _current is None:
+        _current = load_settings()
+    return _current
+
+
+def configure(settings: Settings | None) -> None:
+    """Use these settings in this process; None forgets them, so that the next call loads them again."""
+    global _current
+    _current = settings
+
+
+def _read_document(environ: Mapping[str, str], path: str | Path | None) -> dict[str, Any]:
+    named = path or environ.get("MAILGLASS_CONFIG")
+    file = Path(named) if named else Path("mailglass.toml")
+    try:
+        with file.open("rb") as stream:
+            return tomllib.load(stream)
+    except FileNotFoundError:
+        if not named:
+            return {}
+        raise ConfigError("MAILGLASS_CONFIG", f"no file at {file}", "Correct the path or unset it") from None
+    except OSError as error:
+        raise ConfigError(
+            "MAILGLASS_CONFIG", f"cannot read {file} ({error.strerror})", "Check its permissions"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(str(file), f"not valid TOML ({error})", "Correct the line it names") from None
+
+
+_TOP_LEVEL = {
+    "database_url", "broker_url", "redis_url", "default_from", "default_tenant", "tenancy", "templates",
+    "log_level", "log_format", "accounts", "routes", "streams", "engine", "webhooks", "limits",
+}  # fmt: skip
+
+
+def _parse(document: dict[str, Any], environ: Mapping[str, str], problems: Problems) -> Settings:
+    for key in sorted(document.keys() - _TOP_LEVEL):
+        problems.add(key, "unknown setting", f"Known are: {', '.join(sorted(_TOP_LEVEL))}")
+    _check_environment(document, environ, problems)
+    values: dict[str, Any] = {}
+    for key in ("database_url", "broker_url", "redis_url"):
+        secret = _url(key, document, environ, problems)
+        if secret is not None:
+            values[key] = secret
+    sender = environ.get("MAILGLASS_DEFAULT_FROM", document.get("default_from"))
+    values["default_from"] = address("default_from", sender, problems)
+    values["default_tenant"] = _default_tenant(document, environ, problems)
+    values["tenancy"] = _tenancy(document.get("tenancy"), problems)
+    values["templates"] = strings("templates", document.get("templates", []), problems)
+    values["log_level"] = choice(
+        "log_level", environ.get("MAILGLASS_LOG_LEVEL", document.get("log_level", "info")),
+        ("debug", "info", "warning", "error"), problems,
+    )  # fmt: skip
+    values["log_format"] = choice(
+        "log_format", environ.get("MAILGLASS_LOG_FORMAT", document.get("log_format", "json")),
+        ("json", "console"), problems,
+    )  # fmt: skip
+    values["accounts"] = parse_accounts(document.get("accounts", {}), problems)
+    values["routes"] = parse_routes(document.get("routes", []), values["accounts"], problems)
+    values["streams"] = parse_streams(document.get("streams", {}), problems)
+    values["engine"] = parse_section(EngineSettings(), "engine", document.get("engine", {}), problems)
+    values["webhooks"] = parse_section(WebhookSettings(), "webhooks", document.get("webhooks", {}), problems)
+    values["limits"] = parse_limits(
+        document.get("limits", []), accounts=values["accounts"], name=NAME, report=problems.add
+    )
+    check_engine(values["engine"], problems)
+    return Settings(**values)
+
+
+def _check_environment(document: dict[str, Any], environ: Mapping[str, str], problems: Problems) -> None:
+    referenced = set(re.findall(r"env:([A-Za-z_][A-Za-z0-9_]*)", repr(document)))
+    for name in sorted(environ):
+        if name.startswith("MAILGLASS_") and name not in ENVIRONMENT and name not in referenced:
+            problems.add(name, "unknown environment variable", f"Unset it. Known are: {', '.join(ENVIRONMENT)}")
+
+
+_SCHEMES = {
+    "database_url": ("postgresql", "postgres", "postgresql+psycopg"),
+    "broker_url": ("redis", "rediss", "redis+socket", "amqp", "amqps", "pyamqp", "memory"),
+    "redis_url": ("redis", "rediss", "unix"),
+}
+
+
+def _url(key: str, document: dict[str, Any], environ: Mapping[str, str], problems: Problems) -> Secret | None:
+    variable = f"MAILGLASS_{key.upper()}"
+    secret: Secret | None = None
+    if environ.get(variable):
+        secret = Secret(environ[variable], f"env:{variable}")
+    elif key in document:
+        secret = resolve_secret(document[key], key, environ, problems.add)
+    if secret is None or not secret.reveal():
+        return None
+    scheme = secret.reveal().partition("://")[0]
+    if scheme not in _SCHEMES[key]:
+        problems.add(key, "an unsupported URL scheme", f"Use one of {', '.join(_SCHEMES[key])}")
+        return None
+    return secret
+
+
+def _default_tenant(document: dict[str, Any], environ: Mapping[str, str], problems: Problems) -> str | None:
+    value = environ.get("MAILGLASS_DEFAULT_TENANT", document.get("default_tenant", "default"))
+    if value == "":
+        return None
+    if not isinstance(value, str) or not NAME.match(value):
+        problems.add("default_tenant", "not a tenant name", NAME_REMEDY)
+        return None
+    return value
+
+
+def _tenancy(value: object, problems: Problems) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
+        problems.add("tenancy", "not a class path", 'Write "package.module:Class"')
+        return None
+    return value

@@ -1,0 +1,98 @@
+"""The options of a provider's account, checked against the room's own `Options` dataclass."""
+
+from __future__ import annotations
+
+import os
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, Literal, TypeVar
+
+from mailglass.errors import ConfigError
+from mailglass.settings.problems import Problems
+from mailglass.settings.secrets import Secret, resolve_secret
+from mailglass.settings.values import choice
+
+T = TypeVar("T")
+
+
+def build_options(cls: type[T], raw: Mapping[str, Any], key: str, environ: Mapping[str, str] | None = None) -> T:
+    """Fill a provider's frozen `Options` dataclass from the account's table.
+
+    Understands fields of type str, int, float, bool, `Secret`, `Literal[...]`, their tuples and their `| None`, and
+    tuples of further frozen dataclasses, written as an array of tables: `[[accounts.NAME.OPTION]]`.
+
+    Args:
+        cls: the dataclass.
+        raw: the table as written.
+        key: `accounts.<name>`, for errors.
+        environ: where `env:` references are looked up; os.environ when left out.
+
+    Raises:
+        ConfigError: an unknown option, a missing one, a wrong type, a secret that is not there.
+    """
+    problems = Problems()
+    values = _option_values(cls, raw, key, os.environ if environ is None else environ, problems)
+    problems.raise_if_any()
+    try:
+        return cls(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{key}.{error.key}", error.problem, error.remedy) from None
+
+
+def _option_values(
+    cls: type, raw: Mapping[str, Any], key: str, environ: Mapping[str, str], problems: Problems
+) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    known = {item.name: item for item in fields(cls)}
+    for name in sorted(raw.keys() - known.keys()):
+        problems.add(f"{key}.{name}", "unknown option", f"Known are: {', '.join(known)}")
+    values: dict[str, Any] = {}
+    for name, item in known.items():
+        if name in raw:
+            values[name] = _option(hints[name], raw[name], f"{key}.{name}", environ, problems)
+        elif item.default is MISSING and item.default_factory is MISSING:
+            problems.add(f"{key}.{name}", "missing", f"Add {name} to [{key}]")
+    return values
+
+
+def _option_table(hint: Any, value: Any, key: str, environ: Mapping[str, str], problems: Problems) -> Any:
+    """One table of an array of tables; None where something in it is wrong."""
+    if not isinstance(value, Mapping):
+        problems.add(key, f"wrong type ({type(value).__name__})", f"Write tables: [[{key.partition('[')[0]}]]")
+        return None
+    before = len(problems.found)
+    values = _option_values(hint, value, key, environ, problems)
+    if len(problems.found) > before:
+        return None
+    try:
+        return hint(**values)
+    except ConfigError as error:
+        problems.add(f"{key}.{error.key}", error.problem, error.remedy)
+        return None
+
+
+def _option(hint: Any, value: Any, key: str, environ: Mapping[str, str], problems: Problems) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType or origin is typing.Union:
+        (hint,) = [argument for argument in arguments if argument is not type(None)]
+        return _option(hint, value, key, environ, problems)
+    if origin is tuple:
+        items = value if isinstance(value, list) else [value]
+        if is_dataclass(arguments[0]):
+            return tuple(
+                _option_table(arguments[0], item, f"{key}[{index}]", environ, problems)
+                for index, item in enumerate(items)
+            )
+        return tuple(_option(arguments[0], item, key, environ, problems) for item in items)
+    if origin is Literal:
+        return choice(key, value, arguments, problems)
+    if hint is Secret:
+        return resolve_secret(value, key, environ, problems.add)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, bool) is not (hint is bool) or not isinstance(value, hint):
+        problems.add(key, f"wrong type ({type(value).__name__})", f"Give a {hint.__name__}")
+        return None
+    return value

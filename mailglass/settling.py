@@ -1,0 +1,230 @@
+"""Settle what may have been sent: ask accounts again that remember a delivery, search at the providers of the others.
+
+Where the process may die, and what follows: after deliveries were taken to be searched for, they have their next turn
+later, and their hold is not over before; after a finding was appended, the next run finds it again, which is the same
+event, and projects it. A finding is evidence like a webhook's, so a webhook that comes at the same moment changes
+nothing, and a delivery that was queued again meanwhile is settled where nobody has claimed it yet.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Final
+
+from mailglass import clock, telemetry
+from mailglass.engine.verdicts import memory
+from mailglass.errors import ConfigError
+from mailglass.ledger import leases, searches
+from mailglass.ledger.database import Database
+from mailglass.ledger.searches import Search
+from mailglass.ledger.webhooks import Fact, StoredWebhook
+from mailglass.providers.base import EventKind, Provider, ProviderEvent
+from mailglass.providers.registry import Accounts
+from mailglass.providers.search import UNKNOWN, Finding, FindingKind, Sought
+from mailglass.routing import Lane
+from mailglass.settings import AccountSettings, Settings
+from mailglass.webhooks.applying import apply, quoting_nothing
+from mailglass.webhooks.facts import fact_of
+
+# deliveries of one account that one run looks for
+SIZE: Final = 20
+# seconds that the provider of one account is asked for; their hold is not over before
+BUDGET: Final = 10.0
+# seconds after which a run begins with no further account
+RUN: Final = 20.0
+# what clocks may differ by, theirs and ours
+_SKEW: Final = timedelta(minutes=5)
+_KNOWN_FOR: Final = 60.0
+
+
+@dataclass(slots=True)
+class Report:
+    """What one run came to.
+
+    Attributes:
+        claimed: deliveries that were looked for.
+        found: of these, those that a provider has.
+        settled: of these, those that were settled as sent by it.
+        resumed: those that were proved never taken and are queued again, by lane.
+        more: whether others have their turn.
+    """
+
+    claimed: int = 0
+    found: int = 0
+    settled: int = 0
+    resumed: int = 0
+    more: bool = False
+
+
+class Settler:
+    """Settles uncertain deliveries. One per process; safe to use from several threads.
+
+    Args:
+        settings: accounts, and the streams' policies.
+        ledger: where the deliveries are.
+        accounts: the opened providers.
+    """
+
+    def __init__(self, settings: Settings, ledger: Database, accounts: Accounts) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._accounts = accounts
+        self._known: tuple[float, list[Provider]] | None = None
+        self._lock = threading.Lock()
+
+    def sweep(self) -> list[tuple[Lane, str]]:
+        """Take expired leases back and settle the uncertain whose hold is over.
+
+        What was being sent at an account that takes the same delivery twice as once, and still remembers it, is queued
+        to be asked about there again; other sendings are uncertain.
+
+        Returns:
+            For each delivery moved its lane and the event recorded.
+        """
+        remembering = {provider.account: memory(provider) for provider in self._providers() if provider.idempotent}
+        return leases.sweep(self._ledger, self._settings.streams, remembering)
+
+    def waiting(self) -> bool:
+        """Whether deliveries have their turn to be searched for."""
+        return bool(self._due())
+
+    def run(self, ring: Callable[[Iterable[Lane]], object] = lambda lanes: None) -> Report:
+        """Search for uncertain deliveries, a batch of each account, and settle those that are found.
+
+        Args:
+            ring: told the lanes of those that are queued again.
+
+        Raises:
+            LedgerUnavailableError: the database cannot be reached; what was written stands.
+        """
+        started = clock.monotonic()
+        report = Report()
+        due = self._due()
+        # no account waits for ever behind another one whose provider is slow
+        random.shuffle(due)
+        for provider in due:
+            if clock.monotonic() - started > RUN:
+                report.more = True
+                break
+            self._settle(provider, report, ring)
+        if report.claimed:
+            telemetry.emit(
+                "mailglass.settle",
+                claimed=report.claimed,
+                matched=report.found,
+                settled=report.settled,
+                queued=report.resumed,
+                duration_ms=round((clock.monotonic() - started) * 1000),
+            )
+        return report
+
+    def _due(self) -> list[Provider]:
+        searchable = {provider.account: provider for provider in self._providers() if provider.searchable}
+        lags = {name: provider.search_lag for name, provider in searchable.items()}
+        return [searchable[name] for name in searches.due(self._ledger, lags)]
+
+    def _settle(self, provider: Provider, report: Report, ring: Callable[[Iterable[Lane]], object]) -> None:
+        # the ledger's clock ends the hold a little later than ours ends the search
+        taken = searches.claim(self._ledger, provider.account, lag=provider.search_lag, size=SIZE, budget=BUDGET * 1.5)
+        if not taken:
+            return
+        report.claimed += len(taken)
+        report.more = report.more or len(taken) >= SIZE
+        findings = _find(provider, [self._sought(item) for item in taken])
+        pairs = list(zip(taken, findings, strict=True))
+        facts = [fact for item, finding in pairs for fact in self._facts(provider, item, finding)]
+        with quoting_nothing():
+            report.settled += apply(self._ledger, facts).settled
+            resumed = searches.resume(
+                self._ledger,
+                [item for item, finding in pairs if _never_taken(provider, item, finding)],
+                {stream.value: policy.max_attempts for stream, policy in self._settings.streams.items()},
+            )
+        report.found += sum(finding.kind is FindingKind.FOUND for finding in findings)
+        report.resumed += len(resumed)
+        if resumed:
+            ring(set(resumed.values()))
+
+    def _sought(self, item: Search) -> Sought:
+        # an attempt that ended there began within its lease
+        before = timedelta(seconds=self._settings.engine.lease) + _SKEW
+        return Sought(item.id, item.recipient, item.first - before, clock.now() + _SKEW, item.provider_message_id)
+
+    def _facts(self, provider: Provider, item: Search, finding: Finding) -> list[Fact]:
+        """That the provider has the mail, and what it told by the way, each as the event that a webhook would bring."""
+        if finding.kind is not FindingKind.FOUND:
+            return []
+        taken = ProviderEvent(
+            EventKind.QUEUED,
+            f"search/{item.id}",
+            occurred_at=item.first,
+            delivery_id=item.id,
+            provider_message_id=finding.provider_message_id,
+            recipient=item.recipient,
+        )
+        told = [event for event in finding.events if event.delivery_id == item.id]
+        # as if a webhook had come just now
+        source = StoredWebhook(
+            item.id, provider.account, provider.name, None, {}, 0, clock.now(), self._tenant(provider.account)
+        )
+        facts = (_fact(event, source) for event in (taken, *told))
+        return [fact for fact in facts if fact is not None]
+
+    def _tenant(self, account: str) -> str | None:
+        try:
+            return self._accounts.settings(account).tenant
+        except ConfigError:
+            return None
+
+    def _providers(self) -> list[Provider]:
+        """The accounts that can be asked again or searched; looked at anew after a minute, as secrets may appear."""
+        with self._lock:
+            moment = clock.monotonic()
+            if self._known is None or moment - self._known[0] > _KNOWN_FOR:
+                opened = (self._open(account) for account in self._settings.accounts.values())
+                useful = [provider for provider in opened if provider and (provider.idempotent or provider.searchable)]
+                self._known = (moment, useful)
+            return self._known[1]
+
+    def _open(self, account: AccountSettings) -> Provider | None:
+        try:
+            return self._accounts.open(account.name)
+        except ConfigError:
+            # where it is to send, the engine says so
+            return None
+
+
+def _find(provider: Provider, sought: Sequence[Sought]) -> list[Finding]:
+    """The provider's findings; whatever escapes it, and what is not about the delivery that was sought, is unknown."""
+    try:
+        findings = list(provider.find(sought, deadline=clock.monotonic() + BUDGET))
+    except Exception as error:
+        telemetry.emit(
+            "mailglass.search.failed", account=provider.account, provider=provider.name, error_type=type(error).__name__
+        )
+        findings = []
+    padded: Mapping[int, Finding] = dict(enumerate(findings))
+    return [_checked(item, padded.get(place, UNKNOWN)) for place, item in enumerate(sought)]
+
+
+def _checked(item: Sought, finding: Finding) -> Finding:
+    if finding.kind is FindingKind.FOUND and finding.delivery_id != item.delivery_id:
+        return UNKNOWN
+    return finding
+
+
+def _fact(event: ProviderEvent, source: StoredWebhook) -> Fact | None:
+    try:
+        return replace(fact_of(event, source), webhook_id=None)
+    except (ValueError, TypeError, AttributeError, ArithmeticError):
+        # a part of it that the ledger cannot keep; the other events stand by themselves
+        return None
+
+
+def _never_taken(provider: Provider, item: Search, finding: Finding) -> bool:
+    proves_after = provider.absence_proves_after
+    return finding.kind is FindingKind.ABSENT and proves_after is not None and item.age >= proves_after

@@ -1,0 +1,70 @@
+"""`deliver()` and the limits: whose limit it was and when to try again, and nothing is left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from mailglass import Message, clock, deliver
+from mailglass.errors import RateLimitError, RateLimitType
+from mailglass.ledger import deliveries
+from mailglass.ledger.lifecycle import Status
+from mailglass.routing import LimitContext, Tenancy
+from mailglass.settings import LimitRule, WarmupPlan, configure, get_settings
+from mailglass_workers import tasks
+
+DAY = 86_400
+
+
+def message(**fields: object) -> Message:
+    return Message(to="ada@example.com", subject="Receipt 1001", text="Thank you.", **fields)
+
+
+class Plans(Tenancy):
+    """One mail an hour for each tenant."""
+
+    def resolve_limits(self, context: LimitContext) -> Sequence[LimitRule] | None:
+        return [LimitRule.of("tenant", "1/h", context.tenant)]
+
+
+def warming_up(*accounts: str) -> None:
+    settings = get_settings()
+    plan = WarmupPlan(clock.now().date() - timedelta(days=0), (1, 1))
+    found = {
+        name: replace(account, warmup=plan if name in accounts else None) for name, account in settings.accounts.items()
+    }
+    routes = (replace(settings.routes[-1], accounts=("relay", "nowhere")),)
+    configure(replace(settings, accounts=found, routes=routes))
+
+
+def test_over_a_warm_up_plan_the_caller_is_told_when_the_next_day_begins(house) -> None:
+    warming_up("relay", "nowhere")
+    assert [deliver(message()).account for _ in range(2)] == ["relay", "nowhere"]
+    with pytest.raises(RateLimitError) as raised:
+        deliver(message())
+    assert raised.value.type is RateLimitType.PER_ACCOUNT
+    until_tomorrow = DAY - clock.now().timestamp() % DAY
+    assert -5 < raised.value.retry_after - until_tomorrow < 35
+    assert deliveries.counts(house.runtime.database)["default"] == {"sent": 2, "canceled": 1}
+
+
+def test_over_a_warm_up_plan_another_account_sends_and_no_error_is_raised(house) -> None:
+    warming_up("relay")
+    assert [deliver(message()).account for _ in range(3)] == ["relay", "nowhere", "nowhere"]
+
+
+def test_a_limit_of_the_application_is_raised_by_its_type(house) -> None:
+    configure(replace(get_settings(), tenancy=f"{__name__}:Plans"))
+    house.runtime.router.__dict__["tenancy"] = Plans()
+    assert deliver(message(stream="bulk")).status is Status.SENT
+    with pytest.raises(RateLimitError) as raised:
+        deliver(message(stream="bulk"))
+    assert raised.value.type is RateLimitType.PER_TENANT
+    assert 3500 < raised.value.retry_after <= 3600
+
+
+def test_the_task_that_learns_rates_runs_where_nobody_tells_one(house) -> None:
+    tasks.learn_rates()

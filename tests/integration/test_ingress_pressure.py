@@ -1,0 +1,323 @@
+"""The webhook endpoint where something hangs, is away or is too much: what is answered, when, and what stays behind."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from mailglass.errors import ProviderCallError
+from mailglass.ledger.database import close_databases
+from mailglass.ledger.schema import upgrade
+from mailglass.providers.base import Outcome, Provider, WebhookRequest
+from mailglass.runtime import Runtime
+from mailglass.settings import AccountSettings, Secret, Settings, WebhookSettings
+from mailglass.stack.postgres import EmbeddedPostgres
+from mailglass.testing.provider import FixedAccounts
+from mailglass.web import WebApp, create_app, gathering
+from mailglass.web import asgi as web_asgi
+from mailglass.web import http as web_http
+from mailglass.web.patience import Patience
+
+AT_ONCE = 3.0
+"""Seconds: what needs none must be answered within, on a machine with other work too."""
+
+
+class PatientProvider(Provider):
+    """Believes everybody, once it is let go; one account of it may be told to wait."""
+
+    name = "patient"
+    Options = Settings
+    retry_status = 429
+
+    def __init__(self, account: str) -> None:
+        super().__init__(account, None)
+        self.go = threading.Event()
+        self.go.set()
+        self.error: Exception | None = None
+
+    def send(self, mails: Any, *, deadline: float) -> list[Outcome]:
+        raise AssertionError("nothing is sent here")
+
+    def verify(self, request: WebhookRequest) -> None:
+        assert self.go.wait(30)
+        if self.error is not None:
+            raise self.error
+
+
+class SteadyProvider(PatientProvider):
+    """The same, under another name."""
+
+    name = "steady"
+    retry_status = 503
+
+
+class StillRuntime(Runtime):
+    """A runtime with providers as above, and a doorbell that nobody hears."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.slow, self.steady = PatientProvider("slow"), SteadyProvider("steady")
+        self.__dict__["accounts"] = FixedAccounts(settings, {"slow": self.slow, "steady": self.steady})
+        self.__dict__["doorbell"] = self
+
+    def ring_task(self, task: str) -> None:
+        """Nobody hears it."""
+
+
+@contextmanager
+def serving(database_url: str) -> Iterator[tuple[int, WebApp, StillRuntime]]:
+    """The application on a port of loopback."""
+    settings = Settings(
+        database_url=Secret(database_url),
+        accounts={"slow": AccountSettings("slow", "patient"), "steady": AccountSettings("steady", "steady")},
+        webhooks=WebhookSettings(max_body=200_000),
+    )
+    runtime, application = StillRuntime(settings), create_app(settings)
+    application._own = runtime
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(
+        uvicorn.Config(application, log_config=None, lifespan="off", access_log=False, proxy_headers=False, ws="none")
+    )
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield listener.getsockname()[1], application, runtime
+    finally:
+        runtime.slow.go.set()
+        server.should_exit = True
+        thread.join(30)
+        listener.close()
+        close_databases()
+
+
+@pytest.fixture
+def served(database_url: str) -> Iterator[tuple[int, WebApp, StillRuntime]]:
+    with serving(database_url) as found:
+        yield found
+
+
+def post(port: int, account: str = "steady", body: bytes = b"[]") -> tuple[int, float]:
+    """The status, and after how many seconds it came."""
+    began = time.monotonic()
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.request("POST", f"/webhooks/{account}", body)
+        return connection.getresponse().status, time.monotonic() - began
+
+
+def status(port: int, path: str) -> int:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.request("GET", path)
+        return connection.getresponse().status
+
+
+def test_without_its_postgresql_it_answers_at_once_and_takes_webhooks_again_when_it_is_back(stack_root: Path) -> None:
+    with EmbeddedPostgres(stack_root / "pg", durable=False) as postgres:
+        url = postgres.create_database("ledger")
+        upgrade(url)
+        with serving(url) as (port, application, _):
+            assert post(port)[0] == 200
+            postgres.stop()
+            for account, expected in (("steady", 503), ("slow", 429)):
+                answer, seconds = post(port, account, b"[1]")
+                assert answer == expected and seconds < AT_ONCE
+            with ThreadPoolExecutor(20) as threads:
+                answers = list(threads.map(lambda number: post(port, "steady", b"%d" % number), range(60)))
+            assert {answer for answer, _ in answers} == {503}
+            assert max(seconds for _, seconds in answers) < AT_ONCE
+            assert status(port, "/healthz") == 200 and status(port, "/readyz") == 503
+            assert application._room.free == web_asgi.MAX_HELD and application._pending == 0
+            postgres.start()
+            assert post(port, body=b"[1]")[0] == 200
+            assert status(port, "/readyz") == 200
+
+
+def test_a_postgresql_that_hangs_is_not_waited_for_and_soon_not_even_asked(
+    stack_root: Path, monkeypatch: pytest.MonkeyPatch, wait_for: Callable[..., None]
+) -> None:
+    monkeypatch.setattr(web_asgi, "ANSWER_WITHIN", 0.3)
+    monkeypatch.setattr(gathering, "HUNG", 0.6)
+    monkeypatch.setattr(gathering, "MOST_AT_ONCE", 2)
+    with EmbeddedPostgres(stack_root / "pg", durable=False) as postgres:
+        url = postgres.create_database("ledger")
+        upgrade(url)
+        with serving(url) as (port, application, _):
+            assert post(port)[0] == 200
+            assert postgres.pid is not None
+            group = [postgres.pid, *children(postgres.pid)]
+            for pid in group:
+                os.kill(pid, signal.SIGSTOP)
+            try:
+                for number in range(3):
+                    answer, seconds = post(port, body=b"hangs %d" % number)
+                    assert answer == 503 and seconds < AT_ONCE
+                lane = application._gathering[1]  # type: ignore[index]
+                wait_for(lambda: lane.hangs("steady"))
+                assert post(port, body=b"x" * 100_000)[0] == 503
+                assert not any(place.waiting for place in lane._lanes.values())
+                assert status(port, "/healthz") == 200 and status(port, "/readyz") == 503
+                assert application._room.free == web_asgi.MAX_HELD and application._pending == 0
+            finally:
+                for pid in reversed(group):
+                    os.kill(pid, signal.SIGCONT)
+            wait_for(lambda: post(port, body=b"again")[0] == 200, timeout=30)
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+
+
+def test_one_providers_waiting_verification_keeps_no_other_waiting(
+    served: tuple[int, WebApp, StillRuntime], monkeypatch: pytest.MonkeyPatch, wait_for: Callable[..., None]
+) -> None:
+    monkeypatch.setattr(web_asgi, "ANSWER_WITHIN", 20.0)
+    port, application, runtime = served
+    runtime.slow.go.clear()
+    with ThreadPoolExecutor(30) as threads:
+        waiting = [threads.submit(post, port, "slow", b"%d" % number) for number in range(30)]
+        wait_for(lambda: application._pending == 30)
+        for number in range(20):
+            answer, seconds = post(port, "steady", b"%d" % number)
+            assert answer == 200 and seconds < AT_ONCE
+        runtime.slow.go.set()
+        assert {future.result()[0] for future in waiting} == {200}
+
+
+def test_a_verification_that_takes_too_long_has_its_provider_post_again(
+    served: tuple[int, WebApp, StillRuntime], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_asgi, "ANSWER_WITHIN", 0.2)
+    port, _, runtime = served
+    runtime.slow.go.clear()
+    answer, seconds = post(port, "slow")
+    assert answer == 429 and seconds < AT_ONCE
+    runtime.slow.go.set()
+    monkeypatch.setattr(web_asgi, "ANSWER_WITHIN", 20.0)
+    assert post(port, "slow")[0] == 200
+
+
+@pytest.mark.parametrize(("account", "expected"), [("steady", 500), ("slow", 429)])
+def test_a_key_that_cannot_be_fetched_is_the_endpoints_fault_and_no_forgery(
+    served: tuple[int, WebApp, StillRuntime], account: str, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "mailglass.webhooks.ingress.provider_class", {"steady": SteadyProvider, "patient": PatientProvider}.get
+    )
+    port, _, runtime = served
+    runtime.slow.error = runtime.steady.error = ProviderCallError("fetch a certificate", retryable=True)
+    assert post(port, account)[0] == expected
+
+
+def test_bodies_share_the_memory_there_is_and_what_does_not_fit_is_put_off(
+    served: tuple[int, WebApp, StillRuntime], monkeypatch: pytest.MonkeyPatch, wait_for: Callable[..., None]
+) -> None:
+    monkeypatch.setattr(web_asgi, "ANSWER_WITHIN", 20.0)
+    port, application, runtime = served
+    application._room.free = free = 250_000
+    runtime.slow.go.clear()
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(post, port, "slow", b"x" * 150_000)
+        wait_for(lambda: application._room.free == 100_000)
+        assert post(port, "steady", b"y" * 150_000)[0] == 503
+        assert post(port, "steady", b"y" * 50_000)[0] == 200
+        runtime.slow.go.set()
+        assert first.result()[0] == 200
+    assert post(port, "steady", b"z" * 150_000)[0] == 200
+    assert application._room.free == free
+
+
+def test_what_is_refused_or_breaks_off_gives_its_memory_back(
+    served: tuple[int, WebApp, StillRuntime], monkeypatch: pytest.MonkeyPatch, wait_for: Callable[..., None]
+) -> None:
+    port, application, _ = served
+    assert post(port, body=b"x" * 200_001)[0] == 413
+    head = b"POST /webhooks/steady HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(head + b"x" * 10)
+        wait_for(lambda: application._room.free == web_asgi.MAX_HELD - 10)
+    wait_for(lambda: application._room.free == web_asgi.MAX_HELD)
+    monkeypatch.setattr(web_http, "BODY_TIMEOUT", 0.05)
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(head + b"x" * 10)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 408")
+    assert application._room.free == web_asgi.MAX_HELD and application._pending == 0
+
+
+def test_clients_that_say_nothing_keep_nobody_waiting(served: tuple[int, WebApp, StillRuntime]) -> None:
+    port, *_ = served
+    silent = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(200)]
+    try:
+        for connection in silent[::2]:
+            connection.sendall(b"POST /webhooks/steady HTTP/1.1\r\nHost: x\r\n")
+        answer, seconds = post(port)
+        assert answer == 200 and seconds < AT_ONCE
+    finally:
+        for connection in silent:
+            connection.close()
+
+
+# --- waits ---
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
+def test_a_wait_that_ends_in_time_has_its_result_and_leaves_nothing() -> None:
+    async def main() -> str:
+        patience = Patience()
+        found = await patience.wait(asyncio.sleep(0, "found"), 5)
+        assert not patience._since and not patience._given_up
+        return found
+
+    assert asyncio.run(main()) == "found"
+
+
+def test_waits_end_each_at_its_own_time_and_each_only_once() -> None:
+    async def main() -> list[str]:
+        patience, order = Patience(), []
+
+        async def one(name: str, work: Any) -> None:
+            try:
+                await patience.wait(work, 0.1)
+                order.append(name)
+            except TimeoutError:
+                order.append(f"{name} gave up")
+            # the task goes on: what was cancelled is the wait
+            await asyncio.sleep(0)
+
+        async with asyncio.TaskGroup() as group, asyncio.timeout(10):
+            group.create_task(one("first", forever()))
+            group.create_task(one("quick", asyncio.sleep(0)))
+            await asyncio.sleep(0.05)
+            group.create_task(one("second", forever()))
+        return order
+
+    assert asyncio.run(main()) == ["quick", "first gave up", "second gave up"]
+
+
+def test_who_cancels_a_waiting_task_cancels_it() -> None:
+    async def main() -> bool:
+        patience = Patience()
+        task = asyncio.create_task(patience.wait(forever(), 60))
+        await asyncio.sleep(0)
+        task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError:
+            return not patience._since
+        return False
+
+    assert asyncio.run(main())

@@ -1,0 +1,607 @@
+"""What may have been sent is asked about again or searched for, and never sent a second time for want of a look."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+import sqlalchemy
+from psycopg.rows import namedtuple_row
+
+from mailglass.addresses import Address
+from mailglass.engine import Engine
+from mailglass.ids import uuid7
+from mailglass.ledger import deliveries, leases, searches, webhooks
+from mailglass.ledger.database import Database, statements
+from mailglass.ledger.deliveries import Delivery
+from mailglass.ledger.events import EngineEvent, Event, project
+from mailglass.ledger.leases import Verdict
+from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.submit import Item, submit
+from mailglass.ledger.suppressions import suppressions_of
+from mailglass.providers.base import BounceClass, EventKind, Outcome, OutcomeClass, Outgoing, ProviderEvent
+from mailglass.providers.search import ABSENT, UNKNOWN, Finding, Sought, found
+from mailglass.routing import Lane
+from mailglass.settings import AccountSettings, Route, Settings
+from mailglass.settling import Settler
+from mailglass.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy
+from mailglass.testing.provider import FixedAccounts, ScriptedProvider, accepted
+from mailglass.webhooks import process
+
+LANE = Lane("mailglass", "acme", "transactional")
+SETTINGS = Settings(
+    accounts={name: AccountSettings(name, "scripted", Address("shop@example.com")) for name in ("main", "other")},
+    routes=(Route(("main", "other")),),
+)
+Says = Callable[[Sought], Finding]
+
+
+class Searched(ScriptedProvider):
+    """A provider whose search answers as the test says, once for each delivery that is sought."""
+
+    searchable = True
+    search_lag = 0.0
+
+    def __init__(self, says: Says = lambda item: UNKNOWN, account: str = "main") -> None:
+        super().__init__(account=account)
+        self.says = says
+        self.sought: list[Sought] = []
+
+    def find(self, sought: Sequence[Sought], *, deadline: float) -> list[Finding]:
+        self.sought += sought
+        return [self.says(item) for item in sought]
+
+    def normalise(self, body: bytes, headers: Any) -> list[ProviderEvent]:
+        """Posts the ids of deliveries that were taken."""
+        return [
+            ProviderEvent(EventKind.DELIVERED, f"w-{name}", delivery_id=UUID(name), recipient="u0@example.com")
+            for name in json.loads(body)
+        ]
+
+
+def takes(item: Sought) -> Finding:
+    return found(item.delivery_id, f"p-{item.delivery_id}")
+
+
+@dataclass
+class Desk:
+    """A ledger of the test's own with two accounts, and what one does with it."""
+
+    ledger: Database
+    main: Searched
+    other: ScriptedProvider
+    settings: Settings = SETTINGS
+
+    @property
+    def accounts(self) -> FixedAccounts:
+        return FixedAccounts(self.settings, {"main": self.main, "other": self.other})
+
+    @property
+    def settler(self) -> Settler:
+        return Settler(self.settings, self.ledger, self.accounts)
+
+    def work(self) -> None:
+        """Let what waits be due, and let an engine do its work."""
+        self.rows("UPDATE mailglass.deliveries SET due_at = now() WHERE due_at IS NOT NULL")
+        Engine(self.settings, self.ledger, self.accounts).run(LANE)
+
+    def queue(self, count: int = 1, **options: Any) -> list[UUID]:
+        content = json.dumps({"v": 1, "subject": "Receipt", "text": "Thank you."})
+        items = [
+            Item(uuid7(), LANE, uuid7(), content, Address(f"u{number}@example.com"), **options)
+            for number in range(count)
+        ]
+        return [recorded.id for recorded in submit(self.ledger.run, items)]
+
+    def uncertain(self, count: int = 1) -> list[UUID]:
+        """Deliveries whose answer was lost."""
+        ids = self.queue(count)
+        self.main.script = lambda mail: Outcome(OutcomeClass.UNCERTAIN, reason="answer_lost")
+        Engine(self.settings, self.ledger, self.accounts).run(LANE)
+        self.main.script = accepted
+        assert {self.delivery(key).status for key in ids} == {Status.UNCERTAIN}
+        return ids
+
+    def sending(self, **options: Any) -> UUID:
+        """A delivery whose worker died in the middle of a call."""
+        (delivery_id,) = self.queue(**options)
+        token = uuid4()
+        leases.claim(self.ledger, LANE, token, 10, lease=60)
+        leases.mark(self.ledger, token, [delivery_id], "main", "scripted")
+        self.rows("UPDATE mailglass.deliveries SET lease_expires_at = now()")
+        return delivery_id
+
+    def turn(self) -> None:
+        """Let everybody have their turn to be searched for."""
+        self.rows("UPDATE mailglass.deliveries SET search_at = now() WHERE search_at IS NOT NULL")
+
+    def end_holds(self) -> None:
+        self.rows("UPDATE mailglass.deliveries SET lease_expires_at = now() WHERE lease_expires_at IS NOT NULL")
+
+    def post(self, delivery_id: UUID) -> None:
+        """A webhook that says that the mail was taken."""
+        body = json.dumps([str(delivery_id)]).encode()
+        webhooks.store(self.ledger, "main", "scripted", uuid4().hex, body, {})
+        process.run(self.settings, self.ledger, self.accounts, after_claim=lambda more: None)
+
+    def delivery(self, delivery_id: UUID) -> Delivery:
+        return deliveries.get(self.ledger, delivery_id)
+
+    def timeline(self, delivery_id: UUID) -> list[Event]:
+        return deliveries.timeline(self.ledger, delivery_id)
+
+    def told(self, delivery_id: UUID) -> list[tuple[str, str | None]]:
+        return [(event.kind, event.reason) for event in self.timeline(delivery_id)]
+
+    def rows(self, sql: str, **params: Any) -> list[Any]:
+        return self.ledger.query(sqlalchemy.text(sql).bindparams(**params))
+
+
+@pytest.fixture
+def desk(database_url: str) -> Iterator[Desk]:
+    database = Database(database_url)
+    yield Desk(database, Searched(), ScriptedProvider(account="other"))
+    database.dispose()
+
+
+# searching
+
+
+def test_what_the_provider_has_is_sent_with_its_id_and_never_sent_again(desk: Desk) -> None:
+    desk.main.says = takes
+    (delivery_id,) = desk.uncertain()
+    report = desk.settler.run()
+    assert (report.claimed, report.found, report.settled) == (1, 1, 1)
+    delivery = desk.delivery(delivery_id)
+    assert (delivery.status, delivery.provider_message_id) == (Status.SENT, f"p-{delivery_id}")
+    assert desk.told(delivery_id)[-2:] == [("queued", None), ("settled", "search_evidence")]
+    assert replace(project(desk.timeline(delivery_id)), status_id=None) == delivery.facts
+    assert not desk.settler.waiting()
+    desk.end_holds()
+    assert desk.settler.sweep() == []
+    desk.work()
+    assert len(desk.main.sent) == 1
+
+
+def test_a_search_knows_whom_and_when(desk: Desk) -> None:
+    (delivery_id,) = desk.uncertain()
+    desk.settler.run()
+    (sought,) = desk.main.sought
+    assert (sought.delivery_id, sought.recipient, sought.provider_message_id) == (delivery_id, "u0@example.com", None)
+    attempt = desk.timeline(delivery_id)[-1].occurred_at
+    # the whole of the lease in which the call was made, and what clocks differ by
+    assert (attempt - sought.sent_after).total_seconds() >= SETTINGS.engine.lease
+    assert sought.sent_before > attempt
+
+
+def test_what_happened_to_it_is_learnt_as_from_a_webhook(desk: Desk) -> None:
+    def bounced(item: Sought) -> Finding:
+        event = ProviderEvent(
+            EventKind.BOUNCED, "e-1", delivery_id=item.delivery_id, recipient=item.recipient,
+            bounce_class=BounceClass.HARD,
+        )  # fmt: skip
+        foreign = replace(event, provider_event_id="e-2", delivery_id=uuid4())
+        return found(item.delivery_id, "p-1", [event, foreign])
+
+    desk.main.says = bounced
+    (delivery_id,) = desk.uncertain()
+    desk.settler.run()
+    delivery = desk.delivery(delivery_id)
+    assert (delivery.status, delivery.outcome, delivery.facts.bounce_class) == (Status.SENT, "bounced", "hard")
+    assert [entry.reason for entry in suppressions_of(desk.ledger, "acme", Address("u0@example.com"))]
+    assert len(desk.rows("SELECT 1 FROM mailglass.events WHERE source = 'provider'")) == 2
+    desk.post(delivery_id)
+    assert desk.told(delivery_id).count(("settled", "search_evidence")) == 1
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        lambda item: UNKNOWN,
+        lambda item: ABSENT,
+        lambda item: found(uuid4(), "somebody else's"),
+        lambda item: Finding(takes(item).kind, None, "whose?"),
+    ],
+)
+def test_what_is_not_found_under_its_own_id_waits_for_its_hold(desk: Desk, says: Says) -> None:
+    desk.main.says = says
+    (delivery_id,) = desk.uncertain()
+    report = desk.settler.run()
+    assert (report.claimed, report.settled, report.resumed) == (1, 0, 0)
+    assert desk.delivery(delivery_id).status is Status.UNCERTAIN
+    assert desk.told(delivery_id)[-1] == ("attempted", "answer_lost")
+
+
+def test_a_provider_that_fails_in_its_search_leaves_everything_open(desk: Desk) -> None:
+    def breaks(item: Sought) -> Finding:
+        raise RuntimeError(item.recipient)
+
+    desk.main.says = breaks
+    ids = desk.uncertain(3)
+    assert desk.settler.run().claimed == 3
+    assert {desk.delivery(key).status for key in ids} == {Status.UNCERTAIN}
+
+
+def test_a_finding_that_the_ledger_cannot_keep_sinks_no_other(desk: Desk) -> None:
+    ids = desk.uncertain(2)
+    desk.main.says = lambda item: found(item.delivery_id, "x" * 5000 if item.delivery_id == ids[0] else "p")
+    desk.settler.run()
+    assert [desk.delivery(key).status for key in ids] == [Status.UNCERTAIN, Status.SENT]
+
+
+def test_accounts_without_a_search_are_not_looked_at(desk: Desk) -> None:
+    desk.main.searchable = False
+    desk.uncertain()
+    assert not desk.settler.waiting()
+    assert desk.settler.run().claimed == 0
+    assert desk.main.sought == []
+
+
+def test_the_first_look_waits_until_the_provider_can_know(desk: Desk) -> None:
+    desk.main.search_lag = 30.0
+    desk.uncertain()
+    assert not desk.settler.waiting()
+    desk.rows("UPDATE mailglass.deliveries SET search_at = now() - interval '31 s'")
+    assert desk.settler.waiting()
+
+
+def test_each_delivery_has_its_turn_and_the_next_one_later(desk: Desk) -> None:
+    ids = desk.uncertain(50)
+    first = desk.settler.run()
+    assert (first.claimed, first.more) == (20, True)
+    assert (desk.settler.run().claimed, desk.settler.run().claimed) == (20, 10)
+    assert not desk.settler.waiting()
+    assert sorted(item.delivery_id for item in desk.main.sought) == sorted(ids)
+    (row,) = desk.rows("SELECT min(search_at - now()) AS wait FROM mailglass.deliveries")
+    assert 5 < row.wait.total_seconds() < 12
+
+
+def test_the_last_look_is_shortly_before_the_hold_ends(desk: Desk) -> None:
+    desk.uncertain()
+    desk.rows("UPDATE mailglass.deliveries SET lease_expires_at = now() + interval '100 s'")
+    # uncertain for longer than the hold has left
+    desk.rows("ALTER TABLE mailglass.events DISABLE TRIGGER events_append_only")
+    desk.rows("UPDATE mailglass.events SET recorded_at = recorded_at - interval '500 s'")
+    desk.rows("ALTER TABLE mailglass.events ENABLE TRIGGER events_append_only")
+    desk.settler.run()
+    (row,) = desk.rows("SELECT lease_expires_at - search_at AS before FROM mailglass.deliveries")
+    assert 20 < row.before.total_seconds() < 40
+
+
+def test_two_workers_do_not_look_for_the_same_deliveries(desk: Desk, database_url: str) -> None:
+    ids = desk.uncertain(8)
+    params: dict[str, Any] = {"account": "main", "lag": 0.0, "size": 5, "budget": 10.0}
+    with psycopg.connect(database_url, row_factory=namedtuple_row) as other:
+        # not committed yet
+        theirs = [row.id for row in other.execute(statements()["claim_searches"], params).fetchall()]
+        ours: list[UUID] = []
+        claiming = threading.Thread(
+            target=lambda: ours.extend(item.id for item in searches.claim(desk.ledger, **params))
+        )
+        claiming.start()
+        claiming.join(20)
+        waits = claiming.is_alive()
+        other.commit()
+    claiming.join(20)
+    assert not waits
+    assert (len(theirs), len(ours)) == (5, 3)
+    assert sorted(theirs + ours) == sorted(ids)
+
+
+def test_while_it_is_looked_for_the_hold_does_not_end(desk: Desk) -> None:
+    (delivery_id,) = desk.uncertain()
+
+    def while_searching(item: Sought) -> Finding:
+        assert desk.settler.sweep() == []
+        return takes(item)
+
+    desk.main.says = while_searching
+    desk.rows("UPDATE mailglass.deliveries SET lease_expires_at = now() + interval '300 ms'")
+    taken = searches.claim(desk.ledger, "main", lag=0.0, size=5, budget=5.0)
+    (row,) = desk.rows("SELECT lease_expires_at - now() AS hold FROM mailglass.deliveries")
+    assert [item.id for item in taken] == [delivery_id]
+    assert row.hold.total_seconds() > 4
+    desk.turn()
+    desk.settler.run()
+    assert desk.delivery(delivery_id).status is Status.SENT
+
+
+def test_what_is_found_after_it_was_queued_again_is_not_sent_again(desk: Desk) -> None:
+    (delivery_id,) = desk.uncertain()
+
+    def meanwhile(item: Sought) -> Finding:
+        # as if the look had taken longer than its time
+        desk.end_holds()
+        assert desk.settler.sweep() == [(LANE, "resent")]
+        return takes(item)
+
+    desk.main.says = meanwhile
+    assert desk.settler.run().settled == 1
+    assert desk.delivery(delivery_id).status is Status.SENT
+    assert leases.lanes_due(desk.ledger) == []
+
+
+def test_what_is_held_for_a_person_is_settled_by_a_look_that_was_under_way(desk: Desk) -> None:
+    policy = StreamPolicy(uncertain=UncertainPolicy.HOLD)
+    desk.settings = replace(SETTINGS, streams={**DEFAULT_POLICIES, Stream.TRANSACTIONAL: policy})
+    (delivery_id,) = desk.uncertain()
+
+    def meanwhile(item: Sought) -> Finding:
+        desk.end_holds()
+        assert desk.settler.sweep() == [(LANE, "held")]
+        return takes(item)
+
+    desk.main.says = meanwhile
+    desk.settler.run()
+    assert desk.delivery(delivery_id).status is Status.SENT
+    assert not desk.settler.waiting()
+
+
+class Died(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("line", ["match", "append", "project"])
+def test_a_process_that_dies_between_finding_and_writing_loses_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    desk.main.says = takes
+    (delivery_id,) = desk.uncertain()
+    real = getattr(webhooks, line)
+
+    def die(*args: Any) -> Any:
+        if line == "append":
+            real(*args)
+        raise Died
+
+    with monkeypatch.context() as dying:
+        dying.setattr(webhooks, line, die)
+        with pytest.raises(Died):
+            desk.settler.run()
+    assert desk.delivery(delivery_id).status is Status.UNCERTAIN
+    desk.turn()
+    desk.settler.run()
+    assert desk.delivery(delivery_id).status is Status.SENT
+    assert desk.told(delivery_id)[-2:] == [("queued", None), ("settled", "search_evidence")]
+    assert len(desk.main.sent) == 1
+
+
+def test_evidence_that_was_appended_before_the_process_died_outweighs_the_policy(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*args: Any) -> Any:
+        raise Died
+
+    desk.main.says = takes
+    (delivery_id,) = desk.uncertain()
+    with monkeypatch.context() as dying:
+        dying.setattr(webhooks, "project", die)
+        with pytest.raises(Died):
+            desk.settler.run()
+    desk.end_holds()
+    assert desk.settler.sweep() == [(LANE, "settled")]
+    assert desk.delivery(delivery_id).status is Status.SENT
+
+
+@pytest.mark.parametrize("order", ["webhook first", "search first", "webhook within", "at once"])
+def test_a_webhook_at_the_same_moment_settles_it_once(desk: Desk, order: str) -> None:
+    (delivery_id,) = desk.uncertain()
+
+    def within(item: Sought) -> Finding:
+        if order == "webhook within":
+            desk.post(delivery_id)
+        return takes(item)
+
+    desk.main.says = within
+    if order == "webhook first":
+        desk.post(delivery_id)
+        assert not desk.settler.waiting()
+    elif order == "at once":
+        posting = threading.Thread(target=desk.post, args=(delivery_id,))
+        posting.start()
+        desk.settler.run()
+        posting.join(30)
+    else:
+        desk.settler.run()
+    if order == "search first":
+        desk.post(delivery_id)
+    delivery = desk.delivery(delivery_id)
+    assert delivery.status is Status.SENT
+    assert [kind for kind, _ in desk.told(delivery_id)].count("settled") == 1
+    assert delivery.outcome == "delivered" or order == "search first"
+
+
+# absence
+
+
+def test_absence_proves_what_the_account_says_it_proves(desk: Desk) -> None:
+    desk.main.says = lambda item: ABSENT
+    desk.main.absence_proves_after = 3600.0
+    (delivery_id,) = desk.uncertain()
+    assert desk.settler.run().resumed == 0
+    desk.main.absence_proves_after = 0.0
+    desk.turn()
+    rung: list[Lane] = []
+    assert desk.settler.run(rung.extend).resumed == 1
+    assert rung == [LANE]
+    delivery = desk.delivery(delivery_id)
+    assert (delivery.status, delivery.last_error) == (Status.QUEUED, "not_found")
+    assert desk.told(delivery_id)[-1] == ("released", "not_found")
+    desk.work()
+    assert desk.delivery(delivery_id).status is Status.SENT
+
+
+def test_an_absent_delivery_whose_attempts_are_used_up_waits_for_a_person(desk: Desk) -> None:
+    policy = StreamPolicy(max_attempts=1)
+    desk.settings = replace(SETTINGS, streams={**DEFAULT_POLICIES, Stream.TRANSACTIONAL: policy})
+    desk.main.says = lambda item: ABSENT
+    desk.main.absence_proves_after = 0.0
+    (delivery_id,) = desk.uncertain()
+    assert desk.settler.run().resumed == 0
+    desk.end_holds()
+    assert desk.settler.sweep() == [(LANE, "held")]
+    assert desk.delivery(delivery_id).attempts == 1
+
+
+def test_absence_does_not_outweigh_a_webhook(desk: Desk) -> None:
+    desk.main.absence_proves_after = 0.0
+    (delivery_id,) = desk.uncertain()
+
+    def meanwhile(item: Sought) -> Finding:
+        desk.post(delivery_id)
+        return ABSENT
+
+    desk.main.says = meanwhile
+    assert desk.settler.run().resumed == 0
+    assert desk.delivery(delivery_id).status is Status.SENT
+
+
+def test_absence_does_not_outweigh_a_webhook_that_was_only_appended(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.main.absence_proves_after = 0.0
+    (delivery_id,) = desk.uncertain()
+
+    def die(*args: Any) -> Any:
+        raise Died
+
+    def meanwhile(item: Sought) -> Finding:
+        with monkeypatch.context() as dying:
+            dying.setattr(webhooks, "project", die)
+            with pytest.raises(Died):
+                desk.post(delivery_id)
+        return ABSENT
+
+    desk.main.says = meanwhile
+    assert desk.settler.run().resumed == 0
+    assert desk.delivery(delivery_id).status is Status.UNCERTAIN
+    desk.end_holds()
+    assert desk.settler.sweep() == [(LANE, "settled")]
+
+
+def test_absence_says_nothing_of_a_later_attempt(desk: Desk) -> None:
+    desk.main.absence_proves_after = 0.0
+    (delivery_id,) = desk.uncertain()
+
+    def meanwhile(item: Sought) -> Finding:
+        desk.end_holds()
+        desk.settler.sweep()
+        desk.main.script = lambda mail: Outcome(OutcomeClass.UNCERTAIN, reason="answer_lost")
+        desk.work()
+        return ABSENT
+
+    desk.main.says = meanwhile
+    assert desk.settler.run().resumed == 0
+    delivery = desk.delivery(delivery_id)
+    assert (delivery.status, delivery.attempts) == (Status.UNCERTAIN, 2)
+
+
+# asking again
+
+
+def test_a_worker_that_died_at_an_account_that_remembers_leaves_a_question_for_it(desk: Desk) -> None:
+    desk.main.idempotent = True
+    delivery_id = desk.sending()
+    assert desk.settler.sweep() == [(LANE, "uncertain")]
+    delivery = desk.delivery(delivery_id)
+    assert (delivery.status, delivery.account, delivery.last_error) == (Status.QUEUED, "main", "asked_again")
+    event = desk.timeline(delivery_id)[-1]
+    assert (event.kind, event.status, event.reason, event.account) == (
+        EngineEvent.UNCERTAIN, Status.QUEUED, "asked_again", "main",
+    )  # fmt: skip
+    desk.work()
+    assert desk.delivery(delivery_id).status is Status.SENT
+    assert (len(desk.main.sent), desk.other.sent) == (1, [])
+    assert not desk.settler.waiting()
+
+
+def test_the_question_is_the_mail_that_was_sent_before(desk: Desk) -> None:
+    desk.main.idempotent = True
+    first: list[Outgoing] = []
+
+    def dies(mail: Outgoing) -> Outcome:
+        first.append(mail)
+        raise Died
+
+    (delivery_id,) = desk.queue()
+    desk.main.script = dies  # type: ignore[assignment]
+    with pytest.raises(Died):
+        desk.work()
+    desk.end_holds()
+    desk.settler.sweep()
+    desk.main.script = accepted
+    desk.work()
+    assert desk.main.sent[-1] == first[0]
+    assert desk.delivery(delivery_id).attempts == 2
+
+
+@pytest.mark.parametrize(
+    ("window", "age", "again"), [(None, 10**6, True), (900.0, 0, True), (900.0, 839, True), (900.0, 842, False)]
+)
+def test_only_what_the_provider_still_remembers_is_asked_about_again(
+    desk: Desk, window: float | None, age: int, again: bool
+) -> None:
+    desk.main.idempotent, desk.main.idempotency_window = True, window
+    delivery_id = desk.sending()
+    desk.rows("UPDATE mailglass.deliveries SET scheduled_at = now() - make_interval(secs => :age)", age=age)
+    desk.settler.sweep()
+    assert desk.delivery(delivery_id).status is (Status.QUEUED if again else Status.UNCERTAIN)
+
+
+def test_a_question_is_asked_no_more_often_than_the_stream_has_attempts(desk: Desk) -> None:
+    desk.main.idempotent = True
+    delivery_id = desk.sending()
+    desk.rows("UPDATE mailglass.deliveries SET attempts = 8")
+    desk.settler.sweep()
+    assert desk.delivery(delivery_id).status is Status.UNCERTAIN
+
+
+def test_a_delivery_that_has_expired_is_not_asked_about_again(desk: Desk) -> None:
+    desk.main.idempotent = True
+    delivery_id = desk.sending()
+    desk.rows("UPDATE mailglass.deliveries SET expires_at = now()")
+    desk.settler.sweep()
+    assert desk.delivery(delivery_id).status is Status.UNCERTAIN
+
+
+def test_what_a_webhook_has_answered_is_not_asked_about_again(desk: Desk) -> None:
+    desk.main.idempotent = True
+    delivery_id = desk.sending()
+    desk.post(delivery_id)
+    assert desk.settler.sweep() == [(LANE, "uncertain")]
+    assert desk.settler.sweep() == [(LANE, "settled")]
+    assert desk.delivery(delivery_id).status is Status.SENT
+    assert desk.main.sent == []
+
+
+def test_at_an_account_that_remembers_nothing_it_is_uncertain_and_searched_for(desk: Desk) -> None:
+    desk.main.says = takes
+    delivery_id = desk.sending()
+    assert desk.settler.sweep() == [(LANE, "uncertain")]
+    assert (desk.delivery(delivery_id).status, desk.delivery(delivery_id).last_error) == (
+        Status.UNCERTAIN, "worker_lost",
+    )  # fmt: skip
+    desk.settler.run()
+    assert desk.delivery(delivery_id).status is Status.SENT
+    assert desk.main.sent == []
+
+
+def test_a_worker_that_comes_back_after_its_question_was_passed_on_records_nothing(desk: Desk) -> None:
+    desk.main.idempotent = True
+    (delivery_id,) = desk.queue()
+    token = uuid4()
+    leases.claim(desk.ledger, LANE, token, 10, lease=60)
+    leases.mark(desk.ledger, token, [delivery_id], "main", "scripted")
+    desk.end_holds()
+    desk.settler.sweep()
+    late = Verdict(delivery_id, Status.FAILED, EngineEvent.ATTEMPTED, outcome="rejected")
+    assert leases.record(desk.ledger, token, [late]) == set()
+    assert leases.mark(desk.ledger, token, [delivery_id], "main", "scripted") == {}
+    desk.work()
+    assert desk.delivery(delivery_id).status is Status.SENT
