@@ -42,7 +42,7 @@ format: $(READY)  ## rewrite the code in the house's format
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-chaos: $(READY)  ## kill, cut and pause everything, many rounds, and print a table
+chaos: $(READY)  ## kill, cut and pause everything, CHAOS_ROUNDS (20) of CHAOS_MAILS (500), and print a table
 	@$(BIN)/python tests/run.py -n 0 -m chaos tests/chaos $(ARGS)
 
 bench: $(READY)  ## measure, as ratios within one run

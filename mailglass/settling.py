@@ -150,9 +150,11 @@ class Settler:
             ring(set(resumed.values()))
 
     def _sought(self, item: Search) -> Sought:
-        # an attempt that ended there began within its lease
-        before = timedelta(seconds=self._settings.engine.lease) + _SKEW
-        return Sought(item.id, item.recipient, item.first - before, clock.now() + _SKEW, item.provider_message_id)
+        # an attempt whose answer was lost began within its lease; that of a worker that died was noticed at any time
+        # later, and began after the delivery was to leave
+        lease = timedelta(seconds=self._settings.engine.lease)
+        after = min(item.first - lease, item.scheduled_at) - _SKEW
+        return Sought(item.id, item.recipient, after, clock.now() + _SKEW, item.provider_message_id)
 
     def _facts(self, provider: Provider, item: Search, finding: Finding) -> list[Fact]:
         """That the provider has the mail, and what it told by the way, each as the event that a webhook would bring."""

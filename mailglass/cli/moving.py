@@ -11,6 +11,7 @@ import click
 
 from mailglass.cli.actor import actor_option
 from mailglass.cli.output import JSON, format_option, note, print_json
+from mailglass.errors import MailglassError
 from mailglass.settings import get_settings
 from mailglass.streams import Stream
 
@@ -151,7 +152,7 @@ def _moved(steps: Iterator[int], found: Found, done: str) -> int:
             moved += count
             if found.count > _BATCH:
                 note(f"{moved} of {found.count} {done}")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, MailglassError):
         note(f"Interrupted: {moved} of {found.count} {done}; the same command goes on with the rest.")
         raise
     return moved

@@ -7,7 +7,10 @@ from typing import Final
 
 from mailglass.routing import Lane
 
-_LEAST: Final = 10
+# Providers keep several requests in flight. Fewer mails than those carry take as long, which would look like a slower
+# provider and make the next piece smaller still: down to one mail at a time.
+_LEAST: Final = 16
+_LEAST_OF_A_CALL: Final = 4
 _FIRST: Final = 50
 _WEIGHT: Final = 0.5
 _REMEMBERED: Final = 10_000
@@ -34,11 +37,12 @@ class Pace:
         return max(min(_LEAST, self._most), min(self._most, size))
 
     def chunk_size(self, lane: Lane, batch_size: int) -> int:
-        """Mails for one provider call: at most half a slice's worth, so that a batch can end between two."""
+        """Mails for one provider call: at most half a slice's worth, so that a batch can end between two; but not less
+        than a quarter of what the provider would take."""
         seconds = self._seconds.get(lane)
         if seconds is None:
             return batch_size
-        return max(1, min(batch_size, int(self._slice / 2 / seconds)))
+        return max(1, batch_size // _LEAST_OF_A_CALL, min(batch_size, int(self._slice / 2 / seconds)))
 
     def learn(self, lane: Lane, mails: int, seconds: float) -> None:
         """Remember how long so many mails took."""

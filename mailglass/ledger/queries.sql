@@ -376,7 +376,7 @@ SET search_at = LEAST(
                  now() + make_interval(secs => %(budget)s))),
     lease_expires_at = GREATEST(d.lease_expires_at, now() + make_interval(secs => %(budget)s))
 FROM told t WHERE d.id = t.id
-RETURNING d.id, d.stream, d.recipient, d.provider_message_id, d.attempts, t.first,
+RETURNING d.id, d.stream, d.recipient, d.provider_message_id, d.attempts, d.scheduled_at, t.first,
           date_part('epoch', now() - t.since) AS age
 
 -- name: resume

@@ -20,6 +20,7 @@ class Search:
 
     Attributes:
         attempts: as they stood when it was taken.
+        scheduled_at: its latest attempt was not before.
         first: when the outcome of one of its attempts was first unknown; the attempt itself was earlier.
         age: seconds since it became uncertain.
     """
@@ -29,6 +30,7 @@ class Search:
     recipient: str = field(repr=False)
     provider_message_id: str | None
     attempts: int
+    scheduled_at: datetime
     first: datetime
     age: float
 
@@ -49,9 +51,12 @@ def claim(ledger: Runs, account: str, *, lag: float, size: int, budget: float) -
     """Take up to `size` deliveries of an account that have their turn; for `budget` seconds their hold does not end."""
     rows = ledger.run("claim_searches", {"account": account, "lag": lag, "size": size, "budget": budget})
     return [
-        Search(row.id, row.stream, row.recipient, row.provider_message_id, row.attempts, row.first, row.age)
+        Search(
+            row.id, row.stream, row.recipient, row.provider_message_id, row.attempts, row.scheduled_at, row.first,
+            row.age,
+        )
         for row in rows
-    ]
+    ]  # fmt: skip
 
 
 def resume(ledger: Runs, absent: Sequence[Search], most: Mapping[str, int]) -> dict[UUID, Lane]:

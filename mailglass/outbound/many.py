@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 from mailglass.batch_results import BatchResults, ItemOutcome, ItemResult
@@ -23,7 +22,12 @@ from mailglass.outbound.recording import Sendable, check_repeated, is_new, items
 from mailglass.outbound.when import When, when
 from mailglass.tenancy import current_tenant
 
+# what one statement records: deliveries, and characters of their content, a little more of which may be one message's
 CHUNK = 500
+CHUNK_SIZE = 8 * 1024 * 1024
+
+# a message as it is to be recorded, or why it cannot be
+Prepared = list[Item] | MailglassError
 
 
 def deliver_many(
@@ -36,10 +40,11 @@ def deliver_many(
     priority: int | None = None,
     session: Any = None,
 ) -> BatchResults:
-    """Record many messages: one statement for every few hundred, answers in input order.
+    """Record many messages: one statement for every few hundred deliveries, answers in input order.
 
     Args:
         messages: any iterable; a generator is read as it goes, and no more of it is held than one statement records.
+            Each belongs to the tenant that is in scope when it is read.
         countdown, eta, send_at, expires, priority: as for `deliver_later.apply_async`, for all of them.
         session: as for `deliver_later.delay`.
 
@@ -56,8 +61,8 @@ def deliver_many(
     """
     due = when(countdown, eta, send_at, expires, priority)
     results = BatchResults()
-    for chunk in _chunked(messages, CHUNK):
-        answers = _Chunk(chunk, due, session)
+    for prepared in _chunked(messages, due):
+        answers = _Chunk(prepared, due, session)
         try:
             answers.submit()
         except (LedgerUnavailableError, LedgerError) as error:
@@ -65,7 +70,7 @@ def deliver_many(
             if session is not None or not results:
                 raise
             results.extend(answers.lost(error))
-            raise BatchFailedError.interrupted(results, len(chunk), error.retryable) from error
+            raise BatchFailedError.interrupted(results, len(prepared), error.retryable) from error
         results.extend(answers.results)
     return results
 
@@ -85,19 +90,29 @@ def deliver_many_or_raise(messages: Iterable[Sendable], **options: Any) -> Batch
     return results
 
 
-def _chunked(messages: Iterable[Sendable], size: int) -> Iterator[list[Sendable]]:
-    iterator = iter(messages)
-    while chunk := list(islice(iterator, size)):
+def _chunked(messages: Iterable[Sendable], due: When) -> Iterator[list[Prepared]]:
+    chunk: list[Prepared] = []
+    count = size = 0
+    for message in messages:
+        entry = _prepared(message, current_tenant(), due)
+        chunk.append(entry)
+        if isinstance(entry, list):
+            count += len(entry)
+            size += len(entry[0].content)
+        if count >= CHUNK or size >= CHUNK_SIZE or len(chunk) >= CHUNK:
+            yield chunk
+            chunk, count, size = [], 0, 0
+    if chunk:
         yield chunk
 
 
 class _Chunk:
-    """The messages of one statement: prepared, recorded, answered."""
+    """The messages of one statement: recorded, and answered."""
 
-    def __init__(self, messages: Sequence[Sendable], due: When, session: Any) -> None:
+    def __init__(self, prepared: Sequence[Prepared], due: When, session: Any) -> None:
+        self._prepared = prepared
         self._due = due
         self._session = session
-        self._prepared = [_prepared(message, current_tenant(), due) for message in messages]
         self.results: list[ItemResult] = []
 
     def submit(self) -> None:
@@ -126,7 +141,7 @@ class _Chunk:
         ]
 
 
-def _prepared(message: Sendable, tenant: str, due: When) -> list[Item] | MailglassError:
+def _prepared(message: Sendable, tenant: str, due: When) -> Prepared:
     try:
         return items_of(message, tenant, due)
     except (MessageError, RouteError) as error:

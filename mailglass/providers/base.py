@@ -213,6 +213,8 @@ class Provider(ABC):
         batch_size: how many deliveries are marked `sending` and handed to one `send` call. An account whose options
             bear on that says so on its instance.
         retry_status: the HTTP status that makes this provider post a webhook again when the fault is ours.
+        waits_to_verify: `verify` may wait for somebody, as for a certificate. False where it only computes: then the
+            endpoint calls it in its event loop.
         signed_headers: the webhook headers worth keeping with the raw body (never credentials).
         idempotent: the provider takes the same delivery twice as once when the payload is byte-identical. An account
             whose options rule that out says so on its instance.
@@ -227,6 +229,7 @@ class Provider(ABC):
     Options: ClassVar[type]
     batch_size: int = 50
     retry_status: ClassVar[int] = 503
+    waits_to_verify: ClassVar[bool] = True
     signed_headers: ClassVar[tuple[str, ...]] = ()
     idempotent: bool = False
     idempotency_window: float | None = None

@@ -7,13 +7,16 @@ import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from mailglass.addresses import Address
 from mailglass.providers.base import Outcome, OutcomeClass, Outgoing, Provider, RateSignal
 from mailglass.providers.http import HTTPAnswer, HTTPClient, HTTPOptions, HTTPRequest
 from mailglass.providers.rate_signals import RateGauge, RateHeaders, read_signal
 from mailglass.telemetry import emit
+
+ROUNDS: Final = 4
+"""So many times the requests that may be in flight are handed to one `send`, where each carries one mail."""
 
 
 class Unsendable(Exception):
@@ -40,12 +43,15 @@ class _Ready:
 class HTTPProvider(Provider):
     """A provider spoken to over HTTP. A room says three things: a mail's bytes, the request around them, the answer.
 
+    Its `verify` computes; a room whose proofs need a call sets `waits_to_verify`.
+
     Class attributes:
         mails_per_request: how many mails one request carries.
         max_request: bytes of one request's body.
         rate_headers: header fields in which the provider tells of its rate limit, where they are its own.
     """
 
+    waits_to_verify: ClassVar[bool] = False
     mails_per_request: ClassVar[int] = 1
     max_request: ClassVar[int] = 30_000_000
     rate_headers: ClassVar[RateHeaders | None] = None
@@ -53,6 +59,7 @@ class HTTPProvider(Provider):
     def __init__(self, account: str, options: HTTPOptions) -> None:
         super().__init__(account, options)
         self.http = HTTPClient(options, self.credentials())
+        self.batch_size = max(self.batch_size, ROUNDS * options.concurrency)
         self._gauge = RateGauge()
 
     @abstractmethod

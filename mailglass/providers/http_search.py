@@ -7,7 +7,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -19,6 +19,9 @@ from mailglass.providers.http_provider import HTTPProvider
 from mailglass.providers.management import refused
 from mailglass.providers.search import ABSENT, UNKNOWN, Finding, Sought
 from mailglass.telemetry import emit
+
+QUESTIONS: Final = 4
+"""Questions of one search that are under way at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,21 +86,34 @@ class SearchableProvider(HTTPProvider):
         """
 
     def find(self, sought: Sequence[Sought], *, deadline: float) -> list[Finding]:
-        """Ask question after question until one goes wrong; what was not asked about is unknown."""
+        """Ask a few questions at a time until one goes wrong; what was not asked about is unknown."""
         findings: dict[UUID, Finding] = {}
-        for start in range(0, len(sought), self.sought_at_once):
-            part = sought[start : start + self.sought_at_once]
+        size = self.sought_at_once
+        questions = [sought[start : start + size] for start in range(0, len(sought), size)]
+
+        def answered(question: Sequence[Sought]) -> Look | None:
+            return self._look(question, deadline)
+
+        for start in range(0, len(questions), QUESTIONS):
             if deadline - monotonic() < LEAST_BUDGET:
                 break
-            try:
-                answer = self.look(part, deadline=deadline)
-            except ProviderCallError as error:
-                # it names the account and the call, and neither address nor content
-                self._say_failed(str(error))
+            asked = questions[start : start + QUESTIONS]
+            answers = self.http.each(answered, asked)
+            for question, answer in zip(asked, answers, strict=True):
+                rest = ABSENT if answer is not None and answer.whole else UNKNOWN
+                told = {} if answer is None else answer.findings
+                findings |= {item.delivery_id: told.get(item.delivery_id, rest) for item in question}
+            if None in answers:
                 break
-            rest = ABSENT if answer.whole else UNKNOWN
-            findings |= {item.delivery_id: answer.findings.get(item.delivery_id, rest) for item in part}
         return [findings.get(item.delivery_id, UNKNOWN) for item in sought]
+
+    def _look(self, question: Sequence[Sought], deadline: float) -> Look | None:
+        try:
+            return self.look(question, deadline=deadline)
+        except ProviderCallError as error:
+            # it names the account and the call, and neither address nor content
+            self._say_failed(str(error))
+            return None
 
     def ask(self, request: HTTPRequest, *, deadline: float) -> Any:
         """The JSON value of a good answer, None where its body is no JSON.

@@ -139,8 +139,8 @@ class MailjetProvider(SearchableProvider):
 
     name = "mailjet"
     Options = MailjetOptions
-    batch_size = 50
     mails_per_request = 50
+    batch_size = 4 * mails_per_request
     max_request = 15_000_000
     # Mailjet posts again on anything that is not 200; it knows no status that stops it
     retry_status = 503

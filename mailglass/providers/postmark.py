@@ -142,9 +142,9 @@ class PostmarkProvider(SearchableProvider):
 
     name = "postmark"
     Options = PostmarkOptions
-    # of the 500 the API takes: a lost answer makes this many uncertain at most
-    batch_size = 100
+    # of the 500 the API takes: a lost answer makes this many uncertain at most; four requests are in flight at once
     mails_per_request = 100
+    batch_size = 4 * mails_per_request
     # 50 MB with all attachments
     max_request = 50_000_000
     # Postmark gives up on 403 and tries again on anything else that is not 2xx

@@ -233,8 +233,8 @@ class _Pass:
     def _fail(self, error: str, retryable: bool) -> None:
         self.report.status = SyncStatus.MORE if retryable and self._advanced() else SyncStatus.FAILED
         self.report.error = error
-        # a cursor that is refused for good, as one is that has grown too old, must not be refused for ever
-        pull = self.state.pull if retryable else None
+        # a cursor that is refused as soon as it is used, as one is that has grown too old, is of no use to later runs
+        pull = self.state.pull if retryable or self._advanced() else None
         self._keep(replace(self.state, pull=pull, last_error=error[:_MAX_ERROR]))
 
     def _advanced(self) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -22,12 +22,11 @@ from mailglass.errors import ConfigError, MailglassError
 from mailglass.runtime import Runtime, get_runtime
 from mailglass.settings import Settings
 from mailglass.web import readiness
-from mailglass.web.gathering import Gathering
+from mailglass.web.counter import Counter
 from mailglass.web.http import ClientGone, NoRoom, Receive, Room, Scope, Send, read_body, respond, webhook_request
 from mailglass.web.patience import Patience
-from mailglass.web.ringing import SteadyRing
 from mailglass.webhooks import ingress
-from mailglass.webhooks.ingress import Answer, Desk, Posted
+from mailglass.webhooks.ingress import Answer, Posted
 
 T = TypeVar("T")
 
@@ -54,7 +53,7 @@ class WebApp:
     def __init__(self, settings: Settings | None = None) -> None:
         self._own = None if settings is None else Runtime(settings)
         self._threads: ThreadPoolExecutor | None = None
-        self._gathering: tuple[Runtime, Gathering[Posted, Answer]] | None = None
+        self._counter: Counter | None = None
         self._for_bodies, self._for_work = Patience(), Patience()
         self._room = Room(MAX_HELD)
         self._pending = 0
@@ -87,14 +86,13 @@ class WebApp:
     async def _webhook(self, account: str, tenant: str | None, scope: Scope, receive: Receive) -> Answer:
         try:
             runtime = self._runtime()
-            gathering = self._gathering_for(runtime)
+            counter = self._counter_for(runtime)
         except ConfigError as error:
             telemetry.emit("mailglass.webhook.misconfigured", level=logging.ERROR, status=500, reason=error.key)
             return ingress.MISCONFIGURED
-        lane = _provider_of(account, runtime)
         if self._pending >= MAX_PENDING:
             return _put_off(account, runtime, "too_many_pending")
-        if gathering.hangs(lane):
+        if counter.hangs(account):
             return _put_off(account, runtime, "no_end_in_sight")
         self._pending += 1
         try:
@@ -105,13 +103,13 @@ class WebApp:
                 return body
             try:
                 posted = Posted(account, webhook_request(scope, body), tenant)
-                return await self._for_work.wait(gathering.hand_in(lane, posted, len(body)), ANSWER_WITHIN)
+                return await self._for_work.wait(counter.hand_in(posted), ANSWER_WITHIN)
             finally:
                 self._room.free += len(body)
         except NoRoom:
             return _put_off(account, runtime, "too_much_pending")
         except TimeoutError:
-            gathering.sweep(lane)
+            counter.sweep(account)
             return _put_off(account, runtime, "took_too_long")
         finally:
             self._pending -= 1
@@ -137,7 +135,7 @@ class WebApp:
                     return
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
-                threads, self._threads, self._gathering = self._threads, None, None
+                threads, self._threads, self._counter = self._threads, None, None
                 if threads is not None:
                     await asyncio.to_thread(threads.shutdown)
                 await send({"type": "lifespan.shutdown.complete"})
@@ -154,18 +152,12 @@ class WebApp:
     def _runtime(self) -> Runtime:
         return self._own or get_runtime()
 
-    def _gathering_for(self, runtime: Runtime) -> Gathering[Posted, Answer]:
+    def _counter_for(self, runtime: Runtime) -> Counter:
         """Where webhooks wait for each other; anew where the settings have changed."""
-        if self._gathering is None or self._gathering[0] is not runtime:
+        if self._counter is None or self._counter.runtime is not runtime:
             runtime.settings.require_database()
-            ring = SteadyRing(_ring_of(runtime), asyncio.get_running_loop(), self._pool())
-
-            def work(posted: Sequence[Posted]) -> list[Answer]:
-                desk = Desk(runtime.settings, runtime.database, runtime.accounts, ring, runtime.router)
-                return ingress.handle_all(posted, desk)
-
-            self._gathering = runtime, Gathering(work, self._pool())
-        return self._gathering[1]
+            self._counter = Counter(runtime, self._pool())
+        return self._counter
 
     def _pool(self) -> ThreadPoolExecutor:
         if self._threads is None:
@@ -186,18 +178,6 @@ def create_app(settings: Settings | None = None) -> WebApp:
 
 
 app = create_app()
-
-
-def _ring_of(runtime: Runtime) -> Callable[[str], object]:
-    # the doorbell is opened when it is first rung: where it cannot be, the webhook is kept all the same
-    return lambda task: runtime.doorbell.ring_task(task)
-
-
-def _provider_of(account: str, runtime: Runtime) -> str:
-    try:
-        return runtime.accounts.settings(account).provider
-    except ConfigError:
-        return ""
 
 
 def _put_off(account: str, runtime: Runtime, reason: str) -> Answer:

@@ -1,4 +1,4 @@
-"""Work that is cheaper together: what waits is handed to a thread in groups, and while one is worked on the next grows.
+"""Work that is cheaper together: what waits is begun in groups and ended in threads; meanwhile the next group grows.
 
 Nothing is held back to make a group larger: a first request goes at once and alone.
 """
@@ -40,12 +40,13 @@ class Gathering(Generic[T, R]):
     """Hands work to threads in groups. To be used from one event loop.
 
     Args:
-        work: does a group's work; answers one result for each item, in order.
-        threads: where it is done.
+        begin: called in the loop with a group, so it must not wait; answers the rest of its work, which a thread does
+            and which comes to one result for each item, in order.
+        threads: where that is done.
     """
 
-    def __init__(self, work: Callable[[Sequence[T]], Sequence[R]], threads: Executor) -> None:
-        self._work = work
+    def __init__(self, begin: Callable[[Sequence[T]], Callable[[], Sequence[R]]], threads: Executor) -> None:
+        self._begin = begin
         self._threads = threads
         self._lanes: dict[str, _Lane[T, R]] = {}
 
@@ -108,7 +109,19 @@ class Gathering(Generic[T, R]):
             self._look(loop, lane, 0.0)
             _settle(futures, done)
 
-        loop.run_in_executor(self._threads, self._work, items).add_done_callback(finish)
+        try:
+            rest = self._begin(items)
+        except Exception as error:
+            lane.begun.remove(now)
+            _fail(futures, error)
+            return
+        loop.run_in_executor(self._threads, rest).add_done_callback(finish)
+
+
+def _fail(futures: Sequence[asyncio.Future[R]], error: Exception) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)
 
 
 def _settle(futures: Sequence[asyncio.Future[R]], done: asyncio.Future[Sequence[R]]) -> None:

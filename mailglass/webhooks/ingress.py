@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mailglass import telemetry
-from mailglass.errors import ConfigError, SignatureError, TenantError
+from mailglass.errors import ConfigError, MailglassError, SignatureError, TenantError
 from mailglass.ledger.database import Database
 from mailglass.ledger.webhooks import Arrival
 from mailglass.providers.base import Provider, WebhookRequest
@@ -21,7 +21,7 @@ from mailglass.routing import Router
 from mailglass.settings import Settings
 from mailglass.webhooks.keeping import Ring, arrival, keep
 from mailglass.webhooks.peers import seen_through
-from mailglass.webhooks.tenants import tenant_of
+from mailglass.webhooks.tenants import resolves_by_code, tenant_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,17 @@ def handle_all(posted: Sequence[Posted], desk: Desk) -> list[Answer]:
         `webhooks.max_body`; 422 its tenant cannot be told; where the fault is ours a status at which the provider posts
         again: its `retry_status`, or 500 for an account that cannot verify. Never a body.
     """
-    admitted = [_admit(item, desk) for item in posted]
-    taken = [item for item in admitted if isinstance(item, _Admitted)]
+    return keep_all(admit_all(posted, desk), desk)
+
+
+def admit_all(posted: Sequence[Posted], desk: Desk) -> list[Admitted | Answer]:
+    """The first half of `handle_all`: verify each webhook and find its tenant; its answer where it is not taken."""
+    return [_admit(item, desk) for item in posted]
+
+
+def keep_all(admitted: Sequence[Admitted | Answer], desk: Desk) -> list[Answer]:
+    """The second half of `handle_all`: keep what was admitted. Waits for the database."""
+    taken = [item for item in admitted if isinstance(item, Admitted)]
     kept = iter(keep(desk.database, [item.arrival for item in taken], desk.ring))
     answers: list[Answer] = []
     for item in admitted:
@@ -119,6 +128,15 @@ def handle_all(posted: Sequence[Posted], desk: Desk) -> list[Answer]:
     return answers
 
 
+def is_proved_at_once(account: str, desk: Desk) -> bool:
+    """Whether `admit_all` waits for nobody: the account's proofs only compute, and the application has no hook."""
+    try:
+        waits = desk.accounts.open(account).waits_to_verify
+        return not waits and (desk.router is None or not resolves_by_code(desk.router.tenancy))
+    except MailglassError:
+        return False
+
+
 def retry_later(account: str, accounts: Accounts) -> Answer:
     """The answer that makes the account's provider post again, without having looked at the request."""
     try:
@@ -128,7 +146,7 @@ def retry_later(account: str, accounts: Accounts) -> Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Admitted:
+class Admitted:
     """A verified webhook, and whose it is."""
 
     provider: Provider
@@ -151,7 +169,7 @@ def _cannot_verify(provider: str) -> Answer:
     return MISCONFIGURED if status >= 500 else Answer(status, _SOON)
 
 
-def _admit(posted: Posted, desk: Desk) -> _Admitted | Answer:
+def _admit(posted: Posted, desk: Desk) -> Admitted | Answer:
     """Verify one webhook and find its tenant; an answer where it is not taken."""
     account, request = posted.account, posted.request
     try:
@@ -186,7 +204,7 @@ def _admit(posted: Posted, desk: Desk) -> _Admitted | Answer:
         return _refused(account, UNRESOLVED, "tenant_unresolved")
     except Exception as error:
         return _failed(account, _again(provider), error)
-    return _Admitted(provider, arrival(account, provider, key, request.body, request.headers, tenant))
+    return Admitted(provider, arrival(account, provider, key, request.body, request.headers, tenant))
 
 
 def _refused(account: str, answer: Answer, reason: str) -> Answer:

@@ -7,6 +7,11 @@ from mailglass.routing import Tenancy
 from mailglass.settings import NAME, AccountSettings
 
 
+def resolves_by_code(tenancy: Tenancy | None) -> bool:
+    """Whether the application brings a hook that tells a webhook's tenant."""
+    return tenancy is not None and type(tenancy).resolve_webhook_tenant is not Tenancy.resolve_webhook_tenant
+
+
 def tenant_of(account: AccountSettings, path_tenant: str | None, tenancy: Tenancy | None) -> str | None:
     """The tenant of a webhook; None where nothing names one, so that it may speak of any tenant's mail.
 
@@ -25,7 +30,7 @@ def tenant_of(account: AccountSettings, path_tenant: str | None, tenancy: Tenanc
     """
     if path_tenant is not None and not NAME.match(path_tenant):
         raise TenantError("the path names no tenant: post to /webhooks/TENANT/ACCOUNT")
-    asks = tenancy is not None and type(tenancy).resolve_webhook_tenant is not Tenancy.resolve_webhook_tenant
+    asks = resolves_by_code(tenancy)
     answer = _ask(tenancy, account.name, path_tenant) if tenancy is not None and asks else None
     found = answer or path_tenant or account.tenant
     if found is None and asks:

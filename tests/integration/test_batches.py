@@ -15,6 +15,7 @@ from psycopg import sql
 from sqlalchemy.orm import Session
 
 from mailglass import (
+    Attachment,
     BatchFailedError,
     BatchResults,
     IdempotencyError,
@@ -171,6 +172,39 @@ def test_a_batch_is_one_statement_for_every_five_hundred(house, monkeypatch: pyt
     monkeypatch.setattr(Database, "run", counted)
     deliver_many(message(f"u{number}@example.com") for number in range(1200))
     assert [name for name in calls if name != "ring"] == ["submit"] * 3
+
+
+@pytest.mark.parametrize(
+    ("given", "statements"),
+    [
+        ([message([f"u{n}@example.com" for n in range(50)]) for _ in range(11)], 2),
+        ([message(attachments=[Attachment("a.bin", bytes(4 * 1024 * 1024))]) for _ in range(3)], 2),
+        (["no message"] * 501 + [message()], 1),
+    ],
+    ids=["many recipients", "large attachments", "many invalid"],
+)
+def test_what_one_statement_records_is_bounded_by_deliveries_and_size(
+    house, monkeypatch: pytest.MonkeyPatch, given: list, statements: int
+) -> None:
+    run, calls = Database.run, []
+
+    def counted(self: Database, name: str, params: Any = None) -> Any:
+        calls.append(name)
+        return run(self, name, params)
+
+    monkeypatch.setattr(Database, "run", counted)
+    assert len(deliver_many(given)) == len(given)
+    assert len([name for name in calls if name.startswith("submit")]) == statements
+
+
+def test_each_message_belongs_to_the_tenant_that_is_in_scope_when_it_is_read(house) -> None:
+    def messages() -> Iterator[Message]:
+        for name in ("acme", "globex", "acme"):
+            with tenant(name):
+                yield message()
+
+    deliver_many(messages())
+    assert deliveries.counts(house.runtime.database) == {"acme": {"queued": 2}, "globex": {"queued": 1}}
 
 
 def test_memory_stays_flat_however_many_messages_there_are(house) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 
 from mailglass import Message, clock, deliver
+from mailglass.doorbell import RATES
 from mailglass.errors import RateLimitError, RateLimitType
 from mailglass.ledger import deliveries
 from mailglass.ledger.lifecycle import Status
 from mailglass.routing import LimitContext, Tenancy
 from mailglass.settings import LimitRule, WarmupPlan, configure, get_settings
+from mailglass_beat.schedule import SCHEDULE
 from mailglass_workers import tasks
 
 DAY = 86_400
@@ -32,7 +33,7 @@ class Plans(Tenancy):
 
 def warming_up(*accounts: str) -> None:
     settings = get_settings()
-    plan = WarmupPlan(clock.now().date() - timedelta(days=0), (1, 1))
+    plan = WarmupPlan(clock.now().date(), (1, 1))
     found = {
         name: replace(account, warmup=plan if name in accounts else None) for name, account in settings.accounts.items()
     }
@@ -64,6 +65,25 @@ def test_a_limit_of_the_application_is_raised_by_its_type(house) -> None:
         deliver(message(stream="bulk"))
     assert raised.value.type is RateLimitType.PER_TENANT
     assert 3500 < raised.value.retry_after <= 3600
+
+
+class Broken(Tenancy):
+    """Knows no limits just now."""
+
+    def resolve_limits(self, context: LimitContext) -> Sequence[LimitRule] | None:
+        raise ConnectionError
+
+
+def test_where_the_applications_limits_cannot_be_learnt_nothing_is_sent(house, outside) -> None:
+    house.runtime.router.__dict__["tenancy"] = Broken()
+    delivery = deliver(message())
+    assert (delivery.status, delivery.last_error) == (Status.HELD, "no_limits")
+    assert outside.mails == []
+
+
+def test_beat_rings_the_task_that_learns_rates() -> None:
+    assert [entry["task"] for entry in SCHEDULE.values()].count(RATES) == 1
+    assert tasks.learn_rates.name == RATES
 
 
 def test_the_task_that_learns_rates_runs_where_nobody_tells_one(house) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,22 @@ import pytest
 import uvicorn
 
 from mailglass.errors import ProviderCallError
-from mailglass.ledger.database import close_databases
+from mailglass.ledger.database import Database, close_databases
 from mailglass.ledger.schema import upgrade
 from mailglass.providers.base import Outcome, Provider, WebhookRequest
+from mailglass.routing import Router, Tenancy
 from mailglass.runtime import Runtime
 from mailglass.settings import AccountSettings, Secret, Settings, WebhookSettings
 from mailglass.stack.postgres import EmbeddedPostgres
 from mailglass.testing.provider import FixedAccounts
+from mailglass.testing.provider_suite import Declaration, Feature
 from mailglass.web import WebApp, create_app, gathering
 from mailglass.web import asgi as web_asgi
 from mailglass.web import http as web_http
 from mailglass.web.patience import Patience
+from mailglass.webhooks import ingress
+from mailglass.webhooks.ingress import Desk
+from tests.rooms import ROOMS
 
 AT_ONCE = 3.0
 """Seconds: what needs none must be answered within, on a machine with other work too."""
@@ -163,10 +169,11 @@ def test_a_postgresql_that_hangs_is_not_waited_for_and_soon_not_even_asked(
                 for number in range(3):
                     answer, seconds = post(port, body=b"hangs %d" % number)
                     assert answer == 503 and seconds < AT_ONCE
-                lane = application._gathering[1]  # type: ignore[index]
-                wait_for(lambda: lane.hangs("steady"))
+                counter = application._counter
+                assert counter is not None
+                wait_for(lambda: counter.hangs("steady"))
                 assert post(port, body=b"x" * 100_000)[0] == 503
-                assert not any(place.waiting for place in lane._lanes.values())
+                assert not any(place.waiting for place in counter._patient._lanes.values())
                 assert status(port, "/healthz") == 200 and status(port, "/readyz") == 503
                 assert application._room.free == web_asgi.MAX_HELD and application._pending == 0
             finally:
@@ -321,3 +328,47 @@ def test_who_cancels_a_waiting_task_cancels_it() -> None:
         return False
 
     assert asyncio.run(main())
+
+
+# --- where webhooks are proved ---
+
+
+class Resolving(Tenancy):
+    """An application that tells tenants by code, which may ask its own database."""
+
+    def resolve_webhook_tenant(self, account: str, path_tenant: str | None) -> str | None:
+        return "acme"
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS.values() if Feature.WEBHOOKS not in room.lacks])
+def test_what_only_computes_is_proved_in_the_loop_and_what_may_wait_is_not(
+    room: type[Declaration], unused_port: int
+) -> None:
+    declared = room()
+    settings = Settings(accounts={"main": AccountSettings("main", room.provider_class.name)})
+    accounts = FixedAccounts(settings, {"main": declared.build(declared.at(unused_port))})
+    database = Database(f"postgresql://nobody@127.0.0.1:{unused_port}/nowhere")
+    desk = Desk(settings, database, accounts, lambda task: None)
+    # SNS signs with certificates that have to be fetched
+    assert ingress.is_proved_at_once("main", desk) is (room.provider_class.name != "ses")
+    assert not ingress.is_proved_at_once("nobody", desk)
+    assert not ingress.is_proved_at_once("main", replace(desk, router=Router(settings, Resolving())))
+
+
+class QuickProvider(SteadyProvider):
+    """One that only computes; notes in which thread."""
+
+    waits_to_verify = False
+
+    def verify(self, request: WebhookRequest) -> None:
+        self.proved = threading.current_thread()
+
+
+def test_a_large_webhook_is_proved_in_a_thread_whoever_posts_it(served: tuple[int, WebApp, StillRuntime]) -> None:
+    port, _, runtime = served
+    provider = QuickProvider("steady")
+    runtime.__dict__["accounts"] = FixedAccounts(runtime.settings, {"steady": provider})
+    assert post(port, body=b"x" * 65_536)[0] == 200
+    assert not provider.proved.name.startswith("mailglass-web")
+    assert post(port, body=b"x" * 65_537)[0] == 200
+    assert provider.proved.name.startswith("mailglass-web")

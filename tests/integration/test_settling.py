@@ -180,6 +180,17 @@ def test_a_search_knows_whom_and_when(desk: Desk) -> None:
     assert sought.sent_before > attempt
 
 
+def test_what_was_sent_long_before_anybody_noticed_is_searched_for_from_then_on(desk: Desk) -> None:
+    delivery_id = desk.sending()
+    # everything stood still for a night
+    desk.rows("UPDATE mailglass.deliveries SET scheduled_at = now() - interval '9 hours'")
+    desk.settler.sweep()
+    desk.settler.run()
+    (sought,) = desk.main.sought
+    (row,) = desk.rows("SELECT scheduled_at FROM mailglass.deliveries")
+    assert (sought.delivery_id, sought.sent_after < row.scheduled_at) == (delivery_id, True)
+
+
 def test_what_happened_to_it_is_learnt_as_from_a_webhook(desk: Desk) -> None:
     def bounced(item: Sought) -> Finding:
         event = ProviderEvent(
@@ -292,6 +303,22 @@ def test_two_workers_do_not_look_for_the_same_deliveries(desk: Desk, database_ur
     assert not waits
     assert (len(theirs), len(ours)) == (5, 3)
     assert sorted(theirs + ours) == sorted(ids)
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("searches_due", {"accounts": "{main}", "lags": "{30}"}),
+        ("claim_searches", {"account": "main", "lag": 30.0, "size": 20, "budget": 15.0}),
+    ],
+)
+def test_who_has_a_turn_is_found_without_walking_over_other_deliveries(
+    desk: Desk, database_url: str, name: str, params: dict[str, Any]
+) -> None:
+    with psycopg.connect(database_url, options="-c enable_seqscan=off") as connection:
+        plan = "\n".join(row[0] for row in connection.execute(f"EXPLAIN {statements()[name]}", params).fetchall())
+    assert "deliveries_search" in plan
+    assert "Seq Scan" not in plan
 
 
 def test_while_it_is_looked_for_the_hold_does_not_end(desk: Desk) -> None:

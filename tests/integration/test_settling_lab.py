@@ -20,12 +20,15 @@ import sqlalchemy
 
 from mailglass import Message, deliver_later
 from mailglass.celery import forget_broker
+from mailglass.doorbell import SETTLE
 from mailglass.engine import Engine
+from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import deliveries
 from mailglass.ledger.lifecycle import Status
 from mailglass.routing import Lane
 from mailglass.runtime import Runtime, close_runtime, get_runtime
 from mailglass.settings import configure, load_settings
+from mailglass.settling import Report
 
 SEARCHED = {
     "postmark": 'provider = "postmark"\nserver_token = "env:LAB_KEY"\nbase_url = "{url}"',
@@ -228,6 +231,36 @@ def test_a_worker_killed_with_the_answer_in_its_hands_leaves_one_mail_at_the_pro
         assert site.runtime.settler.run().settled == 1
     assert site.status(delivery_id) is Status.SENT
     assert site.received(delivery_id) == 1
+
+
+def test_one_worker_at_a_time_searches(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mailglass_workers import tasks
+
+    doorbell, settler = house.runtime.doorbell, house.runtime.settler
+    rung: list[int] = []
+
+    def run(ring: Callable[..., object]) -> Report:
+        rung.append(doorbell.ring_task(SETTLE, tasks.SETTLE_PATIENCE))
+        return Report(more=True)
+
+    monkeypatch.setattr(settler, "run", run)
+    assert doorbell.ring_task(SETTLE) == 1
+    tasks.settle()
+    # it has rung again for the rest, and only then
+    assert (rung, doorbell.ring_task(SETTLE)) == ([0], 0)
+    assert house.rings.count() == 2
+
+
+def test_a_search_that_fails_lets_the_next_one_begin(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mailglass_workers import tasks
+
+    def run(ring: Callable[..., object]) -> Report:
+        raise LedgerUnavailableError("the database is away")
+
+    monkeypatch.setattr(house.runtime.settler, "run", run)
+    assert house.runtime.doorbell.ring_task(SETTLE) == 1
+    tasks.settle()
+    assert house.runtime.doorbell.ring_task(SETTLE) == 1
 
 
 def test_workers_search_by_themselves(site: Site, house: Any, wait_for: Callable[..., None]) -> None:

@@ -27,8 +27,16 @@ PATIENCE = 20.0
 class Handler:
     """Keeps what arrives; a local part that is a number is refused with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *features: str) -> None:
+        self.features = features
         self.envelopes: list[Envelope] = []
+
+    async def handle_EHLO(
+        self, server: Any, session: Any, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        """It reads whatever comes in turn, so it can PIPELINING, and does not say so by itself."""
+        session.host_name = hostname
+        return [*responses[:-1], *(f"250-{word}" for word in self.features), responses[-1]]
 
     async def handle_RCPT(self, server: Any, session: Any, envelope: Envelope, address: str, options: Any) -> str:
         local_part = address.partition("@")[0]
@@ -51,8 +59,8 @@ class OnAnyPort(Controller):
 
 
 @contextmanager
-def aiosmtpd(**options: Any) -> Iterator[tuple[Handler, int]]:
-    handler = Handler()
+def aiosmtpd(*features: str, **options: Any) -> Iterator[tuple[Handler, int]]:
+    handler = Handler(*features)
     controller = OnAnyPort(handler, hostname="127.0.0.1", port=0, enable_SMTPUTF8=True, decode_data=False, **options)
     controller.start()
     try:
@@ -141,6 +149,22 @@ def test_refused_recipients_are_told_apart_and_the_others_go() -> None:
     ]
     assert outcomes[2].enhanced_status == "5.1.1"
     assert [envelope.rcpt_tos for envelope in handler.envelopes] == [["ada@example.com"]] * 2
+
+
+@pytest.mark.parametrize("connections", [1, 4])
+def test_pipelined_mails_arrive_whole_and_in_order_with_their_own_outcomes(connections: int) -> None:
+    kinds = ["ada", "550", "ada", "ada", "450", "ada", "ada"] * 8
+    letters = [mail(f"{kind}@example.com", text=f"{number}\n{DOTS}") for number, kind in enumerate(kinds)]
+    letters[9] = replace(letters[9], cc=(Address("553@example.com"), Address("cc@example.com")))
+
+    with aiosmtpd("PIPELINING") as (handler, port):
+        outcomes = send(port, *letters, max_connections=connections)
+
+    expected = {"ada": ("accepted", None), "550": ("rejected", "smtp_550"), "450": ("transient", "smtp_450")}
+    assert brief(outcomes) == [expected[kind] for kind in kinds]
+    taken = [mime.build(letter) for letter, kind in zip(letters, kinds, strict=True) if kind == "ada"]
+    arrived = [envelope.content for envelope in handler.envelopes]
+    assert arrived == taken if connections == 1 else sorted(arrived) == sorted(taken)
 
 
 def test_an_international_address_arrives() -> None:

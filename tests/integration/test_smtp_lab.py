@@ -105,7 +105,7 @@ def brief(outcomes: list[Outcome]) -> list[tuple[str, str | None]]:
 def test_every_accepted_mail_is_counted_by_its_delivery_id(lab: Running) -> None:
     letters = [mail(f"user{number}@example.com") for number in range(25)]
 
-    with provider(lab.port) as opened:
+    with provider(lab.port, max_connections=1) as opened:
         outcomes = send(opened, *letters)
 
     assert {outcome.kind for outcome in outcomes} == {"accepted"}
@@ -127,7 +127,7 @@ def test_a_connection_is_kept_from_batch_to_batch(lab: Running) -> None:
 
 
 def test_a_connection_carries_no_more_mails_than_it_may(lab: Running) -> None:
-    with provider(lab.port, max_messages_per_connection=10) as opened:
+    with provider(lab.port, max_connections=1, max_messages_per_connection=10) as opened:
         send(opened, *(mail() for _ in range(25)))
         send(opened, *(mail() for _ in range(5)))
 

@@ -285,6 +285,20 @@ def test_a_cursor_that_is_refused_for_good_is_forgotten(desk: Desk, error: Excep
     assert desk.pages.pulled == ["1", None, "1"]
 
 
+def test_a_run_that_breaks_after_some_pages_is_continued(desk: Desk) -> None:
+    desk.pages.pages = [[listed("a")], [listed("b")], [listed("c")]]
+    broken = [RuntimeError("a time limit")]
+
+    def breaking(cursor: str | None) -> None:
+        if cursor == "2" and broken:
+            raise broken.pop()
+
+    desk.pages.on_pull = breaking
+    assert (desk.run().status, desk.state().pull) == (SyncStatus.FAILED, "2")
+    assert desk.run().status is SyncStatus.COMPLETE
+    assert desk.pages.pulled == [None, "1", "2", "2"]
+
+
 def test_a_failure_that_may_pass_keeps_the_cursor(desk: Desk) -> None:
     desk.pages.pages = [[listed("a")], [listed("b")]]
 

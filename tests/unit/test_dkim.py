@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import re
-import types
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,10 +11,9 @@ from uuid import UUID
 
 import dkim
 import pytest
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,31 +33,6 @@ ED25519 = Ed25519PrivateKey.generate()
 # dkimpy heeds t= and x=, so the mails are of today
 TODAY = datetime.now(UTC).replace(microsecond=0)
 WEEK = timedelta(days=7)
-
-
-class CryptographysVerifyKey:
-    """As PyNaCl's, on cryptography, for where that is not installed: dkimpy only borrows this one primitive."""
-
-    def __init__(self, key: bytes, encoder: object) -> None:
-        self._key = Ed25519PublicKey.from_public_bytes(base64.b64decode(key))
-
-    def verify(self, message: bytes, signature: bytes) -> None:
-        self._key.verify(signature, message)
-
-
-@pytest.fixture(autouse=True)
-def _ed25519_for_dkimpy() -> Iterator[None]:
-    if importlib.util.find_spec("nacl") is not None:
-        yield
-        return
-    with pytest.MonkeyPatch.context() as patch:
-        primitives = types.SimpleNamespace(
-            signing=types.SimpleNamespace(VerifyKey=CryptographysVerifyKey),
-            encoding=types.SimpleNamespace(Base64Encoder=None),
-            exceptions=types.SimpleNamespace(ValueError=ValueError, BadSignatureError=InvalidSignature),
-        )
-        patch.setattr(dkim, "nacl", primitives, raising=False)
-        yield
 
 
 def pem(key: Any, form: serialization.PrivateFormat = serialization.PrivateFormat.PKCS8) -> str:

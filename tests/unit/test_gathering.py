@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -26,9 +27,16 @@ class Desk:
 
     def __init__(self) -> None:
         self.groups: list[list[int]] = []
+        self.beginners: set[threading.Thread] = set()
         self.held: set[int] = set()
         self.go = threading.Event()
         self.begun = threading.Event()
+
+    def begin(self, items: Sequence[int]) -> Callable[[], list[int]]:
+        self.beginners.add(threading.current_thread())
+        if 666 in items:
+            raise ValueError("a group that cannot begin")
+        return partial(self.work, items)
 
     def work(self, items: Sequence[int]) -> list[int]:
         self.groups.append(list(items))
@@ -52,7 +60,7 @@ def test_what_comes_at_once_is_one_group_and_each_gets_its_own_result(threads: T
     desk = Desk()
 
     async def main() -> list[int]:
-        gather = Gathering(desk.work, threads)
+        gather = Gathering(desk.begin, threads)
         return await asyncio.gather(*(gather.hand_in("a", number, 1) for number in range(20)))
 
     assert within(main) == [number * 2 for number in range(20)]
@@ -63,7 +71,7 @@ def test_a_first_item_goes_at_once_and_alone(threads: ThreadPoolExecutor) -> Non
     desk = Desk()
 
     async def main() -> int:
-        return await Gathering(desk.work, threads).hand_in("a", 7, 1)
+        return await Gathering(desk.begin, threads).hand_in("a", 7, 1)
 
     assert within(main) == 14
     assert desk.groups == [[7]]
@@ -77,7 +85,7 @@ def test_while_groups_are_worked_on_the_next_one_grows(
     desk.held = {1, 2}
 
     async def main() -> None:
-        gather = Gathering(desk.work, threads)
+        gather = Gathering(desk.begin, threads)
         waiting = [gather.hand_in("a", 1, 1)]
         await asyncio.to_thread(desk.begun.wait)
         waiting.append(gather.hand_in("a", 2, 1))
@@ -100,7 +108,7 @@ def test_a_group_is_bounded_by_number_and_by_weight(
     desk = Desk()
 
     async def main() -> None:
-        gather = Gathering(desk.work, threads)
+        gather = Gathering(desk.begin, threads)
         weights = [1, 1, 1, 1, 9, 50, 1]
         await asyncio.gather(*(gather.hand_in("a", place, weight) for place, weight in enumerate(weights)))
 
@@ -113,7 +121,7 @@ def test_a_lane_that_hangs_keeps_no_other_waiting(threads: ThreadPoolExecutor) -
     desk.held = {1, 2}
 
     async def main() -> int:
-        gather = Gathering(desk.work, threads)
+        gather = Gathering(desk.begin, threads)
         slow = [gather.hand_in("slow", 1, 1)]
         await asyncio.to_thread(desk.begun.wait)
         slow.append(gather.hand_in("slow", 2, 1))
@@ -130,7 +138,7 @@ def test_a_group_that_takes_long_keeps_its_own_lane_waiting_for_a_moment_only(th
     desk.held = {1, 2, 3}
 
     async def main() -> int:
-        gather = Gathering(desk.work, threads)
+        gather = Gathering(desk.begin, threads)
         slow = []
         for number in (1, 2, 3):
             slow.append(gather.hand_in("a", number, 1))
@@ -148,7 +156,7 @@ def test_a_group_that_fails_fails_for_its_own_and_no_other(threads: ThreadPoolEx
     desk = Desk()
 
     async def main() -> list[Any]:
-        gather = Gathering(desk.work, threads)
+        gather = Gathering(desk.begin, threads)
         failed = await asyncio.gather(*(gather.hand_in("a", item, 1) for item in (-1, 2)), return_exceptions=True)
         return [*failed, await gather.hand_in("a", 3, 1)]
 
@@ -156,12 +164,50 @@ def test_a_group_that_fails_fails_for_its_own_and_no_other(threads: ThreadPoolEx
     assert isinstance(first, ValueError) and isinstance(second, ValueError) and third == 6
 
 
+def test_a_group_is_begun_in_the_loop_and_one_that_cannot_begin_fails_alone(threads: ThreadPoolExecutor) -> None:
+    desk = Desk()
+
+    async def main() -> list[Any]:
+        gather = Gathering(desk.begin, threads)
+        (failed,) = await asyncio.gather(gather.hand_in("a", 666, 1), return_exceptions=True)
+        return [failed, *[await gather.hand_in("a", number, 1) for number in range(10)]]
+
+    failed, *others = within(main)
+    assert isinstance(failed, ValueError) and others == [number * 2 for number in range(10)]
+    assert desk.beginners == {threading.main_thread()}
+
+
+def test_a_lane_all_of_whose_groups_hang_says_so_and_lets_go_of_what_nobody_waits_for(
+    threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathering, "MOST_AT_ONCE", 1)
+    monkeypatch.setattr(gathering, "HUNG", 0.0)
+    desk = Desk()
+    desk.held = {1}
+
+    async def main() -> None:
+        gather = Gathering(desk.begin, threads)
+        first = gather.hand_in("a", 1, 1)
+        assert not gather.hangs("a") and not gather.hangs("b")
+        await asyncio.to_thread(desk.begun.wait)
+        assert gather.hangs("a") and not gather.hangs("b")
+        second, third = gather.hand_in("a", 2, 1), gather.hand_in("a", 3, 1)
+        second.cancel()
+        gather.sweep("a")
+        desk.go.set()
+        assert [await first, await third] == [2, 6]
+        assert not gather.hangs("a")
+
+    within(main)
+    assert desk.groups == [[1], [3]]
+
+
 def test_whoever_has_left_disturbs_nobody(threads: ThreadPoolExecutor) -> None:
     desk = Desk()
     desk.held = {1}
 
     async def main() -> int:
-        gather = Gathering(desk.work, threads)
+        gather = Gathering(desk.begin, threads)
         left, stays = gather.hand_in("a", 1, 1), gather.hand_in("a", 2, 1)
         await asyncio.to_thread(desk.begun.wait)
         left.cancel()

@@ -5,16 +5,14 @@ from __future__ import annotations
 import hmac
 import json
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mailgun import security
 
 from mailglass.clock import now
 from mailglass.errors import SignatureError
 from mailglass.providers.mailgun.events import require_proof
 from mailglass.settings import Secret
-
-security = pytest.importorskip("mailgun.security", reason="Mailgun's SDK: `make test` installs it")
 
 KEY = "key-of-the-webhooks-4711"
 TOLERANCE = 900

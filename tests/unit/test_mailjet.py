@@ -345,7 +345,7 @@ def test_fifty_mails_share_a_request_and_no_more() -> None:
     wire = Wire()
     assert set(sent(wire, *map(str, range(60)))) == {O.ACCEPTED}
     assert [len(subjects) for subjects in wire.asked] == [50, 10]
-    assert MailjetProvider.batch_size == 50
+    assert MailjetProvider.mails_per_request == 50
 
 
 def test_a_request_refused_as_a_whole_is_asked_again_mail_by_mail() -> None:

@@ -27,6 +27,7 @@ SECRET = Secret("sixteen letters!")
         ("port", {"port": 0}),
         ("port", {"port": 65536}),
         ("security", {"security": "ssl"}),
+        ("pipelining", {"pipelining": "some"}),
         ("max_connections", {"max_connections": 0}),
         ("max_messages_per_connection", {"max_messages_per_connection": 0}),
         ("connect_timeout", {"connect_timeout": 0.0}),

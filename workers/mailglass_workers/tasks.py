@@ -1,4 +1,4 @@
-"""The tasks. Their names are public; their arguments hold lanes and accounts' names; each may run twice, or get lost."""
+"""The tasks. Names are public; arguments hold lanes and accounts' names; each task may run twice, or get lost."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from mailglass.suppression import sync
 from mailglass.webhooks import collect, process, reconcile
 from mailglass_workers import stopping
 
-# seconds after which a ring of `mailglass.settle` that nobody answered is taken for lost; it is in no hurry
-SETTLE_PATIENCE = 30.0
+# seconds after which a ring of `mailglass.settle` that nobody answered is taken for lost; longer than it runs
+SETTLE_PATIENCE = 60.0
 # of a ring that is about one account's suppression list
 SYNC_PATIENCE = 600.0
 
@@ -89,8 +89,13 @@ def pump() -> None:
 def settle() -> None:
     """Search at the providers for uncertain deliveries, and settle those that are found."""
     runtime = get_runtime()
-    runtime.doorbell.answer_task(SETTLE)
-    if runtime.settler.run(runtime.doorbell.ring).more:
+    more = False
+    try:
+        more = runtime.settler.run(runtime.doorbell.ring).more
+    finally:
+        # not before: it waits for providers, and must never be what all workers are busy with
+        runtime.doorbell.answer_task(SETTLE)
+    if more:
         runtime.doorbell.ring_task(SETTLE)
 
 

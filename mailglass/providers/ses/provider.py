@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError
 
 from mailglass.errors import MessageError, ProviderCallError
 from mailglass.providers.base import Outcome, OutcomeClass, Outgoing, Provider, ProviderEvent, Store, WebhookRequest
-from mailglass.providers.http_provider import Unsendable
+from mailglass.providers.http_provider import ROUNDS, Unsendable
 from mailglass.providers.ses import sns
 from mailglass.providers.ses.certificates import Certificates, Fetch, fetch_certificate
 from mailglass.providers.ses.clients import Clients
@@ -62,6 +62,7 @@ class SESProvider(Provider):
     def __init__(self, account: str, options: SESOptions, fetch: Fetch = fetch_certificate) -> None:
         super().__init__(account, options)
         self.clients = Clients(account, options)
+        self.batch_size = max(self.batch_size, ROUNDS * options.concurrency)
         self._certificates = Certificates(fetch)
 
     def send(self, mails: Sequence[Outgoing], *, deadline: float) -> list[Outcome]:

@@ -81,6 +81,7 @@ class Session:
         self._max_mails = max_mails
         self._riding = riding
         self._pipelined = "PIPELINING" in features
+        self._max_size = features.max_size
         self._open = True
         self._in_mail = False
         self._needs_reset = False
@@ -107,7 +108,7 @@ class Session:
         """Why this server cannot take the mail, known before it is asked; None when nothing speaks against it."""
         if letter.envelope.smtputf8 and "SMTPUTF8" not in self.features:
             return Outcome(OutcomeClass.REJECTED, reason="smtputf8_unsupported")
-        if self.features.max_size is not None and letter.size > self.features.max_size:
+        if self._max_size is not None and letter.size > self._max_size:
             return Outcome(OutcomeClass.REJECTED, reason="too_large")
         return None
 

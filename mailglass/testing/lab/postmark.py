@@ -7,9 +7,10 @@ import base64
 import hmac
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import getaddresses
+from functools import cached_property
 from typing import Any, ClassVar, Final
 from uuid import uuid4
 
@@ -49,7 +50,6 @@ class PostmarkLab:
         token: the server token it asks for; None: any.
         username: of its webhooks.
         password: of its webhooks.
-        suppressions: its lists, by message stream.
     """
 
     world: World
@@ -57,12 +57,12 @@ class PostmarkLab:
     token: str | None = None
     username: str = "lab"
     password: str = ""
-    suppressions: PostmarkSuppressionsLab = field(init=False, repr=False)
     bundle: ClassVar[int] = 1
 
-    def __post_init__(self) -> None:
-        lists = PostmarkSuppressionsLab(self.account, self.world.witness, self._refusal)
-        object.__setattr__(self, "suppressions", lists)
+    @cached_property
+    def suppressions(self) -> PostmarkSuppressionsLab:
+        """Its lists."""
+        return PostmarkSuppressionsLab(self.account, self.world.witness, self._refusal)
 
     def routes(self) -> list[Route]:
         """Its part of the HTTP server."""

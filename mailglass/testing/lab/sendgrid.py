@@ -8,6 +8,7 @@ import hmac
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Final
 from uuid import uuid4
 
@@ -71,19 +72,18 @@ class SendGridLab:
         account: what its webhooks are posted as.
         key: the API key it asks for; None: any.
         signer: signs its webhooks.
-        suppressions: its lists.
     """
 
     world: World
     account: str
     key: str | None = None
     signer: ec.EllipticCurvePrivateKey = field(default_factory=lambda: signing_key(None))
-    suppressions: SendGridSuppressionsLab = field(init=False, repr=False)
     bundle: ClassVar[int] = 200
 
-    def __post_init__(self) -> None:
-        lists = SendGridSuppressionsLab(self.account, self.world.witness, self._refusal)
-        object.__setattr__(self, "suppressions", lists)
+    @cached_property
+    def suppressions(self) -> SendGridSuppressionsLab:
+        """Its lists."""
+        return SendGridSuppressionsLab(self.account, self.world.witness, self._refusal)
 
     @property
     def public_key(self) -> str:
