@@ -124,7 +124,7 @@ def _celery(app: str) -> tuple[str, ...]:
 
 
 CONTESTANTS = (
-    Contestant("mailglass", "as configured by default; 8 SMTP sessions a process", None, (SMTP, HTTP),
+    Contestant("mailglass", "defaults; 8 SMTP sessions a process, HTTP concurrency 16", None, (SMTP, HTTP),
                _celery("mailglass")),
     Contestant("mailglass, hold", "uncertain mails are kept for a person", None, (SMTP, HTTP),
                _celery("mailglass"), uncertain="hold", only_killed=True),
