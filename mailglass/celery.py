@@ -20,11 +20,6 @@ HARD_LIMIT_SHARE = 0.95
 _PRODUCER_RETRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
 
 
-def queue_names(settings: Settings) -> list[str]:
-    """Every queue that a route names, and the one that serves the rest."""
-    return sorted({DEFAULT_QUEUE, *(route.queue for route in settings.routes)})
-
-
 def configuration(settings: Settings) -> dict[str, Any]:
     """Celery's configuration for these settings; each value answers to a way to lose, double or hang."""
     broker = settings.broker_url.reveal()
@@ -39,9 +34,11 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "task_default_queue": DEFAULT_QUEUE,
         "task_queues": [
             Queue(name, routing_key=name, max_priority=9 if broker.startswith(("amqp", "pyamqp")) else None)
-            for name in queue_names(settings)
+            for name in settings.queue_names
         ],
         "task_create_missing_queues": False,
+        # for those who call a task by hand; its doorbell names the queue itself
+        "task_routes": {task: {"queue": queue} for task, queue in settings.tasks.items()},
         # a ring that a broker's restart forgets is rung again; one that waits for a disk is waited for by its caller
         "task_default_delivery_mode": "transient",
         "task_serializer": "json",
@@ -102,10 +99,15 @@ def transport_options(broker: str, settings: Settings) -> dict[str, Any]:
 
 def use_settings(settings: Settings) -> None:
     """Configure the app anew: Celery takes its configuration once, maybe before the settings were chosen."""
-    before = app.conf.broker_url, [queue.name for queue in app.conf.task_queues]
-    if before != (settings.broker_url.reveal() or None, queue_names(settings)):
+    before = {key: app.conf[key] for key in ("broker_url", "task_routes")}, _names(app.conf.task_queues)
+    wanted = configuration(settings)
+    if before != ({key: wanted[key] for key in before[0]}, _names(wanted["task_queues"])):
         forget_broker()
-    app.conf.update(configuration(settings))
+    app.conf.update(wanted)
+
+
+def _names(queues: list[Queue]) -> list[str]:
+    return [queue.name for queue in queues]
 
 
 def forget_broker() -> None:

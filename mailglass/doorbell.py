@@ -28,7 +28,6 @@ POLL = "mailglass.webhooks.poll"
 RATES = "mailglass.limits.learn_rates"
 SETTLE = "mailglass.settle"
 SUPPRESSIONS = "mailglass.suppressions.sync"
-RETENTION = "mailglass.retention"
 
 _MARK_LIFETIME = 3600
 # seconds that a caller waits for a broker that does not answer
@@ -148,6 +147,14 @@ class Doorbell:
         ranks = {"": 0, Stream.TRANSACTIONAL: 0, Stream.OPERATIONAL: 3, Stream.BULK: 6}
         return {name: rank if urgent_is_low else 9 - rank for name, rank in ranks.items()}
 
+    @cached_property
+    def _queues(self) -> frozenset[str]:
+        return frozenset(self._settings.queue_names)
+
+    def _serving(self, lane: Lane) -> str:
+        """Where a lane's rings wait: in its own queue, or, where the settings no longer name it, in the common one."""
+        return lane.queue if lane.queue in self._queues else DEFAULT_QUEUE
+
     def ring(self, lanes: Iterable[Lane], patience: float | None = None) -> int:
         """Ring lanes that have no ring pending.
 
@@ -159,7 +166,7 @@ class Doorbell:
             How many rings were published; 0 also when the broker cannot be reached.
         """
         bells = {
-            f"{DISPATCH}:{lane}": _Bell(DISPATCH, (str(lane),), lane.queue, self._priorities[lane.stream])
+            f"{DISPATCH}:{lane}": _Bell(DISPATCH, (str(lane),), self._serving(lane), self._priorities[lane.stream])
             for lane in set(lanes)
         }
         return self._ring(bells, patience)
@@ -172,7 +179,8 @@ class Doorbell:
             patience: as in `ring`.
             argument: what it is about, such as an account's name; each has a ring of its own.
         """
-        bell = _Bell(task, (argument,) if argument else (), DEFAULT_QUEUE, self._priorities[""])
+        queue = self._settings.tasks.get(task, DEFAULT_QUEUE)
+        bell = _Bell(task, (argument,) if argument else (), queue, self._priorities[""])
         return self._ring({_task_bell(task, argument): bell}, patience)
 
     def repair(self, lanes: Iterable[Lane], patience: float) -> int:
@@ -186,7 +194,7 @@ class Doorbell:
         """
         by_queue: dict[str, list[Lane]] = {}
         for lane in lanes:
-            by_queue.setdefault(lane.queue, []).append(lane)
+            by_queue.setdefault(self._serving(lane), []).append(lane)
         return sum(
             self.ring(due, patience if self._waiting(queue) < len(due) else None) for queue, due in by_queue.items()
         )

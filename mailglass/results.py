@@ -157,8 +157,9 @@ class DeliveryGroup(Sequence[DeliveryResult]):
         return {delivery_id: status.value for delivery_id, (status, _) in found.items()}
 
     def ready(self) -> bool:
-        """Whether all are accepted or ended otherwise."""
-        return all(Status(state) in _SETTLED for state in self.states.values())
+        """Whether all are accepted or ended otherwise; not where one is missing, as after a rollback."""
+        states = self.states
+        return len(states) == len(self) and all(Status(state) in _SETTLED for state in states.values())
 
     def cancel(self) -> int:
         """Take back those that no worker has claimed yet. Returns how many were taken back."""

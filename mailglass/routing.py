@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from uuid import UUID
 
 from mailglass.errors import ConfigError, RouteError
-from mailglass.settings import QUEUE, LimitRule, Route, Settings
+from mailglass.settings import LimitRule, Route, Settings
+from mailglass.settings.values import whole
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -69,7 +70,12 @@ class Tenancy:
     """
 
     def resolve_route(self, context: RouteContext) -> Route | Sequence[str] | None:
-        """The route of a delivery: a `Route`, or account names in order of preference."""
+        """The route of a delivery: a `Route`, or account names in order of preference.
+
+        A route's queue is one that a route, a task or `queues` of the settings names. Asked when a mail is recorded,
+        where an error is the caller's, and for each batch, where it holds the mail. With an empty domain only the lane
+        is asked for: its queue, and how much may be under way (`Route.concurrency`).
+        """
         return None
 
     def resolve_limits(self, context: LimitContext) -> Sequence[LimitRule] | None:
@@ -121,6 +127,11 @@ class Router:
         return _open_tenancy(self._settings.tenancy)
 
     @cached_property
+    def _queues(self) -> frozenset[str]:
+        # no other is known to Celery: nobody could ring there
+        return frozenset(self._settings.queue_names)
+
+    @cached_property
     def by_delivery(self) -> bool:
         """Whether deliveries of one lane may have different routes."""
         routes = self._settings.routes
@@ -162,7 +173,9 @@ class Router:
             raise _limits_refused(f"failed with {type(error).__name__} for tenant {context.tenant!r}") from error
         if answer is None:
             return ()
-        if not isinstance(answer, list | tuple) or not all(isinstance(rule, LimitRule) for rule in answer):
+        if not isinstance(answer, list | tuple) or not all(
+            isinstance(rule, LimitRule) and isinstance(rule.key, str) for rule in answer
+        ):
             raise _limits_refused("answered something else than LimitRules or None")
         if len({(rule.scope, rule.key, rule.period) for rule in answer}) < len(answer):
             raise _limits_refused("answered two rules of the same scope, key and period")
@@ -192,19 +205,25 @@ class Router:
             ) from error
         if answer is None:
             return None
-        if not isinstance(answer, Route):
-            if not isinstance(answer, list | tuple) or not all(isinstance(name, str) for name in answer):
-                raise RouteError("the tenancy's resolve_route must answer a Route, account names or None")
-            answer = Route(tuple(answer))
-        if answer.patience < 1 or (answer.weights and len(answer.weights) != len(answer.accounts)):
-            raise RouteError("the tenancy's resolve_route must answer a patience above zero, and a weight an account")
-        unknown = [name for name in answer.accounts if name not in self._settings.accounts]
-        if unknown or not answer.accounts or not QUEUE.match(answer.queue):
+        route = answer if isinstance(answer, Route) else Route(answer)  # type: ignore[arg-type]
+        if not isinstance(route.accounts, list | tuple) or not all(isinstance(name, str) for name in route.accounts):
+            raise RouteError("the tenancy's resolve_route must answer a Route, account names or None")
+        if not _figures(route):
             raise RouteError(
-                f"the tenancy's resolve_route answered an unknown account or queue for tenant {context.tenant!r}: "
-                f"{', '.join(unknown) or answer.queue or 'no account'}"
+                "the tenancy's resolve_route must answer patience and concurrency above zero, and a weight an account"
             )
-        return answer
+        unknown = [name for name in route.accounts if name not in self._settings.accounts]
+        if unknown or not route.accounts:
+            raise RouteError(
+                f"the tenancy's resolve_route answered an unknown account for tenant {context.tenant!r}: "
+                f"{', '.join(unknown) or 'no account'}"
+            )
+        if not isinstance(route.queue, str) or route.queue not in self._queues:
+            raise RouteError(
+                f"the tenancy's resolve_route answered an unknown queue for tenant {context.tenant!r}: {route.queue}; "
+                "add it to `queues` in mailglass.toml"
+            )
+        return replace(route, accounts=tuple(route.accounts), weights=tuple(route.weights))
 
 
 def ordered_accounts(route: Route, delivery_id: UUID) -> tuple[str, ...]:
@@ -220,6 +239,17 @@ def ordered_accounts(route: Route, delivery_id: UUID) -> tuple[str, ...]:
             first = route.accounts[position]
             return (first, *(name for name in route.accounts if name != first))
     return route.accounts
+
+
+def _figures(route: Route) -> bool:
+    """Whether a route from code has the figures that one from the settings must have."""
+    return (
+        whole(route.patience, 1)
+        and (route.concurrency is None or whole(route.concurrency, 1))
+        and isinstance(route.weights, list | tuple)
+        and all(whole(share, 0) for share in route.weights)
+        and len(route.weights) in (0, len(route.accounts))
+    )
 
 
 def _matches(route: Route, context: RouteContext) -> bool:
@@ -242,8 +272,11 @@ def _open_tenancy(path: str) -> Tenancy:
     module, _, name = path.partition(":")
     try:
         cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:
         raise RouteError(f"the tenancy {path!r} cannot be imported ({type(error).__name__}): correct it") from error
     if not (isinstance(cls, type) and issubclass(cls, Tenancy)):
         raise RouteError(f"the tenancy {path!r} is no subclass of mailglass.routing.Tenancy")
-    return cls()
+    try:
+        return cls()
+    except Exception as error:
+        raise RouteError(f"the tenancy {path!r} cannot be made ({type(error).__name__}): correct it") from error

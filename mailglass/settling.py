@@ -8,6 +8,7 @@ nothing, and a delivery that was queued again meanwhile is settled where nobody 
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,6 +37,8 @@ SIZE: Final = 20
 BUDGET: Final = 10.0
 # seconds after which a run begins with no further account
 RUN: Final = 20.0
+# seconds for which an account is not searched after a batch of which nothing was answered
+PAUSE: Final = 5.0
 # what clocks may differ by, theirs and ours
 _SKEW: Final = timedelta(minutes=5)
 _KNOWN_FOR: Final = 60.0
@@ -74,6 +77,7 @@ class Settler:
         self._ledger = ledger
         self._accounts = accounts
         self._known: tuple[float, list[Provider]] | None = None
+        self._paused: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def sweep(self) -> list[tuple[Lane, str]]:
@@ -123,7 +127,12 @@ class Settler:
         return report
 
     def _due(self) -> list[Provider]:
-        searchable = {provider.account: provider for provider in self._providers() if provider.searchable}
+        now = clock.monotonic()
+        searchable = {
+            provider.account: provider
+            for provider in self._providers()
+            if provider.searchable and self._paused.get(provider.account, 0.0) <= now
+        }
         lags = {name: provider.search_lag for name, provider in searchable.items()}
         return [searchable[name] for name in searches.due(self._ledger, lags)]
 
@@ -133,8 +142,12 @@ class Settler:
         if not taken:
             return
         report.claimed += len(taken)
-        report.more = report.more or len(taken) >= SIZE
         findings = _find(provider, [self._sought(item) for item in taken])
+        if all(finding.kind is FindingKind.UNKNOWN for finding in findings):
+            # it is slow, or refuses; neither is mended by asking at once about the next ones
+            self._paused[provider.account] = clock.monotonic() + PAUSE
+        else:
+            report.more = report.more or len(taken) >= SIZE
         pairs = list(zip(taken, findings, strict=True))
         facts = [fact for item, finding in pairs for fact in self._facts(provider, item, finding)]
         with quoting_nothing():
@@ -198,6 +211,12 @@ class Settler:
         except ConfigError:
             # where it is to send, the engine says so
             return None
+        except Exception as error:
+            # a room that fails as it is opened must not keep expired leases from being taken back
+            telemetry.emit(
+                "mailglass.account.failed", level=logging.ERROR, account=account.name, error_type=type(error).__name__
+            )
+            return None
 
 
 def _find(provider: Provider, sought: Sequence[Sought]) -> list[Finding]:
@@ -213,8 +232,10 @@ def _find(provider: Provider, sought: Sequence[Sought]) -> list[Finding]:
     return [_checked(item, padded.get(place, UNKNOWN)) for place, item in enumerate(sought)]
 
 
-def _checked(item: Sought, finding: Finding) -> Finding:
-    if finding.kind is FindingKind.FOUND and finding.delivery_id != item.delivery_id:
+def _checked(item: Sought, finding: object) -> Finding:
+    if not isinstance(finding, Finding) or (
+        finding.kind is FindingKind.FOUND and finding.delivery_id != item.delivery_id
+    ):
         return UNKNOWN
     return finding
 

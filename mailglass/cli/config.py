@@ -73,6 +73,8 @@ def _described(settings: Settings) -> dict[str, Any]:
             }
             for route in settings.routes
         ],
+        "tasks": dict(settings.tasks),
+        "queues": settings.queue_names,
     }
 
 
@@ -90,6 +92,9 @@ def _print(settings: Settings) -> None:
         ("TENANT", "STREAM", "ACCOUNTS", "QUEUE"),
         [(route.tenant, route.stream, ", ".join(route.accounts), route.queue) for route in settings.routes],
     )
+    if len(settings.queue_names) > 1:
+        click.echo()
+        print_table(("QUEUE", "SERVED BY"), [(name, f"worker -Q {name}") for name in settings.queue_names])
     note("The settings are in order.")
     if not settings.routes:
         note("There is no route yet, so nothing can be sent: add [accounts.NAME] and [[routes]] to mailglass.toml.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mailglass import clock
 from mailglass.cli.actor import actor_option
 from mailglass.cli.moving import Moment
 from mailglass.cli.output import JSON, format_option, note, print_json, print_table
@@ -44,11 +45,16 @@ def add(
 ) -> None:
     """Send no more mail to addresses, or to whole domains. `-` reads them from standard input, one a line.
 
-    What is on the list already stays as it is.
+    What is on the list already stays as it is, but an entry that ends gives way to one that ends later or never.
     """
     from mailglass.ledger import audit
-    from mailglass.ledger.suppressions import Suppression, suppress
+    from mailglass.ledger.suppressions import EVERYONE, Suppression, suppress
+    from mailglass.tenancy import check_tenant
 
+    if expires is not None and expires <= clock.now():
+        raise click.BadParameter("lies in the past: an entry that has ended stops no mail", param_hint="--expires")
+    if tenant != EVERYONE:
+        check_tenant(tenant)
     found = _parsed(_given(values), stream)
     database = _database()
     subject = _subject([value for value, _ in found], stream)

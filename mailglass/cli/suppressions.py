@@ -87,7 +87,10 @@ def remove(address: str, tenant: str, names: tuple[str, ...], force: bool, actor
     else:
         click.echo(f"{result.removed} removed.")
         if result.kept:
-            note(f"{result.kept} stand: of the domain, or a complaint, which --force removes.")
+            note(
+                f"{result.kept} stand: of the domain, on everybody's list (--tenant '*'), or a complaint, which "
+                "--force removes."
+            )
         for name, done in result.accounts.items():
             if done is not True:
                 note(f"{name}: {done or 'its provider keeps the address on its list'}")

@@ -212,9 +212,9 @@ def _call(provider: Provider, mails: Sequence[Outgoing], deadline: float) -> lis
 
 def _recordable(outcome: object) -> Outcome:
     """An outcome that the ledger can take, whatever a provider wrote: one that it refuses would sink its batch's."""
-    if not isinstance(outcome, Outcome):
+    if not isinstance(outcome, Outcome) or not isinstance(outcome.kind, OutcomeClass):
         return Outcome(OutcomeClass.UNCERTAIN, reason="provider_error:no_outcome")
-    wait = outcome.retry_after
+    wait = outcome.retry_after if isinstance(outcome.retry_after, int | float) else None
     clean = (
         _text(outcome.provider_message_id),
         _text(outcome.reason),
@@ -222,10 +222,13 @@ def _recordable(outcome: object) -> Outcome:
         outcome.status if isinstance(outcome.status, int) and abs(outcome.status) <= _MAX_STATUS else None,
         None if wait is None or math.isnan(wait) else min(max(wait, 0.0), _LONGEST_WAIT),
     )
-    if clean == (outcome.provider_message_id, outcome.reason, outcome.enhanced_status, outcome.status, wait):
+    said = (outcome.provider_message_id, outcome.reason, outcome.enhanced_status, outcome.status, outcome.retry_after)
+    if clean == said:
         return outcome
     return replace(outcome, **dict(zip(_CLEANED, clean, strict=True)))  # type: ignore[arg-type]
 
 
-def _text(value: str | None) -> str | None:
+def _text(value: object) -> str | None:
+    if not isinstance(value, str):
+        return None
     return value if value and len(value) <= _MAX_TEXT and "\x00" not in value and encodable(value) else None

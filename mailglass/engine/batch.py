@@ -7,6 +7,7 @@ done. A provider call never happens inside a transaction, and no send starts nea
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -21,10 +22,10 @@ from mailglass.engine.lessons import Lessons
 from mailglass.engine.limiting import Places
 from mailglass.engine.pace import Pace
 from mailglass.engine.placing import Placed, Placement, Placer
+from mailglass.engine.verdicts import ASK_AGAIN, still_in_doubt
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import leases
 from mailglass.ledger.database import Database
-from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.suppressions import blocked_copies
@@ -85,6 +86,8 @@ class Engine:
         claimed = leases.claim(self._ledger, lane, lease.token, size, engine.lease, cap, engine.claim_bytes)
         full = len(claimed) >= size or any(delivery.left_behind for delivery in claimed)
         recorder = Recorder(self._ledger, lease, claimed, full=full)
+        # a claim that the cap cut short looks like the lane's last one
+        recorder.report.more = cap is not None and bool(claimed)
         self._work(lane, claimed, recorder, after_claim, should_stop)
         return recorder.report
 
@@ -124,13 +127,19 @@ class Engine:
     ) -> None:
         started = clock.monotonic()
         report = recorder.report
-        refused, ready = sort_out(self._ledger, claimed, self._settings.streams[Stream(lane.stream)])
+        policy = self._settings.streams[Stream(lane.stream)]
+        refused, ready = sort_out(self._ledger, claimed, policy)
         placement = self._placer.place(lane, ready)
         limited = self._places.take(lane, placement, report)
-        verdicts = [*refused, *placement.verdicts, *limited]
+        asked_again = {delivery.id for delivery in claimed if delivery.last_error == ASK_AGAIN}
+        verdicts = [
+            still_in_doubt(verdict, policy) if verdict.id in asked_again else verdict
+            for verdict in (*refused, *placement.verdicts, *limited)
+        ]
         # a lane that is held up, by limits or by breakers, comes back when the pump rings it, not at once
-        waiting = sum(verdict.status is Status.QUEUED for verdict in verdicts)
-        after_claim(report.full and waiting * 2 <= len(claimed))
+        held_up = 2 * sum(verdict.status is Status.QUEUED for verdict in verdicts) > len(claimed)
+        after_claim(report.full and not held_up)
+        report.more = report.more and not held_up
         recorder.record(verdicts)
         self._drop_blocked_copies(lane, placement)
         for placed in placement.placed:
@@ -146,18 +155,19 @@ class Engine:
         )
 
     def _drop_blocked_copies(self, lane: Lane, placement: Placement) -> None:
-        """Take suppressed cc and bcc out of what is about to be sent."""
+        """Take suppressed cc and bcc out of what is about to be sent; a question repeats what was sent before."""
         items = [
             item
             for placed in placement.placed
             for item in placed.items
-            if "cc" in item.content or "bcc" in item.content
+            if ("cc" in item.content or "bcc" in item.content) and item.delivery.last_error != ASK_AGAIN
         ]
         copies = [Address(email) for item in items for key in ("cc", "bcc") for _, email in item.content.get(key, ())]
         blocked = blocked_copies(self._ledger, lane.tenant, lane.stream, copies) if copies else set()
-        dropped = [item.delivery.id for item in items if blocked and _drop_copies(item.content, blocked)]
+        dropped = [item for item in items if blocked and _drop_copies(item.content, blocked)]
         if dropped:
-            leases.note(self._ledger, lane.tenant, dropped, EngineEvent.COPY_DROPPED, "suppressed_copy")
+            kept = [(item.delivery, json.dumps(item.content, ensure_ascii=False)) for item in dropped]
+            leases.drop_copies(self._ledger, lane.tenant, kept)
 
     def _send(self, lane: Lane, placed: Placed, recorder: Recorder, should_stop: Callable[[], bool]) -> None:
         """Hand an account its mails in pieces, until they are sent, the time is up or the account fails."""
@@ -179,6 +189,7 @@ class Engine:
             chunk, mails = mails[:size], mails[size:]
             usable = self._attempter.attempt(lane, placed, chunk, recorder)
         if mails:
+            recorder.report.more = recorder.report.more or usable
             self._placer.not_probed(placed)
             # before they can be claimed again
             self._lessons.not_sent(placed, [mail.delivery_id for mail in mails])

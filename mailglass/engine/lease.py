@@ -23,10 +23,15 @@ _RECORD_RETRY: Final = 0.5
 
 @dataclass(slots=True)
 class BatchReport:
-    """What one batch came to: deliveries by where they went, and whether the claim was full."""
+    """What one batch came to: deliveries by where they went, and whether the claim was full.
+
+    Attributes:
+        more: the end of this batch has made room for the rest of its lane, under the tenant's cap or in time.
+    """
 
     claimed: int = 0
     full: bool = False
+    more: bool = False
     attempted: int = 0
     orphans_waiting: bool = False
     limited: Grant | None = None

@@ -17,6 +17,7 @@ from mailglass.ledger.breakers import Breaker, breakers, end_probe, probe
 from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, Runs, Verdict
 from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.settlement import NO_EVIDENCE
 from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts
 from mailglass.routing import Lane, RouteContext, Router, ordered_accounts
@@ -196,8 +197,8 @@ class Placer:
 def _without_answer(delivery: Claimed, policy: StreamPolicy) -> Verdict:
     """It may have been sent, and nobody can be asked any more: what the policy says of uncertain deliveries."""
     if policy.uncertain is UncertainPolicy.RESEND:
-        return Verdict(delivery.id, Status.QUEUED, EngineEvent.RESENT, "no_evidence", delay=0.0)
-    return refusal(delivery, Status.HELD, "no_evidence")
+        return Verdict(delivery.id, Status.QUEUED, EngineEvent.RESENT, NO_EVIDENCE, delay=0.0)
+    return refusal(delivery, Status.HELD, NO_EVIDENCE)
 
 
 def _wait(delivery: Claimed, seconds: float) -> Verdict:

@@ -8,6 +8,7 @@ from uuid import UUID
 from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Verdict
 from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.settlement import NO_EVIDENCE
 from mailglass.providers.base import Outcome, OutcomeClass, Provider
 from mailglass.streams import StreamPolicy
 
@@ -98,12 +99,14 @@ def decide(
             delay, counted = 0.0, False
         case OutcomeClass.TRANSIENT:
             delay = max(backoff(attempt, policy, rng), outcome.retry_after or 0.0)
-            if attempt >= policy.max_attempts and asked_again:
-                status, delay = Status.UNCERTAIN, policy.uncertain_hold
-            elif attempt >= policy.max_attempts:
+            if attempt >= policy.max_attempts:
                 status, reason = Status.FAILED, f"attempts_exhausted:{outcome.reason or 'transient'}"
     if status is Status.QUEUED and age + (delay or 0.0) > policy.max_age:
         status, reason = Status.FAILED, f"too_old:{outcome.reason or outcome.kind.value}"
+    # that no further attempt is made does not tell what became of the one before
+    in_doubt = outcome.kind is OutcomeClass.UNCERTAIN or (asked_again and outcome.kind is not OutcomeClass.REJECTED)
+    if in_doubt and status in (Status.FAILED, Status.HELD):
+        status, delay, reason = Status.UNCERTAIN, policy.uncertain_hold, outcome.reason
     return Verdict(
         id=delivery_id,
         status=status,
@@ -117,6 +120,20 @@ def decide(
         enhanced_status=outcome.enhanced_status,
         duration_ms=duration_ms,
     )
+
+
+def still_in_doubt(verdict: Verdict, policy: StreamPolicy) -> Verdict:
+    """What becomes of a delivery that is to be asked about again and that nobody can be asked about now.
+
+    It may have been sent, so it does not end as one that was not: evidence is waited for, then the policy decides.
+
+    Args:
+        verdict: what would become of it had it never been attempted.
+        policy: of its stream.
+    """
+    if verdict.status not in (Status.FAILED, Status.HELD) or verdict.reason == NO_EVIDENCE:
+        return verdict
+    return verdict._replace(status=Status.UNCERTAIN, event=EngineEvent.UNCERTAIN, delay=policy.uncertain_hold)
 
 
 def _jittered(seconds: float, rng: random.Random | None) -> float:

@@ -215,8 +215,9 @@ def sweep(
             "most": [policy.max_attempts for policy in policies.values()],
             "accounts": arrays.texts(remembering or ()),
             "memories": arrays.numbers((remembering or {}).values()),
-            "event_ids": arrays.uuids(uuid7s(size)),
+            "event_ids": arrays.uuids(uuid7s(2 * size)),
             "evidence": sorted(EVIDENCE),
+            "again": False,
         },
     )
     return [(Lane(row.queue, row.tenant_id, row.stream), row.kind) for row in rows]
@@ -227,16 +228,20 @@ def lanes_due(ledger: Runs) -> list[Lane]:
     return [Lane(row.queue, row.tenant_id, row.stream) for row in ledger.run("lanes_due")]
 
 
-def note(ledger: Runs, tenant: str, ids: Sequence[UUID], kind: EngineEvent, reason: str) -> None:
-    """Append one engine event for each delivery, moving nothing."""
+def drop_copies(ledger: Runs, tenant: str, dropped: Sequence[tuple[Claimed, str]]) -> None:
+    """Keep contents from which suppressed copies were taken, for every later attempt, with an event for each delivery.
+
+    A message with copies is one delivery's alone, so nobody else's content changes.
+    """
     ledger.run(
-        "note",
+        "drop_copies",
         {
             "tenant": tenant,
-            "event_ids": arrays.uuids(uuid7s(len(ids))),
-            "ids": arrays.uuids(ids),
-            "kinds": [kind.value] * len(ids),
-            "reasons": [reason] * len(ids),
+            "kind": EngineEvent.COPY_DROPPED.value,
+            "ids": arrays.uuids([delivery.id for delivery, _ in dropped]),
+            "event_ids": arrays.uuids(uuid7s(len(dropped))),
+            "messages": arrays.uuids([delivery.message_id for delivery, _ in dropped]),
+            "contents": arrays.texts([content for _, content in dropped]),
         },
     )
 

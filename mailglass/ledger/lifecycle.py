@@ -57,6 +57,8 @@ MOVES: tuple[Move, ...] = (
     Move(Status.CLAIMED, "expired, or too old", Status.FAILED),
     Move(Status.CLAIMED, "no account of its route can be used, or its template failed", Status.HELD),
     Move(Status.CLAIMED, "marked just before the provider call", Status.SENDING),
+    Move(Status.CLAIMED, "evidence that an earlier attempt was accepted", Status.SENT),
+    Move(Status.CLAIMED, "may have been sent, and cannot be asked about again now", Status.UNCERTAIN),
     Move(Status.SENDING, "accepted", Status.SENT),
     Move(Status.SENDING, "throttled, transient, quota, next account, or to be asked again: due later", Status.QUEUED),
     Move(Status.SENDING, "rejected, or out of attempts", Status.FAILED),

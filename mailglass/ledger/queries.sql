@@ -36,6 +36,8 @@ WITH item AS (
            now() + make_interval(secs => lifetime),
            'suppressed_' || scope
     FROM checked
+    -- two statements with the same keys wait for each other in one order
+    ORDER BY idempotency_key COLLATE "C", tenant_id COLLATE "C", id
     ON CONFLICT DO NOTHING
     RETURNING id, message_id, status
 ), content AS (
@@ -130,7 +132,8 @@ WITH unhurried AS MATERIALIZED (
     UPDATE mailglass.deliveries d
     SET status = 'claimed', due_at = NULL, lease_token = CAST(%(token)s AS uuid),
         lease_expires_at = now() + make_interval(secs => %(lease)s)
-    FROM measured p WHERE d.id = p.id AND (p.position = 1 OR COALESCE(p.bytes, 0) <= %(max_bytes)s)
+    FROM measured p WHERE d.id = p.id AND d.status IN ('queued', 'claimed')
+      AND (p.position = 1 OR COALESCE(p.bytes, 0) <= %(max_bytes)s)
     RETURNING d.id, d.message_id, d.recipient, d.recipient_name, d.recipient_domain, d.account, d.attempts,
               d.scheduled_at, d.expires_at, d.priority, d.last_error
 )
@@ -207,7 +210,8 @@ RETURNING i.position, d.attempts
 
 -- name: record
 -- Write down what became of leased deliveries, with one event each. Only the holder of the lease writes anything.
--- Where the provider has spoken of an uncertain one before its answer was given up, nothing is waited for.
+-- Where the provider has spoken of one before its answer was given up, or before another attempt failed, it is uncertain
+-- and nothing is waited for: the sweep settles it as sent. (No EXISTS, which may be looked up in a hash of all events.)
 -- What verdicts have in common is given once, and each says by its number which is its own.
 -- One that is to be asked about again stays so until an answer ends it, whatever it waits for in between.
 -- Recipients that the provider refuses are suppressed in the same breath, as by `suppress`.
@@ -218,11 +222,18 @@ WITH verdict AS MATERIALIZED (
         CAST(%(enhanced)s AS text[]), CAST(%(durations)s AS integer[])
     ) WITH ORDINALITY AS v (status, kind, reason, outcome, counted, status_code, enhanced, duration_ms, number)
 ), outcome AS MATERIALIZED (
-    SELECT * FROM unnest(
+    SELECT *, (v.status = 'uncertain' OR (v.status IN ('queued', 'held') AND v.kind = 'attempted')) AND COALESCE((
+        SELECT true FROM mailglass.events e WHERE e.delivery_id = o.id AND e.source = 'provider'
+          AND e.kind = ANY (CAST(%(evidence)s AS text[])) LIMIT 1), false) AS accepted
+    FROM unnest(
         CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[]), CAST(%(delays)s AS double precision[]),
         CAST(%(provider_message_ids)s AS text[]), CAST(%(verdicts)s AS integer[])
     ) WITH ORDINALITY AS o (id, event_id, delay, provider_message_id, number, position)
-    JOIN verdict USING (number)
+    JOIN verdict v USING (number)
+), told AS (
+    SELECT id, position, event_id, delay, provider_message_id, kind, reason, outcome, counted, status_code, enhanced,
+           duration_ms, accepted, CASE WHEN accepted THEN 'uncertain' ELSE status END AS status
+    FROM outcome
 ), moved AS (
     UPDATE mailglass.deliveries d
     SET status = o.status,
@@ -230,16 +241,16 @@ WITH verdict AS MATERIALIZED (
         lease_token = NULL,
         lease_expires_at = CASE
             WHEN o.status <> 'uncertain' THEN NULL
-            WHEN EXISTS (SELECT 1 FROM mailglass.events e WHERE e.delivery_id = d.id AND e.source = 'provider'
-                         AND e.kind = ANY (CAST(%(evidence)s AS text[]))) THEN now()
+            WHEN o.accepted THEN now()
             ELSE now() + make_interval(secs => COALESCE(o.delay, 0)) END,
         search_at = CASE WHEN o.status = 'uncertain' THEN now() END,
+        search_account = CASE WHEN o.status = 'uncertain' THEN d.account END,
         attempts = d.attempts - CASE WHEN d.status = 'sending' AND NOT o.counted THEN 1 ELSE 0 END,
         last_error = CASE WHEN d.last_error = 'asked_again' AND o.status = 'queued' AND o.kind IS DISTINCT FROM 'resent'
                           THEN d.last_error ELSE o.reason END,
         provider_message_id = COALESCE(o.provider_message_id, d.provider_message_id),
         sent_at = CASE WHEN o.status = 'sent' THEN LEAST(d.sent_at, now()) ELSE d.sent_at END
-    FROM outcome o
+    FROM told o
     WHERE d.id = o.id AND d.lease_token = CAST(%(token)s AS uuid)
     RETURNING o.position, d.id, d.tenant_id, d.account, d.attempts, o.event_id, o.kind, o.status, o.outcome, o.reason,
               o.status_code, o.enhanced, o.duration_ms
@@ -260,18 +271,24 @@ WITH verdict AS MATERIALIZED (
         AS n (id, tenant_id, scope, value, stream, reason, source, account, expires_at)
     ORDER BY n.value, n.tenant_id
     ON CONFLICT (value, tenant_id, scope, stream) DO UPDATE
-    SET reason = excluded.reason, source = excluded.source, account = excluded.account,
+    SET id = CASE WHEN s.expires_at IS NULL THEN s.id ELSE excluded.id END,
+        reason = excluded.reason, source = excluded.source, account = excluded.account,
         expires_at = excluded.expires_at
-    WHERE s.expires_at <= now() OR (s.expires_at IS NOT NULL AND excluded.expires_at IS NULL)
+    WHERE s.expires_at <= now() OR s.expires_at < COALESCE(excluded.expires_at, 'infinity')
 )
 SELECT position FROM moved
 
--- name: note
--- Append engine events that move nothing, for example a dropped copy.
+-- name: drop_copies
+-- Keep content from which suppressed copies were taken, with an event for each: every later attempt says the same.
+WITH dropped AS (
+    SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[]), CAST(%(messages)s AS uuid[]),
+                         CAST(%(contents)s AS text[])) AS d (id, event_id, message_id, content)
+), kept AS (
+    UPDATE mailglass.messages m SET content = CAST(d.content AS json)
+    FROM dropped d WHERE m.id = d.message_id AND m.content IS NOT NULL
+)
 INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, reason)
-SELECT e.id, e.delivery_id, %(tenant)s, e.kind, 'engine', now(), e.reason
-FROM unnest(CAST(%(event_ids)s AS uuid[]), CAST(%(ids)s AS uuid[]), CAST(%(kinds)s AS text[]),
-            CAST(%(reasons)s AS text[])) AS e (id, delivery_id, kind, reason)
+SELECT event_id, id, %(tenant)s, %(kind)s, 'engine', now(), 'suppressed_copy' FROM dropped
 ON CONFLICT DO NOTHING
 
 -- name: orphans_waiting
@@ -285,7 +302,7 @@ SELECT EXISTS (SELECT 1 FROM mailglass.orphans)
 -- Evidence may have come while the delivery was still being sent: it settles as sent, whatever the policy.
 -- Nothing is resent once the stream's attempts are used up: an account that loses every answer would mail for ever.
 -- A sending at an account that takes the same delivery twice as once, and still remembers it, is queued to be asked about
--- again there.
+-- again there. Run again after its answer was lost, it moves others, under ids that the first run has not used.
 WITH expired AS MATERIALIZED (
     SELECT d.id, d.status, d.stream, d.account, d.scheduled_at, d.expires_at, d.attempts,
            row_number() OVER () AS position
@@ -299,9 +316,9 @@ WITH expired AS MATERIALIZED (
 ), remembering AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(accounts)s AS text[]), CAST(%(memories)s AS double precision[])) AS r (account, memory)
 ), known AS MATERIALIZED (
-    SELECT e.id, e.status <> 'claimed' AND EXISTS (
-        SELECT 1 FROM mailglass.events v WHERE v.delivery_id = e.id AND v.source = 'provider'
-          AND v.kind = ANY (CAST(%(evidence)s AS text[]))) AS accepted
+    SELECT e.id, e.status <> 'claimed' AND COALESCE((
+        SELECT true FROM mailglass.events v WHERE v.delivery_id = e.id AND v.source = 'provider'
+          AND v.kind = ANY (CAST(%(evidence)s AS text[])) LIMIT 1), false) AS accepted
     FROM expired e
 ), askable AS MATERIALIZED (
     SELECT e.id, e.status = 'sending' AND NOT k.accepted AND e.attempts < p.most
@@ -333,6 +350,7 @@ WITH expired AS MATERIALIZED (
         due_at = CASE WHEN c.after = 'queued' THEN now() END,
         lease_expires_at = CASE WHEN c.after = 'uncertain' THEN now() + make_interval(secs => c.hold) END,
         search_at = CASE WHEN c.after = 'uncertain' THEN now() END,
+        search_account = CASE WHEN c.after = 'uncertain' THEN d.account END,
         last_error = CASE WHEN c.after = 'sent' OR (c.before = 'claimed' AND d.last_error = 'asked_again')
                           THEN d.last_error ELSE c.reason END,
         sent_at = CASE WHEN c.after = 'sent' THEN LEAST(d.sent_at, now()) ELSE d.sent_at END
@@ -340,7 +358,7 @@ WITH expired AS MATERIALIZED (
     RETURNING d.id, d.tenant_id, d.queue, d.stream, d.account, d.attempts, c.position, c.after, c.kind, c.reason
 ), noted AS (
     INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account, attempt)
-    SELECT (CAST(%(event_ids)s AS uuid[]))[m.position], m.id, m.tenant_id, m.kind, 'engine', now(), m.after, m.reason,
+    SELECT (CAST(%(event_ids)s AS uuid[]))[m.position + CASE WHEN %(again)s THEN %(size)s ELSE 0 END], m.id, m.tenant_id, m.kind, 'engine', now(), m.after, m.reason,
            m.account, m.attempts
     FROM moved m
 )
@@ -351,7 +369,7 @@ SELECT id, queue, tenant_id, stream, kind FROM moved
 SELECT s.account
 FROM unnest(CAST(%(accounts)s AS text[]), CAST(%(lags)s AS double precision[])) AS s (account, lag)
 WHERE EXISTS (SELECT 1 FROM mailglass.deliveries d
-              WHERE d.account = s.account AND d.search_at <= now() - make_interval(secs => s.lag))
+              WHERE d.search_account = s.account AND d.search_at <= now() - make_interval(secs => s.lag))
 
 -- name: claim_searches
 -- Take uncertain deliveries of one account to search for them, those that have waited longest first. Nobody else looks
@@ -359,7 +377,7 @@ WHERE EXISTS (SELECT 1 FROM mailglass.deliveries d
 -- While they are looked for the hold does not end, so that nothing is resent that is about to be found.
 WITH picked AS MATERIALIZED (
     SELECT d.id FROM mailglass.deliveries d
-    WHERE d.account = %(account)s AND d.search_at <= now() - make_interval(secs => %(lag)s)
+    WHERE d.search_account = %(account)s AND d.search_at <= now() - make_interval(secs => %(lag)s)
       AND d.status = 'uncertain' AND d.lease_expires_at > now()
     ORDER BY d.search_at LIMIT %(size)s FOR UPDATE SKIP LOCKED
 ), told AS MATERIALIZED (
@@ -393,7 +411,8 @@ WITH absent AS MATERIALIZED (
     ORDER BY d.id FOR UPDATE OF d
 ), moved AS (
     UPDATE mailglass.deliveries d
-    SET status = 'queued', due_at = now(), lease_expires_at = NULL, search_at = NULL, last_error = 'not_found'
+    SET status = 'queued', due_at = now(), lease_expires_at = NULL, search_at = NULL, search_account = NULL,
+        last_error = 'not_found'
     FROM picked p WHERE d.id = p.id
     RETURNING d.id, d.tenant_id, d.queue, d.stream, d.account, d.attempts, p.event_id
 ), noted AS (
@@ -419,7 +438,7 @@ WITH wanted AS MATERIALIZED (
 ), moved AS (
     UPDATE mailglass.deliveries d
     SET status = p.after, due_at = CASE WHEN p.after = 'queued' THEN now() END, lease_expires_at = NULL,
-        search_at = NULL,
+        search_at = NULL, search_account = NULL,
         scheduled_at = CASE WHEN p.after = 'queued' THEN now() ELSE d.scheduled_at END,
         attempts = CASE WHEN p.after = 'queued' THEN 0 ELSE d.attempts END,
         last_error = CASE WHEN p.after = 'sent' THEN d.last_error ELSE 'settled_by_hand' END,
@@ -486,6 +505,8 @@ WITH wanted AS MATERIALIZED (
 ), picked AS MATERIALIZED (
     SELECT d.id, w.event_id FROM wanted w JOIN mailglass.deliveries d ON d.id = w.id
     WHERE d.tenant_id = %(tenant)s AND d.status IN ('queued', 'held')
+      -- what the provider is being asked about again may have been sent: its answer ends it
+      AND d.last_error IS DISTINCT FROM 'asked_again'
     ORDER BY d.id FOR UPDATE OF d
 ), moved AS (
     UPDATE mailglass.deliveries d
@@ -665,7 +686,8 @@ SELECT * FROM mailglass.events WHERE id = ANY (CAST(%(ids)s AS uuid[]))
 
 -- name: project
 -- Join projections into their deliveries; the same join as mailglass.ledger.events.join, so order does not matter.
--- Where a provider's fact proves acceptance, a delivery that waits for evidence is settled as sent.
+-- Where a provider's fact proves acceptance, a delivery that waits for evidence is settled as sent; also one that is
+-- about to be sent again, up to its mark, which then finds no lease.
 WITH fact AS (
     SELECT * FROM unnest(
         CAST(%(ids)s AS uuid[]), CAST(%(deferred)s AS timestamptz[]), CAST(%(delivered)s AS timestamptz[]),
@@ -678,7 +700,8 @@ WITH fact AS (
             unsubscribed_at, bounce_class, last_event, last_event_at, last_event_id, evidence, provider_message_id,
             proof, event_id)
 ), told AS MATERIALIZED (
-    SELECT f.*, f.evidence AND (d.status IN ('uncertain', 'held') OR (d.status = 'queued' AND d.attempts > 0)) AS settles
+    SELECT f.*, f.evidence AND (d.status IN ('uncertain', 'held')
+                                OR (d.status IN ('queued', 'claimed') AND d.account IS NOT NULL)) AS settles
     FROM fact f JOIN mailglass.deliveries d ON d.id = f.id
     ORDER BY d.id FOR UPDATE OF d
 ), moved AS (
@@ -707,8 +730,10 @@ WITH fact AS (
         status = CASE WHEN f.settles THEN 'sent' ELSE d.status END,
         sent_at = CASE WHEN f.settles THEN LEAST(d.sent_at, now()) ELSE d.sent_at END,
         due_at = CASE WHEN f.settles THEN NULL ELSE d.due_at END,
+        lease_token = CASE WHEN f.settles THEN NULL ELSE d.lease_token END,
         lease_expires_at = CASE WHEN f.settles THEN NULL ELSE d.lease_expires_at END,
-        search_at = CASE WHEN f.settles THEN NULL ELSE d.search_at END
+        search_at = CASE WHEN f.settles THEN NULL ELSE d.search_at END,
+        search_account = CASE WHEN f.settles THEN NULL ELSE d.search_account END
     FROM told f WHERE d.id = f.id
     RETURNING d.id, d.tenant_id, d.account, d.attempts, f.event_id, f.proof, f.settles
 ), noted AS (
@@ -748,7 +773,8 @@ ORDER BY o.event_id LIMIT %(size)s
 DELETE FROM mailglass.orphans WHERE event_id = ANY (CAST(%(event_ids)s AS uuid[]))
 
 -- name: suppress
--- Add suppressions; a complaint takes over from a lesser reason, and never expires; what lasts takes over from what ends.
+-- Add suppressions; a complaint takes over from a lesser reason, and never expires; what lasts takes over from what ends,
+-- what ends later from what ends sooner. What had an end gets a new id: as it was it has not been offered to providers.
 INSERT INTO mailglass.suppressions AS s (id, tenant_id, scope, value, stream, reason, source, account, expires_at)
 SELECT n.id, n.tenant_id, n.scope, n.value, n.stream, n.reason, n.source, n.account, n.expires_at
 FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(tenants)s AS text[]), CAST(%(scopes)s AS text[]),
@@ -757,13 +783,15 @@ FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(tenants)s AS text[]), CAST(%(scopes)
     AS n (id, tenant_id, scope, value, stream, reason, source, account, expires_at)
 ORDER BY n.value, n.tenant_id
 ON CONFLICT (value, tenant_id, scope, stream) DO UPDATE
-SET reason = excluded.reason, source = excluded.source, account = excluded.account, expires_at = excluded.expires_at
+SET id = CASE WHEN s.expires_at IS NULL THEN s.id ELSE excluded.id END,
+    reason = excluded.reason, source = excluded.source, account = excluded.account, expires_at = excluded.expires_at
 WHERE (s.reason <> 'complaint' AND excluded.reason = 'complaint') OR s.expires_at <= now()
-   OR (s.expires_at IS NOT NULL AND excluded.expires_at IS NULL)
+   OR s.expires_at < COALESCE(excluded.expires_at, 'infinity')
 RETURNING id
 
 -- name: unsubscribe
--- Note that people left a stream, and when: of several times the latest, by the provider's own clock.
+-- Note that people left a stream, and when: of several times the latest, by the provider's own clock. An entry of another
+-- reason that ends gives way, so that who has left is not written to once it has ended.
 INSERT INTO mailglass.suppressions AS s (id, tenant_id, scope, value, stream, reason, source, account, created_at)
 SELECT u.id, u.tenant_id, 'address_stream', u.value, u.stream, 'unsubscribe', 'webhook', u.account, u.moment
 FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(tenants)s AS text[]), CAST(%(values)s AS text[]),
@@ -771,8 +799,12 @@ FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(tenants)s AS text[]), CAST(%(values)
     AS u (id, tenant_id, value, stream, account, moment)
 ORDER BY u.value, u.tenant_id, u.stream
 ON CONFLICT (value, tenant_id, scope, stream) DO UPDATE
-SET created_at = GREATEST(s.created_at, excluded.created_at), expires_at = NULL
-WHERE s.reason = 'unsubscribe' AND (s.created_at < excluded.created_at OR s.expires_at IS NOT NULL)
+SET reason = 'unsubscribe', expires_at = NULL,
+    source = CASE s.reason WHEN 'unsubscribe' THEN s.source ELSE excluded.source END,
+    account = CASE s.reason WHEN 'unsubscribe' THEN s.account ELSE excluded.account END,
+    created_at = CASE s.reason WHEN 'unsubscribe' THEN GREATEST(s.created_at, excluded.created_at)
+                               ELSE excluded.created_at END
+WHERE s.expires_at IS NOT NULL OR (s.reason = 'unsubscribe' AND s.created_at < excluded.created_at)
 RETURNING id
 
 -- name: resubscribe
@@ -807,7 +839,8 @@ LEFT JOIN mailglass.suppressions k
     ON k.value = n.value AND k.tenant_id = n.tenant_id AND k.scope = n.scope AND k.stream = n.stream
 ORDER BY n.value, n.tenant_id, n.scope, n.stream
 ON CONFLICT (value, tenant_id, scope, stream) DO UPDATE
-SET reason = excluded.reason, source = excluded.source, account = excluded.account, expires_at = NULL,
+SET id = CASE WHEN s.expires_at IS NULL THEN s.id ELSE excluded.id END,
+    reason = excluded.reason, source = excluded.source, account = excluded.account, expires_at = NULL,
     created_at = excluded.created_at
 WHERE s.expires_at <= now()
    OR COALESCE(array_position(ARRAY['provider', 'manual', 'unsubscribe', 'hard_bounce', 'complaint'], excluded.reason), 0)
@@ -901,10 +934,11 @@ WHERE l.rate_until <= (extract(epoch FROM now()) + %(lead)s) * 1000000
 RETURNING account
 
 -- name: prune_limits
--- Forget rate limits that nobody has taken from for a day and that are drained by now.
+-- Forget rate limits that nobody has taken from for two days and that are drained by now. Counts of a day are among
+-- them, and where clocks are set back a day has 25 hours.
 DELETE FROM mailglass.rate_limits WHERE key IN (
     SELECT key FROM mailglass.rate_limits
-    WHERE stamp + greatest(level, promised, promised_urgent) < extract(epoch FROM now() - interval '1 day') * 1000000
+    WHERE stamp + greatest(level, promised, promised_urgent) < extract(epoch FROM now() - interval '2 days') * 1000000
     ORDER BY key LIMIT %(size)s FOR UPDATE SKIP LOCKED)
 RETURNING key
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from mailglass.errors import LedgerUnavailableError, SchemaError
 
-HEAD = "0003"
+HEAD = "0004"
 _LOCK = 0x6D61696C676C6173  # "mailglas": one upgrade at a time
 
 

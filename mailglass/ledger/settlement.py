@@ -101,7 +101,7 @@ def settle(
     """Settle deliveries that are uncertain, or held for want of evidence; others are left alone.
 
     Evidence that comes later still counts: one that was given up has it in its timeline, one that is queued again is
-    settled as sent where nobody has claimed it yet.
+    settled as sent until a worker hands it to a provider.
 
     Args:
         ids: which.

@@ -58,7 +58,7 @@ class Recorded(NamedTuple):
         status: where that delivery stands.
         suppressed_by: the scope of the suppression in the way, or None.
         known: whether the delivery had been there before.
-        digest: the standing delivery's digest, where it was known.
+        digest: the standing delivery's.
     """
 
     id: UUID
@@ -76,13 +76,13 @@ def submit(run: Runner, items: Sequence[Item]) -> list[Recorded]:
         items: any number; a few hundred per call is best.
 
     Raises:
-        LedgerUnavailableError: the database cannot be reached; nothing was recorded.
+        LedgerUnavailableError: the database cannot be reached. All were recorded, under their ids, or none.
     """
     rows = _submit_one(run, items[0]) if len(items) == 1 else _submit_all(run, items)
     known = [row.position for row in rows if not row.new]
     standing = _standing(run, items, known) if known else {}
     return [
-        Recorded(items[row.position - 1].id, "suppressed" if row.scope else "queued", row.scope)
+        _new(items[row.position - 1], row.scope)
         if row.new
         else _repeated(items[row.position - 1], standing[row.position], row.scope)
         for row in sorted(rows, key=lambda row: row.position)
@@ -164,6 +164,10 @@ def _standing(run: Runner, items: Sequence[Item], positions: Sequence[int]) -> d
     return {
         positions[row.position - 1]: Recorded(_uuid(row.id), row.status, known=True, digest=row.digest) for row in rows
     }
+
+
+def _new(item: Item, scope: str | None) -> Recorded:
+    return Recorded(item.id, "suppressed" if scope else "queued", scope, digest=item.digest)
 
 
 def _repeated(item: Item, found: Recorded, scope: str | None) -> Recorded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -45,16 +46,19 @@ class Suppression:
 
 
 def suppress(ledger: Runs, entries: Sequence[Suppression]) -> int:
-    """Add entries; those that stand already stay, but a complaint takes over. Returns how many were written."""
+    """Add entries. Returns how many were written.
+
+    One that stands already stays, but a complaint takes over, and what ends gives way to what ends later or never.
+    """
     return len(ledger.run("suppress", columns(entries)))
 
 
 def columns(entries: Iterable[Suppression]) -> dict[str, str]:
-    """The parameters of `suppress` for these entries, of which a complaint wins."""
+    """The parameters of `suppress` for these entries: of several for the same a complaint, else what lasts longest."""
     chosen: dict[tuple[str, str, str, str], Suppression] = {}
     for entry in entries:
         key = (entry.value, entry.tenant, entry.scope, entry.stream)
-        if key not in chosen or chosen[key].reason != "complaint":
+        if key not in chosen or _lasting(entry) > _lasting(chosen[key]):
             chosen[key] = entry
     unique = chosen.values()
     return {
@@ -68,6 +72,10 @@ def columns(entries: Iterable[Suppression]) -> dict[str, str]:
         "accounts": arrays.texts([entry.account for entry in unique]),
         "expires": arrays.texts([entry.expires_at.isoformat() if entry.expires_at else None for entry in unique]),
     }
+
+
+def _lasting(entry: Suppression) -> tuple[bool, float]:
+    return entry.reason == "complaint", entry.expires_at.timestamp() if entry.expires_at else math.inf
 
 
 def unsuppress(

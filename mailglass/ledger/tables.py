@@ -42,6 +42,7 @@ deliveries = Table(
     Column("lease_token", UuidType),
     _time("lease_expires_at"),
     _time("search_at"),
+    _text("search_account"),
     Column("attempts", SmallInteger, nullable=False),
     _text("last_error"),
     _time("created_at", nullable=False),

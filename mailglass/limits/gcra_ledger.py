@@ -86,5 +86,5 @@ class LedgerGcra:
 
 
 def prune(ledger: Runs, size: int = 10_000) -> int:
-    """Forget up to `size` limits that were not taken from for a day and are drained. Returns how many."""
+    """Forget up to `size` limits that were not taken from for two days and are drained. Returns how many."""
     return len(ledger.run("prune_limits", {"size": size}))

@@ -51,7 +51,9 @@ class DeliverLater(Task):
         Raises:
             SuppressedError: the recipient is suppressed.
             RouteError: no route for this tenant and stream.
-            LedgerUnavailableError: the database cannot be reached; nothing was recorded.
+            IdempotencyError: another message stands under its idempotency key.
+            LedgerUnavailableError: the database cannot be reached. Where it was lost in the middle of the call nobody
+                knows whether the message was recorded: with an `idempotency_key` the same call again is safe.
         """
         return self.apply_async((message,), {"session": session})
 
@@ -76,9 +78,11 @@ class DeliverLater(Task):
             eta: the aware moment at which it is due; `send_at` is another word for it.
             expires: seconds, or an aware moment, after which it is no longer sent.
             priority: 0 to 9, 9 the most urgent, on every broker.
-            options: what Celery's canvas passes along is ignored; anything else is refused.
+            options: `task_id`, where it is a UUID, becomes the id of the (first) delivery: the same call again finds
+                what it recorded. What else Celery's canvas passes along is ignored; anything more is refused.
 
         Raises:
+            IdempotencyError: another message stands under this task_id.
             TypeError: an option that has no meaning for a delivery.
         """
         from mailglass.results import DeliveryGroup, DeliveryResult

@@ -58,6 +58,8 @@ def deliver_many(
             where it was certainly not recorded. What was not read is not recorded. With an `idempotency_key` each,
             the same messages may be given again.
         LedgerUnavailableError, LedgerError: the same, with the first statement.
+        TenantError: no tenant is in scope for a message. This, and what the iterable itself raises, ends the batch
+            without an answer: what was recorded before, a few hundred deliveries at a time, stays recorded.
     """
     due = when(countdown, eta, send_at, expires, priority)
     results = BatchResults()

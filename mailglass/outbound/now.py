@@ -38,7 +38,9 @@ def deliver(message: Sendable) -> Delivery:
         SuppressedError: the recipient is suppressed.
         DeliveryError: it failed for good; holds what was recorded.
         RateLimitError: a limit is reached; nothing is sent, now or later, since nobody would wait for it.
-        RouteError, LedgerUnavailableError: as for `deliver_later`.
+        RouteError: as for `deliver_later`.
+        LedgerUnavailableError: the database cannot be reached. What was recorded by then is sent by the workers: with
+            an `idempotency_key` the same call again is safe.
     """
     if isinstance(message, Message | Mailable) and len(message.to) != 1:
         raise MessageError("to", "deliver() takes one recipient; use deliver_later or deliver_many for several")

@@ -6,8 +6,9 @@ import hashlib
 import json
 from collections.abc import Collection, Sequence
 from typing import Any, Union
-from uuid import UUID
+from uuid import UUID, uuid5
 
+from mailglass.addresses import Address
 from mailglass.errors import IdempotencyError, MessageError, SuppressedError, SuppressionType
 from mailglass.ids import uuid7
 from mailglass.ledger.submit import Item, Recorded, Runner, submit
@@ -22,7 +23,12 @@ Sendable = Union[Message, Mailable]  # noqa: UP007 - read by Celery at run time
 
 
 def items_of(message: Sendable, tenant: str, when: When, first_id: UUID | None = None) -> list[Item]:
-    """One item for each recipient; those of one message share its content."""
+    """One item for each recipient; those of one message share its content.
+
+    Args:
+        first_id: the id of the first delivery, where the caller has chosen it: all other ids follow from it, so that
+            the same call again, as Celery makes it of a task that is run again, finds what it recorded.
+    """
     if not isinstance(message, Message | Mailable):
         raise MessageError("message", f"must be a Message or a Mailable, not {type(message).__name__}")
     runtime = get_runtime()
@@ -34,21 +40,15 @@ def items_of(message: Sendable, tenant: str, when: When, first_id: UUID | None =
     body = message.content()
     content = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     lane = Lane(route.queue, tenant, str(message.stream))
-    message_id = uuid7()
+    message_id = uuid7() if first_id is None else uuid5(first_id, "message")
     several = len(message.to) > 1
     mailable = body["mailable"]["class"] if isinstance(message, Mailable) else None
-    digest = None
-    if message.idempotency_key is not None:
-        if several:
-            raise MessageError(
-                "idempotency_key", "allowed with exactly one `to`: each recipient is a delivery of its own"
-            )
-        digest = hashlib.blake2b(
-            f"{message.to[0].key}\n{message.stream}\n{content}".encode(), digest_size=16
-        ).hexdigest()
+    if message.idempotency_key is not None and several:
+        raise MessageError("idempotency_key", "allowed with exactly one `to`: each recipient is a delivery of its own")
+    repeatable = message.idempotency_key is not None or first_id is not None
     return [
         Item(
-            id=first_id if first_id is not None and position == 0 else uuid7(),
+            id=uuid7() if first_id is None else uuid5(first_id, str(position)) if position else first_id,
             lane=lane,
             message_id=message_id,
             content=content,
@@ -57,7 +57,7 @@ def items_of(message: Sendable, tenant: str, when: When, first_id: UUID | None =
             group_id=message_id if several else None,
             mailable=mailable,
             idempotency_key=message.idempotency_key,
-            digest=digest,
+            digest=_digest(lane, recipient, content) if repeatable else None,
             priority=when.priority,
             delay=when.delay,
             grace=when.grace,
@@ -67,15 +67,21 @@ def items_of(message: Sendable, tenant: str, when: When, first_id: UUID | None =
     ]
 
 
+def _digest(lane: Lane, recipient: Address, content: str) -> str:
+    text = f"{lane.tenant}\n{recipient.key}\n{lane.stream}\n{content}"
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
 def check_repeated(item: Item, recorded: Recorded) -> None:
-    """Whether the same message stands under the item's idempotency key.
+    """Whether the same message stands under the item's idempotency key, or its id.
 
     Raises:
         IdempotencyError: another one does.
     """
-    if recorded.known and item.idempotency_key is not None and recorded.digest != item.digest:
+    if recorded.digest != item.digest:
+        what = "id" if recorded.id == item.id else "idempotency key"
         raise IdempotencyError(
-            f"another message was accepted under this idempotency key as delivery {recorded.id}: use a new key"
+            f"another message was accepted under this {what} as delivery {recorded.id}: use a new one"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -41,7 +42,7 @@ def cancel_many(*, tenant: str | None = None, **filters: Any) -> int:
         TenantError: no tenant is in scope.
         LedgerUnavailableError: the database cannot be reached; batches before stay taken back.
     """
-    chosen = _selection(tenant, filters)
+    chosen = _selection(tenant, filters, CANCELABLE)
     database = get_runtime().database
     found = selection.look(database, chosen, CANCELABLE, sample=0)
     return sum(len(ids) for ids in selection.cancel(database, found.selection))
@@ -55,7 +56,7 @@ def release_many(*, tenant: str | None = None, **filters: Any) -> int:
 
     Args:
         tenant: whose; the tenant in scope when left out.
-        filters: as for `cancel_many`.
+        filters: as for `cancel_many`; of what is held, so `status` is `held` or left out.
 
     Returns:
         How many were released.
@@ -63,7 +64,7 @@ def release_many(*, tenant: str | None = None, **filters: Any) -> int:
     Raises:
         MessageError, TenantError, LedgerUnavailableError: as for `cancel_many`.
     """
-    chosen = _selection(tenant, filters)
+    chosen = _selection(tenant, filters, RELEASABLE)
     runtime = get_runtime()
     found = selection.look(runtime.database, chosen, RELEASABLE, sample=0)
     count = 0
@@ -73,26 +74,29 @@ def release_many(*, tenant: str | None = None, **filters: Any) -> int:
     return count
 
 
-def _selection(tenant: str | None, filters: dict[str, Any]) -> Selection:
+def _selection(tenant: str | None, filters: dict[str, Any], statuses: Sequence[Status]) -> Selection:
     known = {field.name for field in fields(Selection)} - {"tenant"}
     for name in filters:
         if name not in known:
             raise MessageError(name, f"is no filter: use {', '.join(sorted(known))}")
-    given: dict[str, Any] = {name: _checked(name, value) for name, value in filters.items() if value is not None}
+    given: dict[str, Any] = {name: _checked(name, value, statuses) for name, value in filters.items()}
     chosen = Selection(tenant=current_tenant() if tenant is None else check_tenant(tenant), **given)
     if not chosen.narrows:
         raise MessageError("filters", 'name at least one; status="queued" for all that wait')
     return chosen
 
 
-def _checked(name: str, value: object) -> object:
+def _checked(name: str, value: object, statuses: Sequence[Status]) -> object:
+    if value is None:
+        # a value that went missing must not make it more deliveries than were meant
+        raise MessageError(name, "is None: leave the filter out where it does not matter")
     if name in ("created_after", "created_before", "due_after", "due_before"):
         if not isinstance(value, datetime) or value.tzinfo is None:
             raise MessageError(name, "must be a datetime with a time zone")
         return value
     if name == "status":
-        if value not in CANCELABLE:
-            raise MessageError(name, "must be queued or held")
+        if value not in statuses:
+            raise MessageError(name, f"must be {' or '.join(statuses)}")
         return Status(str(value))
     if name == "stream":
         if value not in list(Stream):

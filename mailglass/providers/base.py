@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +14,9 @@ from uuid import UUID
 from mailglass.addresses import Address
 from mailglass.errors import SignatureError, SignatureErrorType
 from mailglass.message import Attachment
+from mailglass.providers.search import UNKNOWN, Finding, Sought
 
 if TYPE_CHECKING:
-    from mailglass.providers.search import Finding, Sought
     from mailglass.providers.suppression_list import SuppressionList
 
 
@@ -219,6 +220,8 @@ class Provider(ABC):
         idempotent: the provider takes the same delivery twice as once when the payload is byte-identical. An account
             whose options rule that out says so on its instance.
         idempotency_window: for how many seconds after the first attempt that holds; None: always.
+        overrun: seconds that what was begun before a call's deadline may still take: the engine's `send_margin`, set
+            when the account is opened, so that no answer comes after the lease.
         searchable: the provider can be searched for a mail by our id. As with `idempotent`, an instance may differ.
         search_lag: seconds after which its search is expected to know of a mail.
         absence_proves_after: seconds after which a mail that the search does not show was certainly not taken; None:
@@ -233,6 +236,7 @@ class Provider(ABC):
     signed_headers: ClassVar[tuple[str, ...]] = ()
     idempotent: bool = False
     idempotency_window: float | None = None
+    overrun: float = math.inf
     searchable: bool = False
     search_lag: float = 30.0
     absence_proves_after: float | None = None
@@ -312,8 +316,6 @@ class Provider(ABC):
         Returns:
             A finding for each, in order.
         """
-        from mailglass.providers.search import UNKNOWN
-
         return [UNKNOWN] * len(sought)
 
     def suppression_list(self) -> SuppressionList | None:

@@ -113,7 +113,10 @@ class SearchableProvider(HTTPProvider):
         except ProviderCallError as error:
             # it names the account and the call, and neither address nor content
             self._say_failed(str(error))
-            return None
+        except Exception as error:
+            # an answer that the room cannot read; what the other questions found stands
+            self._say_failed(f"{self.search_name}: {type(error).__name__}")
+        return None
 
     def ask(self, request: HTTPRequest, *, deadline: float) -> Any:
         """The JSON value of a good answer, None where its body is no JSON.

@@ -77,7 +77,9 @@ class Accounts:
             key = f"accounts.{name}"
             cls = provider_class(account.provider, f"{key}.provider")
             options: object = build_options(cls.Options, account.options, key, self._environ)
-            provider = self._open[name] = cls(name, options)
+            provider = cls(name, options)
+            provider.overrun = self._settings.engine.send_margin
+            self._open[name] = provider
             return provider
 
     def check(self) -> None:

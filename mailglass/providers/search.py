@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from mailglass.providers.base import ProviderEvent
+if TYPE_CHECKING:
+    from mailglass.providers.base import ProviderEvent
 
 
 class FindingKind(StrEnum):

@@ -34,7 +34,8 @@ _BRACKETED = re.compile(r"<[^<>]*>")
 _PLAIN_PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z")
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
 # RFC 2047 5(3): what stands for itself even inside a phrase
-_Q_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
+_Q_PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/"
+_Q = tuple(chr(byte) if byte in _Q_PLAIN else "_" if byte == 0x20 else f"={byte:02X}" for byte in range(256))
 
 
 def text_header(name: str, value: str) -> str:
@@ -180,14 +181,16 @@ def _quoted(text: str) -> str:
 def _encoded_words(text: str, room: int) -> list[str]:
     """`text` as encoded words, each of whole characters; the first one fits into `room` where that is sensible."""
     data = text.encode("utf-8")
-    plain = sum(byte in _Q_PLAIN for byte in data)
-    as_base64 = plain + 3 * (len(data) - plain) > len(data) * 4 / 3
+    special = len(data.translate(None, _Q_PLAIN))
+    as_base64 = len(data) + 2 * special > len(data) * 4 / 3
     limit = min(room, ENCODED_WORD) if room >= _SHORTEST_FIRST_WORD else ENCODED_WORD
+    if not as_base64 and len(whole := _encoded_word(data, False)) <= limit:
+        return [whole]
     words: list[str] = []
     piece, size = b"", 0
     for char in text:
         octets = char.encode("utf-8")
-        cost = len(octets) if as_base64 else sum(1 if byte in _Q_PLAIN or byte == 0x20 else 3 for byte in octets)
+        cost = len(octets) if as_base64 else sum(len(_Q[byte]) for byte in octets)
         if size + cost > ((limit - _OVERHEAD) // 4 * 3 if as_base64 else limit - _OVERHEAD):
             words.append(_encoded_word(piece, as_base64))
             piece, size, limit = b"", 0, ENCODED_WORD
@@ -200,12 +203,13 @@ def _encoded_words(text: str, room: int) -> list[str]:
 def _encoded_word(octets: bytes, as_base64: bool) -> str:
     if as_base64:
         return f"=?utf-8?b?{base64.b64encode(octets).decode('ascii')}?="
-    body = "".join(chr(byte) if byte in _Q_PLAIN else "_" if byte == 0x20 else f"={byte:02X}" for byte in octets)
-    return f"=?utf-8?q?{body}?="
+    return f"=?utf-8?q?{''.join([_Q[byte] for byte in octets])}?="
 
 
 def _fold(name: str, tokens: Sequence[str]) -> str:
     """Join the tokens, each with the whitespace before it, and begin a new line only before one of them."""
+    if len(whole := f"{name}:{''.join(tokens)}") <= LINE:
+        return whole
     lines: list[str] = []
     line = name + ":"
     for position, token in enumerate(tokens):

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from mailglass.addresses import parse_address
-from mailglass.errors import ConfigError, MessageError
+from mailglass.errors import ConfigError
 from mailglass.settings.problems import Report
-from mailglass.settings.values import whole
+from mailglass.settings.values import domain_name, whole
 from mailglass.streams import Stream
 
 ANY = "*"
@@ -46,7 +45,7 @@ class LimitRule:
         burst: mails that may go at once after a pause, 1 to 1,000,000.
 
     Raises:
-        ConfigError: a figure is out of range.
+        ConfigError: an unknown scope, a key that is no text, or a figure out of range.
     """
 
     scope: LimitScope
@@ -58,6 +57,8 @@ class LimitRule:
     def __post_init__(self) -> None:
         if self.scope not in list(LimitScope):
             raise ConfigError(f"limit {self.scope}:{self.key}", "unknown scope", f"Use one of {', '.join(LimitScope)}")
+        if not isinstance(self.key, str) or not self.key:
+            raise ConfigError(f"limit {self.scope}", "its key is no text", f"Give a string, or {ANY} for each")
         if not (whole(self.amount, 1) and whole(self.period, 1)):
             raise ConfigError(f"limit {self.scope}:{self.key}", "not a rate", _RATE_REMEDY)
         if not (whole(self.burst, 1) and self.burst <= MAX_BURST):
@@ -74,11 +75,13 @@ class LimitRule:
             burst: mails that may go at once; else two seconds' worth, at least one.
 
         Raises:
-            ConfigError: unknown scope, not a rate, or a burst out of range.
+            ConfigError: unknown scope, not a rate, a key that is no text, or a burst out of range.
         """
+        if scope not in list(LimitScope):
+            raise ConfigError("limit", "unknown scope", f"Use one of {', '.join(LimitScope)}")
         match = _RATE.match(rate)
-        if scope not in list(LimitScope) or match is None:
-            raise ConfigError("limit", "unknown scope or not a rate", _RATE_REMEDY)
+        if match is None:
+            raise ConfigError("limit", "not a rate", _RATE_REMEDY)
         amount, period = int(match[1]), _PERIODS[match[2]]
         return cls(LimitScope(scope), key, amount, period, _burst(amount, period) if burst is None else burst)
 
@@ -155,23 +158,14 @@ def _key(
             return value
         case LimitScope.STREAM if value in list(Stream):
             return value
-        case LimitScope.DOMAIN | LimitScope.SENDER_DOMAIN if domain := _domain(value):
-            return domain
+        case LimitScope.DOMAIN | LimitScope.SENDER_DOMAIN if found := domain_name(value):
+            return found
         case LimitScope.TENANT_DOMAIN:
             tenant, _, rest = value.partition("/")
-            if name.match(tenant) and (domain := _domain(rest)):
-                return f"{tenant}/{domain}"
+            if name.match(tenant) and (found := domain_name(rest)):
+                return f"{tenant}/{found}"
     report(where, f"not a key of scope {scope}", _REMEDIES[scope])
     return None
-
-
-def _domain(value: str) -> str | None:
-    if "@" in value:
-        return None
-    try:
-        return parse_address(f"postmaster@{value}", "key").domain
-    except MessageError:
-        return None
 
 
 _REMEDIES = {

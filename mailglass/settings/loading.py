@@ -15,7 +15,8 @@ from mailglass.errors import ConfigError
 from mailglass.settings.accounts import AccountSettings, parse_accounts
 from mailglass.settings.limits import LimitRule, parse_limits
 from mailglass.settings.problems import Problems
-from mailglass.settings.routes import Route, parse_routes
+from mailglass.settings.queues import parse_queues, parse_tasks
+from mailglass.settings.routes import DEFAULT_QUEUE, Route, parse_routes
 from mailglass.settings.secrets import Secret, resolve_secret
 from mailglass.settings.sections import EngineSettings, WebhookSettings, check_engine, parse_section, parse_streams
 from mailglass.settings.values import NAME, NAME_REMEDY, address, choice, strings
@@ -48,10 +49,18 @@ class Settings:
     log_format: Literal["json", "console"] = "json"
     accounts: Mapping[str, AccountSettings] = field(default_factory=dict)
     routes: tuple[Route, ...] = ()
+    queues: tuple[str, ...] = ()
+    tasks: Mapping[str, str] = field(default_factory=dict)
     streams: Mapping[Stream, StreamPolicy] = field(default_factory=lambda: dict(DEFAULT_POLICIES))
     engine: EngineSettings = field(default_factory=EngineSettings)
     webhooks: WebhookSettings = field(default_factory=WebhookSettings)
     limits: tuple[LimitRule, ...] = ()
+
+    @property
+    def queue_names(self) -> list[str]:
+        """Every queue that a route, a task or `queues` names, and the one that serves the rest."""
+        named = {*self.queues, *self.tasks.values(), *(route.queue for route in self.routes)}
+        return sorted({DEFAULT_QUEUE, *named})
 
     def require_database(self) -> str:
         """The database's URL, or a `ConfigError` that says where to put it."""
@@ -129,7 +138,7 @@ def _read_document(environ: Mapping[str, str], path: str | Path | None) -> dict[
 
 _TOP_LEVEL = {
     "database_url", "broker_url", "redis_url", "default_from", "default_tenant", "tenancy", "templates",
-    "log_level", "log_format", "accounts", "routes", "streams", "engine", "webhooks", "limits",
+    "log_level", "log_format", "accounts", "routes", "queues", "tasks", "streams", "engine", "webhooks", "limits",
 }  # fmt: skip
 
 
@@ -157,6 +166,8 @@ def _parse(document: dict[str, Any], environ: Mapping[str, str], problems: Probl
     )  # fmt: skip
     values["accounts"] = parse_accounts(document.get("accounts", {}), problems)
     values["routes"] = parse_routes(document.get("routes", []), values["accounts"], problems)
+    values["queues"] = parse_queues(document.get("queues", []), problems)
+    values["tasks"] = parse_tasks(document.get("tasks", {}), problems)
     values["streams"] = parse_streams(document.get("streams", {}), problems)
     values["engine"] = parse_section(EngineSettings(), "engine", document.get("engine", {}), problems)
     values["webhooks"] = parse_section(WebhookSettings(), "webhooks", document.get("webhooks", {}), problems)

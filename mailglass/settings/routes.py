@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from mailglass.settings.problems import Problems
-from mailglass.settings.values import NAME, strings, whole
+from mailglass.settings.values import NAME, domain_name, strings, whole
 from mailglass.streams import Stream
 
 DEFAULT_QUEUE = "mailglass"
@@ -89,7 +89,7 @@ def _route(key: str, body: dict[str, Any], accounts: Container[str], problems: P
         tenant=str(body.get("tenant", "*")),
         stream=str(body.get("stream", "*")),
         queue=str(body.get("queue", DEFAULT_QUEUE)),
-        domain=str(body.get("domain", "*")).lower(),
+        domain=_domain(f"{key}.domain", body.get("domain", "*"), problems),
         tag=str(body.get("tag", "*")),
         weights=tuple(weights),
         patience=body.get("patience", 3),
@@ -106,6 +106,14 @@ def _check_places(key: str, body: dict[str, Any], problems: Problems) -> None:
         problems.add(f"{key}.stream", "not a stream", f"Use {', '.join(Stream)}, or * for any")
     if not (isinstance(queue, str) and QUEUE.match(queue)):
         problems.add(f"{key}.queue", "not a queue name", "Use mailglass, or mailglass.<name>")
-    for text in ("domain", "tag"):
-        if not isinstance(body.get(text, "*"), str):
-            problems.add(f"{key}.{text}", "wrong type", "Give a string, or * for any")
+    if not isinstance(body.get("tag", "*"), str):
+        problems.add(f"{key}.tag", "wrong type", "Give a string, or * for any")
+
+
+def _domain(key: str, value: object, problems: Problems) -> str:
+    """The domain as recipients' domains are compared with it."""
+    found = value if value == "*" else domain_name(value) if isinstance(value, str) else None
+    if found is None:
+        problems.add(key, "not a domain", "Give a recipient domain, for example gmail.com, or * for any")
+        return "*"
+    return str(found)

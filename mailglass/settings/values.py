@@ -24,6 +24,16 @@ def address(key: str, value: object, problems: Problems) -> Address | None:
         return None
 
 
+def domain_name(value: str) -> str | None:
+    """A domain in lower-case A-labels, as those of recipients are kept; None where it is none."""
+    if "@" in value:
+        return None
+    try:
+        return parse_address(f"postmaster@{value}", "key").domain
+    except MessageError:
+        return None
+
+
 def strings(key: str, value: object, problems: Problems) -> tuple[str, ...]:
     """A list of strings."""
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):

@@ -22,7 +22,8 @@ class Removal:
 
     Attributes:
         removed: entries of ours that are gone.
-        kept: entries that stand in the way all the same: of the address's domain, or a complaint without `force`.
+        kept: entries that stand in the way all the same: of the address's domain, of everybody's list, or a complaint
+            without `force`.
         accounts: by account whether the address is off its provider's list; a text says why nobody knows.
     """
 
@@ -59,10 +60,11 @@ def remove(
         ConfigError: an unknown account, or one that cannot be opened.
         LedgerUnavailableError: the database cannot be reached.
     """
-    standing = [entry for entry in suppressions_of(database, tenant, address) if entry.tenant == tenant]
-    result = Removal()
+    in_the_way = suppressions_of(database, tenant, address)
+    standing = [entry for entry in in_the_way if entry.tenant == tenant]
+    result = Removal(kept=len(in_the_way) - len(standing))
     if any(entry.reason == "complaint" for entry in standing) and not force:
-        result.kept = len(standing)
+        result.kept += len(standing)
         return result
     subject = {"address": audit.digest(address.key), "at": ",".join(at) or None}
     audit.record(database, who, "suppressions.remove", None if tenant == EVERYONE else tenant, subject)

@@ -43,11 +43,18 @@ class Gathering(Generic[T, R]):
         begin: called in the loop with a group, so it must not wait; answers the rest of its work, which a thread does
             and which comes to one result for each item, in order.
         threads: where that is done.
+        heaviest: bytes that a group holds at the most, unless one item alone is heavier; `HEAVIEST` when left out.
     """
 
-    def __init__(self, begin: Callable[[Sequence[T]], Callable[[], Sequence[R]]], threads: Executor) -> None:
+    def __init__(
+        self,
+        begin: Callable[[Sequence[T]], Callable[[], Sequence[R]]],
+        threads: Executor,
+        heaviest: int | None = None,
+    ) -> None:
         self._begin = begin
         self._threads = threads
+        self._heaviest = HEAVIEST if heaviest is None else heaviest
         self._lanes: dict[str, _Lane[T, R]] = {}
 
     def hand_in(self, lane: str, item: T, weight: int) -> asyncio.Future[R]:
@@ -97,7 +104,7 @@ class Gathering(Generic[T, R]):
         items: list[T] = []
         futures: list[asyncio.Future[R]] = []
         weight = 0
-        while lane.waiting and len(items) < LARGEST and (not items or weight + lane.waiting[0][1] <= HEAVIEST):
+        while lane.waiting and len(items) < LARGEST and (not items or weight + lane.waiting[0][1] <= self._heaviest):
             item, size, future = lane.waiting.popleft()
             items.append(item)
             futures.append(future)

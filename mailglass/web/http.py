@@ -88,17 +88,23 @@ async def _read(receive: Receive, limit: int, room: Room) -> bytes | Answer:
             room.free += size
 
 
+_FORWARDED = "x-forwarded-for"
+
+
 def webhook_request(scope: Scope, body: bytes) -> WebhookRequest:
     """The request as a provider's room gets it.
 
     A header that is there twice with different values is left out: whichever was taken, somebody between the
-    provider and us might have meant the other one. A signature that is missing is refused.
+    provider and us might have meant the other one. A signature that is missing is refused. `X-Forwarded-For` is a list,
+    of which some proxies write a line each (RFC 9110 5.3): its lines are one.
     """
     named = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
     headers = dict(named)
     if len(headers) < len(named):
         for name in {name for name, value in named if headers[name] != value}:
             del headers[name]
+        if forwarded := [value for name, value in named if name == _FORWARDED]:
+            headers[_FORWARDED] = ",".join(forwarded)
     client = scope.get("client")
     return WebhookRequest(headers, body, _url(scope, headers), client[0] if client else "")
 

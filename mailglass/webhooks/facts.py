@@ -31,8 +31,10 @@ def fact_of(event: ProviderEvent, webhook: StoredWebhook) -> Fact:
     if identity is None:
         raise ValueError("an event without an identity")
     claimed = _aware(event.occurred_at)
+    # what is posted to the URLs of two tenants is told to each of them, and found by one
+    told_to = () if webhook.tenant is None else (webhook.tenant,)
     return Fact(
-        id=uuid7_for(claimed, webhook.account, identity),
+        id=uuid7_for(claimed, webhook.account, identity, *told_to),
         account=webhook.account,
         kind=EventKind(event.kind).value,
         occurred_at=_credible(claimed, webhook.received_at),

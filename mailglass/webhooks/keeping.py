@@ -35,7 +35,7 @@ def arrival(
         headers: all of them; those that the provider's room wants are kept, but for credentials.
     """
     kept = {name: headers[name] for name in _kept_names(provider.signed_headers) if name in headers}
-    return Arrival(account, provider.name, _dedupe_key(key, body), body, kept, tenant)
+    return Arrival(account, provider.name, _dedupe_key(key, body, tenant), body, kept, tenant)
 
 
 @cache
@@ -98,9 +98,10 @@ def _tell(arrivals: Sequence[Arrival], kept: Sequence[Kept]) -> None:
             )  # fmt: skip
 
 
-def _dedupe_key(key: str | None, body: bytes) -> str:
+def _dedupe_key(key: str | None, body: bytes, tenant: str | None) -> str:
     if key is None:
-        return hashlib.sha256(body).hexdigest()
+        # posted to the URLs of two tenants it is two webhooks: each is applied to its own tenant's mail only
+        return hashlib.sha256(body if tenant is None else b"\0".join((tenant.encode(), body))).hexdigest()
     if len(key) <= _MAX_KEY and key.isprintable():
         return key
     # providers' keys are short; whatever this is must fit into an index all the same

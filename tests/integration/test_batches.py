@@ -315,6 +315,13 @@ def test_a_claimed_delivery_can_no_longer_be_canceled(house) -> None:
     assert result.state == "claimed"
 
 
+def test_what_a_provider_is_asked_about_again_may_have_been_sent_and_is_not_canceled(house) -> None:
+    result = deliver_later.delay(message())
+    house.runtime.database.query(sqlalchemy.text("UPDATE mailglass.deliveries SET last_error = 'asked_again'"))
+    assert not result.cancel()
+    assert result.state == "queued"
+
+
 def test_a_group_is_taken_back_at_once(house) -> None:
     group = deliver_later.delay(message(["a@example.com", "b@example.com"]))
     assert group[0].cancel()
@@ -357,6 +364,7 @@ def test_many_are_canceled_by_filter_and_only_the_tenants_own(house) -> None:
         ({"created_before": datetime(2030, 1, 1)}, "created_before"),  # noqa: DTZ001
         ({"group": "no id"}, "group"),
         ({"account": 7}, "account"),
+        ({"stream": "bulk", "recipient": None}, "recipient"),
     ],
 )
 def test_a_filter_without_sense_cancels_nothing(house, filters: dict, field: str) -> None:
@@ -376,6 +384,8 @@ def test_held_ones_are_released_by_reason_and_rung(house) -> None:
     leases.record(ledger, token, [Verdict(key, Status.HELD, EngineEvent.HELD, "template_failed:syntax") for key in ids])
     house.runtime.doorbell.answer(Lane("mailglass", "default", "transactional"))
     assert release_many(reason="no_route") == 0
-    assert release_many(reason="template_failed") == 2
+    with pytest.raises(MessageError, match="status: must be held"):
+        release_many(status="queued")
+    assert release_many(reason="template_failed", status="held") == 2
     assert set(deliveries.counts(ledger)["default"]) == {"queued"}
     assert house.rings.count() == 1

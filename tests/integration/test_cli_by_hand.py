@@ -139,6 +139,16 @@ def test_an_entry_may_end_by_itself(ledger: Database, mailglass: Command) -> Non
     mailglass("suppressions", "add", "ada@example.com", "--tenant", "acme", "--expires", end.isoformat())
     (entry,) = suppressions_of(ledger, "acme", ADA)
     assert entry.expires_at == end
+    assert (
+        mailglass("suppressions", "add", "ada@example.com", "--tenant", "acme", "--expires", "2020-01-01T00:00Z")[0]
+        == 2
+    )
+
+
+def test_nobody_is_added_for_what_can_be_no_tenant(ledger: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["suppressions", "add", "ada@example.com", "--tenant", "Acme Inc"]) != 0
+    assert "tenant" in capsys.readouterr().err
+    assert audit.entries(ledger) == []
 
 
 def test_what_stands_in_the_way_of_an_address_is_told(ledger: Database, mailglass: Command) -> None:

@@ -67,6 +67,27 @@ def test_a_limit_of_the_application_is_raised_by_its_type(house) -> None:
     assert 3500 < raised.value.retry_after <= 3600
 
 
+@pytest.mark.parametrize(
+    ("scope", "type"),
+    [
+        ("tenant", RateLimitType.PER_TENANT),
+        ("tenant_domain", RateLimitType.PER_DOMAIN),
+        ("domain", RateLimitType.PER_DOMAIN),
+        ("sender_domain", RateLimitType.PER_DOMAIN),
+        ("stream", RateLimitType.PER_STREAM),
+        ("account", RateLimitType.PER_ACCOUNT),
+    ],
+)
+def test_whose_limit_it_was_is_told_by_its_type(house, outside, scope: str, type: RateLimitType) -> None:
+    configure(replace(get_settings(), limits=(LimitRule.of(scope, "1/h", burst=1),)))
+    assert deliver(message(stream="bulk")).status is Status.SENT
+    with pytest.raises(RateLimitError) as raised:
+        deliver(message(stream="bulk"))
+    assert raised.value.type is type
+    assert 3500 < raised.value.retry_after <= 3600
+    assert len(outside.mails) == 1
+
+
 class Broken(Tenancy):
     """Knows no limits just now."""
 

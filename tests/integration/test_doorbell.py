@@ -12,10 +12,11 @@ import psycopg
 import pytest
 import redis
 
-from mailglass.doorbell import PUMP, Doorbell, LedgerMarks, Marks, RedisMarks, marks_for
+from mailglass.doorbell import DISPATCH, PUMP, WEBHOOKS, Doorbell, LedgerMarks, Marks, RedisMarks, marks_for
 from mailglass.routing import Lane
 from mailglass.runtime import get_runtime
 from mailglass.settings import Secret, Settings, configure, load_settings
+from mailglass.settings.queues import TASKS
 from mailglass.streams import Stream
 from tests.house import Rings, frozen
 
@@ -65,6 +66,38 @@ def test_a_task_is_rung_once_until_it_is_answered(house, bell: Doorbell) -> None
     bell.answer_task(PUMP)
     assert bell.ring_task(PUMP) == 1
     assert [ring.headers["task"] for ring in house.rings.take()] == [PUMP, PUMP]
+
+
+def test_a_task_with_a_queue_of_its_own_rings_there_and_is_worked_off_there(
+    house, wait_for: Callable[..., None]
+) -> None:
+    config = house.directory / "mailglass.toml"
+    config.write_text(f'{config.read_text()}\n[tasks]\n"mailglass.webhooks.process" = "mailglass.webhooks"\n')
+    configure(load_settings())
+    bell = get_runtime().doorbell
+    assert [bell.ring_task(PUMP), bell.ring_task(WEBHOOKS)] == [1, 1]
+    assert [house.rings.count(queue) for queue in ("mailglass", "mailglass.webhooks")] == [1, 1]
+    worker = ["worker", "-Q", "mailglass.webhooks", "-P", "solo", "-n", "webhooks@%h", "-l", "info"]
+    house.celery("webhooks", worker, "ready\\.")
+    wait_for(lambda: house.rings.count("mailglass.webhooks") == 0)
+    assert house.rings.count() >= 1
+
+
+def test_a_lane_whose_queue_the_settings_no_longer_name_rings_in_the_common_one_and_holds_up_no_other(
+    house, bell: Doorbell
+) -> None:
+    old = Lane("mailglass.before", "acme", "transactional")
+    assert bell.ring([old, lane()]) == 2
+    assert bell.repair([old, lane()], 60) == 0
+    assert sorted(rung(house)) == [str(old), str(lane())]
+
+
+def test_every_task_but_dispatch_may_have_a_queue_and_is_one_that_workers_know() -> None:
+    import mailglass_workers.tasks  # noqa: F401 - registers them
+    from mailglass.celery import app
+
+    ours = {name for name in app.tasks if name.startswith("mailglass.")}
+    assert ours - {"mailglass.deliver_later"} == {*TASKS, DISPATCH}
 
 
 def test_a_ring_that_nobody_answered_is_rung_again_by_one_who_knows_the_queue_is_served(

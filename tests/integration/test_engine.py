@@ -186,6 +186,46 @@ def test_an_expired_delivery_fails_without_being_sent(ledger: Database) -> None:
     assert deliveries.get(ledger, delivery_id).last_error == "expired"
 
 
+def test_what_expires_while_it_waits_to_be_tried_again_is_not_sent_again(ledger: Database) -> None:
+    (delivery_id,) = queue(ledger, lifetime=600)
+    provider = ScriptedProvider(answers(Outcome(OutcomeClass.TRANSIENT, reason="http_503")))
+    worker = engine(ledger, provider)
+    worker.run(LANE)
+    assert statuses(ledger, [delivery_id]) == ["queued"]
+    execute(ledger, "UPDATE mailglass.deliveries SET due_at = now(), expires_at = now()")
+    worker.run(LANE)
+    delivery = deliveries.get(ledger, delivery_id)
+    assert (delivery.status, delivery.last_error) == (Status.FAILED, "expired")
+    assert len(provider.sent) == 1
+    assert [event.status for event in deliveries.timeline(ledger, delivery_id)].count(Status.FAILED) == 1
+
+
+def test_an_attempt_is_an_event_that_tells_all_but_the_content(ledger: Database) -> None:
+    content = {"v": 1, "subject": "Receipt 4711", "text": "Thank you, Ada."}
+    (delivery_id,) = queue(ledger, content=content)
+    script = {1: (451, "4.7.1", "smtp_451"), 2: (250, "2.0.0", None)}
+    numbers = iter(script)
+
+    def answer(mail: Outgoing) -> Outcome:
+        number = next(numbers)
+        status, enhanced, reason = script[number]
+        kind = OutcomeClass.TRANSIENT if number == 1 else OutcomeClass.ACCEPTED
+        return Outcome(kind, reason=reason, status=status, enhanced_status=enhanced)
+
+    worker = engine(ledger, ScriptedProvider(answer))
+    worker.run(LANE)
+    execute(ledger, "UPDATE mailglass.deliveries SET due_at = now()")
+    worker.run(LANE)
+    attempts = [event for event in deliveries.timeline(ledger, delivery_id) if event.kind == "attempted"]
+    assert [
+        (event.attempt, event.outcome, event.reason, event.status_code, event.enhanced_status, event.account)
+        for event in attempts
+    ] == [(1, "transient", "smtp_451", 451, "4.7.1", "main"), (2, "accepted", None, 250, "2.0.0", "main")]
+    assert all(event.duration_ms is not None and event.duration_ms >= 0 for event in attempts)
+    rows = ledger.query(sqlalchemy.text("SELECT CAST(e AS text) AS row FROM mailglass.events e"))
+    assert not any(word in row.row for row in rows for word in ("4711", "Ada", "u0@", "example.com"))
+
+
 def test_a_recipient_suppressed_after_queueing_is_not_sent_to(ledger: Database) -> None:
     (delivery_id,) = queue(ledger)
     suppress(ledger, [Suppression("acme", "u0@example.com", "hard_bounce", "webhook")])
@@ -246,6 +286,7 @@ def test_what_does_not_fit_into_the_tasks_time_is_given_back_unsent(ledger: Data
     report = engine(ledger, provider).run(LANE, should_stop=lambda: len(provider.sent) >= 2)
     assert len(provider.sent) == 2
     assert report.moved == {Status.SENT: 2, Status.QUEUED: 4}
+    assert report.more
     assert sorted(statuses(ledger, ids)) == ["queued"] * 4 + ["sent"] * 2
     assert all(deliveries.get(ledger, delivery_id).attempts <= 1 for delivery_id in ids)
 

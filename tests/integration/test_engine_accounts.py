@@ -20,6 +20,7 @@ from mailglass.ledger.breakers import breakers, trip
 from mailglass.ledger.database import Database
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
+from mailglass.ledger.suppressions import Suppression, suppress, unsuppress
 from mailglass.limits import Limiter
 from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
 from mailglass.routing import Lane, RouteContext, Router, Tenancy
@@ -222,6 +223,32 @@ def test_an_uncertain_delivery_is_asked_about_again_where_the_provider_knows_its
     assert house.first.sent == []
 
 
+@pytest.mark.parametrize("blocked_first", [True, False])
+def test_a_question_is_the_same_mail_whatever_became_of_its_copies_meanwhile(
+    ledger: Database, blocked_first: bool
+) -> None:
+    block = Suppression("acme", "gone@example.com", "manual", "manual")
+    house = House(ledger, settings(Route(("first",))))
+    house.first.idempotent = True  # type: ignore[misc]
+    answers = iter([Outcome(OutcomeClass.UNCERTAIN, reason="answer_lost"), Outcome(OutcomeClass.ACCEPTED)])
+    house.first.script = lambda mail: next(answers)
+    if blocked_first:
+        suppress(ledger, [block])
+    (delivery_id,) = house.queue(cc=[["", "gone@example.com"], ["", "here@example.com"]])
+    house.engine.run(LANE)
+    if blocked_first:
+        assert unsuppress(ledger, "acme", "gone@example.com")
+    else:
+        suppress(ledger, [block])
+    pass_time(ledger)
+    house.engine.run(LANE)
+    first, again = house.first.sent
+    assert first == again
+    assert len(first.cc) == (1 if blocked_first else 2)
+    kinds = [event.kind for event in deliveries.timeline(ledger, delivery_id)]
+    assert kinds.count("copy_dropped") == blocked_first
+
+
 def test_routes_by_domain_and_tag_choose_the_account_within_one_lane(ledger: Database) -> None:
     house = House(
         ledger, settings(Route(("second",), domain="gmail.com"), Route(("second",), tag="invoice"), Route(("first",)))
@@ -276,6 +303,19 @@ def test_the_routes_cap_bounds_a_batch(ledger: Database) -> None:
     assert house.engine.run(LANE).claimed == 7
 
 
+def test_a_batch_under_a_cap_tells_at_its_end_that_there_is_room_for_more(ledger: Database) -> None:
+    house = House(ledger, settings(Route(("first",), concurrency=7)))
+    house.queue(8)
+    assert [house.engine.run(LANE).more for _ in range(3)] == [True, True, False]
+    assert house.counts() == {"sent": 8}
+
+
+def test_a_capped_lane_that_waits_for_a_limit_is_left_to_the_pump(ledger: Database) -> None:
+    house = House(ledger, settings(Route(("first",), concurrency=7), limits=limited(60, 1)), limiter=Limiter(ledger))
+    house.queue(20)
+    assert not house.engine.run(LANE).more
+
+
 def limited(amount: int, burst: int, scope: LimitScope = LimitScope.ACCOUNT) -> tuple[LimitRule, ...]:
     return (LimitRule(scope, "*", amount, 60, burst),)
 
@@ -295,8 +335,6 @@ def test_a_refused_mail_is_due_at_its_own_slot_without_an_attempt_or_an_event(le
 
 
 def test_a_suppressed_recipient_spends_no_rate_limit_slot(ledger: Database) -> None:
-    from mailglass.ledger.suppressions import Suppression, suppress
-
     house = House(ledger, settings(limits=limited(60, 2)), limiter=Limiter(ledger))
     house.queue(4)
     suppress(ledger, [Suppression("acme", f"u{number}@example.com", "manual", "manual") for number in (0, 1)])

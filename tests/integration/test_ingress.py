@@ -513,6 +513,13 @@ def test_a_provider_sees_the_url_and_the_peer_and_no_word_of_a_proxy() -> None:
     assert request.header("Host") == "mail.example.com"
 
 
+def test_proxies_that_write_a_line_each_are_read_as_one_list() -> None:
+    lines = [(b"X-Forwarded-For", b"198.51.100.1, 203.0.113.5"), (b"x-forwarded-for", b"10.1.1.1")]
+    scope = {"type": "http", "path": "/", "headers": [*lines, (b"x-signature", b"a"), (b"x-signature", b"b")]}
+    headers = web_http.webhook_request(scope, b"").headers
+    assert headers == {"x-forwarded-for": "198.51.100.1, 203.0.113.5,10.1.1.1"}
+
+
 async def lifespan(application: WebApp) -> list[dict[str, Any]]:
     messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
     sent: list[Any] = []

@@ -87,7 +87,7 @@ def test_a_mark_finds_its_deliveries_by_key_and_walks_over_no_leases(connection:
     assert "deliveries_lease" not in found
 
 
-@pytest.mark.parametrize("name", ["submit", "submit_one", "claim", "mark", "record"])
+@pytest.mark.parametrize("name", ["submit", "submit_one", "claim", "mark", "record", "sweep", "resume"])
 def test_a_hot_statement_reads_no_table_from_end_to_end(connection: psycopg.Connection, name: str) -> None:
     found = generic_plan(connection, name)
     assert "Index" in found

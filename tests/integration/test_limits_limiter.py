@@ -434,13 +434,23 @@ def test_drained_rows_are_pruned_and_others_are_kept(database_url: str) -> None:
     ledger = Database(database_url)
     limiter = Limiter(ledger)
     today = time.time_ns() // 1000
-    limiter.take([(TENANT,)], now=today - 2 * DAY)
-    limiter.take([(Rule("tenant:slow", 90_000.0, 20, RateLimitType.PER_TENANT),)] * 20, now=today - 2 * DAY)
+    limiter.take([(TENANT,)], now=today - 3 * DAY)
+    limiter.take([(Rule("tenant:slow", 90_000.0, 20, RateLimitType.PER_TENANT),)] * 20, now=today - 3 * DAY)
     limiter.take([(OTHER_TENANT,)])
     assert prune(ledger) == 1
     with psycopg.connect(database_url) as connection:
         rows = connection.execute("SELECT key FROM mailglass.rate_limits ORDER BY key").fetchall()
     assert rows == [("tenant:other",), ("tenant:slow",)]
+
+
+def test_a_count_outlives_the_25_hours_of_a_day_on_which_clocks_are_set_back(database_url: str) -> None:
+    ledger = Database(database_url)
+    limiter = Limiter(ledger)
+    now = time.time_ns() // 1000
+    cap = Cap("warmup:main:2026-10-25", 1, now / 1e6 + 1800)
+    assert limiter.take([(cap,)], now=now - DAY - 1_800_000_000)[0].granted
+    assert prune(ledger) == 0
+    assert not limiter.take([(cap,)])[0].granted
 
 
 def test_an_account_without_a_limit_costs_no_row(database_url: str) -> None:

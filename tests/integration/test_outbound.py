@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy
@@ -190,6 +191,29 @@ def test_the_same_idempotency_key_again_returns_the_first_delivery(house) -> Non
     assert len(deliveries.find(house.runtime.database)) == 2
 
 
+def test_a_call_that_celery_makes_again_finds_what_it_recorded(house) -> None:
+    for to in ("ada@example.com", ["grace@example.com", "linus@example.com"]):
+        task_id = str(uuid4())
+        first = deliver_later.apply_async((message(to),), task_id=task_id)
+        again = deliver_later.apply_async((message(to),), task_id=task_id)
+        assert again.id == first.id
+    assert [result.id for result in again] == [result.id for result in first]
+    assert {result.delivery.group_id for result in again} == {UUID(again.id)}
+    assert deliveries.counts(house.runtime.database) == {"default": {"queued": 3}}
+
+
+def test_another_message_under_the_same_task_id_is_refused_and_not_swallowed(house) -> None:
+    task_id = str(uuid4())
+    deliver_later.apply_async((message(),), task_id=task_id)
+    with pytest.raises(IdempotencyError, match=f"this id as delivery {task_id}: use a new one"):
+        deliver_later.apply_async((message("grace@example.com"),), task_id=task_id)
+    with tenant("acme"), pytest.raises(IdempotencyError):
+        deliver_later.apply_async((message(),), task_id=task_id)
+    earlier = deliver_later.delay(message())
+    with pytest.raises(IdempotencyError):
+        deliver_later.apply_async((message(),), task_id=earlier.id)
+
+
 def test_two_equal_messages_sent_on_purpose_are_two_deliveries(house) -> None:
     assert deliver_later.delay(message()).id != deliver_later.delay(message()).id
 
@@ -211,7 +235,9 @@ def test_with_the_callers_session_a_rollback_leaves_nothing(house) -> None:
     engine = sqlalchemy.create_engine(sqlalchemy_url(house.environment["MAILGLASS_DATABASE_URL"]))
     with Session(engine) as session:
         deliver_later.delay(message(), session=session)
+        group = deliver_later.delay(message(["grace@example.com", "linus@example.com"]), session=session)
         session.rollback()
+    assert not group.ready(), "nothing is ready that is not there"
     assert deliveries.find(house.runtime.database) == []
     engine.dispose()
 

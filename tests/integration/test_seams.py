@@ -161,6 +161,35 @@ def test_a_question_without_an_answer_ends_as_uncertain_and_not_as_failed(ledger
 
 
 @pytest.mark.parametrize(
+    ("obstacle", "reason"),
+    [
+        ("UPDATE mailglass.deliveries SET expires_at = now()", "expired"),
+        ("UPDATE mailglass.deliveries SET scheduled_at = now() - interval '1 year'", "too_old"),
+        ("DELETE FROM mailglass.messages", "content_scrubbed"),
+        (
+            "INSERT INTO mailglass.breakers (account, reason, failures, open_until) SELECT account, 'misconfigured', 1,"
+            " now() + interval '1 hour' FROM unnest(ARRAY['first', 'second']) account",
+            "account_misconfigured",
+        ),
+    ],
+)
+def test_a_question_that_cannot_be_asked_leaves_the_doubt(ledger: Database, obstacle: str, reason: str) -> None:
+    desk = Desk(ledger)
+    desk.first.script = answer(OutcomeClass.UNCERTAIN, reason="answer_lost")
+    (delivery_id,) = desk.queue()
+    desk.work()
+    desk.execute(obstacle)
+    desk.engine._placer.forget()
+    desk.work()
+    assert desk.stands(delivery_id) == (Status.UNCERTAIN, reason)
+    assert desk.kinds(delivery_id)[-1] == "uncertain"
+    (row,) = ledger.query(
+        sqlalchemy.text("SELECT lease_expires_at > now() AND search_at <= now() AS waits FROM mailglass.deliveries")
+    )
+    assert row.waits
+
+
+@pytest.mark.parametrize(
     ("policy", "kind", "status"),
     [(UncertainPolicy.RESEND, "resent", Status.QUEUED), (UncertainPolicy.HOLD, "held", Status.HELD)],
 )
@@ -224,6 +253,9 @@ def test_an_answer_is_recorded_even_where_the_breaker_cannot_be_written(
         Outcome(OutcomeClass.ACCEPTED, provider_message_id="id\x00"),
         Outcome(OutcomeClass.ACCEPTED, provider_message_id="\ud800"),
         Outcome(OutcomeClass.ACCEPTED, status=10**12),
+        Outcome(OutcomeClass.ACCEPTED, provider_message_id=5),  # type: ignore[arg-type]
+        Outcome(OutcomeClass.THROTTLED, retry_after="7", reason=b"slow"),  # type: ignore[arg-type]
+        Outcome("perhaps"),  # type: ignore[arg-type]
         Outcome(OutcomeClass.THROTTLED, retry_after=float("inf")),
         Outcome(OutcomeClass.TRANSIENT, retry_after=float("nan"), reason="x" * 100_000),
         None,
@@ -251,6 +283,19 @@ def test_recording_again_after_a_lost_answer_is_no_duplicate(
     assert (recorded.known, recorded.status) == (False, "queued")
     (again,) = submit(ledger.run, [item(idempotency_key="order-1", digest="d")])
     assert (again.known, again.id) == (True, recorded.id)
+
+
+def test_a_sweep_whose_answer_was_lost_goes_on_with_the_others(
+    ledger: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(ledger)
+    ids = desk.queue(4)
+    leases.claim(ledger, LANE, uuid4(), 10, -1)
+    losing = LosingOnce(monkeypatch, ledger, "sweep")
+    assert leases.sweep(ledger, SETTINGS.streams, size=2) == [(LANE, "released")] * 2
+    assert losing.lost == 1
+    assert [desk.stands(key) for key in ids] == [(Status.QUEUED, "lease_expired")] * 4
+    assert [desk.kinds(key)[-1] for key in ids] == ["released"] * 4
 
 
 def test_claiming_named_deliveries_again_after_a_lost_answer_finds_them(

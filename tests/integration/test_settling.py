@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ import pytest
 import sqlalchemy
 from psycopg.rows import namedtuple_row
 
+from mailglass import settling
 from mailglass.addresses import Address
 from mailglass.engine import Engine
 from mailglass.ids import uuid7
@@ -23,6 +25,7 @@ from mailglass.ledger.deliveries import Delivery
 from mailglass.ledger.events import EngineEvent, Event, project
 from mailglass.ledger.leases import Verdict
 from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.settlement import Settlement, settle
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import suppressions_of
 from mailglass.providers.base import BounceClass, EventKind, Outcome, OutcomeClass, Outgoing, ProviderEvent
@@ -239,6 +242,39 @@ def test_a_provider_that_fails_in_its_search_leaves_everything_open(desk: Desk) 
     assert {desk.delivery(key).status for key in ids} == {Status.UNCERTAIN}
 
 
+def test_a_finding_that_is_none_sinks_no_other(desk: Desk) -> None:
+    ids = desk.uncertain(2)
+    desk.main.says = lambda item: takes(item) if item.delivery_id == ids[1] else None  # type: ignore[return-value]
+    assert desk.settler.run().settled == 1
+    assert [desk.delivery(key).status for key in ids] == [Status.UNCERTAIN, Status.SENT]
+
+
+def test_a_provider_that_answers_nothing_is_not_pressed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settling, "SIZE", 2)
+    desk.uncertain(6)
+    settler = desk.settler
+    first = settler.run()
+    assert (first.claimed, first.more, settler.waiting()) == (2, False, False)
+    assert (settler.run().claimed, len(desk.main.sought)) == (0, 2)
+    monkeypatch.setattr(settling, "PAUSE", 0.0)
+    rested, desk.main.says = desk.settler, takes
+    again = rested.run()
+    assert (again.settled, again.more, rested.waiting()) == (2, True, True)
+
+
+def test_a_room_that_fails_as_it_is_opened_keeps_no_lease_from_being_taken_back(desk: Desk) -> None:
+    class Broken(FixedAccounts):
+        def open(self, name: str) -> Any:
+            if name == "other":
+                raise OSError("no such file")
+            return super().open(name)
+
+    delivery_id = desk.sending()
+    accounts = Broken(desk.settings, {"main": desk.main, "other": desk.other})
+    assert Settler(desk.settings, desk.ledger, accounts).sweep() == [(LANE, "uncertain")]
+    assert desk.delivery(delivery_id).status is Status.UNCERTAIN
+
+
 def test_a_finding_that_the_ledger_cannot_keep_sinks_no_other(desk: Desk) -> None:
     ids = desk.uncertain(2)
     desk.main.says = lambda item: found(item.delivery_id, "x" * 5000 if item.delivery_id == ids[0] else "p")
@@ -264,6 +300,7 @@ def test_the_first_look_waits_until_the_provider_can_know(desk: Desk) -> None:
 
 def test_each_delivery_has_its_turn_and_the_next_one_later(desk: Desk) -> None:
     ids = desk.uncertain(50)
+    desk.main.says = lambda item: ABSENT
     first = desk.settler.run()
     assert (first.claimed, first.more) == (20, True)
     assert (desk.settler.run().claimed, desk.settler.run().claimed) == (20, 10)
@@ -321,6 +358,15 @@ def test_who_has_a_turn_is_found_without_walking_over_other_deliveries(
     assert "Seq Scan" not in plan
 
 
+def test_no_index_holds_what_every_mark_changes(desk: Desk) -> None:
+    # what it changes may then be written beside the row as it was, and into no index
+    changed = re.findall(r"(\w+) =", statements()["mark"].partition("SET ")[2].partition("FROM ")[0])
+    assert changed == ["status", "attempts", "account", "provider"]
+    found = [row.indexdef for row in desk.rows("SELECT indexdef FROM pg_indexes WHERE tablename = 'deliveries'")]
+    assert found
+    assert not [text for text in found for column in changed if re.search(rf"\b{column}\b", text)]
+
+
 def test_while_it_is_looked_for_the_hold_does_not_end(desk: Desk) -> None:
     (delivery_id,) = desk.uncertain()
 
@@ -368,6 +414,55 @@ def test_what_is_held_for_a_person_is_settled_by_a_look_that_was_under_way(desk:
     desk.settler.run()
     assert desk.delivery(delivery_id).status is Status.SENT
     assert not desk.settler.waiting()
+
+
+def test_evidence_settles_what_a_person_has_queued_again(desk: Desk) -> None:
+    (delivery_id,) = desk.uncertain()
+    assert settle(desk.ledger, [delivery_id], Settlement.RESEND) == {delivery_id: LANE}
+    desk.post(delivery_id)
+    assert desk.delivery(delivery_id).status is Status.SENT
+    assert leases.lanes_due(desk.ledger) == []
+
+
+def test_evidence_overtakes_a_worker_that_has_not_sent_yet(desk: Desk) -> None:
+    (delivery_id,) = desk.uncertain()
+    desk.end_holds()
+    assert desk.settler.sweep() == [(LANE, "resent")]
+    token = uuid4()
+    assert [claimed.id for claimed in leases.claim(desk.ledger, LANE, token, 10, 60)] == [delivery_id]
+    desk.post(delivery_id)
+    assert desk.delivery(delivery_id).status is Status.SENT
+    assert leases.mark(desk.ledger, token, [delivery_id], "main", "scripted") == {}
+    waiting = Verdict(delivery_id, Status.QUEUED, None, "rate_limited", delay=0.0, counted=False)
+    assert leases.record(desk.ledger, token, [waiting]) == set()
+    desk.work()
+    assert len(desk.main.sent) == 1
+    assert replace(project(desk.timeline(delivery_id)), status_id=None) == desk.delivery(delivery_id).facts
+
+
+@pytest.mark.parametrize("kind", [OutcomeClass.TRANSIENT, OutcomeClass.THROTTLED, OutcomeClass.MISCONFIGURED])
+def test_evidence_that_comes_during_an_attempt_that_fails_is_not_forgotten(desk: Desk, kind: OutcomeClass) -> None:
+    (delivery_id,) = desk.uncertain()
+    desk.end_holds()
+    desk.settler.sweep()
+
+    def told_meanwhile(mail: Outgoing) -> Outcome:
+        desk.post(delivery_id)
+        return Outcome(kind, reason="because")
+
+    desk.main.script = told_meanwhile
+    desk.settings = replace(desk.settings, routes=(Route(("main",)),))
+    desk.work()
+    assert desk.settler.sweep() == [(LANE, "settled")]
+    assert desk.delivery(delivery_id).status is Status.SENT
+    assert replace(project(desk.timeline(delivery_id)), status_id=None) == desk.delivery(delivery_id).facts
+
+
+def test_nothing_proves_that_a_delivery_was_sent_that_nobody_attempted(desk: Desk) -> None:
+    (delivery_id,) = desk.queue()
+    leases.claim(desk.ledger, LANE, uuid4(), 10, 60)
+    desk.post(delivery_id)
+    assert desk.delivery(delivery_id).status is Status.CLAIMED
 
 
 class Died(BaseException):

@@ -66,6 +66,18 @@ def test_a_lost_answer_after_the_final_dot_is_uncertain_and_the_next_mail_goes_e
     assert outcomes[0].provider_message_id == f"{first.delivery_id}@example.org"
 
 
+def test_no_answer_is_waited_for_beyond_the_engines_margin_however_long_the_timeout() -> None:
+    def script(peer: Peer) -> None:
+        lose_the_answer(peer)
+        peer.hear_the_end()
+
+    with server(script) as port, provider(port, timeout=PATIENCE * 10) as opened:
+        opened.overrun = 1.0
+        outcomes = opened.send([mail()], deadline=monotonic() + PATIENCE)
+
+    assert brief(outcomes) == [("uncertain", "answer_lost")]
+
+
 def test_a_reset_instead_of_the_answer_is_uncertain() -> None:
     def script(peer: Peer) -> None:
         lose_the_answer(peer)
@@ -583,8 +595,8 @@ def test_a_connection_on_which_an_exception_tore_a_mail_off_is_never_used_again(
     before = signal.signal(signal.SIGUSR1, interrupt)
     try:
         with server(first, second) as port, provider(port, max_connections=1) as opened:
-            with pytest.raises(Interruption):
-                opened.send([mail()], deadline=monotonic() + PATIENCE)
+            torn_off = opened.send([mail()], deadline=monotonic() + PATIENCE)
+            assert brief(torn_off) == [("uncertain", "provider_error:Interruption")]
             assert brief(opened.send([mail()], deadline=monotonic() + PATIENCE)) == [("accepted", None)]
     finally:
         signal.signal(signal.SIGUSR1, before)

@@ -9,14 +9,15 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from mailglass.addresses import Address
 from mailglass.clock import monotonic
-from mailglass.providers.base import OutcomeClass, Outgoing
+from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
 from mailglass.providers.smtp import SMTPOptions, SMTPProvider, batch
+from mailglass.providers.smtp.letters import Letter
+from mailglass.providers.smtp.session import Session
 from tests.smtp_counting import PATIENCE, Counting, Cut, counting
 from tests.smtp_script import brief, mail, provider
 
@@ -173,10 +174,11 @@ def test_an_interrupted_batch_stops_its_helpers_and_gives_every_connection_back(
     try:
         with provider(server.port, max_connections=3) as opened:
             threading.Thread(target=wait_and_interrupt, daemon=True).start()
-            with pytest.raises(Interruption):
-                opened.send(letters(200), deadline=monotonic() + PATIENCE)
-            # what helpers held they finish, and all slots come back
+            mails = letters(200)
+            outcomes = opened.send(mails, deadline=monotonic() + PATIENCE)
             taken = len(server.taken)
+            _say_what_is_known(server, mails, outcomes, "provider_error:Interruption", 2 * 3)
+            # what helpers held they finish, and all slots come back
             outcomes = opened.send(letters(60), deadline=monotonic() + PATIENCE)
             assert {outcome.kind for outcome in outcomes} == {"accepted"}
             assert len(server.taken) <= taken + 60 + 2 * 3
@@ -185,19 +187,62 @@ def test_an_interrupted_batch_stops_its_helpers_and_gives_every_connection_back(
         signal.signal(signal.SIGUSR1, before)
 
 
-def test_a_fault_of_ours_under_a_helper_is_heard_of(server: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caller must not call mails unsent whose helper fell over in the middle."""
+def _say_what_is_known(
+    server: Counting, mails: list[Outgoing], outcomes: list[Outcome], reason: str, held: int
+) -> None:
+    """Who was answered is accepted, who was in nobody's hands is unsent, and only the others are uncertain."""
+    kinds = Counter(brief(outcomes))
+    assert set(kinds) <= {("accepted", None), ("transient", "deadline"), ("uncertain", reason)}
+    assert kinds[("accepted", None)]
+    assert kinds[("transient", "deadline")]
+    assert kinds[("uncertain", reason)] <= held
+    for letter, outcome in zip(mails, outcomes, strict=True):
+        taken = server.taken[str(letter.delivery_id)]
+        assert outcome.kind is OutcomeClass.UNCERTAIN or taken == (outcome.kind is OutcomeClass.ACCEPTED)
+
+
+def test_a_fault_of_ours_under_a_helper_leaves_only_its_own_mail_uncertain(
+    server: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller must not call a mail unsent whose helper fell over in the middle, nor its neighbours uncertain."""
+    transmit = Session.transmit
+
+    def fall_over(self: Session, letter: Letter, following: Letter | None = None) -> Outcome:
+        outcome = transmit(self, letter, following)
+        if threading.current_thread() is not threading.main_thread():
+            raise KeyError("a fault of ours")
+        return outcome
+
+    monkeypatch.setattr(Session, "transmit", fall_over)
+    mails = letters(60)
     with provider(server.port, max_connections=2) as opened:
+        outcomes = opened.send(mails, deadline=monotonic() + PATIENCE)
+
+    _say_what_is_known(server, mails, outcomes, "provider_error:KeyError", 1)
+    assert brief(outcomes).count(("uncertain", "provider_error:KeyError")) == 1
+
+
+def test_a_mail_that_makes_us_fall_over_before_it_is_said_is_unsent(
+    server: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mails = letters(4)
+    with provider(server.port) as opened:
         packed = opened._pack
 
-        def pack(letter: Outgoing) -> Any:
-            if threading.current_thread() is not threading.main_thread():
+        def pack(letter: Outgoing) -> Letter:
+            if letter is mails[2]:
                 raise KeyError("a fault of ours")
             return packed(letter)
 
         monkeypatch.setattr(opened, "_pack", pack)
-        with pytest.raises(KeyError):
-            opened.send(letters(60), deadline=monotonic() + PATIENCE)
+        outcomes = opened.send(mails, deadline=monotonic() + PATIENCE)
+
+    # the one before it was about to be said, and was not
+    assert brief(outcomes) == [
+        ("accepted", None), ("transient", "deadline"), ("transient", "encode_failed"), ("transient", "deadline"),
+    ]  # fmt: skip
+    assert set(server.taken.values()) == {1}
+    assert len(server.taken) == 1
 
 
 PROGRAM = """

@@ -155,6 +155,17 @@ def test_a_complaint_is_removed_by_force_only(lists: Any, ledger: Database, caps
     assert reasons(ledger) == []
 
 
+def test_who_stands_on_everybodys_list_is_still_in_the_way(
+    lists: Any, ledger: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suppress(ledger, [Suppression(tenant, ADDRESS, "manual", "manual") for tenant in ("acme", "*")])
+    assert run(["suppressions", "remove", ADDRESS, "--tenant", "acme"]) == 1
+    said = capsys.readouterr()
+    assert "1 removed." in said.out and "everybody's list" in said.err
+    assert run(["suppressions", "remove", ADDRESS, "--tenant", "*"]) == 0
+    assert reasons(ledger) == []
+
+
 @pytest.mark.parametrize("mode", [*SyncMode, None])
 def test_every_mode_can_be_configured(mode: SyncMode | None, tmp_path: Any) -> None:
     line = "" if mode is None else f'suppressions = "{mode}"'

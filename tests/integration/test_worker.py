@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from dataclasses import replace
 from urllib.error import HTTPError
 
 import pytest
@@ -15,6 +16,7 @@ import sqlalchemy
 from mailglass import Message, deliver_later, deliver_many, tenant
 from mailglass.ledger import deliveries, schema
 from mailglass.ledger.lifecycle import FINAL
+from mailglass.settings import configure, get_settings
 from mailglass.testing.lab.weather import Weather
 
 
@@ -113,6 +115,22 @@ def test_a_ring_that_comes_twice_sends_once(house, outside) -> None:
     house.worker("-c", "2")
     result.get(timeout=60)
     assert outside.received == {result.id: 1}
+
+
+def test_a_lane_under_a_cap_is_worked_off_ring_by_ring_without_the_pump(house) -> None:
+    from mailglass_workers import tasks
+
+    settings = get_settings()
+    configure(replace(settings, routes=tuple(replace(route, concurrency=5) for route in settings.routes)))
+    with tenant("null"):
+        deliver_many(messages(23))
+    rounds = 0
+    while rings := house.rings.take():
+        for ring in rings:
+            tasks.dispatch(*json.loads(ring.body)[0])
+            rounds += 1
+    assert deliveries.counts(house.runtime.database)["null"] == {"sent": 23}
+    assert rounds == 6
 
 
 def test_a_scheduled_mail_leaves_when_it_is_due_with_two_beats_and_an_idle_worker(house, outside) -> None:

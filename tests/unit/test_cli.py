@@ -176,6 +176,7 @@ def test_config_check_shows_accounts_and_routes_and_no_secret(
     machine = capsys.readouterr()
     data = json.loads(machine.out)
     assert machine.err == ""
+    assert (data["tasks"], data["queues"]) == ({}, ["mailglass", "mailglass.acme"])
     assert data["schema_version"] == 1
     assert data["database"] == "postgresql://db.example.com:5433/mail"
     assert data["broker"] is None

@@ -116,6 +116,17 @@ def test_a_group_is_bounded_by_number_and_by_weight(
     assert sorted(desk.groups) == [[0, 1, 2], [3, 4], [5], [6]]
 
 
+def test_what_is_begun_in_the_loop_may_be_bounded_more_tightly(threads: ThreadPoolExecutor) -> None:
+    desk = Desk()
+
+    async def main() -> None:
+        gather = Gathering(desk.begin, threads, 5)
+        await asyncio.gather(*(gather.hand_in("a", number, 2) for number in range(5)))
+
+    within(main)
+    assert sorted(map(len, desk.groups)) == [1, 2, 2]
+
+
 def test_a_lane_that_hangs_keeps_no_other_waiting(threads: ThreadPoolExecutor) -> None:
     desk = Desk()
     desk.held = {1, 2}

@@ -107,3 +107,14 @@ def test_a_table_instead_of_an_array_is_refused(load: Load) -> None:
     with pytest.raises(ConfigError) as raised:
         load('[limits]\nscope = "tenant"')
     assert raised.value.key == "limits"
+
+
+@pytest.mark.parametrize("key", [42, None, ""])
+def test_a_key_from_code_that_would_match_nobody_is_refused(key: object) -> None:
+    with pytest.raises(ConfigError, match="its key is no text"):
+        LimitRule.of("tenant", "2/s", key)  # type: ignore[arg-type]
+
+
+def test_an_unknown_scope_from_code_is_told_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="tenant_domain"):
+        LimitRule.of("tenants", "2/s")

@@ -316,6 +316,33 @@ def test_of_a_message_with_copies_mailjet_tells_the_recipients_own_id() -> None:
     assert (finding.kind, finding.provider_message_id) == (FindingKind.FOUND, None)
 
 
+def test_an_answer_that_cannot_be_read_leaves_what_the_others_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    room = ROOMS["postmark"]
+    provider = room.open()
+    look, second = provider.look, replace(SOUGHT, delivery_id=OTHER)
+
+    def stumbling(sought: Sequence[Sought], *, deadline: float) -> Any:
+        if sought[0].delivery_id == OTHER:
+            raise TypeError(ADA)
+        return look(sought, deadline=deadline)
+
+    monkeypatch.setattr(provider, "look", stumbling)
+    said: list[str] = []
+    end = telemetry.subscribe(lambda event, fields: said.append(f"{event} {fields}"))
+    try:
+        findings, _ = find(provider, *room.tells([(str(OURS), ADA)]), sought=(SOUGHT, second))
+    finally:
+        end()
+    assert [finding.kind for finding in findings] == [FindingKind.FOUND, FindingKind.UNKNOWN]
+    assert len(said) == 1 and ADA not in said[0]
+
+
+@pytest.mark.parametrize("state", [["sent"], {}, None, 1])
+def test_a_state_that_mandrill_does_not_have_makes_no_search_fail(state: Any) -> None:
+    message = {"_id": "1", "email": ADA, "state": state, "metadata": {"mailglass_id": str(OURS)}}
+    assert find(ROOMS["mandrill"].open(), [message])[0][0].kind is FindingKind.FOUND
+
+
 @pytest.mark.parametrize("state", ["rejected", "invalid", "unsigned", "rule"])
 def test_a_mail_that_mandrill_refused_was_not_taken(state: str) -> None:
     message = {"_id": "1", "email": ADA, "state": state, "metadata": {"mailglass_id": str(OURS)}}

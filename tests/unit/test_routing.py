@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -46,7 +47,25 @@ def test_without_a_match_there_is_an_error_and_no_fallback() -> None:
         accounts(router(Route(("a",), tenant="globex")))
 
 
-@pytest.mark.parametrize("answer", [["unknown"], [], "a", [1], Route(("a",), queue="elsewhere")])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ["unknown"],
+        [],
+        "a",
+        [1],
+        5,
+        Route("a"),  # type: ignore[arg-type]
+        Route(("a",), queue="elsewhere"),
+        Route(("a",), queue=None),  # type: ignore[arg-type]
+        Route(("a",), patience="3"),  # type: ignore[arg-type]
+        Route(("a",), concurrency=0),
+        Route(("a",), concurrency="many"),  # type: ignore[arg-type]
+        Route(("a", "b"), weights=(1,)),
+        Route(("a", "b"), weights=(1, -1)),
+        Route(("a", "b"), weights=5),  # type: ignore[arg-type]
+    ],
+)
 def test_a_hook_that_answers_nonsense_is_an_error_and_never_a_fallback(answer: object) -> None:
     class Hook(Tenancy):
         def resolve_route(self, context: RouteContext):
@@ -66,6 +85,29 @@ def test_a_hook_that_raises_is_an_error_without_its_text() -> None:
     assert "ada@" not in str(caught.value)
 
 
+def test_a_hook_may_choose_any_queue_that_is_declared_and_no_other() -> None:
+    class Hook(Tenancy):
+        def resolve_route(self, context: RouteContext):
+            return Route(["a"], queue=f"mailglass.{context.tenant}")  # type: ignore[arg-type]
+
+    found = Router(
+        Settings(accounts=ACCOUNTS, routes=(Route(("a",), queue="mailglass.acme"),), queues=("mailglass.globex",)),
+        Hook(),
+    )
+    assert [found.lane(tenant, "bulk").queue for tenant in ("acme", "globex")] == ["mailglass.acme", "mailglass.globex"]
+    with pytest.raises(RouteError, match="add it to `queues`"):
+        found.lane("initech", "bulk")
+
+
+def test_a_route_from_code_is_kept_as_one_that_batches_can_be_grouped_by() -> None:
+    class Hook(Tenancy):
+        def resolve_route(self, context: RouteContext):
+            return Route(["a", "b"], weights=[1, 2])  # type: ignore[arg-type]
+
+    found = router(Route(("c",)), tenancy=Hook()).resolve(RouteContext("acme", "bulk"))
+    assert hash(found) == hash(Route(("a", "b"), weights=(1, 2)))
+
+
 def test_a_hook_may_answer_accounts_in_order_or_leave_it_to_the_settings() -> None:
     class Hook(Tenancy):
         def resolve_route(self, context: RouteContext):
@@ -76,8 +118,29 @@ def test_a_hook_may_answer_accounts_in_order_or_leave_it_to_the_settings() -> No
     assert accounts(found, domain="example.com") == ("a",)
 
 
-@pytest.mark.parametrize("path", ["no.such.module:Tenancy", "mailglass.routing:Nothing", "mailglass.routing:Lane"])
-def test_a_tenancy_that_cannot_be_opened_is_an_error(path: str) -> None:
+class Unready(Tenancy):
+    """Needs something that is not there."""
+
+    def __init__(self) -> None:
+        raise LookupError
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "no.such.module:Tenancy",
+        "mailglass.routing:Nothing",
+        "mailglass.routing:Lane",
+        "unready_tenancy:Unready",
+        "unimportable_tenancy:Unready",
+    ],
+)
+def test_a_tenancy_that_cannot_be_opened_is_an_error(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "unready_tenancy", sys.modules[__name__])
+    (tmp_path / "unimportable_tenancy.py").write_text("1 / 0")
     with pytest.raises(RouteError):
         Router(Settings(accounts=ACCOUNTS, routes=(Route(("a",)),), tenancy=path)).lane("acme", "bulk")
 
@@ -115,3 +178,26 @@ def test_a_wrong_route_names_its_key(tmp_path: Path, line: str, key: str) -> Non
     with pytest.raises(ConfigError) as caught:
         load_settings({}, path)
     assert caught.value.key == f"routes[0].{key}"
+
+
+@pytest.mark.parametrize("written", ["Müller.example", "XN--MLLER-KVA.example"])
+def test_a_routes_domain_is_compared_as_recipients_domains_are(tmp_path: Path, written: str) -> None:
+    document = tmp_path / "mailglass.toml"
+    document.write_text(
+        f'[accounts.a]\nprovider = "null"\n[accounts.b]\nprovider = "null"\n'
+        f'[[routes]]\naccounts = ["b"]\ndomain = "{written}"\n[[routes]]\naccounts = ["a"]\n',
+        encoding="utf-8",
+    )
+    found = Router(load_settings({}, document))
+    assert accounts(found, domain="xn--mller-kva.example") == ("b",)
+    assert accounts(found, domain="example.com") == ("a",)
+
+
+@pytest.mark.parametrize("written", ["gmail.com ", "@gmail.com", "someone@gmail.com", ""])
+def test_a_routes_domain_that_no_recipient_can_have_is_refused(tmp_path: Path, written: str) -> None:
+    document = tmp_path / "mailglass.toml"
+    document.write_text(
+        f'[accounts.a]\nprovider = "null"\n[[routes]]\naccounts = ["a"]\ndomain = "{written}"\n', encoding="utf-8"
+    )
+    with pytest.raises(ConfigError, match=r"routes\[0\]\.domain: not a domain"):
+        load_settings({}, document)

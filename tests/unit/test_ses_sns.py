@@ -235,6 +235,9 @@ BAD_URLS = [
     URL.replace("sns.eu-west-1", "sns.eu-west-1.evil"),
     URL.replace("sns.eu-west-1", "xsns.eu-west-1"),
     URL.replace("sns.eu-west-1", "sns.eu"),
+    URL.replace("sns.eu-west-1", "sns.s3-eu-west-1"),
+    URL.replace("sns.eu-west-1", "sns.s3-accelerate"),
+    URL.replace("sns.eu-west-1", "sns.s3-website-eu-west-1"),
     URL.replace("sns.", "user@sns."),
     URL.replace("sns.", "user:pw@sns."),
     URL.replace("sns.eu", "evil.example#@sns.eu"),
@@ -269,8 +272,16 @@ def test_a_certificate_from_elsewhere_is_never_asked_for(url: str) -> None:
     assert not fetch.asked
 
 
-@pytest.mark.parametrize("host", ["sns.us-gov-west-1.amazonaws.com", "sns.cn-north-1.amazonaws.com.cn"])
-def test_aws_other_partitions_have_certificates_too(host: str) -> None:
+@pytest.mark.parametrize(
+    "host",
+    [
+        "sns.us-gov-west-1.amazonaws.com",
+        "sns.cn-north-1.amazonaws.com.cn",
+        "sns.ap-southeast-7.amazonaws.com",
+        "sns.mx-central-1.amazonaws.com",
+    ],
+)
+def test_aws_other_partitions_and_regions_have_certificates_too(host: str) -> None:
     check_url(f"https://{host}/SimpleNotificationService-0123abcdef.pem")
 
 

@@ -287,6 +287,33 @@ def test_routes_are_kept_in_their_order(load: Load) -> None:
     assert settings.accounts["b"].options == {}
 
 
+def test_a_task_may_have_a_queue_of_its_own_and_code_may_route_to_more(load: Load) -> None:
+    settings = load(
+        'queues = ["mailglass.acme"]\n[accounts.a]\nprovider = "null"\n'
+        '[[routes]]\naccounts = ["a"]\nqueue = "mailglass.bulk"\n'
+        '[tasks]\n"mailglass.webhooks.process" = "mailglass.webhooks"'
+    )
+    assert settings.tasks == {"mailglass.webhooks.process": "mailglass.webhooks"}
+    assert settings.queue_names == ["mailglass", "mailglass.acme", "mailglass.bulk", "mailglass.webhooks"]
+
+
+@pytest.mark.parametrize(
+    ("document", "key"),
+    [
+        ('queues = "mailglass.acme"', "queues"),
+        ('queues = ["acme"]', "queues"),
+        ("tasks = 5", "tasks"),
+        ('[tasks]\n"mailglass.pump" = "pump"', "tasks.mailglass.pump"),
+        ('[tasks]\n"mailglass.pump" = 5', "tasks.mailglass.pump"),
+        ('[tasks]\n"mailglass.dispatch" = "mailglass.x"', "tasks.mailglass.dispatch"),
+        ('[tasks]\n"mailglass.nothing" = "mailglass.x"', "tasks.mailglass.nothing"),
+        ('[tasks]\nmailglass.pump = "mailglass.x"', "tasks.mailglass"),
+    ],
+)
+def test_a_queue_that_nobody_could_serve_is_refused(load: Load, document: str, key: str) -> None:
+    assert refused(load, document).key == key
+
+
 def test_a_single_account_needs_no_route_and_two_do(load: Load) -> None:
     one = '[accounts.a]\nprovider = "null"\n'
     assert load(one).routes == (Route(("a",)),)

@@ -84,6 +84,35 @@ def test_an_uncertain_delivery_is_asked_about_again_only_while_the_provider_reme
     assert verdict.reason == ("asked_again" if status is Status.QUEUED else "answer_lost")
 
 
+@pytest.mark.parametrize(
+    ("kind", "age", "attempt", "asked_again"),
+    [
+        # too old to be asked about again
+        (OutcomeClass.UNCERTAIN, POLICY.max_age, 1, False),
+        (OutcomeClass.THROTTLED, POLICY.max_age, 2, True),
+        (OutcomeClass.TRANSIENT, POLICY.max_age, 2, True),
+        # attempts used up
+        (OutcomeClass.TRANSIENT, 0.0, POLICY.max_attempts, True),
+        # the account's key was withdrawn in between
+        (OutcomeClass.MISCONFIGURED, 0.0, 2, True),
+    ],
+)
+def test_what_may_have_been_sent_never_ends_as_one_that_was_not(
+    kind: OutcomeClass, age: float, attempt: int, asked_again: bool
+) -> None:
+    verdict = decide(
+        uuid4(), Outcome(kind, reason="because"), attempt=attempt, age=age, policy=POLICY, idempotency_window=None,
+        asked_again=asked_again,
+    )  # fmt: skip
+    assert (verdict.status, verdict.reason, verdict.delay) == (Status.UNCERTAIN, "because", POLICY.uncertain_hold)
+
+
+def test_a_rejection_answers_what_was_asked_again() -> None:
+    outcome = Outcome(OutcomeClass.REJECTED, reason="http_422")
+    verdict = decide(uuid4(), outcome, attempt=2, age=0, policy=POLICY, idempotency_window=None, asked_again=True)
+    assert verdict.status is Status.FAILED
+
+
 def test_what_was_not_begun_in_time_is_no_attempt_and_due_at_once() -> None:
     outcome = Outcome(OutcomeClass.TRANSIENT, reason="deadline")
     verdict = decide(uuid4(), outcome, attempt=POLICY.max_attempts, age=0, policy=POLICY)

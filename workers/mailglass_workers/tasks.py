@@ -62,6 +62,8 @@ def dispatch(lane: str) -> None:
             runtime.doorbell.ring([place])
 
     report = runtime.engine.run(place, after_claim=ring_again, should_stop=stopping.is_set)
+    if report.more:
+        runtime.doorbell.ring([place])
     if report.orphans_waiting:
         runtime.doorbell.ring_task(RECONCILE)
 

@@ -50,7 +50,7 @@ def read(messages: Sequence[dict[str, Any]], sought: Sequence[Sought]) -> Look:
             if _delivery_id(message) == str(item.delivery_id)
             and bodies.label_of(message.get("email")).lower() == item.recipient.lower()
         ]
-        taken = [message for message in own if message.get("state") not in REFUSED]
+        taken = [message for message in own if bodies.label_of(message.get("state")) not in REFUSED]
         if taken:
             findings[item.delivery_id] = found(item.delivery_id, bodies.text(taken[0].get("_id")))
         elif own:

@@ -26,7 +26,8 @@ from mailglass.providers.http import HTTPAnswer, HTTPClient, HTTPOptions, HTTPRe
 
 Fetch = Callable[[str], bytes]
 
-_HOST = re.compile(r"sns\.[a-zA-Z0-9-]{3,}\.amazonaws\.com(?:\.cn)?\Z")
+# a region and nothing else: at sns.s3-us-west-2.amazonaws.com answers whoever owns the S3 bucket of the name `sns`
+_HOST = re.compile(r"sns\.[a-z]{2,4}(?:-[a-z]+){1,3}-[0-9]{1,2}\.amazonaws\.com(?:\.cn)?\Z")
 _PATH = re.compile(r"/SimpleNotificationService-[0-9a-fA-F]{1,64}\.pem\Z")
 _CALL: Final = "fetch the certificate of Amazon SNS"
 _TIMEOUT: Final = 5.0

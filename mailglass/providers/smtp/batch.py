@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from mailglass import telemetry
 from mailglass.clock import monotonic
 from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
 from mailglass.providers.smtp.letters import Letter
@@ -24,6 +26,7 @@ _GLANCE: Final = 0.1
 
 _NOT_STARTED: Final = Outcome(OutcomeClass.TRANSIENT, reason="deadline")
 _UNBUILDABLE: Final = Outcome(OutcomeClass.REJECTED, reason="message_invalid")
+_UNPACKED: Final = Outcome(OutcomeClass.TRANSIENT, reason="encode_failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +45,22 @@ class Batch:
         deadline: on `mailglass.clock.monotonic()`.
         pool: where sessions come from; the caller holds a slot of it.
         pack: makes a mail's letter; raises ValueError where there can be none.
+        account: whose mails they are, for the log.
     """
 
     def __init__(
-        self, mails: Sequence[Outgoing], deadline: float, pool: SessionPool, pack: Callable[[Outgoing], Letter]
+        self,
+        mails: Sequence[Outgoing],
+        deadline: float,
+        pool: SessionPool,
+        pack: Callable[[Outgoing], Letter],
+        account: str = "",
     ) -> None:
         self.deadline = deadline
         self.pool = pool
         self._mails = mails
         self._pack = pack
+        self._account = account
         self._outcomes: list[Outcome | None] = [None] * len(mails)
         self._left = deque(range(len(mails)))
         self._held = 0
@@ -64,13 +74,32 @@ class Batch:
         self._asked_for_help = False
 
     def send(self) -> list[Outcome]:
-        """The outcome of each mail, in their order."""
+        """The outcome of each mail, in their order.
+
+        Where a fault of ours or a time limit ends the batch, what servers have answered still counts; a mail that
+        somebody held may have been sent.
+        """
+        broken: Outcome | None = None
         try:
             self._carry_all()
+        except Exception as error:
+            telemetry.emit(
+                "mailglass.dispatch.provider_failed",
+                level=logging.ERROR,
+                account=self._account,
+                provider="smtp",
+                error_type=type(error).__name__,
+            )
+            broken = _unknown(error)
         finally:
             self.stop()
-        rest = self._no_session or _NOT_STARTED
-        return [outcome or rest for outcome in self._outcomes]
+        with self._changed:
+            rest = self._no_session or _NOT_STARTED
+            unheld = set(self._left)
+            return [
+                outcome or (rest if broken is None or index in unheld else broken)
+                for index, outcome in enumerate(self._outcomes)
+            ]
 
     def take(self) -> _Parcel | None:
         """The next mail, to be settled or given back; None when there is none to start any more."""
@@ -84,6 +113,10 @@ class Batch:
                 return _Parcel(index, self._pack(self._mails[index]))
             except ValueError:
                 self._let_go(index, _UNBUILDABLE)
+            except BaseException:
+                # it may be a time limit that happened to strike here, so the batch ends with it
+                self._let_go(index, _UNPACKED)
+                raise
 
     def settle(self, parcel: _Parcel, outcome: Outcome) -> None:
         """Say what became of a mail."""
@@ -136,10 +169,10 @@ class Batch:
 
     def _nobody_carries(self) -> bool:
         """Whether to wait no longer: a helper without a mail counts only where the caller cannot go on itself."""
-        if self._failure is not None:
-            return True
         if self._held:
             return False
+        if self._failure is not None:
+            return True
         return not (self._left and self._helpers and self._no_session) or monotonic() >= self.deadline
 
     def _help(self) -> None:
@@ -181,6 +214,7 @@ class _Carrier:
 
         Raises:
             SessionFailed: no session could be opened; what was held is given back.
+            BaseException: whatever else ended it; the mail in its hands is settled as uncertain.
         """
         batch = self._batch
         try:
@@ -188,13 +222,22 @@ class _Carrier:
                 self._session = batch.pool.take()  # before it takes a mail from those who have one
             parcel = batch.take()
             while parcel is not None:
-                following = None if self._helping and batch.pool.wanted else batch.take()
+                try:
+                    following = None if self._helping and batch.pool.wanted else batch.take()
+                except BaseException:
+                    batch.give_back(parcel)
+                    raise
                 try:
                     outcome = self._attempt(parcel, following)
                 except SessionFailed:
                     if following is not None:
                         batch.give_back(following)
                     batch.give_back(parcel)
+                    raise
+                except BaseException as error:
+                    if following is not None:
+                        batch.give_back(following)
+                    batch.settle(parcel, _unknown(error))
                     raise
                 batch.settle(parcel, outcome)
                 if not self._helping:
@@ -227,3 +270,8 @@ class _Carrier:
         if self._session is not None:
             self._batch.pool.keep(self._session)
             self._session = None
+
+
+def _unknown(error: BaseException) -> Outcome:
+    """Of a mail that was in somebody's hands when this happened."""
+    return Outcome(OutcomeClass.UNCERTAIN, reason=f"provider_error:{type(error).__name__}")

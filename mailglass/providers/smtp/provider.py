@@ -39,8 +39,9 @@ class SMTPProvider(Provider):
 
     Reasons that are not a server's reply (`smtp_<code>`): `connect_failed`, `tls_failed`, `tls_untrusted`,
     `starttls_unavailable`, `auth_unavailable`, `insecure_auth`, `connection_lost`, `timed_out`, `protocol_error`,
-    `deadline`, `too_large`, `smtputf8_unsupported`, `message_invalid`, `answer_lost`, and of OAuth 2.0
-    `oauth2_unavailable`, `oauth2_answer_invalid`, `oauth2_refused` or `oauth2_<error of RFC 6749 5.2>`.
+    `deadline`, `too_large`, `smtputf8_unsupported`, `message_invalid`, `answer_lost`, `encode_failed`,
+    `provider_error:<type>`, and of OAuth 2.0 `oauth2_unavailable`, `oauth2_answer_invalid`, `oauth2_refused` or
+    `oauth2_<error of RFC 6749 5.2>`.
     """
 
     name = "smtp"
@@ -50,10 +51,10 @@ class SMTPProvider(Provider):
         super().__init__(account, options)
         context = None if options.security == "none" else tls_context(options.ca_file)
         self._tokens = _token_source(options)
-        self._pool = SessionPool(
-            partial(open_session, options, context, self._tokens, Riding(options.pipelining == "full")),
-            options.max_connections,
+        open_ = partial(
+            open_session, context=context, tokens=self._tokens, riding=Riding(options.pipelining == "full")
         )
+        self._pool = SessionPool(lambda: open_(self._within_margin()), options.max_connections)
         self.batch_size = min(_MAILS_PER_CONNECTION * options.max_connections, _MOST)
         self._signer = Signer(options.dkim)
         self._proofs = Proofs([secret.reveal() for secret in options.bounce_secret], options.bounce_domain)
@@ -62,7 +63,7 @@ class SMTPProvider(Provider):
         if not mails or not self._pool.acquire_slot(deadline):
             return [_NOT_STARTED] * len(mails)
         try:
-            return Batch(mails, deadline, self._pool, self._pack).send()
+            return Batch(mails, deadline, self._pool, self._pack, self.account).send()
         finally:
             self._pool.release_slot()
 
@@ -85,6 +86,11 @@ class SMTPProvider(Provider):
             message = f"{proofs.HEADER}: {token}\r\n".encode("ascii") + message
         message = self._signer.sign(message, domain=mail.sender.domain, created_at=mail.created_at)
         return Letter.of(_envelope(mail, self._proofs), mime.message_id(mail)[1:-1], message)
+
+    def _within_margin(self) -> SMTPOptions:
+        """The options with a timeout that a mail begun last may take twice, for its content and for the answer."""
+        options: SMTPOptions = self.options
+        return options if options.timeout * 2 <= self.overrun else replace(options, timeout=self.overrun / 2)
 
     def close(self) -> None:
         self._pool.close()
