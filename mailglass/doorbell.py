@@ -26,6 +26,7 @@ WEBHOOKS = "mailglass.webhooks.process"
 RECONCILE = "mailglass.webhooks.reconcile"
 POLL = "mailglass.webhooks.poll"
 RATES = "mailglass.limits.learn_rates"
+RETENTION = "mailglass.retention"
 SETTLE = "mailglass.settle"
 SUPPRESSIONS = "mailglass.suppressions.sync"
 

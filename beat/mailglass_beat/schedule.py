@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from mailglass.doorbell import POLL, PUMP, RATES, RECONCILE, SUPPRESSIONS, WEBHOOKS
+from mailglass.doorbell import POLL, PUMP, RATES, RECONCILE, RETENTION, SUPPRESSIONS, WEBHOOKS
 
 SCHEDULE: dict[str, dict[str, Any]] = {
     "pump": {"task": PUMP, "schedule": timedelta(seconds=1)},
@@ -16,4 +16,6 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "suppressions": {"task": SUPPRESSIONS, "schedule": timedelta(minutes=10)},
     # looks who is due; each account is asked about once an hour
     "rates": {"task": RATES, "schedule": timedelta(minutes=1)},
+    # reads all of a small table
+    "retention": {"task": RETENTION, "schedule": timedelta(hours=1)},
 }

@@ -12,8 +12,9 @@ from uuid import UUID
 from mailglass import telemetry
 from mailglass.errors import TemplateError
 from mailglass.ledger import leases
+from mailglass.ledger.database import Runs
 from mailglass.ledger.events import EngineEvent
-from mailglass.ledger.leases import Claimed, Runs, Verdict
+from mailglass.ledger.leases import Claimed, Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.streams import StreamPolicy
 

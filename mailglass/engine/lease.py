@@ -11,8 +11,9 @@ from uuid import UUID, uuid4
 from mailglass import clock
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import leases
+from mailglass.ledger.database import Runs
 from mailglass.ledger.events import EngineEvent
-from mailglass.ledger.leases import Claimed, Runs, Verdict
+from mailglass.ledger.leases import Claimed, Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.suppressions import Suppression
 from mailglass.limits import Grant

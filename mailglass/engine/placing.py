@@ -14,8 +14,9 @@ from mailglass.engine.content import Ready, refusal
 from mailglass.engine.verdicts import ASK_AGAIN, remembers, window
 from mailglass.errors import ConfigError, RouteError
 from mailglass.ledger.breakers import Breaker, breakers, end_probe, probe
+from mailglass.ledger.database import Runs
 from mailglass.ledger.events import EngineEvent
-from mailglass.ledger.leases import Claimed, Runs, Verdict
+from mailglass.ledger.leases import Claimed, Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.settlement import NO_EVIDENCE
 from mailglass.providers.base import Provider

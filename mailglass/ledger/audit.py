@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from mailglass.ids import uuid7
-from mailglass.ledger.leases import Runs
+from mailglass.ledger.database import Runs
 
 # an entry names this many ids, and the number of the others
 NAMED_IDS = 100

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mailglass.ledger.leases import Runs
+from mailglass.ledger.database import Runs
 
 PROBE_SECONDS: Final = 60.0
 LONGEST_OPEN: Final = 1800.0

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import psycopg
 import sqlalchemy
@@ -47,6 +47,12 @@ _READ_ONLY = "25006"
 # unsupported, data exception, integrity, syntax or access rule, the schema's own: the same again is refused again
 _OF_THE_STATEMENT = ("0A", "22", "23", "42", "45")
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+
+
+class Runs(Protocol):
+    """Anything that runs the ledger's statements."""
+
+    def run(self, name: str, params: Mapping[str, Any] | None = None) -> Rows: ...
 
 
 def sqlalchemy_url(url: str) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from mailglass.ids import uuid7s
 from mailglass.ledger import arrays
-from mailglass.ledger.database import Rows
+from mailglass.ledger.database import Rows, Runs
 from mailglass.ledger.events import EVIDENCE, EngineEvent
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.suppressions import Suppression, columns
@@ -17,12 +17,6 @@ from mailglass.routing import Lane
 from mailglass.streams import Stream, StreamPolicy
 
 _MAX_BYTES: Final = 64 * 1024 * 1024
-
-
-class Runs(Protocol):
-    """Anything that runs the ledger's statements."""
-
-    def run(self, name: str, params: Mapping[str, Any] | None = None) -> Rows: ...
 
 
 class Claimed(NamedTuple):

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from mailglass.ids import uuid7s
 from mailglass.ledger import arrays
+from mailglass.ledger.database import Runs
 from mailglass.ledger.events import EVIDENCE
-from mailglass.ledger.leases import Runs
 from mailglass.routing import Lane
 
 

@@ -13,8 +13,7 @@ import sqlalchemy
 from mailglass.ids import uuid7s
 from mailglass.ledger import arrays
 from mailglass.ledger.audit import NOBODY, Actor
-from mailglass.ledger.database import Database
-from mailglass.ledger.leases import Runs
+from mailglass.ledger.database import Database, Runs
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.tables import deliveries as table
 from mailglass.routing import Lane

@@ -11,7 +11,7 @@ from uuid import UUID
 from mailglass import clock
 from mailglass.ids import uuid7s
 from mailglass.ledger import arrays
-from mailglass.ledger.leases import Runs
+from mailglass.ledger.database import Runs
 from mailglass.ledger.suppressions import Suppression
 
 FIRST = UUID(int=0)

@@ -14,7 +14,7 @@ from mailglass.ids import uuid7s
 from mailglass.ledger import arrays
 
 if TYPE_CHECKING:
-    from mailglass.ledger.leases import Runs
+    from mailglass.ledger.database import Runs
 
 EVERYONE = "*"
 

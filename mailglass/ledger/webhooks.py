@@ -14,8 +14,8 @@ from mailglass.addresses import parse_address
 from mailglass.errors import MessageError
 from mailglass.ids import uuid7s
 from mailglass.ledger import arrays
+from mailglass.ledger.database import Runs
 from mailglass.ledger.events import COPY, MARKS, OUTCOMES, Event, Projection, Source
-from mailglass.ledger.leases import Runs
 
 FIRST_ID = UUID(int=0)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from itertools import accumulate
 
 from mailglass.ledger import arrays
-from mailglass.ledger.leases import Runs
+from mailglass.ledger.database import Runs
 from mailglass.limits.batch import Batch, Grant
 from mailglass.limits.lessons import Lesson
 from mailglass.limits.rules import Rule

@@ -9,7 +9,7 @@ from typing import Final
 
 from mailglass import telemetry
 from mailglass.errors import ConfigError
-from mailglass.ledger.leases import Runs
+from mailglass.ledger.database import Runs
 from mailglass.limits.limiter import Limiter
 from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts

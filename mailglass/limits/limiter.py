@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from mailglass import clock, telemetry
 from mailglass.errors import LedgerUnavailableError
-from mailglass.ledger.leases import Runs
+from mailglass.ledger.database import Runs
 from mailglass.limits.batch import GRANTED, Grant, compile_batch
 from mailglass.limits.gcra_ledger import LedgerGcra
 from mailglass.limits.gcra_redis import RedisGcra

@@ -179,8 +179,9 @@ def _from_application(limit: LimitRule, mail: Mail) -> Rule | None:
     key = mail.key(limit.scope)
     if limit.key not in (ANY, key):
         return None
-    # the period is in it, so that 10 a second and 100,000 a day may be said of the same mail
-    return _binding(limit, f"hook:{limit.scope}:{key}/{limit.period}", mail)
+    # The rate is in it: 10 a second and 100,000 a day may be said of the same mail, and of two tenants whose mails to
+    # one domain have different rates neither fills up the other's.
+    return _binding(limit, f"hook:{limit.scope}:{key}/{limit.amount}/{limit.period}/{limit.burst}", mail)
 
 
 def _binding(limit: LimitRule, key: str, mail: Mail, account: str = "") -> Rule | None:

@@ -19,6 +19,9 @@ ROUNDS: Final = 4
 """So many times the requests that may be in flight are handed to one `send`, where each carries one mail."""
 
 
+_UNANSWERED = Outcome(OutcomeClass.UNCERTAIN, reason="provider_error:no_outcome")
+
+
 class Unsendable(Exception):
     """This mail asks for something the provider cannot do.
 
@@ -97,11 +100,16 @@ class HTTPProvider(Provider):
         def attempt(bundle: list[_Ready]) -> list[_Ready]:
             return self._attempt(bundle, deadline, outcomes)
 
-        refused = self.http.each(attempt, list(self._bundles(ready)))
-        # a whole request that was refused may have been so for one of its mails: each is asked about alone. Nothing
-        # was accepted, so nothing can go twice.
-        self.http.each(attempt, [[item] for bundle in refused for item in bundle])
-        return [outcomes[index] for index in range(len(mails))]
+        unknown = _UNANSWERED
+        try:
+            refused = self.http.each(attempt, list(self._bundles(ready)))
+            # a whole request that was refused may have been so for one of its mails: each is asked about alone. Nothing
+            # was accepted, so nothing can go twice.
+            self.http.each(attempt, [[item] for bundle in refused for item in bundle])
+        except Exception as error:  # such as Celery's soft time limit: what was answered stays answered
+            self._warn("mailglass.dispatch.provider_failed", error)
+            unknown = Outcome(OutcomeClass.UNCERTAIN, reason=f"provider_error:{type(error).__name__}")
+        return [outcomes.get(index, unknown) for index in range(len(mails))]
 
     def rate_signal(self) -> RateSignal | None:
         return self._gauge.take()

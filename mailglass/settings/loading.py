@@ -18,7 +18,14 @@ from mailglass.settings.problems import Problems
 from mailglass.settings.queues import parse_queues, parse_tasks
 from mailglass.settings.routes import DEFAULT_QUEUE, Route, parse_routes
 from mailglass.settings.secrets import Secret, resolve_secret
-from mailglass.settings.sections import EngineSettings, WebhookSettings, check_engine, parse_section, parse_streams
+from mailglass.settings.sections import (
+    EngineSettings,
+    WebhookSettings,
+    check_engine,
+    check_webhooks,
+    parse_section,
+    parse_streams,
+)
 from mailglass.settings.values import NAME, NAME_REMEDY, address, choice, strings
 from mailglass.streams import DEFAULT_POLICIES, Stream, StreamPolicy
 
@@ -175,6 +182,7 @@ def _parse(document: dict[str, Any], environ: Mapping[str, str], problems: Probl
         document.get("limits", []), accounts=values["accounts"], name=NAME, report=problems.add
     )
     check_engine(values["engine"], problems)
+    check_webhooks(values["webhooks"], problems)
     return Settings(**values)
 
 

@@ -11,6 +11,8 @@ from mailglass.settings.problems import Problems
 from mailglass.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy
 
 T = TypeVar("T")
+# half of what the ingress holds at once
+MAX_BODY = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class WebhookSettings:
     """The webhook ingress.
 
     Attributes:
-        max_body: bytes; a larger request is answered 413.
+        max_body: bytes, up to `MAX_BODY`; a larger request is answered 413.
         batch_size: stored webhooks that one task takes at a time.
         max_attempts: how often a webhook that fails for our own reasons is processed before it is `dead`.
         trusted_proxies: addresses and networks (CIDR) of proxies in front of the endpoint, whose `X-Forwarded-For` says
@@ -76,6 +78,12 @@ def check_engine(engine: EngineSettings, problems: Problems) -> None:
             "shorter than task_budget + send_margin",
             "Make the lease longer: it must outlive a task",
         )
+
+
+def check_webhooks(webhooks: WebhookSettings, problems: Problems) -> None:
+    """What the ingress has room for."""
+    if webhooks.max_body > MAX_BODY:
+        problems.add("webhooks.max_body", "more than the ingress has room for", f"Give at most {MAX_BODY} bytes")
 
 
 def parse_section(default: T, key: str, body: object, problems: Problems) -> T:

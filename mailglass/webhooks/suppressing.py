@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from mailglass.addresses import parse_address
 from mailglass.errors import MessageError
 from mailglass.ledger import webhooks
-from mailglass.ledger.leases import Runs
+from mailglass.ledger.database import Runs
 from mailglass.ledger.suppressions import Suppression, suppress
 from mailglass.ledger.webhooks import Fact, Match, SubscriptionChange
 from mailglass.providers.base import BounceClass, EventKind, RejectReason

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+import sqlalchemy
 
 from mailglass import Message, clock, deliver
 from mailglass.doorbell import RATES
@@ -100,6 +101,21 @@ def test_where_the_applications_limits_cannot_be_learnt_nothing_is_sent(house, o
     delivery = deliver(message())
     assert (delivery.status, delivery.last_error) == (Status.HELD, "no_limits")
     assert outside.mails == []
+
+
+def test_limits_that_nobody_has_met_for_days_are_forgotten_by_a_task_that_beat_rings(house) -> None:
+    database = house.runtime.database
+    for key, age in (("old", "3 days"), ("new", "1 hour")):
+        database.query(
+            sqlalchemy.text(
+                "INSERT INTO mailglass.rate_limits (key, stamp, level, promised, promised_urgent)"
+                " VALUES (:key, extract(epoch FROM now() - CAST(:age AS interval)) * 1000000, 0, 0, 0)"
+            ).bindparams(key=key, age=age)
+        )
+    assert SCHEDULE["retention"]["task"] == tasks.retention.name
+    tasks.retention()
+    rows = database.query(sqlalchemy.text("SELECT key FROM mailglass.rate_limits"))
+    assert [row.key for row in rows] == ["new"]
 
 
 def test_beat_rings_the_task_that_learns_rates() -> None:

@@ -52,10 +52,10 @@ def test_transactional_mail_is_bound_only_by_what_the_other_side_refuses() -> No
 @pytest.mark.parametrize(
     ("stream", "bound_by"),
     [
-        ("transactional", ["hook:domain:gmail.com/1", "hook:account:main/1"]),
+        ("transactional", ["hook:domain:gmail.com/10/1/20", "hook:account:main/10/1/20"]),
         ("bulk", [
-            "hook:tenant:acme/1", "hook:tenant_domain:acme/gmail.com/1", "hook:domain:gmail.com/1",
-            "hook:sender_domain:shop.example/1", "hook:account:main/1", "hook:stream:bulk/1",
+            "hook:tenant:acme/10/1/20", "hook:tenant_domain:acme/gmail.com/10/1/20", "hook:domain:gmail.com/10/1/20",
+            "hook:sender_domain:shop.example/10/1/20", "hook:account:main/10/1/20", "hook:stream:bulk/10/1/20",
         ]),
     ],
 )  # fmt: skip
@@ -71,7 +71,17 @@ def test_limits_of_the_application_that_are_about_other_mail_are_passed_over() -
 def test_a_plan_may_limit_the_second_and_the_day_beside_what_is_configured() -> None:
     extra = [LimitRule.of("tenant", "10/s", "acme"), LimitRule.of("tenant", "5000/d", "acme", burst=100)]
     book = RuleBook([LimitRule.of("tenant", "100/s")])
-    assert keys(book, "bulk", extra) == ["tenant:acme", "account:main", "hook:tenant:acme/1", "hook:tenant:acme/86400"]
+    assert keys(book, "bulk", extra) == [
+        "tenant:acme",
+        "account:main",
+        "hook:tenant:acme/10/1/20",
+        "hook:tenant:acme/5000/86400/100",
+    ]
+
+
+def test_two_tenants_with_different_rates_to_one_domain_do_not_fill_up_each_others() -> None:
+    slow, fast = (keys(RuleBook([]), "bulk", [LimitRule.of("domain", rate)])[-1] for rate in ("2/s", "100/s"))
+    assert slow != fast
 
 
 @pytest.mark.parametrize("stream", list(Stream))

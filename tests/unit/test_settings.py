@@ -131,6 +131,7 @@ def test_the_process_loads_its_settings_once_until_they_are_forgotten(
         ("[engine]\nclaim_size = inf", "engine.claim_size", "finite"),
         ("[engine]\nclaim_size = 1.5", "engine.claim_size", "whole number"),
         ("[engine]\nlease = 30", "engine.lease", "must outlive a task"),
+        ("[webhooks]\nmax_body = 99000000", "webhooks.max_body", "at most 67108864"),
         ("[engine]\ntask_budget = 100", "engine.lease", "must outlive a task"),
         ('[streams.bulk]\nuncertain = "maybe"', "streams.bulk.uncertain", "resend, hold"),
         ("streams = 3", "streams", "wrong type"),

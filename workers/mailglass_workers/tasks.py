@@ -11,10 +11,10 @@ import mailglass.engine
 import mailglass.limits  # noqa: F401 - both before the pool forks, so that its processes share them
 from mailglass import telemetry
 from mailglass.celery import app
-from mailglass.doorbell import DISPATCH, POLL, PUMP, RATES, RECONCILE, SETTLE, SUPPRESSIONS, WEBHOOKS
+from mailglass.doorbell import DISPATCH, POLL, PUMP, RATES, RECONCILE, RETENTION, SETTLE, SUPPRESSIONS, WEBHOOKS
 from mailglass.errors import MailglassError
 from mailglass.ledger import leases
-from mailglass.limits import learn_granted_rates
+from mailglass.limits import learn_granted_rates, prune
 from mailglass.routing import Lane
 from mailglass.runtime import get_runtime
 from mailglass.suppression import sync
@@ -23,6 +23,8 @@ from mailglass_workers import stopping
 
 # seconds after which a ring of `mailglass.settle` that nobody answered is taken for lost; longer than it runs
 SETTLE_PATIENCE = 60.0
+# rate limits that one statement forgets
+PRUNED = 10_000
 # of a ring that is about one account's suppression list
 SYNC_PATIENCE = 600.0
 
@@ -159,3 +161,13 @@ def learn_rates() -> None:
     runtime = get_runtime()
     runtime.doorbell.answer_task(RATES)
     learn_granted_rates(runtime.settings.accounts, runtime.database, runtime.accounts, runtime.limiter)
+
+
+@app.task(name=RETENTION)
+@guarded
+def retention() -> None:
+    """Forget rate limits that nobody has met for days."""
+    runtime = get_runtime()
+    runtime.doorbell.answer_task(RETENTION)
+    if prune(runtime.database, PRUNED) == PRUNED:
+        runtime.doorbell.ring_task(RETENTION)

@@ -51,9 +51,7 @@ class SMTPProvider(Provider):
         super().__init__(account, options)
         context = None if options.security == "none" else tls_context(options.ca_file)
         self._tokens = _token_source(options)
-        open_ = partial(
-            open_session, context=context, tokens=self._tokens, riding=Riding(options.pipelining == "full")
-        )
+        open_ = partial(open_session, context=context, tokens=self._tokens, riding=Riding(options.pipelining == "full"))
         self._pool = SessionPool(lambda: open_(self._within_margin()), options.max_connections)
         self.batch_size = min(_MAILS_PER_CONNECTION * options.max_connections, _MOST)
         self._signer = Signer(options.dkim)
