@@ -10,6 +10,7 @@ from uuid import UUID
 from celery import Task
 
 from mailglass.celery import app
+from mailglass.errors import MessageError
 from mailglass.outbound.recording import Sendable, raise_if_suppressed, record
 from mailglass.outbound.when import when
 
@@ -78,8 +79,8 @@ class DeliverLater(Task):
             eta: the aware moment at which it is due; `send_at` is another word for it.
             expires: seconds, or an aware moment, after which it is no longer sent.
             priority: 0 to 9, 9 the most urgent, on every broker.
-            options: `task_id`, where it is a UUID, becomes the id of the (first) delivery: the same call again finds
-                what it recorded. What else Celery's canvas passes along is ignored; anything more is refused.
+            options: `task_id`, a UUID as Celery's own are, becomes the id of the (first) delivery: the same call again
+                finds what it recorded. What else Celery's canvas passes along is ignored; anything more is refused.
 
         Raises:
             IdempotencyError: another message stands under this task_id.
@@ -127,7 +128,7 @@ def _as_uuid(value: object) -> UUID | None:
     try:
         return UUID(str(value)) if value else None
     except ValueError:
-        return None
+        raise MessageError("task_id", "must be a UUID; for a name of your own use idempotency_key") from None
 
 
 deliver_later: DeliverLater = app.register_task(DeliverLater())

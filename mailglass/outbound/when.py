@@ -45,6 +45,8 @@ def when(
         lifetime = _seconds_until(expires, "expires") if isinstance(expires, datetime) else _seconds(expires, "expires")
         if lifetime <= 0:
             raise MessageError("expires", "lies in the past")
+        if lifetime <= delay:
+            raise MessageError("expires", "ends before the mail is due; give a later moment, or send it sooner")
     if priority is not None and (type(priority) is not int or priority not in range(10)):
         raise MessageError("priority", "must be 0 to 9; 9 is the most urgent on every broker")
     return When(max(delay, 0.0), lifetime=lifetime, priority=DEFAULT_PRIORITY if priority is None else priority)

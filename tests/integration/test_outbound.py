@@ -90,7 +90,14 @@ def test_a_signature_delivers_as_any_celery_signature_does(house) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"eta": datetime(2030, 1, 1)}, {"priority": 10}, {"expires": -1}, {"countdown": 1, "eta": datetime.now(UTC)}],  # noqa: DTZ001
+    [
+        {"eta": datetime(2030, 1, 1)},  # noqa: DTZ001
+        {"priority": 10},
+        {"expires": -1},
+        {"expires": 60, "countdown": 60},
+        {"task_id": "order-17"},
+        {"countdown": 1, "eta": datetime.now(UTC)},
+    ],
 )
 def test_an_option_without_sense_is_refused_by_name(house, options: dict) -> None:
     with pytest.raises(MessageError):
