@@ -56,13 +56,13 @@ class LimitRule:
 
     def __post_init__(self) -> None:
         if self.scope not in list(LimitScope):
-            raise ConfigError(f"limit {self.scope}:{self.key}", "unknown scope", f"Use one of {', '.join(LimitScope)}")
+            raise ConfigError("limit", "unknown scope", f"Use one of {', '.join(LimitScope)}")
         if not isinstance(self.key, str) or not self.key:
             raise ConfigError(f"limit {self.scope}", "its key is no text", f"Give a string, or {ANY} for each")
         if not (whole(self.amount, 1) and whole(self.period, 1)):
-            raise ConfigError(f"limit {self.scope}:{self.key}", "not a rate", _RATE_REMEDY)
+            raise ConfigError(f"limit {self.scope}", "not a rate", _RATE_REMEDY)
         if not (whole(self.burst, 1) and self.burst <= MAX_BURST):
-            raise ConfigError(f"limit {self.scope}:{self.key}", "burst is out of range", _BURST_REMEDY)
+            raise ConfigError(f"limit {self.scope}", "burst is out of range", _BURST_REMEDY)
 
     @classmethod
     def of(cls, scope: str, rate: str, key: str = ANY, burst: int | None = None) -> LimitRule:

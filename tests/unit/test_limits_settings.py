@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,3 +119,11 @@ def test_a_key_from_code_that_would_match_nobody_is_refused(key: object) -> None
 def test_an_unknown_scope_from_code_is_told_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="tenant_domain"):
         LimitRule.of("tenants", "2/s")
+
+
+@pytest.mark.parametrize("wrong", [{"amount": 0}, {"burst": 0}, {"scope": "person"}])
+def test_a_rule_that_code_got_wrong_does_not_say_its_key_which_may_be_an_address(wrong: dict[str, Any]) -> None:
+    fields: dict[str, Any] = {"scope": "domain", "key": "ada@example.com", "amount": 1, "period": 1, "burst": 1} | wrong
+    with pytest.raises(ConfigError) as caught:
+        LimitRule(**fields)
+    assert "ada" not in str(caught.value)
