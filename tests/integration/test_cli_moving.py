@@ -16,6 +16,7 @@ from mailglass import clock
 from mailglass.addresses import Address
 from mailglass.cli import moving, run
 from mailglass.cli.actor import whoami
+from mailglass.errors import LedgerError
 from mailglass.ids import uuid7
 from mailglass.ledger import audit, deliveries, leases, selection
 from mailglass.ledger.audit import Actor
@@ -112,7 +113,8 @@ def test_what_may_have_been_sent_is_not_canceled_and_the_command_says_so(
     ledger: Database, mailglass: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ids = queue(ledger, 3)
-    ledger.query(sqlalchemy.text("UPDATE mailglass.deliveries SET in_doubt = true WHERE id = :id"), {"id": ids[0]})
+    doubted = sqlalchemy.text("UPDATE mailglass.deliveries SET in_doubt = true WHERE id = :id")
+    ledger.query(doubted.bindparams(id=ids[0]))
     dry = mailglass("cancel", "--tenant", "acme", "--stream", "bulk")[1]
     assert (dry["found"], dry["in_doubt"], dry["sample"]) == (2, 1, [str(key) for key in sorted(ids[1:])])
     assert run(["deliveries", "cancel", str(ids[0]), "--tenant", "acme"]) == 1
