@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from mailglass.cli.actor import actor_option
-from mailglass.cli.output import JSON, format_option, print_json
+from mailglass.cli.output import JSON, format_option, note, print_json
 from mailglass.settings import get_settings
+
+if TYPE_CHECKING:
+    from mailglass.ledger.schema import Version
 
 
 @click.group()
@@ -52,14 +57,47 @@ def current(output_format: str) -> None:
 @db.command()
 @format_option
 def check(output_format: str) -> None:
-    """Say whether this version can work with the schema; exits with 1 and the remedy if not."""
+    """Say whether this version can work with the schema.
+
+    Exits with 1 and the remedy if not. A schema that is newer than this version is fine unless it says otherwise.
+    """
     from mailglass.ledger import schema
 
-    schema.check(get_settings().require_database())
+    _print_usable(schema.check(get_settings().require_database()), output_format)
+
+
+@db.command()
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=300.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait at most.",
+)
+@format_option
+def wait(timeout: float, output_format: str) -> None:
+    """Wait until this version can work with the schema.
+
+    For containers that start beside the one that runs `mailglass db upgrade`: it waits for the database to be reached
+    and for the schema to be upgraded. Exits with 1 and the remedy when the time is up, and at once where the schema is
+    too new for this version.
+    """
+    from mailglass.ledger import schema
+
+    url = get_settings().require_database()
+    _print_usable(schema.wait(url, timeout, lambda reason: note(f"waiting: {reason}")), output_format)
+
+
+def _print_usable(found: Version, output_format: str) -> None:
+    from mailglass.ledger import schema
+
     if output_format == JSON:
-        print_json(ok=True, revision=schema.HEAD, head=schema.HEAD)
+        print_json(ok=True, revision=found.revision, head=schema.HEAD)
+    elif found.revision == schema.HEAD:
+        click.echo(f"The schema is at revision {found.revision}, as this version needs it.")
     else:
-        click.echo(f"The schema is at revision {schema.HEAD}, as this version needs it.")
+        click.echo(f"The schema is at revision {found.revision}, which this version ({schema.HEAD}) can work with.")
 
 
 def _named(revision: str | None) -> str:

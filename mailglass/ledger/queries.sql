@@ -921,8 +921,8 @@ WHERE value IN (%(key)s, %(domain)s) AND tenant_id IN (%(tenant)s, '*')
 ORDER BY scope, stream
 
 -- name: schema_version
--- The revision that stands.
-SELECT version_num FROM mailglass.schema_version
+-- The schema's revision, and the oldest revision of the code that may work on it.
+SELECT v.version_num, s.oldest_code FROM mailglass.schema_version v CROSS JOIN mailglass.schema_support s
 
 -- name: take_limits
 -- Take places for a batch of mails from rate limits where there is no Redis. Run twice it takes twice: too little is

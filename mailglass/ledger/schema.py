@@ -1,15 +1,22 @@
-"""The schema's version: upgrade it, say which one stands, refuse to work on the wrong one."""
+"""The schema's version: upgrade it, say which one stands, refuse to work on the wrong one.
+
+The schema names the oldest revision of the code that may work on it. Code works on any schema from its own revision up
+to the newest one that still names it or an older one. So `mailglass db upgrade` may run while older workers run, and
+they may restart. A migration that takes something away raises the oldest revision.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from mailglass.errors import LedgerUnavailableError, SchemaError
+from mailglass import clock
+from mailglass.errors import LedgerUnavailableError, MailglassError, SchemaError
 
-HEAD = "0004"
+HEAD = "0005"
 _LOCK = 0x6D61696C676C6173  # "mailglas": one upgrade at a time
 
 
@@ -46,35 +53,120 @@ def downgrade(url: str, revision: str) -> None:
         connection.commit()
 
 
+class Version(NamedTuple):
+    """The version of a schema.
+
+    Attributes:
+        revision: the newest migration that it has.
+        oldest_code: the oldest revision of the code that may work on it.
+    """
+
+    revision: str
+    oldest_code: str
+
+
 def current(url: str) -> str | None:
-    """The revision that stands, None where there is no ledger.
+    """Return the schema's revision, or None if there is no ledger.
+
+    Raises:
+        LedgerUnavailableError: the database cannot be reached.
+    """
+    found = version(url)
+    return None if found is None else found.revision
+
+
+def version(url: str) -> Version | None:
+    """Return the schema's version, or None if there is no ledger.
 
     Raises:
         LedgerUnavailableError: the database cannot be reached.
     """
     with _connection(url) as connection:
-        there = connection.exec_driver_sql("SELECT to_regclass('mailglass.schema_version')").scalar()
-        if there is None:
+        if connection.exec_driver_sql("SELECT to_regclass('mailglass.schema_version')").scalar() is None:
             return None
-        found = connection.exec_driver_sql("SELECT version_num FROM mailglass.schema_version").scalar()
-        return None if found is None else str(found)
+        revision = connection.exec_driver_sql("SELECT version_num FROM mailglass.schema_version").scalar()
+        if revision is None:
+            return None
+        # revisions before the rule stand for themselves alone
+        has_rule = connection.exec_driver_sql("SELECT to_regclass('mailglass.schema_support')").scalar() is not None
+        oldest = (
+            connection.exec_driver_sql("SELECT oldest_code FROM mailglass.schema_support").scalar()
+            if has_rule
+            else revision
+        )
+        return Version(str(revision), str(oldest))
 
 
-def check(url: str) -> None:
-    """Refuse to work on a schema that is missing, older or newer.
+def problem(found: Version | None) -> str | None:
+    """Return why this code cannot work on a schema, with the command to run, or None if it can."""
+    if found is None:
+        return f"the ledger's schema is missing, this mailglass needs {HEAD}: run `mailglass db upgrade`"
+    if found.revision < HEAD:
+        return (
+            f"the ledger's schema is at revision {found.revision}, this mailglass needs {HEAD}: "
+            "run `mailglass db upgrade`"
+        )
+    if found.oldest_code > HEAD:
+        return (
+            f"the ledger's schema is at revision {found.revision}, which needs a mailglass of {found.oldest_code} or "
+            f"newer; this one is of {HEAD}: upgrade mailglass"
+        )
+    return None
+
+
+def check(url: str) -> Version:
+    """Refuse to work on a schema that is missing, too old, or too new for this code.
+
+    Returns:
+        The version of the schema, if this code can work on it.
 
     Raises:
         SchemaError: names the command to run.
+        LedgerUnavailableError: the database cannot be reached.
     """
-    found = current(url)
-    if found == HEAD:
-        return
-    if found is not None and found > HEAD:
-        raise SchemaError(
-            f"the ledger's schema is at revision {found}, newer than this mailglass knows ({HEAD}): upgrade mailglass"
-        )
-    state = "missing" if found is None else f"at revision {found}"
-    raise SchemaError(f"the ledger's schema is {state}, this mailglass needs {HEAD}: run `mailglass db upgrade`")
+    found = version(url)
+    reason = problem(found)
+    if found is None or reason is not None:
+        raise SchemaError(reason or "")
+    return found
+
+
+def wait(url: str, timeout: float, on_wait: Callable[[str], object] = lambda _: None, poll: float = 0.5) -> Version:
+    """Wait until this code can work on the schema.
+
+    Args:
+        timeout: seconds to wait at most; 0 looks once.
+        on_wait: called with the reason each time it changes.
+        poll: seconds between two looks.
+
+    Returns:
+        The version of the schema.
+
+    Raises:
+        SchemaError: the schema cannot be worked on when the time is up, or is too new, which waiting does not mend.
+        LedgerUnavailableError: the database cannot be reached when the time is up.
+    """
+    deadline = clock.monotonic() + timeout
+    said = None
+    while True:
+        try:
+            found = version(url)
+        except LedgerUnavailableError as error:
+            refusal: MailglassError = error
+        else:
+            reason = problem(found)
+            if found is not None and reason is None:
+                return found
+            refusal = SchemaError(reason or "")
+            if found is not None and found.oldest_code > HEAD:
+                raise refusal
+        left = deadline - clock.monotonic()
+        if left <= 0:
+            raise refusal
+        if str(refusal) != said:
+            said = str(refusal)
+            on_wait(said)
+        time.sleep(min(poll, left))
 
 
 @contextlib.contextmanager

@@ -16,4 +16,5 @@ def problem(database: Database) -> str | None:
     except LedgerError:
         # there is no such table
         return "schema"
-    return None if [row.version_num for row in rows] == [schema.HEAD] else "schema"
+    found = schema.Version(rows[0].version_num, rows[0].oldest_code) if rows else None
+    return None if schema.problem(found) is None else "schema"

@@ -100,6 +100,9 @@ def test_db_upgrade_makes_the_schema_and_may_be_run_again(
     refused = mailglass("db", "check")
     assert (refused.code, refused.out) == (1, "")
     assert "mailglass db upgrade" in refused.err
+    waited = mailglass("db", "wait", "--timeout", "0")
+    assert (waited.code, waited.out) == (1, "")
+    assert "mailglass db upgrade" in waited.err
     first = mailglass("db", "upgrade", "--format", "json")
     assert first.json == {"before": None, "revision": schema.HEAD, "head": schema.HEAD}
     (entry,) = audit.entries(get_database(empty_database_url))
@@ -109,6 +112,7 @@ def test_db_upgrade_makes_the_schema_and_may_be_run_again(
     assert mailglass("db", "current").out == f"{schema.HEAD}\n"
     assert mailglass("db", "check").code == 0
     assert mailglass("db", "check", "--json").json["ok"] is True
+    assert mailglass("db", "wait", "--json").json == {"ok": True, "revision": schema.HEAD, "head": schema.HEAD}
 
 
 def test_without_a_database_the_command_says_what_to_set(

@@ -456,6 +456,8 @@ def test_it_is_alive_and_ready(port: int) -> None:
 
 def test_without_its_schema_it_is_alive_and_not_ready(port: int, ledger: Database) -> None:
     ledger.query(sqlalchemy.text("UPDATE mailglass.schema_version SET version_num = '9999'"))
+    assert ask(port, "GET", "/readyz") == (200, b"ready\n")
+    ledger.query(sqlalchemy.text("UPDATE mailglass.schema_support SET oldest_code = '9999'"))
     assert ask(port, "GET", "/readyz") == (503, b"schema\n")
     ledger.query(sqlalchemy.text("DROP TABLE mailglass.schema_version"))
     assert ask(port, "GET", "/readyz") == (503, b"schema\n")

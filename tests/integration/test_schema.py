@@ -13,6 +13,8 @@ import psycopg
 import pytest
 import sqlalchemy
 from alembic.script import ScriptDirectory
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy.dialects import postgresql
 
 from mailglass.errors import LedgerUnavailableError, SchemaError
@@ -126,12 +128,56 @@ def test_an_older_schema_is_refused_with_the_command_that_upgrades_it(
         schema.check(database_url)
 
 
-def test_a_newer_schema_is_refused_and_mailglass_is_to_be_upgraded(
+def move(connection: psycopg.Connection, revision: str, oldest_code: str) -> None:
+    """Say that the schema is at another revision, for code of another one or newer."""
+    connection.execute("UPDATE mailglass.schema_version SET version_num = %s", [revision])
+    connection.execute("UPDATE mailglass.schema_support SET oldest_code = %s", [oldest_code])
+
+
+def test_a_newer_schema_that_this_code_may_work_on_is_accepted(
     database_url: str, connection: psycopg.Connection
 ) -> None:
-    connection.execute("UPDATE mailglass.schema_version SET version_num = '9999'")
-    with pytest.raises(SchemaError, match=r"revision 9999, newer than .* upgrade mailglass"):
+    for oldest in ("0005", schema.HEAD):
+        move(connection, "9999", oldest)
+        assert schema.check(database_url) == ("9999", oldest)
+
+
+def test_a_newer_schema_that_needs_newer_code_is_refused(database_url: str, connection: psycopg.Connection) -> None:
+    move(connection, "9999", "9998")
+    with pytest.raises(SchemaError, match=r"revision 9999, which needs a mailglass of 9998 .* upgrade mailglass"):
         schema.check(database_url)
+
+
+@given(st.integers(5, 9998), st.integers(5, 9998))
+def test_only_a_schema_between_the_codes_revision_and_its_own_rule_is_worked_on(revision: int, oldest: int) -> None:
+    version = schema.Version(f"{revision:04}", f"{oldest:04}")
+    usable = int(schema.HEAD) <= revision and oldest <= int(schema.HEAD)
+    assert (schema.problem(version) is None) == usable
+
+
+def test_waiting_ends_when_the_schema_is_upgraded_and_says_what_it_waits_for(empty_database_url: str) -> None:
+    reasons: list[str] = []
+    upgrading = threading.Thread(target=schema.upgrade, args=(empty_database_url,))
+
+    def begin(reason: str) -> None:
+        if not reasons:
+            upgrading.start()
+        reasons.append(reason)
+
+    assert schema.wait(empty_database_url, 60, begin, poll=0.01).revision == schema.HEAD
+    upgrading.join()
+    assert "is missing" in reasons[0]
+
+
+def test_waiting_for_a_schema_ends_with_its_time(empty_database_url: str) -> None:
+    with pytest.raises(SchemaError, match="is missing"):
+        schema.wait(empty_database_url, 0)
+
+
+def test_a_schema_that_is_too_new_is_not_waited_for(database_url: str, connection: psycopg.Connection) -> None:
+    move(connection, "9999", "9999")
+    with pytest.raises(SchemaError, match="upgrade mailglass"):
+        schema.wait(database_url, 3600)
 
 
 def test_an_unreachable_database_is_an_error_that_shows_no_url(unused_port: int) -> None:
