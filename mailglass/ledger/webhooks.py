@@ -254,6 +254,11 @@ def store_all(ledger: Runs, arrivals: Sequence[Arrival]) -> list[Stored]:
     return [became.get(key, Stored.KNOWN) for key in ids]
 
 
+def prune_proofs(ledger: Runs, size: int) -> int:
+    """Forget up to `size` bound proofs that are no longer valid. Returns how many."""
+    return len(ledger.run("prune_proofs", {"size": size}))
+
+
 def claim(ledger: Runs, size: int, max_bytes: int, lease: float) -> WebhookClaim:
     """Lease stored webhooks for `lease` seconds: at most `size`, and at most `max_bytes` of bodies but for the first.
 
