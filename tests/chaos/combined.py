@@ -1,4 +1,4 @@
-"""Several faults at once, drawn from a seed, while producers race on the same keys and mails are canceled and expire."""
+"""Several faults at once, drawn from a seed, while producers race on the same keys and mails expire or are canceled."""
 
 from __future__ import annotations
 
