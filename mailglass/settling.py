@@ -23,7 +23,8 @@ from mailglass.ledger import leases, searches
 from mailglass.ledger.database import Database
 from mailglass.ledger.searches import Search
 from mailglass.ledger.webhooks import Fact, StoredWebhook
-from mailglass.providers.base import EventKind, Provider, ProviderEvent
+from mailglass.mail.events import EventKind, ProviderEvent
+from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts
 from mailglass.providers.search import UNKNOWN, Finding, FindingKind, Sought
 from mailglass.routing import Lane

@@ -17,7 +17,8 @@ import pytest
 from mailglass.addresses import Address
 from mailglass.clock import monotonic
 from mailglass.ids import uuid7
-from mailglass.providers.base import Outcome, Outgoing
+from mailglass.mail.outcomes import Outcome
+from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.smtp import SMTPOptions, SMTPProvider
 
 PATIENCE = 20.0

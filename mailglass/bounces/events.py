@@ -12,7 +12,7 @@ from mailglass.bounces.mail import Fields, moment
 from mailglass.bounces.proofs import Proof, Proofs
 from mailglass.bounces.reports import Kind, Report, read_report
 from mailglass.bounces.statuses import bounce_class, reply_in, status_in
-from mailglass.providers.base import BounceClass, EventKind, ProviderEvent
+from mailglass.mail.events import BounceClass, EventKind, ProviderEvent
 
 # RFC 3464 2.3.3: `expanded` was delivered to the address and passed on by it, `relayed` goes on where no reports are
 _ACTIONS: Final = {

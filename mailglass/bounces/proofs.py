@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
-from mailglass.providers.base import Outgoing
+from mailglass.mail.outgoing import Outgoing
 
 HEADER: Final = "X-Mailglass-Proof"
 _PREFIX: Final = "bounces+"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from mailglass.providers.base import BounceClass
+from mailglass.mail.events import BounceClass
 
 # no such mailbox or domain, moved away, mailbox disabled, null MX, a new owner (RFC 3463, RFC 7293, RFC 7505; 5.1.10
 # also as Exchange uses it)

@@ -16,7 +16,7 @@ from mailglass.ledger.database import Database
 from mailglass.ledger.events import OUTCOMES, EngineEvent
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.tables import deliveries, webhook_events
-from mailglass.providers.base import OutcomeClass
+from mailglass.mail.outcomes import OutcomeClass
 
 _PIECE = 1000
 _EVENTS = sqlalchemy.table(

@@ -21,7 +21,9 @@ from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import breakers, leases
 from mailglass.ledger.database import Database
 from mailglass.ledger.suppressions import Suppression
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing, Provider
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
+from mailglass.providers.base import Provider
 from mailglass.routing import Lane
 from mailglass.settings import Settings
 from mailglass.streams import Stream

@@ -11,7 +11,9 @@ from uuid import UUID
 from mailglass import clock, telemetry
 from mailglass.engine.placing import Placed
 from mailglass.limits import Limiter
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing, Provider, RateSignal
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
+from mailglass.providers.base import Provider, RateSignal
 
 # an answer that says the same again a moment later is no news
 _SAME_MOMENT: Final = 1.0

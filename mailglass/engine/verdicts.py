@@ -9,7 +9,8 @@ from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.settlement import NO_EVIDENCE
-from mailglass.providers.base import Outcome, OutcomeClass, Provider
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.providers.base import Provider
 from mailglass.streams import StreamPolicy
 
 _THROTTLE_DELAY = 5.0

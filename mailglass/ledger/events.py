@@ -25,7 +25,7 @@ class Source(StrEnum):
 
 
 class EngineEvent(StrEnum):
-    """What the engine and operators record; providers' events have `mailglass.providers.base.EventKind`."""
+    """What the engine and operators record; providers' events have `mailglass.mail.events.EventKind`."""
 
     QUEUED = "queued"
     ATTEMPTED = "attempted"

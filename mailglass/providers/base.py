@@ -6,156 +6,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
-from uuid import UUID
 
-from mailglass.addresses import Address
 from mailglass.errors import SignatureError, SignatureErrorType
-from mailglass.message import Attachment
+from mailglass.mail.events import ProviderEvent
+from mailglass.mail.outcomes import Outcome
+from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.search import UNKNOWN, Finding, Sought
 
 if TYPE_CHECKING:
     from mailglass.providers.suppression_list import SuppressionList
-
-
-class OutcomeClass(StrEnum):
-    """What one attempt came to; each class has one consequence (the design's outcome table)."""
-
-    ACCEPTED = "accepted"
-    THROTTLED = "throttled"
-    TRANSIENT = "transient"
-    QUOTA = "quota"
-    MISCONFIGURED = "misconfigured"
-    REJECTED = "rejected"
-    SUPPRESSED = "suppressed"
-    UNCERTAIN = "uncertain"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The result of one attempt for one delivery. Holds no address and no content.
-
-    Attributes:
-        kind: the class.
-        provider_message_id: the provider's id, kept for matching its webhooks.
-        reason: a short closed code: `http_422`, `postmark_406`, `smtp_550`, `connect_failed`, `read_timeout`.
-        status: the HTTP or SMTP status, where there was one.
-        enhanced_status: the enhanced status code (RFC 3463), for example `5.1.1`.
-        retry_after: seconds the provider asked to wait.
-        hard_bounce: the recipient does not exist, for good: it is put on the suppression list.
-        suppressed_for: of a recipient that the provider refuses only for a while: seconds after which to ask again.
-    """
-
-    kind: OutcomeClass
-    provider_message_id: str | None = None
-    reason: str | None = None
-    status: int | None = None
-    enhanced_status: str | None = None
-    retry_after: float | None = None
-    hard_bounce: bool = False
-    suppressed_for: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """One delivery as a provider gets it: frozen, so that every attempt says the same.
-
-    Attributes:
-        delivery_id: ours; sent as metadata and read back from webhooks.
-        created_at: when the delivery was first to leave; the Date header of every attempt.
-    """
-
-    delivery_id: UUID
-    tenant: str
-    stream: str
-    recipient: Address
-    sender: Address
-    subject: str
-    created_at: datetime
-    text: str | None = None
-    html: str | None = None
-    reply_to: tuple[Address, ...] = ()
-    cc: tuple[Address, ...] = ()
-    bcc: tuple[Address, ...] = ()
-    headers: tuple[tuple[str, str], ...] = ()
-    tags: tuple[str, ...] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    attachments: tuple[Attachment, ...] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        return f"<Outgoing {self.delivery_id}>"
-
-
-class EventKind(StrEnum):
-    """The one taxonomy into which every provider's events are normalised."""
-
-    QUEUED = "queued"
-    SENT = "sent"
-    REJECTED = "rejected"
-    FAILED = "failed"
-    BOUNCED = "bounced"
-    DEFERRED = "deferred"
-    DELIVERED = "delivered"
-    AUTORESPONDED = "autoresponded"
-    OPENED = "opened"
-    CLICKED = "clicked"
-    COMPLAINED = "complained"
-    UNSUBSCRIBED = "unsubscribed"
-    SUBSCRIBED = "subscribed"
-    UNKNOWN = "unknown"
-
-
-class BounceClass(StrEnum):
-    """How lasting a bounce is. Only `hard` suppresses."""
-
-    HARD = "hard"
-    SOFT = "soft"
-    UNDETERMINED = "undetermined"
-
-
-class RejectReason(StrEnum):
-    """Why a provider would not send."""
-
-    INVALID = "invalid"
-    BOUNCED = "bounced"
-    TIMED_OUT = "timed_out"
-    BLOCKED = "blocked"
-    SPAM = "spam"
-    UNSUBSCRIBED = "unsubscribed"
-    OTHER = "other"
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderEvent:
-    """One normalised event about one recipient.
-
-    Attributes:
-        kind: in the one taxonomy; what is not mapped is `unknown`, never a guess.
-        provider_event_id: what makes it the same event when it comes again, by the provider's own rule.
-        occurred_at: the provider's time, aware; None where it gives none.
-        delivery_id: ours, where it came back.
-        provider_message_id: the provider's id, in the form `Outcome.provider_message_id` has.
-        recipient: the address it is about; used to suppress, never written to the ledger's events.
-        status: the enhanced status code (RFC 3463), where given.
-        machine: an open or click made by a machine (prefetch, proxy).
-        click_hash: hex digest of the clicked target; the target itself is content.
-    """
-
-    kind: EventKind
-    provider_event_id: str
-    occurred_at: datetime | None = None
-    delivery_id: UUID | None = None
-    provider_message_id: str | None = None
-    recipient: str | None = field(default=None, repr=False)
-    bounce_class: BounceClass | None = None
-    reject_reason: RejectReason | None = None
-    status: str | None = None
-    machine: bool = False
-    click_hash: str | None = None
-    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from mailglass.errors import WebhookBodyError
-from mailglass.providers.base import BounceClass, EventKind, ProviderEvent, RejectReason
+from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.telemetry import emit
 
 MAX_ID: Final = 255

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mailglass.addresses import Address
-from mailglass.providers.base import Outgoing
+from mailglass.mail.outgoing import Outgoing
 
 
 def distinct_copies(mail: Outgoing) -> tuple[list[Address], list[Address]]:

@@ -19,7 +19,7 @@ import httpx
 
 from mailglass.clock import monotonic, now
 from mailglass.errors import ConfigError
-from mailglass.providers.base import Outcome, OutcomeClass
+from mailglass.mail.outcomes import Outcome, OutcomeClass
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 from mailglass.addresses import Address
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing, Provider, RateSignal
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
+from mailglass.providers.base import Provider, RateSignal
 from mailglass.providers.http import HTTPAnswer, HTTPClient, HTTPOptions, HTTPRequest
 from mailglass.providers.rate_signals import RateGauge, RateHeaders, read_signal
 from mailglass.telemetry import emit

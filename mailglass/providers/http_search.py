@@ -13,7 +13,7 @@ from uuid import UUID
 
 from mailglass.clock import monotonic
 from mailglass.errors import ConfigError, ProviderCallError
-from mailglass.providers.base import Outcome
+from mailglass.mail.outcomes import Outcome
 from mailglass.providers.http import LEAST_BUDGET, HTTPOptions, HTTPRequest
 from mailglass.providers.http_provider import HTTPProvider
 from mailglass.providers.management import refused

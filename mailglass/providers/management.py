@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from mailglass.clock import monotonic
 from mailglass.errors import ProviderCallError
-from mailglass.providers.base import Outcome
+from mailglass.mail.outcomes import Outcome
 from mailglass.providers.http import TOO_LARGE, HTTPAnswer, HTTPClient, HTTPRequest
 from mailglass.providers.http_provider import encode_json
 

@@ -10,18 +10,12 @@ from typing import Any, Final
 from uuid import UUID
 
 from mailglass.errors import ConfigError, WebhookBodyError
+from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
 from mailglass.message import Attachment
 from mailglass.providers import bodies
-from mailglass.providers.base import (
-    BounceClass,
-    EventKind,
-    Outcome,
-    OutcomeClass,
-    Outgoing,
-    ProviderEvent,
-    RejectReason,
-    WebhookRequest,
-)
+from mailglass.providers.base import WebhookRequest
 from mailglass.providers.bodies import UNMAPPED, Meaning
 from mailglass.providers.http import HTTPAnswer, HTTPRequest, status_outcome
 from mailglass.providers.http_provider import (

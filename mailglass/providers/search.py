@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from uuid import UUID
 
-if TYPE_CHECKING:
-    from mailglass.providers.base import ProviderEvent
+from mailglass.mail.events import ProviderEvent
 
 
 class FindingKind(StrEnum):

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from mailglass.errors import MessageError
+from mailglass.mail.outgoing import Outgoing
 from mailglass.message import Attachment
-from mailglass.providers.base import Outgoing
 from mailglass.rendering.headers import (
     HARD_LINE,
     LINE,

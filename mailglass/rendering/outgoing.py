@@ -9,8 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from mailglass.addresses import Address
+from mailglass.mail.outgoing import Outgoing
 from mailglass.message import Attachment
-from mailglass.providers.base import Outgoing
 
 
 def outgoing(

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mailglass.errors import ConfigError
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing, Provider
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
+from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts
 from mailglass.settings import AccountSettings, Settings
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from mailglass.ids import uuid7_for
 from mailglass.ledger.webhooks import Fact, StoredWebhook
-from mailglass.providers.base import BounceClass, EventKind, ProviderEvent, RejectReason
+from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
 
 MAX_TEXT = 1000
 # a provider's clock, or a time zone it forgot to name, may be off by some hours; a day ahead is no time of an event

@@ -22,7 +22,7 @@ from mailglass.ledger import webhooks
 from mailglass.ledger.database import Runs
 from mailglass.ledger.suppressions import Suppression, suppress
 from mailglass.ledger.webhooks import Fact, Match, SubscriptionChange
-from mailglass.providers.base import BounceClass, EventKind, RejectReason
+from mailglass.mail.events import BounceClass, EventKind, RejectReason
 
 _HARD = frozenset({EventKind.BOUNCED, EventKind.REJECTED, EventKind.FAILED})
 _REFUSED_PERSON = frozenset({RejectReason.INVALID, RejectReason.BOUNCED, RejectReason.SPAM})

@@ -18,7 +18,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from mailglass.addresses import Address
 from mailglass.ledger.database import sqlalchemy_url
-from mailglass.providers.base import Outgoing
+from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.null import NullOptions, NullProvider
 
 DATABASE = "BENCH_DATABASE_URL"

@@ -20,7 +20,8 @@ with atheris.instrument_imports(include=["mailglass.providers", "mailglass.bounc
 import logging
 
 from mailglass.errors import SignatureError, WebhookBodyError
-from mailglass.providers.base import ProviderEvent, WebhookRequest
+from mailglass.mail.events import ProviderEvent
+from mailglass.providers.base import WebhookRequest
 from mailglass.testing.provider_suite import Declaration, Feature, Webhook
 from mailglass.webhooks.facts import MAX_TEXT
 

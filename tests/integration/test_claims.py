@@ -23,7 +23,7 @@ from mailglass.ledger.database import Database
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import Suppression, suppress, suppressions_of
-from mailglass.providers.base import Outcome, OutcomeClass
+from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.routing import Lane
 from mailglass.settings import AccountSettings, EngineSettings, Route, Settings
 from mailglass.testing.provider import FixedAccounts, ScriptedProvider

@@ -23,7 +23,8 @@ from mailglass.ledger.database import Database
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import Suppression, suppress, suppressions_of
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
 from mailglass.rendering.templates import forget
 from mailglass.routing import Lane
 from mailglass.settings import AccountSettings, EngineSettings, Route, Settings

@@ -22,7 +22,8 @@ from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import Suppression, suppress, unsuppress
 from mailglass.limits import Limiter
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
 from mailglass.routing import Lane, RouteContext, Router, Tenancy
 from mailglass.settings import AccountSettings, EngineSettings, LimitRule, LimitScope, Route, Settings
 from mailglass.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy

@@ -23,7 +23,8 @@ from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
 from mailglass.limits import Limiter
 from mailglass.limits.gcra_redis import RedisGcra
-from mailglass.providers.base import Outcome, OutcomeClass, RateSignal
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.providers.base import RateSignal
 from mailglass.routing import Lane, LimitContext, Router, Tenancy
 from mailglass.settings import AccountSettings, LimitRule, Route, Settings, WarmupPlan
 from mailglass.testing.provider import FixedAccounts, ScriptedProvider

@@ -16,7 +16,9 @@ from mailglass.ids import uuid7
 from mailglass.ledger.database import Database
 from mailglass.limits import Limiter, Rule, learn_granted_rates
 from mailglass.limits.gcra_redis import RedisGcra
-from mailglass.providers.base import OutcomeClass, Outgoing, RateSignal
+from mailglass.mail.outcomes import OutcomeClass
+from mailglass.mail.outgoing import Outgoing
+from mailglass.providers.base import RateSignal
 from mailglass.providers.registry import Accounts, provider_class
 from mailglass.settings import AccountSettings, Settings, build_options
 from mailglass.testing.provider import FixedAccounts, ScriptedProvider

@@ -30,7 +30,8 @@ from mailglass import telemetry
 from mailglass.doorbell import WEBHOOKS
 from mailglass.errors import ConfigError, SignatureError, SignatureErrorType
 from mailglass.ledger.database import Database, close_databases
-from mailglass.providers.base import Outcome, Provider, WebhookRequest
+from mailglass.mail.outcomes import Outcome
+from mailglass.providers.base import Provider, WebhookRequest
 from mailglass.providers.registry import Accounts
 from mailglass.runtime import Runtime
 from mailglass.settings import AccountSettings, Secret, Settings, WebhookSettings

@@ -22,7 +22,8 @@ import uvicorn
 from mailglass.errors import ProviderCallError
 from mailglass.ledger.database import Database, close_databases
 from mailglass.ledger.schema import upgrade
-from mailglass.providers.base import Outcome, Provider, WebhookRequest
+from mailglass.mail.outcomes import Outcome
+from mailglass.providers.base import Provider, WebhookRequest
 from mailglass.routing import Router, Tenancy
 from mailglass.runtime import Runtime
 from mailglass.settings import AccountSettings, Secret, Settings, WebhookSettings

@@ -25,15 +25,10 @@ import pytest
 from mailglass.addresses import Address
 from mailglass.clock import monotonic
 from mailglass.errors import SignatureError
-from mailglass.providers.base import (
-    BounceClass,
-    EventKind,
-    OutcomeClass,
-    Outgoing,
-    Provider,
-    ProviderEvent,
-    WebhookRequest,
-)
+from mailglass.mail.events import BounceClass, EventKind, ProviderEvent
+from mailglass.mail.outcomes import OutcomeClass
+from mailglass.mail.outgoing import Outgoing
+from mailglass.providers.base import Provider, WebhookRequest
 from mailglass.providers.postmark import PostmarkOptions, PostmarkProvider
 from mailglass.providers.sendgrid import SendGridOptions, SendGridProvider
 from mailglass.settings import Secret

@@ -16,7 +16,7 @@ from dataclasses import replace
 import pytest
 
 from mailglass.clock import monotonic
-from mailglass.providers.base import Outcome, OutcomeClass
+from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.providers.http import HTTPAnswer, HTTPClient, HTTPOptions, HTTPRequest
 
 SMALL = HTTPRequest("/send", b'{"small":true}', {"content-type": "application/json"})

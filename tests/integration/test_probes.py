@@ -18,7 +18,7 @@ from mailglass.ledger.breakers import breakers, probe, trip
 from mailglass.ledger.database import Database
 from mailglass.ledger.submit import Item, submit
 from mailglass.limits import Limiter
-from mailglass.providers.base import Outcome, OutcomeClass
+from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.routing import Lane
 from mailglass.settings import AccountSettings, EngineSettings, LimitRule, LimitScope, Route, Settings
 from mailglass.streams import DEFAULT_POLICIES, Stream, StreamPolicy

@@ -23,7 +23,7 @@ from mailglass.ledger.leases import Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.webhooks import Fact
-from mailglass.providers.base import BounceClass, EventKind
+from mailglass.mail.events import BounceClass, EventKind
 from mailglass.routing import Lane
 from mailglass.webhooks.applying import apply
 

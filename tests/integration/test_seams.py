@@ -23,7 +23,8 @@ from mailglass.ledger.database import Database, run_on, sqlalchemy_url
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import Suppression, suppress
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
 from mailglass.routing import Lane, Router, Tenancy
 from mailglass.settings import AccountSettings, Route, Settings
 from mailglass.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy

@@ -21,8 +21,9 @@ import pytest
 from mailglass.addresses import Address
 from mailglass.clock import monotonic
 from mailglass.errors import ProviderCallError
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
 from mailglass.message import Attachment
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
 from mailglass.providers.ses import SESOptions, SESProvider
 from mailglass.settings import Secret
 

@@ -19,9 +19,12 @@ import pytest
 from mailglass.addresses import Address
 from mailglass.clock import monotonic
 from mailglass.errors import ProviderCallError, SignatureError
+from mailglass.mail.events import BounceClass, EventKind
+from mailglass.mail.events import ProviderEvent as Event
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
 from mailglass.message import Attachment
-from mailglass.providers.base import BounceClass, EventKind, Outcome, OutcomeClass, Outgoing, WebhookRequest
-from mailglass.providers.base import ProviderEvent as Event
+from mailglass.providers.base import WebhookRequest
 from mailglass.providers.ses import SESOptions, SESProvider
 from mailglass.providers.suppression_list import ListedAddress
 from mailglass.settings import Secret

@@ -20,8 +20,9 @@ from mailglass import telemetry
 from mailglass.addresses import Address
 from mailglass.clock import monotonic
 from mailglass.errors import ProviderCallError
+from mailglass.mail.outcomes import OutcomeClass
+from mailglass.mail.outgoing import Outgoing
 from mailglass.message import Attachment
-from mailglass.providers.base import OutcomeClass, Outgoing
 from mailglass.providers.ses import SESOptions, SESProvider, poll
 from mailglass.settings import Secret
 

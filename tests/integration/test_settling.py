@@ -28,7 +28,9 @@ from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.settlement import Settlement, settle
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import suppressions_of
-from mailglass.providers.base import BounceClass, EventKind, Outcome, OutcomeClass, Outgoing, ProviderEvent
+from mailglass.mail.events import BounceClass, EventKind, ProviderEvent
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.search import ABSENT, UNKNOWN, Finding, Sought, found
 from mailglass.routing import Lane
 from mailglass.settings import AccountSettings, Route, Settings

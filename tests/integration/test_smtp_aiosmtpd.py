@@ -15,8 +15,9 @@ from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword
 from mailglass.addresses import Address
 from mailglass.clock import monotonic
 from mailglass.ids import uuid7
+from mailglass.mail.outcomes import Outcome
+from mailglass.mail.outgoing import Outgoing
 from mailglass.message import Attachment
-from mailglass.providers.base import Outcome, Outgoing
 from mailglass.providers.smtp import SMTPOptions, SMTPProvider
 from mailglass.rendering import mime
 from mailglass.settings import Secret

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from mailglass.addresses import Address
 from mailglass.clock import monotonic
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
 from mailglass.rendering import mime
 from tests.smtp_counting import PATIENCE, Counting, Cut, counting
 from tests.smtp_script import mail, provider

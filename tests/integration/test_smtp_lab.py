@@ -19,7 +19,8 @@ import pytest
 from mailglass.addresses import Address
 from mailglass.clock import monotonic
 from mailglass.ids import uuid7
-from mailglass.providers.base import Outcome, Outgoing
+from mailglass.mail.outcomes import Outcome
+from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.smtp import SMTPOptions, SMTPProvider, is_hard_recipient_failure
 from mailglass.providers.smtp.opening import open_session
 from mailglass.providers.smtp.pool import DROP_AFTER, SessionPool
@@ -213,7 +214,7 @@ from datetime import UTC, datetime
 from mailglass.addresses import Address
 from mailglass.clock import monotonic
 from mailglass.ids import uuid7
-from mailglass.providers.base import Outgoing
+from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.smtp import SMTPOptions, SMTPProvider
 
 port = int(sys.argv[1])

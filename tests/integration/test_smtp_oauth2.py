@@ -21,7 +21,7 @@ import pytest
 
 from mailglass.clock import monotonic
 from mailglass.errors import ConfigError
-from mailglass.providers.base import Outcome, OutcomeClass
+from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.providers.smtp import SMTPOptions, oauth2
 from mailglass.providers.smtp.auth import TokenUnavailable
 from mailglass.providers.smtp.oauth2 import FetchedToken

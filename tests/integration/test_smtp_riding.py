@@ -12,7 +12,7 @@ import pytest
 
 from mailglass.addresses import Address
 from mailglass.clock import monotonic
-from mailglass.providers.base import Outgoing
+from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.smtp import session
 from mailglass.rendering import mime
 from tests.smtp_script import ALL, PATIENCE, Peer, brief, mail, provider, send, server

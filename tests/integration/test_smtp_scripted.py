@@ -15,7 +15,7 @@ import pytest
 
 from mailglass.addresses import Address
 from mailglass.clock import monotonic
-from mailglass.providers.base import Outcome, OutcomeClass
+from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.providers.smtp import is_hard_recipient_failure, opening, pool
 from mailglass.rendering import mime
 from mailglass.settings import Secret

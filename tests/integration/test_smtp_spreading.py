@@ -14,7 +14,8 @@ import pytest
 
 from mailglass.addresses import Address
 from mailglass.clock import monotonic
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.smtp import SMTPOptions, SMTPProvider, batch
 from mailglass.providers.smtp.letters import Letter
 from mailglass.providers.smtp.session import Session

@@ -23,7 +23,8 @@ from cryptography.x509.oid import NameOID
 from mailglass.addresses import Address
 from mailglass.clock import monotonic
 from mailglass.ids import uuid7
-from mailglass.providers.base import Outcome, Outgoing
+from mailglass.mail.outcomes import Outcome
+from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.smtp import SMTPOptions, SMTPProvider
 from mailglass.settings import Secret
 from mailglass.testing.lab.smtp import SMTPLab

@@ -13,7 +13,9 @@ from uuid import UUID
 import pytest
 
 from mailglass.errors import ConfigError
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing, Provider
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
+from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts, provider_class
 from mailglass.settings import load_settings
 from mailglass.testing.provider_suite import ProviderSuite

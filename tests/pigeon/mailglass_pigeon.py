@@ -8,16 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mailglass.errors import SignatureError, SignatureErrorType, WebhookBodyError
+from mailglass.mail.events import BounceClass, EventKind, ProviderEvent
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
 from mailglass.providers import bodies
-from mailglass.providers.base import (
-    BounceClass,
-    EventKind,
-    Outcome,
-    OutcomeClass,
-    Outgoing,
-    ProviderEvent,
-    WebhookRequest,
-)
+from mailglass.providers.base import WebhookRequest
 from mailglass.providers.bodies import UNMAPPED, Meaning
 from mailglass.providers.http import HTTPAnswer, HTTPOptions, HTTPRequest, status_outcome
 from mailglass.providers.http_provider import HTTPProvider, Unsendable, encode_json, mailbox, provider_options

@@ -19,7 +19,8 @@ from mailglass.bounces.events import Reading, read_bounce
 from mailglass.bounces.proofs import Proofs
 from mailglass.bounces.reports import MAX_RECIPIENTS, Kind, read_report
 from mailglass.bounces.statuses import bounce_class
-from mailglass.providers.base import BounceClass, EventKind, Outgoing
+from mailglass.mail.events import BounceClass, EventKind
+from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.smtp import SMTPOptions, SMTPProvider
 from mailglass.settings import Secret
 from tests.bounce_mails import ALL, COMPLAINT, DELIVERY_STATUSES, EXCHANGE, EXIM, GMAIL, OUT_OF_OFFICE, POSTFIX, written

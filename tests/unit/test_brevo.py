@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from mailglass.addresses import Address
 from mailglass.errors import ConfigError
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
 from mailglass.message import Attachment
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
 from mailglass.providers.brevo import BrevoOptions, BrevoProvider
 from mailglass.providers.brevo.sending import ERRORS
 from mailglass.providers.http import HTTPAnswer

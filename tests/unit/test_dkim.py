@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from mailglass.addresses import Address
 from mailglass.errors import ConfigError
+from mailglass.mail.outgoing import Outgoing
 from mailglass.message import Attachment
-from mailglass.providers.base import Outgoing
 from mailglass.providers.smtp.wire import as_data
 from mailglass.rendering import dkim as signing
 from mailglass.rendering.dkim import SEALED, SIGNED, DKIMKey, Signer, load_key

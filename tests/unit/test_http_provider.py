@@ -12,7 +12,8 @@ from celery.exceptions import SoftTimeLimitExceeded
 from mailglass.addresses import Address
 from mailglass.clock import monotonic
 from mailglass.ids import uuid7
-from mailglass.providers.base import OutcomeClass, Outgoing
+from mailglass.mail.outcomes import OutcomeClass
+from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.http import HTTPAnswer
 from mailglass.providers.sparkpost import SparkPostOptions, SparkPostProvider
 from mailglass.settings import Secret

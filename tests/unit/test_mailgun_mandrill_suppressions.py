@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailglass.errors import ProviderCallError
-from mailglass.providers.base import Outcome, OutcomeClass
+from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
 from mailglass.providers.mailgun.suppressions import MailgunSuppressions
 from mailglass.providers.mandrill import MandrillOptions

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from mailglass import telemetry
 from mailglass.errors import ConfigError, SignatureError, SignatureErrorType, WebhookBodyError
-from mailglass.providers.base import BounceClass, EventKind, ProviderEvent, RejectReason, WebhookRequest
+from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
+from mailglass.providers.base import WebhookRequest
 from mailglass.providers.mandrill import MandrillOptions, MandrillProvider
 from mailglass.providers.mandrill.events import EVENTS, SIGNATURE, normalise
 from mailglass.settings import Secret

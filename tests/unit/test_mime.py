@@ -13,8 +13,8 @@ import pytest
 
 from mailglass.addresses import Address
 from mailglass.errors import MessageError
+from mailglass.mail.outgoing import Outgoing
 from mailglass.message import Attachment
-from mailglass.providers.base import Outgoing
 from mailglass.rendering.mime import build, message_id, needs_smtputf8
 
 ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")

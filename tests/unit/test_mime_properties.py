@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from mailglass.addresses import Address
 from mailglass.errors import MessageError
+from mailglass.mail.outgoing import Outgoing
 from mailglass.message import Attachment
-from mailglass.providers.base import Outgoing
 from mailglass.rendering.mime import build
 
 ENCODED_WORD = re.compile(rb"=\?utf-8\?[bq]\?[^? ]*\?=")

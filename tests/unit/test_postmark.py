@@ -13,8 +13,9 @@ import pytest
 
 from mailglass.addresses import Address
 from mailglass.errors import ConfigError
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
 from mailglass.message import Attachment
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
 from mailglass.providers.http import HTTPAnswer
 from mailglass.providers.http_provider import Unsendable
 from mailglass.providers.postmark import ERRORS, PostmarkOptions, PostmarkProvider

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from mailglass import telemetry
 from mailglass.errors import ConfigError, SignatureError, WebhookBodyError
-from mailglass.providers.base import BounceClass, EventKind, ProviderEvent, RejectReason, WebhookRequest
+from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
+from mailglass.providers.base import WebhookRequest
 from mailglass.providers.postmark import EVENTS, PostmarkOptions, PostmarkProvider
 from mailglass.settings import Secret
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from mailglass.addresses import Address
 from mailglass.clock import monotonic
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.http import HTTPAnswer, HTTPOptions, HTTPRequest, retry_after, status_outcome
 from mailglass.providers.http_provider import HTTPProvider, Unsendable
 

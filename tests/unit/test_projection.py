@@ -26,7 +26,7 @@ from mailglass.ledger.events import (
     single,
 )
 from mailglass.ledger.lifecycle import Status
-from mailglass.providers.base import EventKind
+from mailglass.mail.events import EventKind
 
 DELIVERY = UUID(int=7)
 START = datetime(2026, 11, 20, 12, tzinfo=UTC)

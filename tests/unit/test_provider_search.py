@@ -18,7 +18,10 @@ from mailglass import telemetry
 from mailglass.addresses import Address
 from mailglass.clock import monotonic
 from mailglass.errors import ConfigError
-from mailglass.providers.base import EventKind, Outcome, OutcomeClass, Outgoing, Provider
+from mailglass.mail.events import EventKind
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
+from mailglass.providers.base import Provider
 from mailglass.providers.brevo import BrevoOptions, BrevoProvider
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
 from mailglass.providers.mailgun import MailgunOptions, MailgunProvider

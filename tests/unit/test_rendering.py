@@ -15,8 +15,8 @@ import pytest
 
 from mailglass.addresses import Address
 from mailglass.errors import TemplateError
+from mailglass.mail.outgoing import Outgoing
 from mailglass.message import Attachment, Message
-from mailglass.providers.base import Outgoing
 from mailglass.rendering import render_content
 from mailglass.rendering.outgoing import outgoing
 from mailglass.rendering.templates import forget

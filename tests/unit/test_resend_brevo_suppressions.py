@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailglass.errors import ProviderCallError
-from mailglass.providers.base import Outcome, OutcomeClass
+from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.providers.brevo.suppressions import REASONS as BREVO_REASONS
 from mailglass.providers.brevo.suppressions import BrevoSuppressions
 from mailglass.providers.http import HTTPAnswer, HTTPRequest

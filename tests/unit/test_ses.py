@@ -29,8 +29,9 @@ from hypothesis import strategies as st
 from mailglass.addresses import Address
 from mailglass.clock import monotonic
 from mailglass.errors import ConfigError, ProviderCallError
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
 from mailglass.message import Attachment
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
 from mailglass.providers.http_provider import Unsendable
 from mailglass.providers.registry import provider_class
 from mailglass.providers.ses import SESOptions, SESProvider

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mailglass import telemetry
 from mailglass.errors import WebhookBodyError
-from mailglass.providers.base import BounceClass, EventKind, ProviderEvent, RejectReason
+from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers.ses import SESOptions, SESProvider
 from mailglass.providers.ses.events import EVENTS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mailglass.providers.base import OutcomeClass
+from mailglass.mail.outcomes import OutcomeClass
 from mailglass.providers.smtp.replies import Reply, Stage, is_hard_recipient_failure, refusal
 
 MISCONFIGURED, REJECTED, THROTTLED, TRANSIENT, QUOTA = (

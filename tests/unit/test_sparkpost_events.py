@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from mailglass import telemetry
 from mailglass.errors import ConfigError, SignatureError, SignatureErrorType, WebhookBodyError
-from mailglass.providers.base import BounceClass, EventKind, ProviderEvent, RejectReason, WebhookRequest
+from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
+from mailglass.providers.base import WebhookRequest
 from mailglass.providers.sparkpost import SparkPostOptions, SparkPostProvider
 from mailglass.providers.sparkpost.events import BOUNCE_CLASSES, EVENTS
 from mailglass.settings import Secret

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailglass.errors import ProviderCallError
-from mailglass.providers.base import Outcome, OutcomeClass
+from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
 from mailglass.providers.sparkpost.suppressions import BATCH, REASONS, SparkPostSuppressions
 from mailglass.providers.suppression_list import ListedAddress

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mailglass.engine.verdicts import backoff, decide
 from mailglass.ledger.lifecycle import ALLOWED, Status
-from mailglass.providers.base import Outcome, OutcomeClass
+from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.streams import StreamPolicy
 
 POLICY = StreamPolicy()

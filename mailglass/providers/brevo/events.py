@@ -9,8 +9,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from mailglass.errors import WebhookBodyError
+from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers import bodies
-from mailglass.providers.base import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers.bodies import UNMAPPED, Meaning
 from mailglass.providers.brevo.names import CUSTOM, DELIVERY, NAME, bracketed
 

@@ -15,8 +15,8 @@ from email.utils import getaddresses
 from typing import Any, Final
 
 from mailglass.errors import SignatureError, SignatureErrorType, WebhookBodyError
+from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers import bodies, forms
-from mailglass.providers.base import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers.bodies import UNMAPPED, Meaning
 from mailglass.providers.mailgun.sending import NAME, bracketed
 from mailglass.providers.signatures import require_fresh

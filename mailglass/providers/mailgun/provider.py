@@ -6,7 +6,10 @@ import base64
 from collections.abc import Mapping, Sequence
 
 from mailglass.errors import SignatureError
-from mailglass.providers.base import Outcome, Outgoing, ProviderEvent, WebhookRequest
+from mailglass.mail.events import ProviderEvent
+from mailglass.mail.outcomes import Outcome
+from mailglass.mail.outgoing import Outgoing
+from mailglass.providers.base import WebhookRequest
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
 from mailglass.providers.http_search import Look, SearchableProvider
 from mailglass.providers.mailgun import events, search, sending

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from mailglass.errors import SignatureError, SignatureErrorType, WebhookBodyError
+from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers import bodies, forms
-from mailglass.providers.base import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers.bodies import UNMAPPED, Meaning
 from mailglass.providers.mandrill.sending import NAME
 from mailglass.settings import Secret

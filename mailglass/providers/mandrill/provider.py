@@ -6,7 +6,10 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from mailglass.errors import SignatureError
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing, ProviderEvent, WebhookRequest
+from mailglass.mail.events import ProviderEvent
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
+from mailglass.providers.base import WebhookRequest
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
 from mailglass.providers.http_provider import encode_json
 from mailglass.providers.http_search import Look, SearchableProvider

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from mailglass.addresses import Address
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
 from mailglass.message import Attachment
 from mailglass.providers import bodies
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
 from mailglass.providers.copies import distinct_copies
 from mailglass.providers.http import HTTPAnswer, status_outcome
 from mailglass.providers.http_provider import Unsendable, encode_json, mailboxes, provider_options

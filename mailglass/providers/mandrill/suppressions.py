@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from mailglass.errors import ProviderCallError
+from mailglass.mail.outcomes import OutcomeClass
 from mailglass.providers import bodies
-from mailglass.providers.base import OutcomeClass
 from mailglass.providers.http import HTTPClient, HTTPRequest
 from mailglass.providers.http_provider import encode_json
 from mailglass.providers.management import call, refused

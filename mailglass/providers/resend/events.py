@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any, Final
 
 from mailglass.errors import WebhookBodyError
+from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers import bodies
-from mailglass.providers.base import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers.bodies import UNMAPPED, Meaning
 from mailglass.providers.resend.names import COPIES, DELIVERY, NAME, TAG
 from mailglass.providers.signatures import standard_webhook_id

@@ -12,9 +12,12 @@ from typing import Any, Final
 
 from mailglass.addresses import Address
 from mailglass.errors import ConfigError, SignatureError
+from mailglass.mail.events import ProviderEvent
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
 from mailglass.message import Attachment
 from mailglass.providers import bodies
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing, ProviderEvent, WebhookRequest
+from mailglass.providers.base import WebhookRequest
 from mailglass.providers.file_types import bare_type, name_agrees
 from mailglass.providers.http import HTTPAnswer, HTTPOptions, HTTPRequest, retry_after, status_outcome
 from mailglass.providers.http_provider import HTTPProvider, Unsendable, encode_json, provider_options

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from mailglass import clock
 from mailglass.errors import ProviderCallError, SignatureError, SignatureErrorType
-from mailglass.providers.base import Outcome
+from mailglass.mail.outcomes import Outcome
 from mailglass.providers.http import HTTPAnswer, HTTPClient, HTTPOptions, HTTPRequest
 
 Fetch = Callable[[str], bytes]

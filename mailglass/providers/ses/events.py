@@ -8,8 +8,8 @@ from email.utils import parseaddr
 from typing import Any, Final
 
 from mailglass.errors import WebhookBodyError
+from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers import bodies
-from mailglass.providers.base import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers.bodies import UNMAPPED, Meaning
 from mailglass.providers.ses.sending import ID_TAG, LABEL_TAG, decode_tag
 from mailglass.providers.ses.sns import NOTIFICATION, SNSMessage, content_of

@@ -10,7 +10,10 @@ from typing import Any
 from botocore.exceptions import BotoCoreError
 
 from mailglass.errors import MessageError, ProviderCallError
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing, Provider, ProviderEvent, Store, WebhookRequest
+from mailglass.mail.events import ProviderEvent
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
+from mailglass.providers.base import Provider, Store, WebhookRequest
 from mailglass.providers.http_provider import ROUNDS, Unsendable
 from mailglass.providers.ses import sns
 from mailglass.providers.ses.certificates import Certificates, Fetch, fetch_certificate

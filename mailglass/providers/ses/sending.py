@@ -13,8 +13,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
 from mailglass.providers import bodies
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
 from mailglass.providers.http import HTTPAnswer, retry_after, status_outcome
 from mailglass.providers.http_provider import Unsendable, provider_options
 from mailglass.providers.ses.options import SESOptions

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from mailglass.errors import MailglassError
-from mailglass.providers.base import Outcome
+from mailglass.mail.outcomes import Outcome
 
 
 @dataclass(frozen=True, slots=True)

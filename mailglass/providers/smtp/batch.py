@@ -11,7 +11,8 @@ from typing import Final
 
 from mailglass import telemetry
 from mailglass.clock import monotonic
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.smtp.letters import Letter
 from mailglass.providers.smtp.opening import SessionFailed
 from mailglass.providers.smtp.pool import SessionPool

@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 from mailglass.clock import monotonic
-from mailglass.providers.base import Outcome, OutcomeClass
+from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.providers.http import HTTPAnswer, HTTPClient, HTTPOptions, HTTPRequest, retry_after
 from mailglass.providers.smtp.auth import TokenSource, TokenUnavailable
 from mailglass.providers.smtp.options import SMTPOptions

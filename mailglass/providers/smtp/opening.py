@@ -9,7 +9,7 @@ from typing import Final
 
 from mailglass.clock import monotonic
 from mailglass.errors import MailglassError
-from mailglass.providers.base import Outcome, OutcomeClass
+from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.providers.smtp.auth import MECHANISMS, Mechanism, TokenSource, TokenUnavailable
 from mailglass.providers.smtp.letters import Features
 from mailglass.providers.smtp.options import SMTPOptions, is_loopback

@@ -12,7 +12,10 @@ from mailglass import telemetry
 from mailglass.bounces import proofs
 from mailglass.bounces.events import read_bounce
 from mailglass.bounces.proofs import Proofs
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing, Provider, ProviderEvent
+from mailglass.mail.events import ProviderEvent
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
+from mailglass.providers.base import Provider
 from mailglass.providers.smtp.auth import TokenSource
 from mailglass.providers.smtp.batch import Batch
 from mailglass.providers.smtp.letters import Envelope, Letter

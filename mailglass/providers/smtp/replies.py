@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Final
 
 from mailglass.bounces.statuses import ACCOUNT_DISABLED, HARD_STATUSES
-from mailglass.providers.base import Outcome, OutcomeClass
+from mailglass.mail.outcomes import Outcome, OutcomeClass
 
 SERVICE_CLOSING: Final = 421
 START_INPUT: Final = 354

@@ -7,7 +7,7 @@ from typing import Final
 
 from mailglass.clock import monotonic
 from mailglass.errors import MailglassError
-from mailglass.providers.base import Outcome, OutcomeClass
+from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.providers.smtp.letters import DATA, RESET, Features, Letter, Step, addressed
 from mailglass.providers.smtp.replies import SERVICE_CLOSING, Reply, Stage, blames_the_dialogue, refusal
 from mailglass.providers.smtp.wire import ProtocolError, Wire

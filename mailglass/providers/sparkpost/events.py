@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from mailglass.errors import WebhookBodyError
+from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers import bodies
-from mailglass.providers.base import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers.bodies import UNMAPPED, Meaning
 from mailglass.providers.sparkpost.sending import NAME
 

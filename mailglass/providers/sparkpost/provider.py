@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from mailglass.errors import SignatureError, SignatureErrorType
+from mailglass.mail.events import ProviderEvent
+from mailglass.mail.outcomes import Outcome
+from mailglass.mail.outgoing import Outgoing
 from mailglass.providers import bodies
-from mailglass.providers.base import Outcome, Outgoing, ProviderEvent, WebhookRequest
+from mailglass.providers.base import WebhookRequest
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
 from mailglass.providers.http_search import Look, SearchableProvider
 from mailglass.providers.search import Sought

@@ -13,7 +13,9 @@ from typing import Any, ClassVar
 import pytest
 
 from mailglass.clock import monotonic
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing, Provider, WebhookRequest
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
+from mailglass.providers.base import Provider, WebhookRequest
 from mailglass.settings import build_options
 from mailglass.testing.provider_suite.mails import DELIVERY, RECIPIENT
 from mailglass.testing.provider_suite.wire import HTTPWire, Reply, Seen, Wire, closed_port

@@ -9,8 +9,8 @@ from typing import Any, Final
 from uuid import UUID, uuid5
 
 from mailglass.addresses import Address
+from mailglass.mail.outgoing import Outgoing
 from mailglass.message import MAX_HEADER_WORD, MAX_SUBJECT, Attachment
-from mailglass.providers.base import Outgoing
 
 DELIVERY: Final = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 """The delivery id that sample webhooks carry."""

@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mailglass.clock import monotonic
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing, Provider
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
+from mailglass.providers.base import Provider
 from mailglass.testing.provider_suite.declaration import Declaration, Feature, send
 from mailglass.testing.provider_suite.mails import HOSTILE, hostile, plain
 from mailglass.testing.provider_suite.wire import Reply, Seen, Wire

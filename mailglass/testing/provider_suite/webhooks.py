@@ -8,7 +8,8 @@ from itertools import pairwise
 import pytest
 
 from mailglass.errors import ConfigError, SignatureError, WebhookBodyError
-from mailglass.providers.base import EventKind, Provider, ProviderEvent
+from mailglass.mail.events import EventKind, ProviderEvent
+from mailglass.providers.base import Provider
 from mailglass.testing.provider_suite.declaration import Declaration, Feature, Webhook
 from mailglass.testing.provider_suite.mutations import damaged, flipped, flipped_bytes, odd_texts, places
 

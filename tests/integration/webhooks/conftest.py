@@ -23,7 +23,9 @@ from mailglass.ledger.leases import Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import suppressions_of
-from mailglass.providers.base import Outcome, Provider, ProviderEvent
+from mailglass.mail.events import ProviderEvent
+from mailglass.mail.outcomes import Outcome
+from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts
 from mailglass.routing import Lane
 from mailglass.settings import AccountSettings, Route, Settings

@@ -18,7 +18,7 @@ from mailglass.ids import uuid7_for
 from mailglass.ledger import deliveries, webhooks
 from mailglass.ledger.database import statements
 from mailglass.ledger.events import Projection, project
-from mailglass.providers.base import ProviderEvent
+from mailglass.mail.events import ProviderEvent
 from mailglass.settings import WebhookSettings
 from mailglass.webhooks import process, suppressing
 

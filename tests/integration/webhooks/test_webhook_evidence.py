@@ -11,7 +11,8 @@ from mailglass.engine import Engine
 from mailglass.ledger import deliveries, leases
 from mailglass.ledger.events import project
 from mailglass.ledger.lifecycle import Status
-from mailglass.providers.base import Outcome, OutcomeClass, Outgoing
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
 from mailglass.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy
 from mailglass.testing.provider import FixedAccounts, ScriptedProvider
 

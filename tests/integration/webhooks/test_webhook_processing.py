@@ -16,7 +16,8 @@ from mailglass.errors import ConfigError, LedgerError
 from mailglass.ledger import deliveries, webhooks
 from mailglass.ledger.events import project
 from mailglass.ledger.suppressions import Suppression, suppress
-from mailglass.providers.base import EventKind, Provider, ProviderEvent
+from mailglass.mail.events import EventKind, ProviderEvent
+from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts
 from mailglass.settings import AccountSettings, Settings, WebhookSettings
 from mailglass.testing.provider import FixedAccounts, ScriptedProvider

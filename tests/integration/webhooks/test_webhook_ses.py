@@ -18,7 +18,8 @@ from mailglass import clock
 from mailglass.addresses import Address
 from mailglass.errors import ProviderCallError, WebhookBodyError
 from mailglass.ledger import webhooks
-from mailglass.providers.base import ProviderEvent, WebhookRequest
+from mailglass.mail.events import ProviderEvent
+from mailglass.providers.base import WebhookRequest
 from mailglass.providers.ses import SESOptions, SESProvider
 from mailglass.settings import AccountSettings, Route, Settings, WebhookSettings
 from mailglass.testing.lab.ses import CERTIFICATE_URL, certificate

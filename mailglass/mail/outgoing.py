@@ -1,0 +1,43 @@
+"""One delivery as a provider gets it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from mailglass.addresses import Address
+from mailglass.message import Attachment
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One delivery as a provider gets it: frozen, so that every attempt says the same.
+
+    Attributes:
+        delivery_id: ours; sent as metadata and read back from webhooks.
+        created_at: when the delivery was first to leave; the Date header of every attempt.
+    """
+
+    delivery_id: UUID
+    tenant: str
+    stream: str
+    recipient: Address
+    sender: Address
+    subject: str
+    created_at: datetime
+    text: str | None = None
+    html: str | None = None
+    reply_to: tuple[Address, ...] = ()
+    cc: tuple[Address, ...] = ()
+    bcc: tuple[Address, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    attachments: tuple[Attachment, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Outgoing {self.delivery_id}>"
