@@ -124,9 +124,13 @@ def test_of_many_bodies_with_one_token_at_once_one_is_kept_and_the_others_are_re
 def test_a_group_that_shows_one_token_twice_keeps_the_first_body(ledger: Database) -> None:
     first, innocent = posted("t1" * 25), posted("t2" * 25)
     group = [
-        Posted("mg", first, "acme"), Posted("mg2", another_body(first, event="opened"), "news"), Posted("mg", innocent),
-        Posted("mg2", first, "news"), Posted("mg", another_body(innocent, event="opened"), "acme"), Posted("mg", first, "acme"),
-    ]  # fmt: skip
+        Posted("mg", first, "acme"),
+        Posted("mg2", another_body(first, event="opened"), "news"),
+        Posted("mg", innocent),
+        Posted("mg2", first, "news"),
+        Posted("mg", another_body(innocent, event="opened"), "acme"),
+        Posted("mg", first, "acme"),
+    ]
     desk = Desk(SETTINGS, ledger, ACCOUNTS, lambda task: None)
     assert [answer.status for answer in ingress.handle_all(group, desk)] == [200, 401, 200, 200, 401, 200]
     assert kept(ledger) == [

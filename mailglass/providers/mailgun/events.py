@@ -132,7 +132,7 @@ def _fits(proof: Proof, keys: Sequence[Secret]) -> list[bool]:
     """Of each key, whether one of the signatures is its own; all are compared, so that the time does not tell which."""
     message = (proof.timestamp + proof.token).encode("ascii")
     expected = [hmac.digest(key.reveal().encode(), message, "sha256").hex() for key in keys]
-    return [any([hmac.compare_digest(mine, given) for given in proof.signatures]) for mine in expected]
+    return [sum(hmac.compare_digest(mine, given) for given in proof.signatures) > 0 for mine in expected]
 
 
 def normalise(body: bytes, account: str) -> list[ProviderEvent]:
