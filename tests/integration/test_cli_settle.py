@@ -131,7 +131,7 @@ def test_a_person_settles_a_delivery_and_the_audit_knows_who(
     (entry,) = audit.entries(ledger)
     assert (entry.actor, entry.tenant, entry.detail) == ("grace", "acme", {"ids": [str(key)], "count": 1})
     assert entry.action == f"deliveries.settle.{how.removeprefix('--').replace('-', '_')}"
-    lanes = leases.lanes_due(ledger)
+    lanes = lanes.lanes_due(ledger)
     assert lanes == ([LANE] if after == "queued" else [])
     (row,) = ledger.query(sqlalchemy.text("SELECT lease_expires_at, search_at, attempts FROM mailglass.deliveries"))
     assert (row.lease_expires_at, row.search_at, row.attempts) == (None, None, 0 if after == "queued" else 1)

@@ -70,7 +70,7 @@ class House:
 
     def drain(self, lane: Lane = LANE, most: int = 50) -> None:
         for _ in range(most):
-            if not self.engine.run(lane).claimed and lane not in leases.lanes_due(self.ledger):
+            if not self.engine.run(lane).claimed and lane not in lanes.lanes_due(self.ledger):
                 return
 
     def counts(self) -> dict[str, int]:

@@ -130,7 +130,7 @@ def test_get_waits_for_the_provider_and_gives_up_in_time(house) -> None:
         result.get(timeout=0.1)
     with tenant("null"):
         sent = deliver_later.delay(message())
-        house.runtime.engine.run(leases.lanes_due(house.runtime.database)[-1])
+        house.runtime.engine.run(lanes.lanes_due(house.runtime.database)[-1])
         assert sent.get(timeout=5).status is Status.SENT
     assert sent.ready()
     assert sent.successful()

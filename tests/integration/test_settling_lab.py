@@ -240,7 +240,7 @@ def test_one_worker_at_a_time_searches(house: Any, monkeypatch: pytest.MonkeyPat
     rung: list[int] = []
 
     def run(ring: Callable[..., object]) -> Report:
-        rung.append(doorbell.ring_task(SETTLE, tasks.SETTLE_PATIENCE))
+        rung.append(doorbell.ring_task(SETTLE, pumping.SETTLE_PATIENCE))
         return Report(more=True)
 
     monkeypatch.setattr(settler, "run", run)
