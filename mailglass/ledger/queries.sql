@@ -461,23 +461,46 @@ UNION ALL
 SELECT d.id, d.queue, d.tenant_id, d.stream
 FROM wanted w JOIN mailglass.events e ON e.id = w.event_id JOIN mailglass.deliveries d ON d.id = e.delivery_id
 
--- name: lanes_due
--- The lanes that have due work: one index probe per lane and priority, however long the backlog is.
+-- name: lanes_ready
+-- The lanes that have due work, a page after a lane: one index probe for each, however long its backlog is, and none for
+-- lanes whose mail is due later.
 WITH RECURSIVE lane AS (
-    (SELECT queue, tenant_id, stream FROM mailglass.deliveries WHERE due_at IS NOT NULL
-     ORDER BY queue, tenant_id, stream LIMIT 1)
+    (SELECT d.tenant_id, d.queue, d.stream FROM mailglass.deliveries d
+     WHERE d.due_at IS NOT NULL AND NOT d.waiting
+       AND (d.tenant_id, d.queue, d.stream)
+           > (CAST(%(tenant)s AS text), CAST(%(queue)s AS text), CAST(%(stream)s AS text))
+     ORDER BY d.tenant_id, d.queue, d.stream LIMIT 1)
     UNION ALL
-    SELECT n.queue, n.tenant_id, n.stream FROM lane l CROSS JOIN LATERAL (
-        SELECT d.queue, d.tenant_id, d.stream FROM mailglass.deliveries d
-        WHERE d.due_at IS NOT NULL AND (d.queue, d.tenant_id, d.stream) > (l.queue, l.tenant_id, l.stream)
-        ORDER BY d.queue, d.tenant_id, d.stream LIMIT 1) n
+    SELECT n.tenant_id, n.queue, n.stream FROM lane l CROSS JOIN LATERAL (
+        SELECT d.tenant_id, d.queue, d.stream FROM mailglass.deliveries d
+        WHERE d.due_at IS NOT NULL AND NOT d.waiting AND (d.tenant_id, d.queue, d.stream) > (l.tenant_id, l.queue, l.stream)
+        ORDER BY d.tenant_id, d.queue, d.stream LIMIT 1) n
 )
-SELECT l.queue, l.tenant_id, l.stream FROM lane l
-WHERE EXISTS (
-    SELECT 1 FROM generate_series(9, 0, -1) AS p (priority) WHERE EXISTS (
-        SELECT 1 FROM mailglass.deliveries d
-        WHERE d.queue = l.queue AND d.tenant_id = l.tenant_id AND d.stream = l.stream
-          AND d.priority = CAST(p.priority AS smallint) AND d.due_at <= now()))
+SELECT queue, tenant_id, stream FROM lane LIMIT %(size)s
+
+-- name: lanes_woken
+-- The lanes of mail that was put off and is due by now: one index probe for each moment of each lane, up to a number.
+WITH RECURSIVE woken AS (
+    (SELECT d.due_at, d.tenant_id, d.queue, d.stream FROM mailglass.deliveries d
+     WHERE d.due_at <= now() AND d.waiting
+     ORDER BY d.due_at, d.tenant_id, d.queue, d.stream LIMIT 1)
+    UNION ALL
+    SELECT n.due_at, n.tenant_id, n.queue, n.stream FROM woken w CROSS JOIN LATERAL (
+        SELECT d.due_at, d.tenant_id, d.queue, d.stream FROM mailglass.deliveries d
+        WHERE d.due_at <= now() AND d.waiting
+          AND (d.due_at, d.tenant_id, d.queue, d.stream) > (w.due_at, w.tenant_id, w.queue, w.stream)
+        ORDER BY d.due_at, d.tenant_id, d.queue, d.stream LIMIT 1) n
+)
+SELECT queue, tenant_id, stream, count(*) AS moments
+FROM (SELECT * FROM woken LIMIT %(size)s) f GROUP BY queue, tenant_id, stream
+
+-- name: ready
+-- Let mail that was put off and is due by now count as due: the longest due first. Nothing else of it changes.
+WITH woken AS MATERIALIZED (
+    SELECT d.id FROM mailglass.deliveries d WHERE d.due_at <= now() AND d.waiting
+    ORDER BY d.due_at LIMIT %(size)s FOR UPDATE SKIP LOCKED
+)
+UPDATE mailglass.deliveries d SET waiting = false FROM woken w WHERE d.id = w.id
 
 -- name: ring
 -- Doorbells without Redis: set the marks that are free, or older than the patience; answer which were set.

@@ -37,6 +37,7 @@ deliveries = Table(
     _text("idempotency_digest"),
     Column("priority", SmallInteger, nullable=False),
     _time("due_at"),
+    Column("waiting", Boolean, nullable=False),
     _time("scheduled_at", nullable=False),
     _time("expires_at"),
     Column("lease_token", UuidType),
