@@ -341,7 +341,7 @@ def test_a_release_of_what_is_in_doubt_is_recorded_as_a_resend(ledger: Database)
 
 
 def test_an_upgrade_finds_the_doubt_of_what_was_lost_before_it(empty_database_url: str) -> None:
-    schema.upgrade(empty_database_url, "0005")
+    schema.upgrade(empty_database_url, "0007")
     rows = (
         ("queued", "asked_again", True, (True, True)),
         ("queued", "no_evidence", True, (True, False)),
