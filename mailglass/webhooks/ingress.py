@@ -121,10 +121,12 @@ def keep_all(admitted: Sequence[Admitted | Answer], desk: Desk) -> list[Answer]:
     for item in admitted:
         if isinstance(item, Answer):
             answers.append(item)
-        elif isinstance(next(kept), Exception):
-            answers.append(_again(item.provider))
+            continue
+        became = next(kept)
+        if isinstance(became, SignatureError):
+            answers.append(_refused(item.arrival.account, UNAUTHORIZED, became.type.value))
         else:
-            answers.append(STORED)
+            answers.append(_again(item.provider) if isinstance(became, Exception) else STORED)
     return answers
 
 
@@ -175,9 +177,7 @@ def _admit(posted: Posted, desk: Desk) -> Admitted | Answer:
     try:
         known = desk.accounts.settings(account)
     except ConfigError:
-        # the name is a stranger's word, so it is not repeated
-        telemetry.emit("mailglass.webhook.refused", level=logging.WARNING, status=404, reason="unknown_account")
-        return NOT_FOUND
+        return unknown_account()
     if len(request.body) > desk.settings.webhooks.max_body:
         telemetry.emit(
             "mailglass.webhook.refused", level=logging.WARNING, account=account, status=413, size=len(request.body)
@@ -199,12 +199,19 @@ def _admit(posted: Posted, desk: Desk) -> Admitted | Answer:
         return _failed(account, _cannot_verify(known.provider), error)
     try:
         tenant = tenant_of(known, posted.tenant, None if desk.router is None else desk.router.tenancy)
-        key = provider.delivery_key(request)
+        key, proofs = provider.delivery_key(request), provider.single_use(request)
     except TenantError:
         return _refused(account, UNRESOLVED, "tenant_unresolved")
     except Exception as error:
         return _failed(account, _again(provider), error)
-    return Admitted(provider, arrival(account, provider, key, request.body, request.headers, tenant))
+    return Admitted(provider, arrival(account, provider, key, request.body, request.headers, tenant, proofs))
+
+
+def unknown_account() -> Answer:
+    """Return the answer to a webhook for an account that does not exist."""
+    # the name is a stranger's word, so it is not repeated
+    telemetry.emit("mailglass.webhook.refused", level=logging.WARNING, status=404, reason="unknown_account")
+    return NOT_FOUND
 
 
 def _refused(account: str, answer: Answer, reason: str) -> Answer:
