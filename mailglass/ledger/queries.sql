@@ -607,6 +607,38 @@ UNION ALL
 SELECT d.id, d.queue, d.tenant_id, d.stream
 FROM wanted w JOIN mailglass.events e ON e.id = w.event_id JOIN mailglass.deliveries d ON d.id = e.delivery_id
 
+-- name: reschedule
+-- Make queued deliveries due at another moment, from which their age counts; where an actor is given, with an entry in the
+-- audit. What would expire before, and what its account is to be asked about again, is left. Run again after its answer
+-- was lost, it finds its own events.
+WITH wanted AS MATERIALIZED (
+    SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
+), picked AS MATERIALIZED (
+    SELECT d.id, w.event_id FROM wanted w JOIN mailglass.deliveries d ON d.id = w.id
+    WHERE d.tenant_id = %(tenant)s AND d.status = 'queued' AND NOT d.ask_again
+      AND COALESCE(d.expires_at > CAST(%(moment)s AS timestamptz), true)
+      AND NOT EXISTS (SELECT FROM mailglass.events e WHERE e.id = w.event_id)
+    ORDER BY d.id FOR UPDATE OF d
+), moved AS (
+    UPDATE mailglass.deliveries d
+    SET due_at = GREATEST(CAST(%(moment)s AS timestamptz), now()),
+        scheduled_at = GREATEST(CAST(%(moment)s AS timestamptz), now())
+    FROM picked p WHERE d.id = p.id
+    RETURNING d.id, d.tenant_id, d.queue, d.stream, p.event_id
+), noted AS (
+    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status)
+    SELECT event_id, id, tenant_id, 'rescheduled', 'operator', now(), 'queued' FROM moved
+), audited AS (
+    INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
+    SELECT CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.reschedule', %(tenant)s,
+           CAST(CAST(%(detail)s AS jsonb) || jsonb_build_object('count', m.count) AS json)
+    FROM (SELECT count(*) AS count FROM moved) m WHERE CAST(%(actor)s AS text) IS NOT NULL AND m.count > 0
+)
+SELECT id, queue, tenant_id, stream FROM moved
+UNION ALL
+SELECT d.id, d.queue, d.tenant_id, d.stream
+FROM wanted w JOIN mailglass.events e ON e.id = w.event_id JOIN mailglass.deliveries d ON d.id = e.delivery_id
+
 -- name: audit
 -- Record who did what, or is about to.
 INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
