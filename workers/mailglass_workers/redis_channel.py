@@ -46,4 +46,4 @@ def notice_free_slots() -> None:
         return given(self, callback, _LOOK if full and (timeout is None or timeout > _LOOK) else timeout)
 
     get.notices = True  # type: ignore[attr-defined]
-    MultiChannelPoller.get = get
+    MultiChannelPoller.get = get  # type: ignore[method-assign]
