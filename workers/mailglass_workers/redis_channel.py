@@ -1,10 +1,13 @@
 """What kombu's Redis transport has to be taught: to outlive a Redis that dies, and to notice a slot that is free again.
 
-When Redis dies while tasks are under way, Celery gives up the connection, kombu's channels with it. A channel that still holds messages wants to put them
-back, and a task that ends later wants to acknowledge its message; both ask the connection, which is gone, where Redis
-is. kombu answers with an AttributeError, which no caller expects and which ends the worker in the middle of its sends;
-with the connection error that it means, each of them goes on. What was not put back comes again after the visibility
-timeout, and the pump rings long before that.
+When Redis dies while tasks are under way, Celery gives up the connection, kombu's channels with it. A channel that
+still holds messages wants to put them back, and a task that ends later wants to acknowledge its message. Both ask the
+connection, which is gone, where Redis is. kombu answers with an AttributeError, which no caller expects and which ends
+the worker in the middle of its sends. With the connection error that it means, each of them goes on. What was not put
+back comes again after the visibility timeout, and the pump rings long before that.
+
+A worker that takes no message beyond its slots waits for messages two seconds at a time. Without an event loop (gevent)
+nothing tells it meanwhile that a slot is free.
 """
 
 from __future__ import annotations
