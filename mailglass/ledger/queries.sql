@@ -539,6 +539,11 @@ ON CONFLICT (name) DO UPDATE SET rung_at = excluded.rung_at
 WHERE b.rung_at < clock_timestamp() - make_interval(secs => %(patience)s)
 RETURNING name
 
+-- name: bell_ages
+-- For how many seconds marks have been set.
+SELECT d.name, CAST(extract(epoch FROM clock_timestamp() - d.rung_at) AS double precision) AS age
+FROM mailglass.doorbells d WHERE d.name = ANY (CAST(%(names)s AS text[]))
+
 -- name: clear_bells
 -- Clear marks, before the claim.
 DELETE FROM mailglass.doorbells WHERE name = ANY (CAST(%(names)s AS text[]))
