@@ -16,9 +16,9 @@ from mailglass.ledger import schema
 from mailglass.providers.registry import Accounts
 from mailglass.runtime import close_runtime
 from mailglass.settings import get_settings
-from mailglass_workers import stopping
+from mailglass_workers import slots, stopping
 from mailglass_workers.messages import decompress_nothing
-from mailglass_workers.redis_channel import drop_what_is_no_message, outlive_lost_connections
+from mailglass_workers.redis_channel import drop_what_is_no_message, notice_free_slots, outlive_lost_connections
 
 
 @signals.celeryd_init.connect
@@ -36,6 +36,7 @@ def check_before_start(instance: Any = None, options: dict[str, Any] | None = No
         settings = get_settings()
         if settings.require_broker().startswith("redis"):
             outlive_lost_connections()
+            notice_free_slots()
             drop_what_is_no_message()
         decompress_nothing()
         schema.check(settings.require_database())
@@ -85,4 +86,5 @@ def note_shutdown(**_: Any) -> None:
 @signals.worker_shutdown.connect
 @signals.worker_process_shutdown.connect
 def close(**_: Any) -> None:
+    slots.wait()
     close_runtime()
