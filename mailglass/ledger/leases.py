@@ -217,11 +217,6 @@ def sweep(
     return [(Lane(row.queue, row.tenant_id, row.stream), row.kind) for row in rows]
 
 
-def lanes_due(ledger: Runs) -> list[Lane]:
-    """The lanes that have due work."""
-    return [Lane(row.queue, row.tenant_id, row.stream) for row in ledger.run("lanes_due")]
-
-
 def drop_copies(ledger: Runs, tenant: str, dropped: Sequence[tuple[Claimed, str]]) -> None:
     """Keep contents from which suppressed copies were taken, for every later attempt, with an event for each delivery.
 

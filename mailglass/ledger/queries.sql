@@ -461,23 +461,46 @@ UNION ALL
 SELECT d.id, d.queue, d.tenant_id, d.stream
 FROM wanted w JOIN mailglass.events e ON e.id = w.event_id JOIN mailglass.deliveries d ON d.id = e.delivery_id
 
--- name: lanes_due
--- The lanes that have due work: one index probe per lane and priority, however long the backlog is.
+-- name: lanes_ready
+-- The lanes that have due work, a page after a lane: one index probe for each, however long its backlog is, and none for
+-- lanes whose mail is due later.
 WITH RECURSIVE lane AS (
-    (SELECT queue, tenant_id, stream FROM mailglass.deliveries WHERE due_at IS NOT NULL
-     ORDER BY queue, tenant_id, stream LIMIT 1)
+    (SELECT d.tenant_id, d.queue, d.stream FROM mailglass.deliveries d
+     WHERE d.due_at IS NOT NULL AND NOT d.waiting
+       AND (d.tenant_id, d.queue, d.stream)
+           > (CAST(%(tenant)s AS text), CAST(%(queue)s AS text), CAST(%(stream)s AS text))
+     ORDER BY d.tenant_id, d.queue, d.stream LIMIT 1)
     UNION ALL
-    SELECT n.queue, n.tenant_id, n.stream FROM lane l CROSS JOIN LATERAL (
-        SELECT d.queue, d.tenant_id, d.stream FROM mailglass.deliveries d
-        WHERE d.due_at IS NOT NULL AND (d.queue, d.tenant_id, d.stream) > (l.queue, l.tenant_id, l.stream)
-        ORDER BY d.queue, d.tenant_id, d.stream LIMIT 1) n
+    SELECT n.tenant_id, n.queue, n.stream FROM lane l CROSS JOIN LATERAL (
+        SELECT d.tenant_id, d.queue, d.stream FROM mailglass.deliveries d
+        WHERE d.due_at IS NOT NULL AND NOT d.waiting AND (d.tenant_id, d.queue, d.stream) > (l.tenant_id, l.queue, l.stream)
+        ORDER BY d.tenant_id, d.queue, d.stream LIMIT 1) n
 )
-SELECT l.queue, l.tenant_id, l.stream FROM lane l
-WHERE EXISTS (
-    SELECT 1 FROM generate_series(9, 0, -1) AS p (priority) WHERE EXISTS (
-        SELECT 1 FROM mailglass.deliveries d
-        WHERE d.queue = l.queue AND d.tenant_id = l.tenant_id AND d.stream = l.stream
-          AND d.priority = CAST(p.priority AS smallint) AND d.due_at <= now()))
+SELECT queue, tenant_id, stream FROM lane LIMIT %(size)s
+
+-- name: lanes_woken
+-- The lanes of mail that was put off and is due by now: one index probe for each moment of each lane, up to a number.
+WITH RECURSIVE woken AS (
+    (SELECT d.due_at, d.tenant_id, d.queue, d.stream FROM mailglass.deliveries d
+     WHERE d.due_at <= now() AND d.waiting
+     ORDER BY d.due_at, d.tenant_id, d.queue, d.stream LIMIT 1)
+    UNION ALL
+    SELECT n.due_at, n.tenant_id, n.queue, n.stream FROM woken w CROSS JOIN LATERAL (
+        SELECT d.due_at, d.tenant_id, d.queue, d.stream FROM mailglass.deliveries d
+        WHERE d.due_at <= now() AND d.waiting
+          AND (d.due_at, d.tenant_id, d.queue, d.stream) > (w.due_at, w.tenant_id, w.queue, w.stream)
+        ORDER BY d.due_at, d.tenant_id, d.queue, d.stream LIMIT 1) n
+)
+SELECT queue, tenant_id, stream, count(*) AS moments
+FROM (SELECT * FROM woken LIMIT %(size)s) f GROUP BY queue, tenant_id, stream
+
+-- name: ready
+-- Let mail that was put off and is due by now count as due: the longest due first. Nothing else of it changes.
+WITH woken AS MATERIALIZED (
+    SELECT d.id FROM mailglass.deliveries d WHERE d.due_at <= now() AND d.waiting
+    ORDER BY d.due_at LIMIT %(size)s FOR UPDATE SKIP LOCKED
+)
+UPDATE mailglass.deliveries d SET waiting = false FROM woken w WHERE d.id = w.id
 
 -- name: ring
 -- Doorbells without Redis: set the marks that are free, or older than the patience; answer which were set.
@@ -586,15 +609,39 @@ SELECT tenant_id, status, count(*) AS count FROM mailglass.deliveries GROUP BY t
 
 -- name: store_webhooks
 -- Keep verified webhooks; one that is already there, or twice among these, is left alone. In the order of their keys, so
--- that two statements never wait for each other in a circle. Answers which were new.
-INSERT INTO mailglass.webhook_events (id, account, provider, tenant_id, dedupe_key, body, headers)
-SELECT w.id, w.account, w.provider, w.tenant, w.dedupe_key, w.body, CAST(w.headers AS json)
-FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(accounts)s AS text[]), CAST(%(providers)s AS text[]),
-            CAST(%(tenants)s AS text[]), CAST(%(dedupe_keys)s AS text[]), CAST(%(bodies)s AS bytea[]),
-            CAST(%(headers)s AS text[])) AS w (id, account, provider, tenant, dedupe_key, body, headers)
-ORDER BY w.account, w.dedupe_key, w.id
-ON CONFLICT (account, dedupe_key) DO NOTHING
-RETURNING id
+-- that two statements never wait for each other in a circle. A proof that does not cover its body is bound to the first
+-- body it comes with; a webhook whose proof is bound to another one is refused. Answers which were new or refused.
+WITH shown AS (
+    SELECT s.id, s.proof, s.digest, first_value(s.digest) OVER (PARTITION BY s.proof ORDER BY s.id) AS first
+    FROM unnest(CAST(%(proof_ids)s AS uuid[]), CAST(%(proofs)s AS bytea[]), CAST(%(digests)s AS bytea[]))
+        AS s (id, proof, digest)
+), bound AS (
+    -- where it is bound already the row is locked and answered only if it is bound to this body
+    INSERT INTO mailglass.webhook_proofs AS p (proof, digest)
+    SELECT DISTINCT proof, first FROM shown ORDER BY proof
+    ON CONFLICT (proof) DO UPDATE SET digest = excluded.digest WHERE p.digest = excluded.digest
+    RETURNING proof
+), refused AS (
+    SELECT DISTINCT s.id FROM shown s LEFT JOIN bound b USING (proof) WHERE b.proof IS NULL OR s.digest <> s.first
+), stored AS (
+    INSERT INTO mailglass.webhook_events (id, account, provider, tenant_id, dedupe_key, body, headers)
+    SELECT w.id, w.account, w.provider, w.tenant, w.dedupe_key, w.body, CAST(w.headers AS json)
+    FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(accounts)s AS text[]), CAST(%(providers)s AS text[]),
+                CAST(%(tenants)s AS text[]), CAST(%(dedupe_keys)s AS text[]), CAST(%(bodies)s AS bytea[]),
+                CAST(%(headers)s AS text[])) AS w (id, account, provider, tenant, dedupe_key, body, headers)
+    WHERE w.id NOT IN (SELECT id FROM refused)
+    ORDER BY w.account, w.dedupe_key, w.id
+    ON CONFLICT (account, dedupe_key) DO NOTHING
+    RETURNING id
+)
+SELECT id, 'new' AS became FROM stored UNION ALL SELECT id, 'refused' FROM refused
+
+-- name: prune_proofs
+-- Forget proofs that have long since expired: none is valid for longer than a day before or after its own time.
+DELETE FROM mailglass.webhook_proofs WHERE proof IN (
+    SELECT proof FROM mailglass.webhook_proofs WHERE used_at < now() - interval '3 days'
+    ORDER BY used_at LIMIT %(size)s FOR UPDATE SKIP LOCKED)
+RETURNING proof
 
 -- name: claim_webhooks
 -- Lease stored webhooks, oldest first, up to a number and a size in bytes; answer also whether more are waiting.

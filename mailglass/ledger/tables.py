@@ -37,6 +37,7 @@ deliveries = Table(
     _text("idempotency_digest"),
     Column("priority", SmallInteger, nullable=False),
     _time("due_at"),
+    Column("waiting", Boolean, nullable=False),
     _time("scheduled_at", nullable=False),
     _time("expires_at"),
     Column("lease_token", UuidType),
@@ -78,6 +79,14 @@ webhook_events = Table(
     _time("received_at", nullable=False),
     _time("lease_expires_at"),
     _time("processed_at"),
+)
+
+webhook_proofs = Table(
+    "webhook_proofs",
+    metadata,
+    Column("proof", LargeBinary, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    _time("used_at", nullable=False),
 )
 
 suppressions = Table(

@@ -18,6 +18,7 @@ from mailglass.ids import uuid7
 from mailglass.ledger import audit, deliveries, leases
 from mailglass.ledger.database import Database, close_databases
 from mailglass.ledger.events import EngineEvent, Source, project
+from mailglass.ledger.lanes import lanes_due
 from mailglass.ledger.leases import Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.settlement import Settlement
@@ -131,7 +132,7 @@ def test_a_person_settles_a_delivery_and_the_audit_knows_who(
     (entry,) = audit.entries(ledger)
     assert (entry.actor, entry.tenant, entry.detail) == ("grace", "acme", {"ids": [str(key)], "count": 1})
     assert entry.action == f"deliveries.settle.{how.removeprefix('--').replace('-', '_')}"
-    lanes = leases.lanes_due(ledger)
+    lanes = lanes_due(ledger)
     assert lanes == ([LANE] if after == "queued" else [])
     (row,) = ledger.query(sqlalchemy.text("SELECT lease_expires_at, search_at, attempts FROM mailglass.deliveries"))
     assert (row.lease_expires_at, row.search_at, row.attempts) == (None, None, 0 if after == "queued" else 1)
