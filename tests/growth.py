@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
 import time
@@ -11,17 +12,17 @@ from typing import Any
 # an n log n cost fits at about 1.1 over these sizes, a square at 2
 LINEAR = 1.3
 _FACTORS = (1, 2, 4, 8)
-_ROUNDS = 5
-_ENOUGH = 0.01
+_ROUNDS = 3
+_ENOUGH = 0.002
 # where the last size costs less than this, whatever bounds it was met, and there is nothing to fit
-_NOTHING = 0.004
+_NOTHING = 0.002
 
 
 def exponent(work: Callable[[Any], object], make: Callable[[int], Any], size: int) -> float:
     """Return the exponent that fits the CPU time of `work(make(n))` for n of `size`, twice, four and eight times it.
 
     Time is this thread's own, the best of several rounds in turn, so that other work on the machine hardly shows.
-    A cost that never reaches four milliseconds is bounded, which counts as 0.
+    A cost that never reaches two milliseconds is bounded, which counts as 0.
 
     Args:
         work: what is measured; what it raises is part of its work.
@@ -47,13 +48,11 @@ def exponent(work: Callable[[Any], object], make: Callable[[int], Any], size: in
 
 
 def _cost(work: Callable[[Any], object], given: Any) -> float:
-    """Return the seconds one call takes, over as many calls as make ten milliseconds."""
+    """Return the seconds one call takes, over as many calls as make two milliseconds."""
     calls, begun = 0, time.thread_time()
     while True:
-        try:
+        with contextlib.suppress(Exception):  # a refusal costs what it costs
             work(given)
-        except Exception:  # noqa: S110 - a refusal costs what it costs
-            pass
         calls += 1
         if (spent := time.thread_time() - begun) >= _ENOUGH:
             return spent / calls

@@ -326,9 +326,7 @@ class _Builder:
             self._approximate = True
         if tag == "br":
             self._start(StartTag("br"))
-        elif tag in _IGNORED:
-            return
-        elif self._count["select"] and not self._ends_in_select(tag):
+        elif tag in _IGNORED or (self._count["select"] and not self._ends_in_select(tag)):
             return
         elif tag == "template":
             self._close(frozenset({tag}), frozenset())

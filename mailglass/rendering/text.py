@@ -13,8 +13,8 @@ _MARGIN = {
     **dict.fromkeys("p h1 h2 h3 h4 h5 h6 ul ol dl blockquote pre table figure address".split(), 2),
     **dict.fromkeys(
         "html body div section article header footer nav aside center form fieldset tr thead tbody tfoot caption "
-        "li dt dd figcaption details summary hr dialog dir hgroup legend listing main menu optgroup option search select "
-        "textarea xmp".split(),
+        "li dt dd figcaption details summary hr dialog dir hgroup legend listing main menu optgroup option search "
+        "select textarea xmp".split(),
         1,
     ),
 }
