@@ -285,15 +285,19 @@ def _unpacked(body: bytes, encoding: str) -> bytes:
 
     Raises:
         _Huge: it is larger than `MAX_ANSWER`, however small it came.
+        ValueError: it is damaged or cut off.
     """
     if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
         return body
+    stream = zlib.decompressobj(zlib.MAX_WBITS | 32)
     try:
-        unpacked = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(body, MAX_ANSWER + 1)
+        unpacked = stream.decompress(body, MAX_ANSWER + 1)
     except zlib.error:
-        return body
+        raise ValueError("not what its encoding says") from None
     if len(unpacked) > MAX_ANSWER:
         raise _Huge
+    if not stream.eof:
+        raise ValueError("cut off")
     return unpacked
 
 
