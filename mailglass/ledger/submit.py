@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from mailglass.addresses import Address
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ids import uuid7, uuid7s
 from mailglass.ledger import arrays
-from mailglass.ledger.database import Rows
 from mailglass.routing import Lane
 
-Runner = Callable[[str, Mapping[str, Any]], Rows]
+if TYPE_CHECKING:
+    # who imports `deliver_later` does not load SQLAlchemy by it
+    from mailglass.ledger.database import Rows
+
+Runner = Callable[[str, Mapping[str, Any]], "Rows"]
 
 
 @dataclass(frozen=True, slots=True)

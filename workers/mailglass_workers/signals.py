@@ -14,7 +14,7 @@ from mailglass.celery import app
 from mailglass.errors import MailglassError
 from mailglass.ledger import schema
 from mailglass.providers.registry import Accounts
-from mailglass.runtime import close_runtime
+from mailglass.runtime import close_runtime, tell_unknown_variables
 from mailglass.settings import get_settings
 from mailglass_workers import slots, stopping
 from mailglass_workers.messages import decompress_nothing
@@ -69,6 +69,7 @@ def configure_logging(**_: Any) -> None:
     """One form for all log lines; its presence keeps Celery from configuring its own."""
     settings = get_settings()
     telemetry.configure_logging(settings.log_level, settings.log_format)
+    tell_unknown_variables(settings)
 
 
 @signals.worker_process_init.connect
