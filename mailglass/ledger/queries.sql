@@ -519,6 +519,30 @@ WITH woken AS MATERIALIZED (
 )
 UPDATE mailglass.deliveries d SET waiting = false FROM woken w WHERE d.id = w.id
 
+-- name: take_turn
+-- Take the turn at a name, or keep it, for a time; answer whether it was got, and the seconds until it may be. It is free
+-- once its time is over, whatever became of its holder. An eager one takes it also where its holder has given it up but
+-- nobody should have it yet. One that is not free is only read.
+WITH taken AS (
+    INSERT INTO mailglass.turns AS t (name, holder, until)
+    SELECT %(name)s, CAST(%(holder)s AS uuid), clock_timestamp() + make_interval(secs => %(lease)s)
+    WHERE NOT EXISTS (
+        SELECT FROM mailglass.turns k
+        WHERE k.name = %(name)s AND k.until > clock_timestamp() AND k.holder IS DISTINCT FROM CAST(%(holder)s AS uuid)
+          AND NOT (%(eager)s AND k.holder IS NULL))
+    ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+    WHERE t.until <= clock_timestamp() OR t.holder = excluded.holder OR (%(eager)s AND t.holder IS NULL)
+    RETURNING 1
+)
+SELECT EXISTS (SELECT FROM taken) AS taken, GREATEST(0, COALESCE((
+    SELECT CAST(extract(epoch FROM k.until - clock_timestamp()) AS double precision)
+    FROM mailglass.turns k WHERE k.name = %(name)s), 0)) AS seconds
+
+-- name: end_turn
+-- Give a turn up that is still held; nobody but the eager has it before a rest is over.
+UPDATE mailglass.turns SET holder = NULL, until = clock_timestamp() + make_interval(secs => %(rest)s)
+WHERE name = %(name)s AND holder = CAST(%(holder)s AS uuid)
+
 -- name: ring
 -- Doorbells without Redis: set the marks that are free, or older than the patience; answer which were set.
 -- A mark that is there is only read: to lock it would line up all producers of a lane behind each other's commits.
@@ -531,6 +555,11 @@ ORDER BY n
 ON CONFLICT (name) DO UPDATE SET rung_at = excluded.rung_at
 WHERE b.rung_at < clock_timestamp() - make_interval(secs => %(patience)s)
 RETURNING name
+
+-- name: bell_ages
+-- For how many seconds marks have been set.
+SELECT d.name, CAST(extract(epoch FROM clock_timestamp() - d.rung_at) AS double precision) AS age
+FROM mailglass.doorbells d WHERE d.name = ANY (CAST(%(names)s AS text[]))
 
 -- name: clear_bells
 -- Clear marks, before the claim.
