@@ -12,7 +12,7 @@ from celery import Task
 from mailglass.celery import app
 from mailglass.errors import MessageError
 from mailglass.outbound.recording import Sendable, raise_if_suppressed, record
-from mailglass.outbound.when import when
+from mailglass.outbound.schedule import schedule
 
 if TYPE_CHECKING:
     from mailglass.results import DeliveryGroup, DeliveryResult
@@ -95,7 +95,7 @@ class DeliverLater(Task):
                 f"deliver_later has no option {', '.join(sorted(unknown))}: "
                 "countdown, eta, expires and priority are kept in the ledger; routes choose the queue"
             )
-        due = when(countdown, eta, send_at, expires, priority)
+        due = schedule(countdown, eta, send_at, expires, priority)
         pairs = record(message, due, session, _as_uuid(options.get("task_id")))
         recorded = [answer for _, answer in pairs]
         raise_if_suppressed(recorded)
