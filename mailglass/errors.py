@@ -177,6 +177,7 @@ class SignatureErrorType(StrEnum):
     BAD_SIGNATURE = "bad_signature"
     TIMESTAMP_SKEW = "timestamp_skew"
     MALFORMED_KEY = "malformed_key"
+    REUSED_PROOF = "reused_proof"
 
 
 class SignatureError(MailglassError):

@@ -619,15 +619,39 @@ SELECT tenant_id, status, count(*) AS count FROM mailglass.deliveries GROUP BY t
 
 -- name: store_webhooks
 -- Keep verified webhooks; one that is already there, or twice among these, is left alone. In the order of their keys, so
--- that two statements never wait for each other in a circle. Answers which were new.
-INSERT INTO mailglass.webhook_events (id, account, provider, tenant_id, dedupe_key, body, headers)
-SELECT w.id, w.account, w.provider, w.tenant, w.dedupe_key, w.body, CAST(w.headers AS json)
-FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(accounts)s AS text[]), CAST(%(providers)s AS text[]),
-            CAST(%(tenants)s AS text[]), CAST(%(dedupe_keys)s AS text[]), CAST(%(bodies)s AS bytea[]),
-            CAST(%(headers)s AS text[])) AS w (id, account, provider, tenant, dedupe_key, body, headers)
-ORDER BY w.account, w.dedupe_key, w.id
-ON CONFLICT (account, dedupe_key) DO NOTHING
-RETURNING id
+-- that two statements never wait for each other in a circle. A proof that does not cover its body is bound to the first
+-- body it comes with; a webhook whose proof is bound to another one is refused. Answers which were new or refused.
+WITH shown AS (
+    SELECT s.id, s.proof, s.digest, first_value(s.digest) OVER (PARTITION BY s.proof ORDER BY s.id) AS first
+    FROM unnest(CAST(%(proof_ids)s AS uuid[]), CAST(%(proofs)s AS bytea[]), CAST(%(digests)s AS bytea[]))
+        AS s (id, proof, digest)
+), bound AS (
+    -- where it is bound already the row is locked and answered only if it is bound to this body
+    INSERT INTO mailglass.webhook_proofs AS p (proof, digest)
+    SELECT DISTINCT proof, first FROM shown ORDER BY proof
+    ON CONFLICT (proof) DO UPDATE SET digest = excluded.digest WHERE p.digest = excluded.digest
+    RETURNING proof
+), refused AS (
+    SELECT DISTINCT s.id FROM shown s LEFT JOIN bound b USING (proof) WHERE b.proof IS NULL OR s.digest <> s.first
+), stored AS (
+    INSERT INTO mailglass.webhook_events (id, account, provider, tenant_id, dedupe_key, body, headers)
+    SELECT w.id, w.account, w.provider, w.tenant, w.dedupe_key, w.body, CAST(w.headers AS json)
+    FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(accounts)s AS text[]), CAST(%(providers)s AS text[]),
+                CAST(%(tenants)s AS text[]), CAST(%(dedupe_keys)s AS text[]), CAST(%(bodies)s AS bytea[]),
+                CAST(%(headers)s AS text[])) AS w (id, account, provider, tenant, dedupe_key, body, headers)
+    WHERE w.id NOT IN (SELECT id FROM refused)
+    ORDER BY w.account, w.dedupe_key, w.id
+    ON CONFLICT (account, dedupe_key) DO NOTHING
+    RETURNING id
+)
+SELECT id, 'new' AS became FROM stored UNION ALL SELECT id, 'refused' FROM refused
+
+-- name: prune_proofs
+-- Forget proofs that have long since expired: none is valid for longer than a day before or after its own time.
+DELETE FROM mailglass.webhook_proofs WHERE proof IN (
+    SELECT proof FROM mailglass.webhook_proofs WHERE used_at < now() - interval '3 days'
+    ORDER BY used_at LIMIT %(size)s FOR UPDATE SKIP LOCKED)
+RETURNING proof
 
 -- name: claim_webhooks
 -- Lease stored webhooks, oldest first, up to a number and a size in bytes; answer also whether more are waiting.

@@ -80,6 +80,14 @@ webhook_events = Table(
     _time("processed_at"),
 )
 
+webhook_proofs = Table(
+    "webhook_proofs",
+    metadata,
+    Column("proof", LargeBinary, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    _time("used_at", nullable=False),
+)
+
 suppressions = Table(
     "suppressions",
     metadata,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -37,6 +38,7 @@ class Arrival:
         body: the raw bytes.
         headers: those its signature covers, never credentials.
         tenant: whose it is, where that is known.
+        proofs: digests that are bound to the first body they come with, see `Provider.single_use`.
     """
 
     account: str
@@ -45,6 +47,23 @@ class Arrival:
     body: bytes = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     tenant: str | None = None
+    proofs: tuple[bytes, ...] = field(default=(), repr=False)
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the body."""
+        return hashlib.sha256(self.body).digest()
+
+
+class Stored(Enum):
+    """What became of a webhook that was to be kept.
+
+    `REFUSED`: one of its proofs is bound to another body.
+    """
+
+    NEW = "new"
+    KNOWN = "known"
+    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,20 +213,26 @@ def store(
     Raises:
         LedgerUnavailableError: the database cannot be reached; nothing was kept.
     """
-    (new,) = store_all(ledger, [Arrival(account, provider, dedupe_key, body, headers, tenant)])
-    return new
+    (stored,) = store_all(ledger, [Arrival(account, provider, dedupe_key, body, headers, tenant)])
+    return stored is Stored.NEW
 
 
-def store_all(ledger: Runs, arrivals: Sequence[Arrival]) -> list[bool]:
-    """Keep verified webhooks by one statement: all of them or none.
+def store_all(ledger: Runs, arrivals: Sequence[Arrival]) -> list[Stored]:
+    """Keep verified webhooks by one statement: all of them or none. Their proofs are bound by the same statement.
 
     Returns:
-        Of each, in order, whether it was new; of several with one key, the first one is.
+        Of each, in order, what became of it; of several with one key, the first one is new.
 
     Raises:
         LedgerUnavailableError: the database cannot be reached; nothing was kept.
     """
     ids = uuid7s(len(arrivals))
+    proofs = [
+        (key, proof, arrival.digest)
+        for key, arrival in zip(ids, arrivals, strict=True)
+        if arrival.proofs
+        for proof in arrival.proofs
+    ]
     rows = ledger.run(
         "store_webhooks",
         {
@@ -220,10 +245,18 @@ def store_all(ledger: Runs, arrivals: Sequence[Arrival]) -> list[bool]:
             "headers": arrays.texts(
                 json.dumps(dict(arrival.headers)) if arrival.headers else "{}" for arrival in arrivals
             ),
+            "proof_ids": arrays.uuids(key for key, _, _ in proofs),
+            "proofs": arrays.binaries(proof for _, proof, _ in proofs),
+            "digests": arrays.binaries(digest for _, _, digest in proofs),
         },
     )
-    new = {row.id for row in rows}
-    return [key in new for key in ids]
+    became = {row.id: Stored(row.became) for row in rows}
+    return [became.get(key, Stored.KNOWN) for key in ids]
+
+
+def prune_proofs(ledger: Runs, size: int) -> int:
+    """Forget up to `size` bound proofs that are no longer valid. Returns how many."""
+    return len(ledger.run("prune_proofs", {"size": size}))
 
 
 def claim(ledger: Runs, size: int, max_bytes: int, lease: float) -> WebhookClaim:

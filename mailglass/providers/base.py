@@ -131,6 +131,21 @@ class Provider(ABC):
         """What identifies this webhook request when the provider posts it again; None: its bytes do."""
         return None
 
+    def single_use(self, request: WebhookRequest) -> Sequence[bytes]:
+        """Return what proves this request without covering its body, for providers that sign less than the body.
+
+        Each value is bound to the first body it comes with, at whichever account and tenant: the same body is believed
+        again, another one is not. A proof must not be valid for longer than a day before or after its own time.
+
+        Args:
+            request: verified.
+
+        Returns:
+            Digests that tell one proof from another, at most a few, without a secret in them; empty where the proof
+            covers the body, or is no more than a password.
+        """
+        return ()
+
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         """The events in a verified body.
 

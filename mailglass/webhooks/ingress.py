@@ -121,10 +121,12 @@ def keep_all(admitted: Sequence[Admitted | Answer], desk: Desk) -> list[Answer]:
     for item in admitted:
         if isinstance(item, Answer):
             answers.append(item)
-        elif isinstance(next(kept), Exception):
-            answers.append(_again(item.provider))
+            continue
+        became = next(kept)
+        if isinstance(became, SignatureError):
+            answers.append(_refused(item.arrival.account, UNAUTHORIZED, became.type.value))
         else:
-            answers.append(STORED)
+            answers.append(_again(item.provider) if isinstance(became, Exception) else STORED)
     return answers
 
 
@@ -199,12 +201,12 @@ def _admit(posted: Posted, desk: Desk) -> Admitted | Answer:
         return _failed(account, _cannot_verify(known.provider), error)
     try:
         tenant = tenant_of(known, posted.tenant, None if desk.router is None else desk.router.tenancy)
-        key = provider.delivery_key(request)
+        key, proofs = provider.delivery_key(request), provider.single_use(request)
     except TenantError:
         return _refused(account, UNRESOLVED, "tenant_unresolved")
     except Exception as error:
         return _failed(account, _again(provider), error)
-    return Admitted(provider, arrival(account, provider, key, request.body, request.headers, tenant))
+    return Admitted(provider, arrival(account, provider, key, request.body, request.headers, tenant, proofs))
 
 
 def _refused(account: str, answer: Answer, reason: str) -> Answer:

@@ -10,15 +10,15 @@ from functools import cache
 
 from mailglass import telemetry
 from mailglass.doorbell import WEBHOOKS
-from mailglass.errors import LedgerError
+from mailglass.errors import LedgerError, SignatureError, SignatureErrorType
 from mailglass.ledger import webhooks
 from mailglass.ledger.database import Database
-from mailglass.ledger.webhooks import Arrival
+from mailglass.ledger.webhooks import Arrival, Stored
 from mailglass.providers.base import Provider
 
 Ring = Callable[[str], object]
 Kept = bool | Exception
-"""Of one webhook: True kept, False it was kept before, or why it is not."""
+"""Of one webhook: True kept, False it was kept before, or why it is not; `SignatureError` where its proof was used."""
 
 # credentials are not kept, whatever a provider's room says is signed
 _NEVER_KEPT = frozenset({"authorization", "proxy-authorization", "cookie"})
@@ -26,16 +26,23 @@ _MAX_KEY = 200
 
 
 def arrival(
-    account: str, provider: Provider, key: str | None, body: bytes, headers: Mapping[str, str], tenant: str | None
+    account: str,
+    provider: Provider,
+    key: str | None,
+    body: bytes,
+    headers: Mapping[str, str],
+    tenant: str | None,
+    proofs: Sequence[bytes] = (),
 ) -> Arrival:
     """A verified webhook as it is kept.
 
     Args:
         key: what identifies it when it is posted again; None: its bytes.
         headers: all of them; those that the provider's room wants are kept, but for credentials.
+        proofs: from `Provider.single_use`.
     """
     kept = {name: headers[name] for name in _kept_names(provider.signed_headers) if name in headers}
-    return Arrival(account, provider.name, _dedupe_key(key, body, tenant), body, kept, tenant)
+    return Arrival(account, provider.name, _dedupe_key(key, body, tenant), body, kept, tenant, tuple(proofs))
 
 
 @cache
@@ -68,18 +75,27 @@ def keep(database: Database, arrivals: Sequence[Arrival], ring: Ring) -> list[Ke
 
 def _store(database: Database, arrivals: Sequence[Arrival]) -> list[Kept]:
     try:
-        return list(webhooks.store_all(database, arrivals))
+        return [_KEPT[stored] for stored in webhooks.store_all(database, arrivals)]
     except Exception as error:
         if len(arrivals) > 1 and isinstance(error, LedgerError) and error.of_a_value:
             return [kept for item in arrivals for kept in _store(database, [item])]
         return [error] * len(arrivals)
 
 
+_KEPT: dict[Stored, Kept] = {
+    Stored.NEW: True,
+    Stored.KNOWN: False,
+    Stored.REFUSED: SignatureError(SignatureErrorType.REUSED_PROOF),
+}
+
+
 def _tell(arrivals: Sequence[Arrival], kept: Sequence[Kept]) -> None:
-    """One line for each account, and one for each kind of failure there."""
+    """One line for each account, and one for each kind of failure there. Refusals are the caller's to tell."""
     counts: Counter[tuple[str, str, bool | str]] = Counter()
     sizes: Counter[tuple[str, str]] = Counter()
     for item, new in zip(arrivals, kept, strict=True):
+        if isinstance(new, SignatureError):
+            continue
         # the text of a database's error may quote what it refused
         counts[item.account, item.provider, type(new).__name__ if isinstance(new, Exception) else new] += 1
         sizes[item.account, item.provider] += len(item.body)
@@ -99,10 +115,12 @@ def _tell(arrivals: Sequence[Arrival], kept: Sequence[Kept]) -> None:
 
 
 def _dedupe_key(key: str | None, body: bytes, tenant: str | None) -> str:
+    # posted to the URLs of two tenants it is two webhooks: each is applied to its own tenant's mail only. No tenant's
+    # name has a slash, so no key of one reads as another's
+    owner = tenant or ""
     if key is None:
-        # posted to the URLs of two tenants it is two webhooks: each is applied to its own tenant's mail only
-        return hashlib.sha256(body if tenant is None else b"\0".join((tenant.encode(), body))).hexdigest()
+        return f"{owner}/{hashlib.sha256(body).hexdigest()}"
     if len(key) <= _MAX_KEY and key.isprintable():
-        return key
+        return f"{owner}/={key}"
     # providers' keys are short; whatever this is must fit into an index all the same
-    return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
+    return f"{owner}/#{hashlib.sha256(key.encode('utf-8', 'replace')).hexdigest()}"

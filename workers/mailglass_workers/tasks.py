@@ -13,7 +13,7 @@ from mailglass import telemetry
 from mailglass.celery import app
 from mailglass.doorbell import DISPATCH, POLL, PUMP, RATES, RECONCILE, RETENTION, SETTLE, SUPPRESSIONS, WEBHOOKS
 from mailglass.errors import MailglassError
-from mailglass.ledger import leases
+from mailglass.ledger import leases, webhooks
 from mailglass.limits import learn_granted_rates, prune
 from mailglass.routing import Lane
 from mailglass.runtime import get_runtime
@@ -166,8 +166,9 @@ def learn_rates() -> None:
 @app.task(name=RETENTION)
 @guarded
 def retention() -> None:
-    """Forget rate limits that nobody has met for days."""
+    """Forget rate limits that nobody has met for days, and proofs of webhooks that have expired."""
     runtime = get_runtime()
     runtime.doorbell.answer_task(RETENTION)
-    if prune(runtime.database, PRUNED) == PRUNED:
+    pruned = [prune(runtime.database, PRUNED), webhooks.prune_proofs(runtime.database, PRUNED)]
+    if PRUNED in pruned:
         runtime.doorbell.ring_task(RETENTION)

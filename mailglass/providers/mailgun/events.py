@@ -1,8 +1,8 @@
 """Mailgun's webhooks: the proof in their body, today's JSON and yesterday's forms, and what each event means.
 
 The signature covers a time and a random token and nothing else: what else stands in the body is proved by no more than
-TLS. So a token counts once. It is the webhook's key in the ledger, and the statement that keeps the webhook is the one
-that refuses a second use.
+TLS. So a token counts for one body. The statement that keeps a webhook binds the token of its signing key to the body
+it came with, and refuses every other body, at whichever account and tenant.
 """
 
 from __future__ import annotations
@@ -111,14 +111,28 @@ def require_proof(body: bytes, keys: Sequence[Secret], tolerance: float) -> None
         SignatureError: it is not.
     """
     proof = proof_of(body)
-    message = (proof.timestamp + proof.token).encode("ascii")
-    expected = [hmac.digest(key.reveal().encode(), message, "sha256").hex() for key in keys]
-    # all are compared, so that the time does not tell which one matched
-    matches = [hmac.compare_digest(mine, given) for mine in expected for given in proof.signatures]
-    if not any(matches):
+    if not any(_fits(proof, keys)):
         raise SignatureError(SignatureErrorType.BAD_SIGNATURE)
     # it also ties the token down: digits moved over from it would make another time
     require_fresh(proof.timestamp, tolerance)
+
+
+def used_tokens(body: bytes, keys: Sequence[Secret]) -> list[bytes]:
+    """The token under each key that proves the body, as digests from which neither can be told."""
+    proof = proof_of(body)
+    token = proof.token.encode("ascii")
+    return [
+        hmac.digest(key.reveal().encode(), b"mailgun token\0" + token, "sha256")
+        for key, fits in zip(keys, _fits(proof, keys), strict=True)
+        if fits
+    ]
+
+
+def _fits(proof: Proof, keys: Sequence[Secret]) -> list[bool]:
+    """Of each key, whether one of the signatures is its own; all are compared, so that the time does not tell which."""
+    message = (proof.timestamp + proof.token).encode("ascii")
+    expected = [hmac.digest(key.reveal().encode(), message, "sha256").hex() for key in keys]
+    return [sum(hmac.compare_digest(mine, given) for given in proof.signatures) > 0 for mine in expected]
 
 
 def normalise(body: bytes, account: str) -> list[ProviderEvent]:

@@ -62,6 +62,10 @@ class MailgunProvider(SearchableProvider):
         except SignatureError:
             return None
 
+    def single_use(self, request: WebhookRequest) -> Sequence[bytes]:
+        """The signature covers time and token only, so a token of one key proves one body."""
+        return events.used_tokens(request.body, self.options.webhook_signing_keys)
+
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         return events.normalise(body, self.account)
 

@@ -50,8 +50,11 @@ class Site:
         self.requests = [webhook.request() for webhook in self.room.webhooks()]
 
     def post(self, *requests: WebhookRequest) -> list[int]:
+        return self.post_to(*((request, None) for request in requests))
+
+    def post_to(self, *requests: tuple[WebhookRequest, str | None]) -> list[int]:
         context = ingress.Desk(self.settings, self.ledger, self.accounts, lambda task: None)
-        posted = [ingress.Posted("main", request) for request in requests]
+        posted = [ingress.Posted("main", request, tenant) for request, tenant in requests]
         return [answer.status for answer in ingress.handle_all(posted, context)]
 
     def work(self) -> process.Report:
@@ -183,3 +186,27 @@ def test_an_allow_list_is_asked_about_whom_trusted_proxies_vouch_for(site: Site,
     headers = {**request.headers, "x-forwarded-for": forwarded}
     assert site.post(replace(request, headers=headers, remote_addr="10.0.0.1")) == [status]
     assert site.post(replace(request, headers=headers, remote_addr="192.0.2.1")) == [401]
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS.values() if Feature.WEBHOOKS not in room.lacks])
+@pytest.mark.parametrize("together", [True, False])
+def test_a_shared_accounts_webhook_is_kept_once_for_each_tenants_url(site: Site, together: bool) -> None:
+    requests = [(request, tenant) for request in site.requests for tenant in (None, "acme", "news")] * 2
+    random.Random(4).shuffle(requests)
+    groups = [requests] if together else [[request] for request in requests]
+    assert {status for group in groups for status in site.post_to(*group)} == {200}
+    rows = site.ledger.query(sqlalchemy.text("SELECT tenant_id, body FROM mailglass.webhook_events"))
+    bodies = {request.body for request in site.requests}
+    found = sorted((row.tenant_id or "", bytes(row.body)) for row in rows)
+    assert found == sorted((tenant, body) for tenant in ("", "acme", "news") for body in bodies)
+
+
+@EACH
+def test_a_tenant_learns_of_its_mail_after_the_webhook_was_posted_to_another_tenants_url(site: Site) -> None:
+    site.deliver()
+    for tenant in ("news", LANE.tenant):
+        site.post_to(*((request, tenant) for request in site.requests))
+    site.work()
+    assert [event for event in deliveries.timeline(site.ledger, DELIVERY) if event.source == "provider"]
+    orphans = site.ledger.query(sqlalchemy.text("SELECT DISTINCT event ->> 'tenant' AS tenant FROM mailglass.orphans"))
+    assert {row.tenant for row in orphans} == {"news"}

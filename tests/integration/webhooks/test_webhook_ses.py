@@ -25,6 +25,7 @@ from mailglass.settings import AccountSettings, Route, Settings, WebhookSettings
 from mailglass.testing.lab.ses import CERTIFICATE_URL, certificate
 from mailglass.testing.provider import FixedAccounts
 from mailglass.webhooks import ingress, process
+from mailglass.webhooks.keeping import arrival, keep
 
 KEY = rsa.generate_private_key(65537, 2048)
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:ses-events"
@@ -183,4 +184,5 @@ def test_what_a_queue_holds_is_kept_under_the_same_key_as_what_is_posted(desk: A
     (delivery_id,) = desk.sent()
     message_id = str(uuid4())
     house.post(Message=bounce(delivery_id), MessageId=message_id)
-    assert not webhooks.store(desk.ledger, "main", "ses", message_id, b"{}", {})
+    queued = arrival("main", house.provider, message_id, b"{}", {}, None)
+    assert keep(desk.ledger, [queued], lambda task: None) == [False]
