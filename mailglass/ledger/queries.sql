@@ -66,11 +66,10 @@ WITH item AS (
 ), added AS (
     SELECT * FROM led UNION ALL SELECT * FROM followed
 ), content AS (
-    INSERT INTO mailglass.messages (id, content, frozen, tenant_id, owner_id)
-    SELECT m.id, CAST(m.content AS json), m.frozen, m.tenant_id, m.owner_id
-    FROM unnest(CAST(%(content_ids)s AS uuid[]), CAST(%(contents)s AS text[]), CAST(%(frozen)s AS boolean[]),
-                CAST(%(content_tenants)s AS text[]), CAST(%(owners)s AS uuid[]))
-         AS m (id, content, frozen, tenant_id, owner_id)
+    INSERT INTO mailglass.messages (id, content, frozen)
+    SELECT m.id, CAST(m.content AS json), m.frozen
+    FROM unnest(CAST(%(content_ids)s AS uuid[]), CAST(%(contents)s AS text[]), CAST(%(frozen)s AS boolean[]))
+         AS m (id, content, frozen)
     WHERE (m.id IN (SELECT a.message_id FROM added a WHERE a.status = 'queued')) IS TRUE
     ON CONFLICT DO NOTHING
 ), noted AS (
@@ -109,11 +108,10 @@ WITH blocked AS MATERIALIZED (
            statement_timestamp() - make_interval(secs => CAST(%(waited)s AS double precision)), 'suppressed_' || scope
     FROM blocked WHERE (absolute AND ends_at <= starts_at) IS NOT TRUE
     ON CONFLICT DO NOTHING
-    RETURNING id, tenant_id, group_id, message_id, status, last_error
+    RETURNING id, tenant_id, message_id, status, last_error
 ), content AS (
-    INSERT INTO mailglass.messages (id, content, frozen, tenant_id, owner_id)
-    SELECT message_id, CAST(%(content)s AS json), CAST(%(frozen)s AS boolean), tenant_id, COALESCE(group_id, id)
-    FROM added WHERE status = 'queued'
+    INSERT INTO mailglass.messages (id, content, frozen)
+    SELECT message_id, CAST(%(content)s AS json), CAST(%(frozen)s AS boolean) FROM added WHERE status = 'queued'
     ON CONFLICT DO NOTHING
 ), noted AS (
     INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,9 @@ from mailglass.ledger import arrays
 from mailglass.ledger.database import Rows
 from mailglass.routing import Lane
 
+_VERSION = 0xF << 76
+_VERSION_8 = 0x8 << 76
+
 Runner = Callable[[str, Mapping[str, Any]], Rows]
 
 
@@ -24,7 +28,7 @@ class Item:
     """One delivery to record.
 
     Attributes:
-        message_id: of its content; deliveries of one group may share it.
+        message_id: of its content, which the deliveries of one group share: `content_id`, or `derived_content_id`.
         content: the content as JSON text.
         frozen: whether the content is final; a mailable's is rendered by the worker first.
         group_id: of one message to several recipients. Its items stand side by side, and the first decides for all of
@@ -55,11 +59,6 @@ class Item:
     start_moment: datetime | None = None
     end_moment: datetime | None = None
 
-    @property
-    def owner_id(self) -> UUID:
-        """What its content belongs to: the group, or this delivery alone."""
-        return self.id if self.group_id is None else self.group_id
-
     def __repr__(self) -> str:
         return f"<Item {self.id}>"
 
@@ -82,6 +81,21 @@ class Recorded(NamedTuple):
     known: bool = False
     digest: str | None = None
     late: bool = False
+
+
+def content_id(delivery_id: UUID) -> UUID:
+    """Return the id of one delivery's content, for a new UUIDv7: the same as a version 8, which is no other's."""
+    return UUID(int=delivery_id.int & ~_VERSION | _VERSION_8)
+
+
+def derived_content_id(tenant: str, owner_id: UUID) -> UUID:
+    """Return the id of content, to which no delivery of another call or tenant may refer, whoever chose the owner's.
+
+    Args:
+        owner_id: what the content belongs to: a group, or one delivery without a group.
+    """
+    digest = hashlib.sha256(f"{tenant}/{owner_id}".encode()).hexdigest()
+    return UUID(f"{digest[:12]}8{digest[13:16]}8{digest[17:32]}")
 
 
 def submit(run: Runner, items: Sequence[Item], called_at: float | None = None) -> list[Recorded]:
@@ -179,8 +193,6 @@ def _submit_all(run: Runner, items: Sequence[Item], waited: float) -> Rows:
             "content_ids": arrays.uuids(contents),
             "contents": arrays.texts([item.content for item in contents.values()]),
             "frozen": arrays.booleans([item.frozen for item in contents.values()]),
-            "content_tenants": arrays.texts([item.lane.tenant for item in contents.values()]),
-            "owners": arrays.uuids([item.owner_id for item in contents.values()]),
         },
     )
 

@@ -111,6 +111,4 @@ messages = Table(
     Column("frozen", Boolean, nullable=False),
     _time("created_at", nullable=False),
     _time("scrubbed_at"),
-    _text("tenant_id"),
-    Column("owner_id", UuidType),
 )

@@ -11,7 +11,7 @@ from uuid import UUID, uuid5
 from mailglass.addresses import Address
 from mailglass.errors import IdempotencyError, MessageError, SuppressedError, SuppressionType
 from mailglass.ids import uuid7
-from mailglass.ledger.submit import Item, Recorded, Runner, submit
+from mailglass.ledger.submit import Item, Recorded, Runner, content_id, derived_content_id, submit
 from mailglass.mailable import Mailable
 from mailglass.message import Message
 from mailglass.outbound.schedule import Schedule, ends_before_it_is_due
@@ -47,16 +47,24 @@ def items_of(message: Sendable, tenant: str, when: Schedule, first_id: UUID | No
         raise MessageError("idempotency_key", "allowed with exactly one `to`: each recipient is a delivery of its own")
     repeatable = message.idempotency_key is not None or first_id is not None
     digest = _digest(lane, message.to, content) if repeatable else None
-    message_id = uuid7() if first_id is None else uuid5(first_id, f"message:{digest}")
+    ids = [
+        uuid7() if first_id is None else uuid5(first_id, f"{position}:{digest}") if position else first_id
+        for position in range(len(message.to))
+    ]
+    group_id = None
+    if several:
+        group_id = uuid7() if first_id is None else uuid5(first_id, f"group:{digest}")
+    alone = first_id is None and not several
+    message_id = content_id(ids[0]) if alone else derived_content_id(tenant, group_id or ids[0])
     return [
         Item(
-            id=uuid7() if first_id is None else uuid5(first_id, f"{position}:{digest}") if position else first_id,
+            id=delivery_id,
             lane=lane,
             message_id=message_id,
             content=content,
             recipient=recipient,
             frozen=mailable is None,
-            group_id=message_id if several else None,
+            group_id=group_id,
             mailable=mailable,
             idempotency_key=message.idempotency_key,
             digest=digest,
@@ -67,7 +75,7 @@ def items_of(message: Sendable, tenant: str, when: Schedule, first_id: UUID | No
             start_moment=when.eta,
             end_moment=when.expires_at,
         )
-        for position, recipient in enumerate(message.to)
+        for delivery_id, recipient in zip(ids, message.to, strict=True)
     ]
 
 
