@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -35,6 +35,11 @@ _MARK_LIFETIME = 3600
 _PATIENCE = 2.0
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 10.0
+# rings that are marked together: what a process that dies between mark and ring leaves to be repaired, and what no
+# server works on for long
+_PIECE = 200
+# of tasks (""), and of lanes by their stream: the lower, the sooner
+_RANKS = {"": 0, Stream.TRANSACTIONAL: 0, Stream.OPERATIONAL: 3, Stream.BULK: 6}
 
 # KEYS: marks; ARGV: patience in ms (-1: only free marks), lifetime in s. Answers the positions that were set.
 _SET_MARKS = """
@@ -145,8 +150,7 @@ class Doorbell:
     def _priorities(self) -> dict[str, int]:
         """Broker priorities by stream, and of tasks. Redis and RabbitMQ count in opposite directions."""
         urgent_is_low = not self._settings.broker_url.reveal().startswith(("amqp", "pyamqp"))
-        ranks = {"": 0, Stream.TRANSACTIONAL: 0, Stream.OPERATIONAL: 3, Stream.BULK: 6}
-        return {name: rank if urgent_is_low else 9 - rank for name, rank in ranks.items()}
+        return {name: rank if urgent_is_low else 9 - rank for name, rank in _RANKS.items()}
 
     @cached_property
     def _queues(self) -> frozenset[str]:
@@ -156,21 +160,24 @@ class Doorbell:
         """Where a lane's rings wait: in its own queue, or, where the settings no longer name it, in the common one."""
         return lane.queue if lane.queue in self._queues else DEFAULT_QUEUE
 
-    def ring(self, lanes: Iterable[Lane], patience: float | None = None) -> int:
-        """Ring lanes that have no ring pending.
+    def ring(
+        self, lanes: Iterable[Lane], patience: float | None = None, go_on: Callable[[], bool] = lambda: True
+    ) -> int:
+        """Ring lanes that have no ring pending, those of urgent streams first.
 
         Args:
             lanes: where there is work.
             patience: seconds; ring again where the pending ring is older. For those who know that the queue is served.
+            go_on: asked before each bounded piece of them; where it says no, the others are left.
 
         Returns:
             How many rings were published; 0 also when the broker cannot be reached.
         """
         bells = {
             f"{DISPATCH}:{lane}": _Bell(DISPATCH, (str(lane),), self._serving(lane), self._priorities[lane.stream])
-            for lane in set(lanes)
+            for lane in sorted(set(lanes), key=lambda lane: _RANKS[lane.stream])
         }
-        return self._ring(bells, patience)
+        return self._ring(bells, patience, go_on)
 
     def ring_task(self, task: str, patience: float | None = None, argument: str = "") -> int:
         """Ring a task that serves no lane, unless a ring of it is pending.
@@ -184,11 +191,16 @@ class Doorbell:
         bell = _Bell(task, (argument,) if argument else (), queue, self._priorities[""])
         return self._ring({_task_bell(task, argument): bell}, patience)
 
-    def repair(self, lanes: Iterable[Lane], patience: float) -> int:
+    def repair(self, lanes: Iterable[Lane], patience: float, go_on: Callable[[], bool] = lambda: True) -> int:
         """Ring lanes that have no ring pending, and those whose ring got lost; for whoever runs the pump.
 
         A ring that nobody answered for `patience` seconds may be lost, or wait its turn in a long queue. Where the
         queue holds as many as there are lanes it waits: ringing again would only make the queue longer, without an end.
+
+        Args:
+            lanes: all that have due work.
+            patience: seconds.
+            go_on: as in `ring`.
 
         Returns:
             How many rings were published.
@@ -197,7 +209,8 @@ class Doorbell:
         for lane in lanes:
             by_queue.setdefault(self._serving(lane), []).append(lane)
         return sum(
-            self.ring(due, patience if self._waiting(queue) < len(due) else None) for queue, due in by_queue.items()
+            self.ring(due, patience if self._waiting(queue) < len(due) else None, go_on)
+            for queue, due in by_queue.items()
         )
 
     def _waiting(self, queue: str) -> int:
@@ -219,9 +232,20 @@ class Doorbell:
         """Clear a task's mark."""
         self._clear([_task_bell(task, argument)])
 
-    def _ring(self, bells: Mapping[str, _Bell], patience: float | None) -> int:
-        if not bells or clock.monotonic() < self._quiet_until:
-            return 0
+    def _ring(
+        self, bells: Mapping[str, _Bell], patience: float | None, go_on: Callable[[], bool] = lambda: True
+    ) -> int:
+        names = list(bells)
+        rung = 0
+        for start in range(0, len(names), _PIECE):
+            piece = {name: bells[name] for name in names[start : start + _PIECE]}
+            if clock.monotonic() < self._quiet_until or not go_on():
+                break
+            rung += self._ring_piece(piece, patience)
+        return rung
+
+    def _ring_piece(self, bells: Mapping[str, _Bell], patience: float | None) -> int:
+        """Mark and publish a bounded number of rings; after a failure the doorbell is quiet."""
         rung = 0
         try:
             marked = self._get_marks().set(list(bells), patience)

@@ -11,6 +11,7 @@ from mailglass.ledger import schema
 from mailglass.runtime import close_runtime, get_runtime
 from mailglass.settings import get_settings
 from mailglass.web import create_app
+from mailglass.web.protocol import bounded_protocol
 
 # what is under way when the process is told to stop has this long; seconds
 GRACE = 10
@@ -40,6 +41,7 @@ def web(host: str, port: int) -> int:
             port=port,
             lifespan="on",
             ws="none",
+            http=bounded_protocol(),
             # logging is configured; an access log would show query strings, which may hold credentials
             log_config=None,
             access_log=False,

@@ -22,7 +22,7 @@ from mailglass.engine.lessons import Lessons
 from mailglass.engine.limiting import Places
 from mailglass.engine.pace import Pace
 from mailglass.engine.placing import Placed, Placement, Placer
-from mailglass.engine.verdicts import ASK_AGAIN, still_in_doubt
+from mailglass.engine.verdicts import still_in_doubt
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import leases
 from mailglass.ledger.database import Database
@@ -131,9 +131,9 @@ class Engine:
         refused, ready = sort_out(self._ledger, claimed, policy)
         placement = self._placer.place(lane, ready)
         limited = self._places.take(lane, placement, report)
-        asked_again = {delivery.id for delivery in claimed if delivery.last_error == ASK_AGAIN}
+        in_doubt = {delivery.id: delivery for delivery in claimed if delivery.in_doubt}
         verdicts = [
-            still_in_doubt(verdict, policy) if verdict.id in asked_again else verdict
+            still_in_doubt(verdict, in_doubt[verdict.id], policy) if verdict.id in in_doubt else verdict
             for verdict in (*refused, *placement.verdicts, *limited)
         ]
         # a lane that is held up, by limits or by breakers, comes back when the pump rings it, not at once
@@ -160,7 +160,7 @@ class Engine:
             item
             for placed in placement.placed
             for item in placed.items
-            if ("cc" in item.content or "bcc" in item.content) and item.delivery.last_error != ASK_AGAIN
+            if ("cc" in item.content or "bcc" in item.content) and not item.delivery.ask_again
         ]
         copies = [Address(email) for item in items for key in ("cc", "bcc") for _, email in item.content.get(key, ())]
         blocked = blocked_copies(self._ledger, lane.tenant, lane.stream, copies) if copies else set()

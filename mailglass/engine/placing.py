@@ -11,14 +11,13 @@ from uuid import UUID
 from mailglass import clock, telemetry
 from mailglass.addresses import Address
 from mailglass.engine.content import Ready, refusal
-from mailglass.engine.verdicts import ASK_AGAIN, remembers, window
+from mailglass.engine.verdicts import NO_EVIDENCE, remembers, window
 from mailglass.errors import ConfigError, RouteError
 from mailglass.ledger.breakers import Breaker, breakers, end_probe, probe
 from mailglass.ledger.database import Runs
 from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, Verdict
-from mailglass.ledger.lifecycle import Status
-from mailglass.ledger.settlement import NO_EVIDENCE
+from mailglass.ledger.lifecycle import Doubt, Status
 from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts
 from mailglass.routing import Lane, RouteContext, Router, ordered_accounts
@@ -138,7 +137,7 @@ class Placer:
     def _choose(self, lane: Lane, route: Route, delivery: Claimed, without: Set[str]) -> str | Verdict | None:
         """The first account that can be used, beginning with the one whose turn it is; None: one of `without` alone."""
         order = ordered_accounts(route, delivery.id)
-        if delivery.last_error == ASK_AGAIN:
+        if delivery.ask_again:
             # under the same idempotency key only this account knows the answer
             if delivery.account not in order or not self._remembers(delivery.account, delivery.age):
                 return _without_answer(delivery, self._settings.streams[Stream(lane.stream)])
@@ -198,8 +197,8 @@ class Placer:
 def _without_answer(delivery: Claimed, policy: StreamPolicy) -> Verdict:
     """It may have been sent, and nobody can be asked any more: what the policy says of uncertain deliveries."""
     if policy.uncertain is UncertainPolicy.RESEND:
-        return Verdict(delivery.id, Status.QUEUED, EngineEvent.RESENT, NO_EVIDENCE, delay=0.0)
-    return refusal(delivery, Status.HELD, NO_EVIDENCE)
+        return Verdict(delivery.id, Status.QUEUED, EngineEvent.RESENT, NO_EVIDENCE, delay=0.0, doubt=Doubt.OPEN)
+    return refusal(delivery, Status.HELD, NO_EVIDENCE)._replace(doubt=Doubt.OPEN)
 
 
 def _wait(delivery: Claimed, seconds: float) -> Verdict:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +23,20 @@ from mailglass.errors import ConfigError, MailglassError
 from mailglass.runtime import Runtime, get_runtime
 from mailglass.settings import Settings
 from mailglass.web import readiness
+from mailglass.web.bodies import Bodies
 from mailglass.web.counter import Counter
-from mailglass.web.http import ClientGone, NoRoom, Receive, Room, Scope, Send, read_body, respond, webhook_request
+from mailglass.web.http import (
+    ClientGone,
+    GivenUp,
+    Receive,
+    Scope,
+    Send,
+    closing,
+    peer_of,
+    read_body,
+    respond,
+    webhook_request,
+)
 from mailglass.web.patience import Patience
 from mailglass.webhooks import ingress
 from mailglass.webhooks.ingress import Answer, Posted
@@ -32,8 +45,10 @@ T = TypeVar("T")
 
 # as many as the ledger's pool keeps connections
 THREADS = 10
-# each holds its body in memory while it is read and waits for a thread
+# each holds its body in memory while it waits for a thread
 MAX_PENDING = 200
+# so that one account whose webhooks hang leaves places to the others
+MAX_PENDING_OF_ACCOUNT = 150
 MAX_HELD = 128 * 1024 * 1024
 # some providers give up on an answer after 10 s; what is kept after ours has gone is a repetition when it comes again
 ANSWER_WITHIN = 5.0
@@ -55,8 +70,10 @@ class WebApp:
         self._threads: ThreadPoolExecutor | None = None
         self._counter: Counter | None = None
         self._for_bodies, self._for_work = Patience(), Patience()
-        self._room = Room(MAX_HELD)
-        self._pending = 0
+        self._bodies = Bodies(MAX_HELD)
+        # how many are worked on, by account: a name that stands in the settings
+        self._pending: collections.Counter[str] = collections.Counter()
+        self._all_pending = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -73,14 +90,15 @@ class WebApp:
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         path, method = _path(scope), scope["method"]
         if path == "/healthz":
-            return Answer(200, _PLAIN, b"ok\n") if method in ("GET", "HEAD") else _not_allowed("GET, HEAD")
+            answer = Answer(200, _PLAIN, b"ok\n") if method in ("GET", "HEAD") else _not_allowed("GET, HEAD")
+            return closing(answer, scope)
         if path == "/readyz":
-            return await self._ready() if method in ("GET", "HEAD") else _not_allowed("GET, HEAD")
+            return closing(await self._ready() if method in ("GET", "HEAD") else _not_allowed("GET, HEAD"), scope)
         room, *names = path.removeprefix("/").split("/")
         if room != "webhooks" or len(names) not in (1, 2) or not _NO_NAMES.isdisjoint(names):
-            return NOT_FOUND
+            return closing(NOT_FOUND, scope)
         if method != "POST":
-            return _not_allowed("POST")
+            return closing(_not_allowed("POST"), scope)
         return await self._webhook(names[-1], names[0] if len(names) == 2 else None, scope, receive)
 
     async def _webhook(self, account: str, tenant: str | None, scope: Scope, receive: Receive) -> Answer:
@@ -89,30 +107,47 @@ class WebApp:
             counter = self._counter_for(runtime)
         except ConfigError as error:
             telemetry.emit("mailglass.webhook.misconfigured", level=logging.ERROR, status=500, reason=error.key)
-            return ingress.MISCONFIGURED
-        if self._pending >= MAX_PENDING:
-            return _put_off(account, runtime, "too_many_pending")
+            return closing(ingress.MISCONFIGURED, scope)
+        if account not in runtime.settings.accounts:
+            # before its body, so that what nobody asked for costs nothing
+            return closing(ingress.unknown_account(), scope)
         if counter.hangs(account):
-            return _put_off(account, runtime, "no_end_in_sight")
-        self._pending += 1
+            return closing(_put_off(account, runtime, "no_end_in_sight"), scope)
+        if not self._has_place(account):
+            return closing(_put_off(account, runtime, "too_many_pending"), scope)
+        webhooks = runtime.settings.webhooks
         try:
-            limit = runtime.settings.webhooks.max_body
-            body = await read_body(scope, receive, limit, self._for_bodies, self._room)
-            if isinstance(body, Answer):
-                telemetry.emit("mailglass.webhook.refused", level=logging.WARNING, status=body.status)
-                return body
-            try:
-                posted = Posted(account, webhook_request(scope, body), tenant)
-                return await self._for_work.wait(counter.hand_in(posted), ANSWER_WITHIN)
-            finally:
-                self._room.free += len(body)
-        except NoRoom:
-            return _put_off(account, runtime, "too_much_pending")
-        except TimeoutError:
-            counter.sweep(account)
-            return _put_off(account, runtime, "took_too_long")
+            body = await read_body(
+                scope, receive, webhooks.max_body, self._for_bodies, self._bodies,
+                account, peer_of(scope, webhooks.trusted_proxies),
+            )  # fmt: skip
+        except GivenUp:
+            return closing(_put_off(account, runtime, "too_many_bodies"), scope)
+        if isinstance(body, Answer):
+            telemetry.emit("mailglass.webhook.refused", level=logging.WARNING, status=body.status)
+            return body
+        content, reading = body
+        try:
+            if not self._has_place(account):
+                return _put_off(account, runtime, "too_many_pending")
+            return await self._work_on(Posted(account, webhook_request(scope, content), tenant), counter, runtime)
         finally:
-            self._pending -= 1
+            self._bodies.release(reading)
+
+    def _has_place(self, account: str) -> bool:
+        return self._all_pending < MAX_PENDING and self._pending[account] < MAX_PENDING_OF_ACCOUNT
+
+    async def _work_on(self, posted: Posted, counter: Counter, runtime: Runtime) -> Answer:
+        self._all_pending += 1
+        self._pending[posted.account] += 1
+        try:
+            return await self._for_work.wait(counter.hand_in(posted), ANSWER_WITHIN)
+        except TimeoutError:
+            counter.sweep(posted.account)
+            return _put_off(posted.account, runtime, "took_too_long")
+        finally:
+            self._all_pending -= 1
+            self._pending[posted.account] -= 1
 
     async def _ready(self) -> Answer:
         try:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from mailglass.providers.base import WebhookRequest
+from mailglass.web.bodies import Bodies, Reading
 from mailglass.web.patience import Patience
 from mailglass.webhooks.ingress import TOO_LARGE, Answer
+from mailglass.webhooks.peers import peer_through
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -25,30 +28,31 @@ class ClientGone(Exception):
     """The client left before its request was complete."""
 
 
-@dataclass(slots=True)
-class Room:
-    """Memory for bodies, shared by all requests.
-
-    Attributes:
-        free: bytes that are left.
-    """
-
-    free: int
+class GivenUp(Exception):
+    """The body had to make room for others, or found none."""
 
 
-class NoRoom(Exception):
-    """The bodies of all requests together take as much memory as they may."""
+def closing(answer: Answer, scope: Scope) -> Answer:
+    """The answer to a request whose body is not read; it ends the connection, because what is left would be read."""
+    if any(
+        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+        for name, value in scope["headers"]
+    ):
+        return replace(answer, headers=(*answer.headers, *_CLOSE))
+    return answer
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int, patience: Patience, room: Room) -> bytes | Answer:
+async def read_body(
+    scope: Scope, receive: Receive, limit: int, patience: Patience, bodies: Bodies, account: str, peer: str
+) -> tuple[bytes, Reading] | Answer:
     """The whole body, or the answer to one that is larger than `limit` bytes or takes longer than 10 seconds.
 
-    Of a body that is too large no more is read than shows it. What a body takes of the room is the caller's to give
-    back once it is done with; where there is none, nothing is taken.
+    Of a body that is too large no more is read than shows it. What a body takes of the memory is the caller's to
+    release once it is done with.
 
     Raises:
         ClientGone: the client left.
-        NoRoom: it does not fit into the room.
+        GivenUp: there is no room for it.
     """
     for name, value in scope["headers"]:
         if name == b"content-length":
@@ -56,36 +60,35 @@ async def read_body(scope: Scope, receive: Receive, limit: int, patience: Patien
                 return Answer(400, _CLOSE)
             if len(value) > _DIGITS or int(value) > limit:
                 return Answer(TOO_LARGE.status, _CLOSE)
+    task = asyncio.current_task()
+    reading = bodies.begin(account, peer, lambda: patience.give_up(task))
     try:
-        return await patience.wait(_read(receive, limit, room), BODY_TIMEOUT)
+        return await patience.wait(_read(receive, limit, bodies, reading), BODY_TIMEOUT)
     except TimeoutError:
+        if reading.given_up:
+            raise GivenUp from None
         return Answer(408, _CLOSE)
 
 
-async def _read(receive: Receive, limit: int, room: Room) -> bytes | Answer:
+async def _read(receive: Receive, limit: int, bodies: Bodies, reading: Reading) -> tuple[bytes, Reading] | Answer:
     chunks: list[bytes] = []
-    size = 0
-    body: bytes | None = None
+    whole = False
     try:
-        while body is None:
+        while not whole:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             chunk = message.get("body", b"")
-            # what was announced is not believed: room is taken by what has come
-            size += len(chunk)
-            room.free -= len(chunk)
-            if size > limit:
+            if reading.size + len(chunk) > limit:
                 return Answer(TOO_LARGE.status, _CLOSE)
-            if room.free < 0:
-                raise NoRoom
+            # what was announced is not believed: memory is taken by what has come
+            if not bodies.take(reading, len(chunk)):
+                raise GivenUp
             chunks.append(chunk)
-            if not message.get("more_body", False):
-                body = b"".join(chunks)
-        return body
+            whole = not message.get("more_body", False)
+        return b"".join(chunks), reading
     finally:
-        if body is None:
-            room.free += size
+        bodies.end(reading, keep=whole)
 
 
 _FORWARDED = "x-forwarded-for"
@@ -107,6 +110,20 @@ def webhook_request(scope: Scope, body: bytes) -> WebhookRequest:
             headers[_FORWARDED] = ",".join(forwarded)
     client = scope.get("client")
     return WebhookRequest(headers, body, _url(scope, headers), client[0] if client else "")
+
+
+def peer_of(scope: Scope, proxies: tuple[str, ...]) -> str:
+    """The address a request comes from, before its body is read.
+
+    Args:
+        proxies: whose `X-Forwarded-For` is believed, see `mailglass.webhooks.peers`.
+    """
+    client = scope.get("client")
+    peer: str = client[0] if client else ""
+    if not proxies:
+        return peer
+    lines = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"x-forwarded-for"]
+    return peer_through(peer, ",".join(lines), proxies)
 
 
 def _url(scope: Scope, headers: MutableMapping[str, str]) -> str:

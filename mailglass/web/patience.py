@@ -49,6 +49,12 @@ class Patience:
             del self._since[task]
             self._given_up.discard(task)
 
+    def give_up(self, task: asyncio.Task[Any] | None) -> None:
+        """End a task's wait now, as if it had taken too long; nothing where it waits no more."""
+        if task in self._since and task not in self._given_up:
+            self._given_up.add(task)
+            task.cancel()
+
     def _look(self, loop: asyncio.AbstractEventLoop, limit: float) -> None:
         for task, since in self._since.items():
             if loop.time() - since < limit:

@@ -177,9 +177,7 @@ def _admit(posted: Posted, desk: Desk) -> Admitted | Answer:
     try:
         known = desk.accounts.settings(account)
     except ConfigError:
-        # the name is a stranger's word, so it is not repeated
-        telemetry.emit("mailglass.webhook.refused", level=logging.WARNING, status=404, reason="unknown_account")
-        return NOT_FOUND
+        return unknown_account()
     if len(request.body) > desk.settings.webhooks.max_body:
         telemetry.emit(
             "mailglass.webhook.refused", level=logging.WARNING, account=account, status=413, size=len(request.body)
@@ -207,6 +205,13 @@ def _admit(posted: Posted, desk: Desk) -> Admitted | Answer:
     except Exception as error:
         return _failed(account, _again(provider), error)
     return Admitted(provider, arrival(account, provider, key, request.body, request.headers, tenant, proofs))
+
+
+def unknown_account() -> Answer:
+    """Return the answer to a webhook for an account that does not exist."""
+    # the name is a stranger's word, so it is not repeated
+    telemetry.emit("mailglass.webhook.refused", level=logging.WARNING, status=404, reason="unknown_account")
+    return NOT_FOUND
 
 
 def _refused(account: str, answer: Answer, reason: str) -> Answer:

@@ -24,12 +24,24 @@ def seen_through(request: WebhookRequest, proxies: tuple[str, ...]) -> WebhookRe
     """
     if not proxies:
         return request
+    forwarded = request.headers.get("x-forwarded-for", "")
+    return replace(request, remote_addr=peer_through(request.remote_addr, forwarded, proxies))
+
+
+def peer_through(remote_addr: str, forwarded: str, proxies: tuple[str, ...]) -> str:
+    """The address of whoever spoke to the outermost of these proxies; "" where it cannot be told.
+
+    Args:
+        remote_addr: of the connection.
+        forwarded: all of `X-Forwarded-For`.
+        proxies: as in `seen_through`.
+    """
     trusted = _networks(proxies)
-    peer = _address(request.remote_addr)
-    hops = request.headers.get("x-forwarded-for", "").split(",")
-    while peer is not None and hops != [""] and hops and _is_in(peer, trusted):
+    peer = _address(remote_addr)
+    hops = forwarded.split(",") if forwarded else []
+    while peer is not None and hops and _is_in(peer, trusted):
         peer = _address(hops.pop())
-    return replace(request, remote_addr="" if peer is None else str(peer))
+    return "" if peer is None else str(peer)
 
 
 @lru_cache(maxsize=8)

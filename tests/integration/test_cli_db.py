@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -280,6 +281,9 @@ def test_web_serves_until_it_is_told_to_stop(database_url: str, tmp_path: Path) 
             assert connection.getresponse().read() == b"ready\n"
             connection.request("POST", "/webhooks/main?password=secret", b"ada@example.com")
             assert connection.getresponse().status == 401
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            connection.sendall(b"POST /webhooks/main HTTP/1.1\r\nX: " + b"y" * 500_000)
+            assert connection.recv(100).startswith(b"HTTP/1.1 431")
         process.send_signal(signal.SIGTERM)
         _, rest = process.communicate(timeout=30)
         assert process.returncode in (0, -signal.SIGTERM)

@@ -20,6 +20,7 @@ from mailglass.errors import LedgerUnavailableError
 from mailglass.ids import uuid7
 from mailglass.ledger import deliveries, leases
 from mailglass.ledger.database import Database
+from mailglass.ledger.lanes import lanes_due
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import Suppression, suppress, suppressions_of
@@ -329,7 +330,7 @@ def test_a_send_whose_worker_died_is_uncertain_and_not_sent_again_while_evidence
     execute(ledger, "UPDATE mailglass.deliveries SET lease_expires_at = now()")
     assert leases.sweep(ledger, DEFAULT_POLICIES) == [(LANE, "uncertain")]
     assert leases.sweep(ledger, DEFAULT_POLICIES) == []
-    assert leases.lanes_due(ledger) == []
+    assert lanes_due(ledger) == []
     assert statuses(ledger, [delivery_id]) == ["uncertain"]
 
 
@@ -415,7 +416,7 @@ def test_lanes_due_names_each_lane_with_due_work_once(ledger: Database) -> None:
     queue(ledger, 3)
     queue(ledger, 2, lane=other, priority=0)
     queue(ledger, 2, lane=Lane("mailglass", "later", "bulk"), delay=60)
-    assert leases.lanes_due(ledger) == [LANE, other]
+    assert lanes_due(ledger) == [LANE, other]
 
 
 @pytest.fixture

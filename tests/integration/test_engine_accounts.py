@@ -18,6 +18,7 @@ from mailglass.ids import uuid7
 from mailglass.ledger import deliveries, leases
 from mailglass.ledger.breakers import breakers, trip
 from mailglass.ledger.database import Database
+from mailglass.ledger.lanes import lanes_due
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import Suppression, suppress, unsuppress
@@ -70,7 +71,7 @@ class House:
 
     def drain(self, lane: Lane = LANE, most: int = 50) -> None:
         for _ in range(most):
-            if not self.engine.run(lane).claimed and lane not in leases.lanes_due(self.ledger):
+            if not self.engine.run(lane).claimed and lane not in lanes_due(self.ledger):
                 return
 
     def counts(self) -> dict[str, int]:

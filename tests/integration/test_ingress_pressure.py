@@ -3,131 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
 from mailglass.errors import ProviderCallError
-from mailglass.ledger.database import Database, close_databases
+from mailglass.ledger.database import Database
 from mailglass.ledger.schema import upgrade
-from mailglass.mail.outcomes import Outcome
-from mailglass.providers.base import Provider, WebhookRequest
+from mailglass.providers.base import WebhookRequest
 from mailglass.routing import Router, Tenancy
-from mailglass.runtime import Runtime
-from mailglass.settings import AccountSettings, Secret, Settings, WebhookSettings
+from mailglass.settings import AccountSettings, Settings
 from mailglass.stack.postgres import EmbeddedPostgres
 from mailglass.testing.provider import FixedAccounts
 from mailglass.testing.provider_suite import Declaration, Feature
-from mailglass.web import WebApp, create_app, gathering
+from mailglass.web import WebApp, gathering
 from mailglass.web import asgi as web_asgi
 from mailglass.web import http as web_http
 from mailglass.web.patience import Patience
 from mailglass.webhooks import ingress
 from mailglass.webhooks.ingress import Desk
 from tests.rooms import ROOMS
+from tests.serving import PatientProvider, SteadyProvider, StillRuntime, post, serving, status
 
 AT_ONCE = 3.0
 """Seconds: what needs none must be answered within, on a machine with other work too."""
-
-
-class PatientProvider(Provider):
-    """Believes everybody, once it is let go; one account of it may be told to wait."""
-
-    name = "patient"
-    Options = Settings
-    retry_status = 429
-
-    def __init__(self, account: str) -> None:
-        super().__init__(account, None)
-        self.go = threading.Event()
-        self.go.set()
-        self.error: Exception | None = None
-
-    def send(self, mails: Any, *, deadline: float) -> list[Outcome]:
-        raise AssertionError("nothing is sent here")
-
-    def verify(self, request: WebhookRequest) -> None:
-        assert self.go.wait(30)
-        if self.error is not None:
-            raise self.error
-
-
-class SteadyProvider(PatientProvider):
-    """The same, under another name."""
-
-    name = "steady"
-    retry_status = 503
-
-
-class StillRuntime(Runtime):
-    """A runtime with providers as above, and a doorbell that nobody hears."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self.slow, self.steady = PatientProvider("slow"), SteadyProvider("steady")
-        self.__dict__["accounts"] = FixedAccounts(settings, {"slow": self.slow, "steady": self.steady})
-        self.__dict__["doorbell"] = self
-
-    def ring_task(self, task: str) -> None:
-        """Nobody hears it."""
-
-
-@contextmanager
-def serving(database_url: str) -> Iterator[tuple[int, WebApp, StillRuntime]]:
-    """The application on a port of loopback."""
-    settings = Settings(
-        database_url=Secret(database_url),
-        accounts={"slow": AccountSettings("slow", "patient"), "steady": AccountSettings("steady", "steady")},
-        webhooks=WebhookSettings(max_body=200_000),
-    )
-    runtime, application = StillRuntime(settings), create_app(settings)
-    application._own = runtime
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(
-        uvicorn.Config(application, log_config=None, lifespan="off", access_log=False, proxy_headers=False, ws="none")
-    )
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        yield listener.getsockname()[1], application, runtime
-    finally:
-        runtime.slow.go.set()
-        server.should_exit = True
-        thread.join(30)
-        listener.close()
-        close_databases()
 
 
 @pytest.fixture
 def served(database_url: str) -> Iterator[tuple[int, WebApp, StillRuntime]]:
     with serving(database_url) as found:
         yield found
-
-
-def post(port: int, account: str = "steady", body: bytes = b"[]") -> tuple[int, float]:
-    """The status, and after how many seconds it came."""
-    began = time.monotonic()
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
-        connection.request("POST", f"/webhooks/{account}", body)
-        return connection.getresponse().status, time.monotonic() - began
-
-
-def status(port: int, path: str) -> int:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
-        connection.request("GET", path)
-        return connection.getresponse().status
 
 
 def test_without_its_postgresql_it_answers_at_once_and_takes_webhooks_again_when_it_is_back(stack_root: Path) -> None:
@@ -145,7 +58,7 @@ def test_without_its_postgresql_it_answers_at_once_and_takes_webhooks_again_when
             assert {answer for answer, _ in answers} == {503}
             assert max(seconds for _, seconds in answers) < AT_ONCE
             assert status(port, "/healthz") == 200 and status(port, "/readyz") == 503
-            assert application._room.free == web_asgi.MAX_HELD and application._pending == 0
+            assert application._bodies.free == web_asgi.MAX_HELD and application._all_pending == 0
             postgres.start()
             assert post(port, body=b"[1]")[0] == 200
             assert status(port, "/readyz") == 200
@@ -176,7 +89,7 @@ def test_a_postgresql_that_hangs_is_not_waited_for_and_soon_not_even_asked(
                 assert post(port, body=b"x" * 100_000)[0] == 503
                 assert not any(place.waiting for place in counter._patient._lanes.values())
                 assert status(port, "/healthz") == 200 and status(port, "/readyz") == 503
-                assert application._room.free == web_asgi.MAX_HELD and application._pending == 0
+                assert application._bodies.free == web_asgi.MAX_HELD and application._all_pending == 0
             finally:
                 for pid in reversed(group):
                     os.kill(pid, signal.SIGCONT)
@@ -195,7 +108,7 @@ def test_one_providers_waiting_verification_keeps_no_other_waiting(
     runtime.slow.go.clear()
     with ThreadPoolExecutor(30) as threads:
         waiting = [threads.submit(post, port, "slow", b"%d" % number) for number in range(30)]
-        wait_for(lambda: application._pending == 30)
+        wait_for(lambda: application._all_pending == 30)
         for number in range(20):
             answer, seconds = post(port, "steady", b"%d" % number)
             assert answer == 200 and seconds < AT_ONCE
@@ -233,17 +146,17 @@ def test_bodies_share_the_memory_there_is_and_what_does_not_fit_is_put_off(
 ) -> None:
     monkeypatch.setattr(web_asgi, "ANSWER_WITHIN", 20.0)
     port, application, runtime = served
-    application._room.free = free = 250_000
+    application._bodies.free = free = 250_000
     runtime.slow.go.clear()
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(post, port, "slow", b"x" * 150_000)
-        wait_for(lambda: application._room.free == 100_000)
+        wait_for(lambda: application._bodies.free == 100_000)
         assert post(port, "steady", b"y" * 150_000)[0] == 503
         assert post(port, "steady", b"y" * 50_000)[0] == 200
         runtime.slow.go.set()
         assert first.result()[0] == 200
     assert post(port, "steady", b"z" * 150_000)[0] == 200
-    assert application._room.free == free
+    assert application._bodies.free == free
 
 
 def test_what_is_refused_or_breaks_off_gives_its_memory_back(
@@ -254,13 +167,13 @@ def test_what_is_refused_or_breaks_off_gives_its_memory_back(
     head = b"POST /webhooks/steady HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(head + b"x" * 10)
-        wait_for(lambda: application._room.free == web_asgi.MAX_HELD - 10)
-    wait_for(lambda: application._room.free == web_asgi.MAX_HELD)
+        wait_for(lambda: application._bodies.free == web_asgi.MAX_HELD - 10)
+    wait_for(lambda: application._bodies.free == web_asgi.MAX_HELD)
     monkeypatch.setattr(web_http, "BODY_TIMEOUT", 0.05)
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(head + b"x" * 10)
         assert connection.recv(4096).startswith(b"HTTP/1.1 408")
-    assert application._room.free == web_asgi.MAX_HELD and application._pending == 0
+    assert application._bodies.free == web_asgi.MAX_HELD and application._all_pending == 0
 
 
 def test_clients_that_say_nothing_keep_nobody_waiting(served: tuple[int, WebApp, StillRuntime]) -> None:

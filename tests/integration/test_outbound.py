@@ -36,8 +36,9 @@ from mailglass import (
     tenant,
 )
 from mailglass.errors import BatchFailedError, LedgerUnavailableError, RateLimitError, RateLimitType, TenantError
-from mailglass.ledger import deliveries, leases
+from mailglass.ledger import deliveries
 from mailglass.ledger.database import sqlalchemy_url
+from mailglass.ledger.lanes import lanes_due
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.suppressions import Suppression, suppress
 from mailglass.limits import Grant
@@ -132,7 +133,7 @@ def test_get_waits_for_the_provider_and_gives_up_in_time(house) -> None:
         result.get(timeout=0.1)
     with tenant("null"):
         sent = deliver_later.delay(message())
-        house.runtime.engine.run(leases.lanes_due(house.runtime.database)[-1])
+        house.runtime.engine.run(lanes_due(house.runtime.database)[-1])
         assert sent.get(timeout=5).status is Status.SENT
     assert sent.ready()
     assert sent.successful()

@@ -23,6 +23,7 @@ from mailglass.ledger import deliveries, leases, searches, webhooks
 from mailglass.ledger.database import Database, statements
 from mailglass.ledger.deliveries import Delivery
 from mailglass.ledger.events import EngineEvent, Event, project
+from mailglass.ledger.lanes import lanes_due
 from mailglass.ledger.leases import Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.settlement import Settlement, settle
@@ -399,7 +400,7 @@ def test_what_is_found_after_it_was_queued_again_is_not_sent_again(desk: Desk) -
     desk.main.says = meanwhile
     assert desk.settler.run().settled == 1
     assert desk.delivery(delivery_id).status is Status.SENT
-    assert leases.lanes_due(desk.ledger) == []
+    assert lanes_due(desk.ledger) == []
 
 
 def test_what_is_held_for_a_person_is_settled_by_a_look_that_was_under_way(desk: Desk) -> None:
@@ -423,7 +424,7 @@ def test_evidence_settles_what_a_person_has_queued_again(desk: Desk) -> None:
     assert settle(desk.ledger, [delivery_id], Settlement.RESEND) == {delivery_id: LANE}
     desk.post(delivery_id)
     assert desk.delivery(delivery_id).status is Status.SENT
-    assert leases.lanes_due(desk.ledger) == []
+    assert lanes_due(desk.ledger) == []
 
 
 def test_evidence_overtakes_a_worker_that_has_not_sent_yet(desk: Desk) -> None:

@@ -234,13 +234,13 @@ def test_a_worker_killed_with_the_answer_in_its_hands_leaves_one_mail_at_the_pro
 
 
 def test_one_worker_at_a_time_searches(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mailglass_workers import tasks
+    from mailglass_workers import pumping, tasks
 
     doorbell, settler = house.runtime.doorbell, house.runtime.settler
     rung: list[int] = []
 
     def run(ring: Callable[..., object]) -> Report:
-        rung.append(doorbell.ring_task(SETTLE, tasks.SETTLE_PATIENCE))
+        rung.append(doorbell.ring_task(SETTLE, pumping.SETTLE_PATIENCE))
         return Report(more=True)
 
     monkeypatch.setattr(settler, "run", run)

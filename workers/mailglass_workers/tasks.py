@@ -13,16 +13,14 @@ from mailglass import telemetry
 from mailglass.celery import app
 from mailglass.doorbell import DISPATCH, POLL, PUMP, RATES, RECONCILE, RETENTION, SETTLE, SUPPRESSIONS, WEBHOOKS
 from mailglass.errors import MailglassError
-from mailglass.ledger import leases, webhooks
+from mailglass.ledger import webhooks
 from mailglass.limits import learn_granted_rates, prune
 from mailglass.routing import Lane
 from mailglass.runtime import get_runtime
 from mailglass.suppression import sync
 from mailglass.webhooks import collect, process, reconcile
-from mailglass_workers import stopping
+from mailglass_workers import pumping, stopping
 
-# seconds after which a ring of `mailglass.settle` that nobody answered is taken for lost; longer than it runs
-SETTLE_PATIENCE = 60.0
 # rate limits that one statement forgets
 PRUNED = 10_000
 # of a ring that is about one account's suppression list
@@ -75,17 +73,8 @@ def dispatch(lane: str) -> None:
 def pump() -> None:
     """Take expired leases back and ring what has due work."""
     runtime = get_runtime()
-    patience = runtime.settings.engine.ring_patience
     runtime.doorbell.answer_task(PUMP)
-    moved = runtime.settler.sweep()
-    lanes = leases.lanes_due(runtime.database)
-    rung = runtime.doorbell.repair(lanes, patience)
-    if process.waiting(runtime.database):
-        rung += runtime.doorbell.ring_task(WEBHOOKS, patience)
-    if runtime.settler.waiting():
-        rung += runtime.doorbell.ring_task(SETTLE, SETTLE_PATIENCE)
-    if moved or rung:
-        telemetry.emit("mailglass.pump", settled=len(moved), lanes=len(lanes), rung=rung)
+    pumping.run(runtime)
 
 
 @app.task(name=SETTLE)

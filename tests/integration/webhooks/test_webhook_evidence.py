@@ -10,6 +10,7 @@ import pytest
 from mailglass.engine import Engine
 from mailglass.ledger import deliveries, leases
 from mailglass.ledger.events import project
+from mailglass.ledger.lanes import lanes_due
 from mailglass.ledger.lifecycle import Status
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
@@ -35,7 +36,7 @@ def test_evidence_keeps_a_mail_from_being_sent_a_second_time(desk: Any) -> None:
     assert leases.sweep(desk.ledger, DEFAULT_POLICIES) == [(desk.LANE, "resent")]
     desk.tell(desk.event("delivered", delivery_id))
     assert desk.delivery(delivery_id).status is Status.SENT
-    assert leases.lanes_due(desk.ledger) == []
+    assert lanes_due(desk.ledger) == []
 
 
 @pytest.mark.parametrize("kind", ["rejected", "failed", "unsubscribed", "unknown"])

@@ -1,0 +1,64 @@
+"""Lanes that have due work, found without a look at those whose mail is due later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from mailglass.ledger.database import Runs
+from mailglass.routing import Lane
+
+# lanes that one statement answers
+_PAGE: Final = 2000
+# moments of lanes that one statement walks over
+_MOMENTS: Final = 2000
+# deliveries that one statement lets count as due
+_READY: Final = 5000
+
+
+def lanes_due(ledger: Runs) -> list[Lane]:
+    """Return the lanes that have due work, each once, in order."""
+    return sorted({*lanes_woken(ledger), *lanes_ready(ledger)})
+
+
+def lanes_ready(ledger: Runs, size: int = _PAGE) -> Iterator[Lane]:
+    """Yield the lanes that have work which was due when it was written, or that `lanes_woken` made ready.
+
+    Args:
+        ledger: runs the statements.
+        size: lanes that one statement answers.
+
+    Raises:
+        LedgerUnavailableError: the database cannot be reached.
+    """
+    after = Lane("", "", "")
+    while True:
+        page = [
+            Lane(row.queue, row.tenant_id, row.stream)
+            for row in ledger.run(
+                "lanes_ready", {"tenant": after.tenant, "queue": after.queue, "stream": after.stream, "size": size}
+            )
+        ]
+        yield from page
+        if len(page) < size:
+            return
+        after = page[-1]
+
+
+def lanes_woken(ledger: Runs, size: int = _MOMENTS) -> list[Lane]:
+    """Return the lanes of mail that was put off and is due by now.
+
+    Few such moments are only read: what they ring is soon claimed. Of many the oldest are made ready, so that the next
+    look does not walk over them again.
+
+    Args:
+        ledger: runs the statements.
+        size: moments of lanes to walk over; the lanes of all later ones are answered by the next call.
+
+    Raises:
+        LedgerUnavailableError: the database cannot be reached.
+    """
+    rows = ledger.run("lanes_woken", {"size": size})
+    if sum(row.moments for row in rows) >= size:
+        ledger.run("ready", {"size": max(size, _READY)})
+    return [Lane(row.queue, row.tenant_id, row.stream) for row in rows]

@@ -1,0 +1,47 @@
+"""Reply texts made comparable: bounded, lower case, on one line, without addresses and without codes."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+MAX_TEXT: Final = 1000
+"""Characters that are looked at. Longer replies say what they mean in the beginning."""
+
+_END: Final = r"\s<>()\[\],;:\"="
+# each begins where a run begins, so that a run is looked at once
+_ADDRESS = re.compile(rf"(?<![^{_END}])[^{_END}@]*@[^{_END}]*")
+_CODE = re.compile(r"(?<![\w.])[245]\d\d(?:[- ]#?[245]\.\d{1,3}\.\d{1,3})?(?![\w.])-?")
+_ENHANCED = re.compile(r"(?<![\w.])#?([245])\.(\d{1,3})\.(\d{1,3})(?![\w.]|\.\d)")
+_REPLY = re.compile(r"(?<![\w.])([2-5]\d\d)(?=[- ]|\Z)")
+_SPACE = re.compile(r"\s+")
+_QUOTES: Final = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u00a0": " "})
+
+
+def bounded(text: str) -> str:
+    """Return the part of a text that is looked at."""
+    return text[:MAX_TEXT]
+
+
+def comparable(text: str) -> str:
+    """Return a reply's words as the patterns expect them. Takes linear time.
+
+    Args:
+        text: all lines of a reply or a diagnosis; its beginning counts.
+    """
+    words = bounded(text).lower()[:MAX_TEXT].translate(_QUOTES)
+    if "@" in words:
+        words = _ADDRESS.sub(" ", words)
+    return _SPACE.sub(" ", _CODE.sub(" ", words)).strip()
+
+
+def enhanced_in(text: str) -> str | None:
+    """Return the first enhanced status code (RFC 3463) in a text, also as `#5.1.1` or `(#5.1.1)`."""
+    found = _ENHANCED.search(bounded(text))
+    return f"{found[1]}.{int(found[2])}.{int(found[3])}" if found else None
+
+
+def reply_in(text: str) -> int | None:
+    """Return the first SMTP reply code in a text."""
+    found = _REPLY.search(bounded(text))
+    return int(found[1]) if found else None
