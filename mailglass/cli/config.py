@@ -19,10 +19,10 @@ def config() -> None:
 
 @config.command()
 @format_option
-def check(output_format: str) -> None:
+def check(output_format: str) -> int:
     """Load the settings and open every account, without connecting anywhere.
 
-    Exits with 1 and says what to do when something is wrong.
+    Exits with 1 and says what to do when something is wrong or missing, or when a variable is unknown.
     """
     from mailglass.providers.registry import Accounts
 
@@ -32,10 +32,14 @@ def check(output_format: str) -> None:
         accounts.check()
     finally:
         accounts.close()
+    problems = _problems(settings)
     if output_format == JSON:
-        print_json(ok=True, **_described(settings))
+        print_json(ok=not problems, problems=problems, **_described(settings))
     else:
         _print(settings)
+        for problem in problems or ["The settings are in order."]:
+            note(problem)
+    return 1 if problems else 0
 
 
 @config.command()
@@ -57,6 +61,7 @@ def env(output_format: str) -> None:
 
 def _described(settings: Settings) -> dict[str, Any]:
     return {
+        "file": None if settings.file is None else str(settings.file),
         "database": _place(settings.database_url),
         "broker": _place(settings.broker_url),
         "redis": _place(settings.redis_url),
@@ -79,6 +84,8 @@ def _described(settings: Settings) -> dict[str, Any]:
 
 
 def _print(settings: Settings) -> None:
+    click.echo(f"Settings file: {settings.file or 'none'}")
+    click.echo()
     places = (
         ("database", settings.database_url),
         ("broker", settings.broker_url),
@@ -95,9 +102,19 @@ def _print(settings: Settings) -> None:
     if len(settings.queue_names) > 1:
         click.echo()
         print_table(("QUEUE", "SERVED BY"), [(name, f"worker -Q {name}") for name in settings.queue_names])
-    note("The settings are in order.")
+
+
+def _problems(settings: Settings) -> list[str]:
+    """What keeps a worker with these settings from sending anything, or is not what it was meant to be."""
+    file = f"the settings file {settings.file}" if settings.file else "no settings file was read: set MAILGLASS_CONFIG"
+    problems = [str(variable) for variable in settings.unknown_variables]
+    if not settings.accounts:
+        problems.append(f"There is no account, so nothing can be sent ({file}): add [accounts.NAME].")
     if not settings.routes:
-        note("There is no route yet, so nothing can be sent: add [accounts.NAME] and [[routes]] to mailglass.toml.")
+        problems.append(f"There is no route, so nothing can be sent ({file}): add [[routes]].")
+    if not settings.database_url.reveal():
+        problems.append("There is no database: set MAILGLASS_DATABASE_URL.")
+    return problems
 
 
 def _place(secret: Secret | None) -> str | None:

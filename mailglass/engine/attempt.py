@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -73,7 +74,8 @@ class Attempter:
             return True
         recorder.begin(attempts)
         started = clock.monotonic()
-        outcomes = _call(provider, mails, lease.send_until)
+        with placed.call or nullcontext():
+            outcomes = _call(provider, mails, lease.send_until)
         duration = round((clock.monotonic() - started) * 1000)
         recorder.report.attempted += len(mails)
         # first of all: what the provider answered is known only here

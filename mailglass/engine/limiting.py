@@ -92,8 +92,10 @@ class Places:
                     placement.placed.append(placed)
                 else:
                     self._placer.not_probed(placed)
+                    placed.release()
             again = self._placer.place(lane, over, without=batch.used_up) if over else Placement()
             verdicts += again.verdicts
+            placement.join(again)
             for item in again.left:
                 verdicts.append(_limited(item.delivery, batch.waits[item.delivery.id], report))
             pending = again.placed

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from mailglass import clock
@@ -14,13 +14,16 @@ from mailglass.addresses import Address
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ids import uuid7, uuid7s
 from mailglass.ledger import arrays
-from mailglass.ledger.database import Rows
 from mailglass.routing import Lane
+
+if TYPE_CHECKING:
+    # who imports `deliver_later` does not load SQLAlchemy by it
+    from mailglass.ledger.database import Rows
 
 _VERSION = 0xF << 76
 _VERSION_8 = 0x8 << 76
 
-Runner = Callable[[str, Mapping[str, Any]], Rows]
+Runner = Callable[[str, Mapping[str, Any]], "Rows"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from mailglass.celery import app
 from mailglass.errors import MailglassError
 from mailglass.ledger import schema
 from mailglass.providers.registry import Accounts
-from mailglass.runtime import close_runtime
+from mailglass.runtime import close_runtime, tell_unknown_variables
 from mailglass.settings import get_settings
-from mailglass_workers import stopping
-from mailglass_workers.redis_channel import outlive_lost_connections
+from mailglass_workers import slots, stopping
+from mailglass_workers.redis_channel import notice_free_slots, outlive_lost_connections
 
 
 @signals.celeryd_init.connect
@@ -35,6 +35,7 @@ def check_before_start(instance: Any = None, options: dict[str, Any] | None = No
         settings = get_settings()
         if settings.require_broker().startswith("redis"):
             outlive_lost_connections()
+            notice_free_slots()
         schema.check(settings.require_database())
         Accounts(settings).check()
     except MailglassError as error:
@@ -65,6 +66,7 @@ def configure_logging(**_: Any) -> None:
     """One form for all log lines; its presence keeps Celery from configuring its own."""
     settings = get_settings()
     telemetry.configure_logging(settings.log_level, settings.log_format)
+    tell_unknown_variables(settings)
 
 
 @signals.worker_process_init.connect
@@ -82,4 +84,5 @@ def note_shutdown(**_: Any) -> None:
 @signals.worker_shutdown.connect
 @signals.worker_process_shutdown.connect
 def close(**_: Any) -> None:
+    slots.wait()
     close_runtime()
