@@ -550,6 +550,30 @@ WITH woken AS MATERIALIZED (
 )
 UPDATE mailglass.deliveries d SET waiting = false FROM woken w WHERE d.id = w.id
 
+-- name: take_turn
+-- Take the turn at a name, or keep it, for a time; answer whether it was got, and the seconds until it may be. It is free
+-- once its time is over, whatever became of its holder. An eager one takes it also where its holder has given it up but
+-- nobody should have it yet. One that is not free is only read.
+WITH taken AS (
+    INSERT INTO mailglass.turns AS t (name, holder, until)
+    SELECT %(name)s, CAST(%(holder)s AS uuid), clock_timestamp() + make_interval(secs => %(lease)s)
+    WHERE NOT EXISTS (
+        SELECT FROM mailglass.turns k
+        WHERE k.name = %(name)s AND k.until > clock_timestamp() AND k.holder IS DISTINCT FROM CAST(%(holder)s AS uuid)
+          AND NOT (%(eager)s AND k.holder IS NULL))
+    ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+    WHERE t.until <= clock_timestamp() OR t.holder = excluded.holder OR (%(eager)s AND t.holder IS NULL)
+    RETURNING 1
+)
+SELECT EXISTS (SELECT FROM taken) AS taken, GREATEST(0, COALESCE((
+    SELECT CAST(extract(epoch FROM k.until - clock_timestamp()) AS double precision)
+    FROM mailglass.turns k WHERE k.name = %(name)s), 0)) AS seconds
+
+-- name: end_turn
+-- Give a turn up that is still held; nobody but the eager has it before a rest is over.
+UPDATE mailglass.turns SET holder = NULL, until = clock_timestamp() + make_interval(secs => %(rest)s)
+WHERE name = %(name)s AND holder = CAST(%(holder)s AS uuid)
+
 -- name: ring
 -- Doorbells without Redis: set the marks that are free, or older than the patience; answer which were set.
 -- A mark that is there is only read: to lock it would line up all producers of a lane behind each other's commits.
@@ -562,6 +586,11 @@ ORDER BY n
 ON CONFLICT (name) DO UPDATE SET rung_at = excluded.rung_at
 WHERE b.rung_at < clock_timestamp() - make_interval(secs => %(patience)s)
 RETURNING name
+
+-- name: bell_ages
+-- For how many seconds marks have been set.
+SELECT d.name, CAST(extract(epoch FROM clock_timestamp() - d.rung_at) AS double precision) AS age
+FROM mailglass.doorbells d WHERE d.name = ANY (CAST(%(names)s AS text[]))
 
 -- name: clear_bells
 -- Clear marks, before the claim.
@@ -632,6 +661,38 @@ WITH wanted AS MATERIALIZED (
                  count(*) FILTER (WHERE in_doubt) AS doubtful
           FROM moved) m
     WHERE CAST(%(actor)s AS text) IS NOT NULL AND m.count > 0
+)
+SELECT id, queue, tenant_id, stream FROM moved
+UNION ALL
+SELECT d.id, d.queue, d.tenant_id, d.stream
+FROM wanted w JOIN mailglass.events e ON e.id = w.event_id JOIN mailglass.deliveries d ON d.id = e.delivery_id
+
+-- name: reschedule
+-- Make queued deliveries due at another moment, from which their age counts; where an actor is given, with an entry in the
+-- audit. What would expire before, and what its account is to be asked about again, is left. Run again after its answer
+-- was lost, it finds its own events.
+WITH wanted AS MATERIALIZED (
+    SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
+), picked AS MATERIALIZED (
+    SELECT d.id, w.event_id FROM wanted w JOIN mailglass.deliveries d ON d.id = w.id
+    WHERE d.tenant_id = %(tenant)s AND d.status = 'queued' AND NOT d.ask_again
+      AND COALESCE(d.expires_at > CAST(%(moment)s AS timestamptz), true)
+      AND NOT EXISTS (SELECT FROM mailglass.events e WHERE e.id = w.event_id)
+    ORDER BY d.id FOR UPDATE OF d
+), moved AS (
+    UPDATE mailglass.deliveries d
+    SET due_at = GREATEST(CAST(%(moment)s AS timestamptz), now()),
+        scheduled_at = GREATEST(CAST(%(moment)s AS timestamptz), now())
+    FROM picked p WHERE d.id = p.id
+    RETURNING d.id, d.tenant_id, d.queue, d.stream, p.event_id
+), noted AS (
+    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status)
+    SELECT event_id, id, tenant_id, 'rescheduled', 'operator', now(), 'queued' FROM moved
+), audited AS (
+    INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
+    SELECT CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.reschedule', %(tenant)s,
+           CAST(CAST(%(detail)s AS jsonb) || jsonb_build_object('count', m.count) AS json)
+    FROM (SELECT count(*) AS count FROM moved) m WHERE CAST(%(actor)s AS text) IS NOT NULL AND m.count > 0
 )
 SELECT id, queue, tenant_id, stream FROM moved
 UNION ALL

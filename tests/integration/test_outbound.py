@@ -120,7 +120,7 @@ def test_anything_but_a_message_is_refused(house) -> None:
 def test_a_message_to_three_people_is_three_deliveries_in_one_group(house) -> None:
     group = deliver_later.delay(message(["a@example.com", "b@example.com", "c@example.com"]))
     assert len(group) == 3
-    found = deliveries.find(house.runtime.database, group_id=group.id)
+    found = deliveries.find(house.runtime.database, group=UUID(group.id))
     assert {delivery.recipient for delivery in found} == {"a@example.com", "b@example.com", "c@example.com"}
     assert set(group.states.values()) == {"queued"}
     contents = house.runtime.database.query(sqlalchemy.text("SELECT count(*) FROM mailglass.messages"))
