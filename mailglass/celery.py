@@ -71,6 +71,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_max_tasks_per_child": None,
         "event_queue_expires": 60,
         "imports": ["mailglass_workers"],
+        "worker_consumer": "mailglass_workers.consumer:Consumer",
         "beat_scheduler": "mailglass_beat.scheduler:LedgerScheduler",
         "beat_max_loop_interval": 1,
         "timezone": "UTC",

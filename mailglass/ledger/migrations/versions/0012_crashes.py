@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0009"
-down_revision: str | None = "0008"
+revision = "0012"
+down_revision: str | None = "0011"
 branch_labels: str | None = None
 depends_on: str | None = None
 
@@ -24,7 +24,8 @@ CREATE INDEX deliveries_suspect
 CREATE INDEX deliveries_crashed_alone ON mailglass.deliveries (id) WHERE crashes_alone > 0;
 """
 
-# Event ids begin with their time in milliseconds. Only the newest are looked at: where mail is sent some of them say so.
+# Event ids begin with their time in milliseconds. Only the newest are looked at: where mail is sent some of them say
+# so.
 CRASHES_BY_ITSELF = """
 CREATE FUNCTION mailglass.crashes_by_itself(delivery uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT (SELECT count(*) < 4 FROM (
