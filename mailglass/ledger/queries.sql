@@ -225,6 +225,12 @@ SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts,
        c.in_doubt, c.ask_again
 FROM claimed c LEFT JOIN mailglass.messages m ON m.id = c.message_id
 
+-- name: note_unplaced
+-- Note that a worker knows no route for what it has claimed; answer for how many seconds no worker has known one.
+UPDATE mailglass.deliveries SET unplaced_since = COALESCE(unplaced_since, now())
+WHERE id = ANY (CAST(%(ids)s AS uuid[])) AND status = 'claimed'
+RETURNING id, CAST(date_part('epoch', now() - unplaced_since) AS double precision) AS seconds
+
 -- name: freeze
 -- Keep rendered content before the first attempt, so that every attempt says the same. The first writer wins; one
 -- that has waited for the first still sees the message as it was, which the answer tells: run again, it sees what stands.
@@ -315,6 +321,7 @@ WITH verdict AS MATERIALIZED (
         crashes = CASE WHEN o.tells THEN 0 ELSE d.crashes END,
         crashes_alone = CASE WHEN o.tells THEN 0 ELSE d.crashes_alone END,
         last_error = o.reason,
+        unplaced_since = CASE WHEN o.status = 'queued' AND o.reason = %(unplaced)s THEN d.unplaced_since END,
         provider_message_id = COALESCE(o.provider_message_id, d.provider_message_id),
         sent_at = CASE WHEN o.status = 'sent' THEN LEAST(d.sent_at, now()) ELSE d.sent_at END
     FROM told o

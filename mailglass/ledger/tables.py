@@ -51,6 +51,7 @@ deliveries = Table(
     Column("crashes_alone", SmallInteger, nullable=False),
     Column("claimed_alone", Boolean, nullable=False),
     _text("last_error"),
+    _time("unplaced_since"),
     _time("created_at", nullable=False),
     _time("sent_at"),
     _time("deferred_at"),
