@@ -151,20 +151,18 @@ def cancel(
     ids: Sequence[UUID | str],
     tenant: str,
     *,
-    forget_key: bool = False,
     actor: Actor | None = None,
 ) -> Cancellation:
     """Take deliveries back that nobody has claimed, or that are held; what may have been sent is left.
 
     Args:
         ids: at most a few thousand; others' and those that are under way are left alone.
-        forget_key: free their idempotency keys, for the same message to be accepted again.
         actor: who does it, for the audit; None where the application does.
 
     Returns:
         Those that were taken back, and those that were left because they may have been sent.
     """
-    rows = database.run("cancel", {**_moving(ids, actor), "tenant": tenant, "forget_key": forget_key})
+    rows = database.run("cancel", {**_moving(ids, actor), "tenant": tenant})
     return Cancellation(
         frozenset(row.id for row in rows if not row.in_doubt), frozenset(row.id for row in rows if row.in_doubt)
     )

@@ -611,8 +611,7 @@ WITH wanted AS MATERIALIZED (
     ORDER BY d.id FOR UPDATE OF d
 ), moved AS (
     UPDATE mailglass.deliveries d
-    SET status = 'canceled', due_at = NULL, lease_expires_at = NULL,
-        idempotency_key = CASE WHEN NOT %(forget_key)s THEN d.idempotency_key END
+    SET status = 'canceled', due_at = NULL, lease_expires_at = NULL
     FROM picked p WHERE d.id = p.id
     RETURNING d.id, d.tenant_id, p.event_id
 ), noted AS (
