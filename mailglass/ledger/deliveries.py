@@ -83,11 +83,14 @@ class Cancellation:
         return bool(self.canceled)
 
 
-def get(database: Database, delivery_id: UUID | str) -> Delivery:
-    """One delivery.
+def get(database: Database, delivery_id: UUID | str, tenant: str | None = None) -> Delivery:
+    """Return one delivery.
+
+    Args:
+        tenant: whose it must be; None for anybody's, which is for operators.
 
     Raises:
-        DeliveryNotFoundError: no such delivery.
+        DeliveryNotFoundError: no such delivery of this tenant.
     """
     try:
         key = UUID(str(delivery_id))
@@ -95,8 +98,9 @@ def get(database: Database, delivery_id: UUID | str) -> Delivery:
         # it may be anything, an address too, so it is not repeated
         raise DeliveryNotFoundError("that is no delivery's id: give the UUID that deliver_later answered") from None
     rows = database.run("delivery", {"id": str(key)})
-    if not rows:
-        raise DeliveryNotFoundError(f"no delivery {delivery_id} in the ledger")
+    if not rows or tenant not in (None, rows[0].tenant_id):
+        of_whom = "" if tenant is None else " of this tenant"
+        raise DeliveryNotFoundError(f"no delivery {key}{of_whom} in the ledger")
     return _delivery(rows[0])
 
 
@@ -208,9 +212,13 @@ class State(NamedTuple):
     in_doubt: bool
 
 
-def states(database: Database, ids: Sequence[UUID | str]) -> Mapping[UUID, State]:
-    """Where deliveries stand, by id; unknown ids are left out."""
-    rows = database.run("delivery_states", {"ids": [str(delivery_id) for delivery_id in ids]})
+def states(database: Database, ids: Sequence[UUID | str], tenant: str | None = None) -> Mapping[UUID, State]:
+    """Return where deliveries stand, by id; unknown ids are left out.
+
+    Args:
+        tenant: whose they must be; None for anybody's, which is for operators.
+    """
+    rows = database.run("delivery_states", {"ids": [str(delivery_id) for delivery_id in ids], "tenant": tenant})
     return {row.id: State(Status(row.status), row.last_error, row.in_doubt) for row in rows}
 
 

@@ -716,8 +716,9 @@ LIMIT %(size)s
 SELECT * FROM mailglass.deliveries WHERE id = CAST(%(id)s AS uuid)
 
 -- name: delivery_states
--- Where these deliveries stand.
+-- Where these deliveries stand, of one tenant or of all.
 SELECT id, status, last_error, in_doubt FROM mailglass.deliveries WHERE id = ANY (CAST(%(ids)s AS uuid[]))
+  AND (CAST(%(tenant)s AS text) IS NULL OR tenant_id = CAST(%(tenant)s AS text))
 
 -- name: timeline
 -- What happened to one delivery, in the order it was recorded.
