@@ -43,6 +43,8 @@ PAUSE: Final = 5.0
 # what clocks may differ by, theirs and ours
 _SKEW: Final = timedelta(minutes=5)
 _KNOWN_FOR: Final = 60.0
+# seconds over which deliveries are due that were in several claims without a verdict
+_SPREAD: Final = 2.0
 
 
 @dataclass(slots=True)
@@ -91,7 +93,8 @@ class Settler:
             For each delivery moved its lane and the event recorded.
         """
         remembering = {provider.account: memory(provider) for provider in self._providers() if provider.idempotent}
-        return leases.sweep(self._ledger, self._settings.streams, remembering)
+        spread = min(_SPREAD, self._settings.engine.lease / 20)
+        return leases.sweep(self._ledger, self._settings.streams, remembering, spread=spread)
 
     def waiting(self) -> bool:
         """Whether deliveries have their turn to be searched for."""

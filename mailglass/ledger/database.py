@@ -25,6 +25,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from mailglass import clock
 from mailglass.errors import LedgerError, LedgerUnavailableError, MailglassError
+from mailglass.servers import database_server
 
 T = TypeVar("T")
 # of named tuples, or of SQLAlchemy's rows where the connection is the caller's
@@ -57,7 +58,12 @@ class Runs(Protocol):
 
 
 def sqlalchemy_url(url: str) -> str:
-    """The URL with psycopg 3 as its driver."""
+    """The URL with psycopg 3 as its driver.
+
+    Raises:
+        ConfigError: SQLAlchemy cannot read it; its own error would quote it.
+    """
+    database_server(url)
     scheme, separator, rest = url.partition("://")
     return f"postgresql+psycopg{separator}{rest}" if scheme in ("postgres", "postgresql") else url
 

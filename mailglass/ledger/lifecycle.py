@@ -73,7 +73,11 @@ MOVES: tuple[Move, ...] = (
     Move(Status.CLAIMED, "lease expired, or given back unsent", Status.QUEUED),
     Move(Status.CLAIMED, "recipient found suppressed", Status.SUPPRESSED),
     Move(Status.CLAIMED, "expired, or too old", Status.FAILED),
-    Move(Status.CLAIMED, "no account can be used, its template failed, or it is in doubt and ends here", Status.HELD),
+    Move(
+        Status.CLAIMED,
+        "no account can be used, no mail can be made, it ended its workers, or it ends in doubt",
+        Status.HELD,
+    ),
     Move(Status.CLAIMED, "marked just before the provider call", Status.SENDING),
     Move(Status.CLAIMED, "evidence that an earlier attempt was accepted", Status.SENT),
     Move(Status.CLAIMED, "may have been sent, and cannot be asked about again now", Status.UNCERTAIN),

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from mailglass.addresses import Address
 from mailglass.errors import ConfigError
+from mailglass.server_urls import ENCODE, UNREADABLE, is_readable
 from mailglass.settings.accounts import AccountSettings, parse_accounts
 from mailglass.settings.environment import UnknownVariable, unknown_variables
 from mailglass.settings.limits import LimitRule, parse_limits
@@ -206,6 +207,9 @@ def _url(key: str, document: dict[str, Any], environ: Mapping[str, str], problem
     scheme = secret.reveal().partition("://")[0]
     if scheme not in _SCHEMES[key]:
         problems.add(key, "an unsupported URL scheme", f"Use one of {', '.join(_SCHEMES[key])}")
+        return None
+    if not is_readable(key, secret.reveal()):
+        problems.add(key, UNREADABLE, ENCODE)
         return None
     return secret
 
