@@ -657,8 +657,7 @@ WITH wanted AS MATERIALIZED (
     ORDER BY d.id FOR UPDATE OF d
 ), moved AS (
     UPDATE mailglass.deliveries d
-    SET status = 'canceled', due_at = NULL, lease_expires_at = NULL,
-        idempotency_key = CASE WHEN NOT %(forget_key)s THEN d.idempotency_key END
+    SET status = 'canceled', due_at = NULL, lease_expires_at = NULL
     FROM picked p WHERE d.id = p.id
     RETURNING d.id, d.tenant_id, p.event_id
 ), noted AS (
@@ -793,8 +792,9 @@ LIMIT %(size)s
 SELECT * FROM mailglass.deliveries WHERE id = CAST(%(id)s AS uuid)
 
 -- name: delivery_states
--- Where these deliveries stand.
+-- Where these deliveries stand, of one tenant or of all.
 SELECT id, status, last_error, in_doubt FROM mailglass.deliveries WHERE id = ANY (CAST(%(ids)s AS uuid[]))
+  AND (CAST(%(tenant)s AS text) IS NULL OR tenant_id = CAST(%(tenant)s AS text))
 
 -- name: timeline
 -- What happened to one delivery, in the order it was recorded.
