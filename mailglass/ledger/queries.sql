@@ -1011,8 +1011,8 @@ SELECT v.version_num, s.oldest_code FROM mailglass.schema_version v CROSS JOIN m
 -- sent for a moment, never too much.
 SELECT granted, delays, blockers FROM mailglass.take_limits(
     CAST(%(keys)s AS text[]), CAST(%(intervals)s AS double precision[]), CAST(%(tolerances)s AS double precision[]),
-    CAST(%(counted)s AS integer[]), CAST(%(accounts)s AS text[]), CAST(%(members)s AS integer[]),
-    CAST(%(starts)s AS integer[]), CAST(%(runs)s AS integer[]), CAST(%(urgent)s AS boolean),
+    CAST(%(fulls)s AS double precision[]), CAST(%(counted)s AS integer[]), CAST(%(accounts)s AS text[]),
+    CAST(%(members)s AS integer[]), CAST(%(starts)s AS integer[]), CAST(%(runs)s AS integer[]), CAST(%(urgent)s AS boolean),
     CAST(%(horizon)s AS double precision), CAST(%(seed)s AS double precision), CAST(%(now)s AS bigint))
 
 -- name: give_places
