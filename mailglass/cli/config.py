@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
 from mailglass.cli.output import JSON, format_option, note, print_json, print_table
-from mailglass.settings import ENVIRONMENT, Secret, Settings, get_settings
+from mailglass.servers import Server, broker_servers, database_server, redis_server
+from mailglass.settings import ENVIRONMENT, Settings, get_settings
 
 
 @click.group()
@@ -62,9 +63,7 @@ def env(output_format: str) -> None:
 def _described(settings: Settings) -> dict[str, Any]:
     return {
         "file": None if settings.file is None else str(settings.file),
-        "database": _place(settings.database_url),
-        "broker": _place(settings.broker_url),
-        "redis": _place(settings.redis_url),
+        **{name: [asdict(server) for server in servers] for name, servers in _servers(settings).items()},
         "accounts": [
             {"name": account.name, "provider": account.provider, "has_sender": account.sender is not None}
             for account in settings.accounts.values()
@@ -86,12 +85,14 @@ def _described(settings: Settings) -> dict[str, Any]:
 def _print(settings: Settings) -> None:
     click.echo(f"Settings file: {settings.file or 'none'}")
     click.echo()
-    places = (
-        ("database", settings.database_url),
-        ("broker", settings.broker_url),
-        ("redis", settings.redis_url),
+    print_table(
+        ("SERVER", "HOST", "PORT", "DATABASE"),
+        [
+            (name, server.host or "-", "-" if server.port is None else str(server.port), server.database or "-")
+            for name, servers in _servers(settings).items()
+            for server in servers or [Server("not set", None, "")]
+        ],
     )
-    print_table(("SERVER", "AT"), [(name, _place(secret) or "not set") for name, secret in places])
     click.echo()
     print_table(("ACCOUNT", "PROVIDER"), [(name, item.provider) for name, item in settings.accounts.items()])
     click.echo()
@@ -117,9 +118,11 @@ def _problems(settings: Settings) -> list[str]:
     return problems
 
 
-def _place(secret: Secret | None) -> str | None:
-    """Host, port and path of a URL: without user, password and options, which may be secrets."""
-    if secret is None or not secret.reveal():
-        return None
-    parts = urlsplit(secret.reveal())
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+def _servers(settings: Settings) -> dict[str, list[Server]]:
+    """Host, port and database of each server: never a URL, which may hold a password."""
+    database, broker, redis = settings.database_url.reveal(), settings.broker_url.reveal(), settings.redis_url
+    return {
+        "database": [database_server(database)] if database else [],
+        "broker": broker_servers(broker) if broker else [],
+        "redis": [redis_server(redis.reveal())] if redis else [],
+    }

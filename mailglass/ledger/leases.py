@@ -17,6 +17,8 @@ from mailglass.routing import Lane
 from mailglass.streams import Stream, StreamPolicy
 
 _MAX_BYTES: Final = 64 * 1024 * 1024
+UNPLACED: Final = "route_unknown_here"
+"""The reason of a verdict that gives back what this worker cannot place; every other one says that it could."""
 
 
 class Claimed(NamedTuple):
@@ -129,6 +131,11 @@ def _looked_at_again(ledger: Runs, lane: Lane, claimed: list[Claimed]) -> list[C
     ]
 
 
+def note_unplaced(ledger: Runs, ids: Sequence[UUID]) -> dict[UUID, float]:
+    """Note that claimed deliveries cannot be placed here. Returns for how many seconds nobody could, by id."""
+    return {row.id: row.seconds for row in ledger.run("note_unplaced", {"ids": arrays.uuids(ids)})}
+
+
 def freeze(ledger: Runs, contents: Mapping[UUID, str]) -> dict[UUID, str]:
     """Keep rendered contents by message id; the answer is what stands, should another worker have been first."""
     params = {"ids": arrays.uuids(contents), "contents": arrays.texts(contents.values())}
@@ -174,6 +181,7 @@ def record(ledger: Runs, token: UUID, verdicts: Sequence[Verdict], refused: Sequ
             "enhanced": arrays.texts(enhanced),
             "durations": arrays.numbers(durations),
             "evidence": arrays.texts(sorted(EVIDENCE)),
+            "unplaced": UNPLACED,
             **{f"refused_{name}": column for name, column in columns(refused).items()},
         },
     )

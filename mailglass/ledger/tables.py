@@ -48,6 +48,7 @@ deliveries = Table(
     Column("in_doubt", Boolean, nullable=False),
     Column("ask_again", Boolean, nullable=False),
     _text("last_error"),
+    _time("unplaced_since"),
     _time("created_at", nullable=False),
     _time("sent_at"),
     _time("deferred_at"),

@@ -90,7 +90,7 @@ class DeliverLater(Task):
             TypeError: an option that has no meaning for a delivery.
         """
         from mailglass.outbound.recording import raise_if_suppressed, record
-        from mailglass.outbound.when import when
+        from mailglass.outbound.schedule import schedule
         from mailglass.results import DeliveryGroup, DeliveryResult
 
         message, session = _arguments(args, kwargs)
@@ -100,7 +100,7 @@ class DeliverLater(Task):
                 f"deliver_later has no option {', '.join(sorted(unknown))}: "
                 "countdown, eta, expires and priority are kept in the ledger; routes choose the queue"
             )
-        due = when(countdown, eta, send_at, expires, priority)
+        due = schedule(countdown, eta, send_at, expires, priority)
         pairs = record(message, due, session, _as_uuid(options.get("task_id")))
         recorded = [answer for _, answer in pairs]
         raise_if_suppressed(recorded)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from mailglass.addresses import Address
 from mailglass.errors import ConfigError
+from mailglass.server_urls import ENCODE, UNREADABLE, is_readable
 from mailglass.settings.accounts import AccountSettings, parse_accounts
 from mailglass.settings.environment import UnknownVariable, unknown_variables
 from mailglass.settings.limits import LimitRule, parse_limits
@@ -27,7 +28,7 @@ from mailglass.settings.sections import (
     parse_section,
     parse_streams,
 )
-from mailglass.settings.values import NAME, NAME_REMEDY, address, choice, strings
+from mailglass.settings.values import NAME, NAME_REMEDY, address, choice, flag, strings
 from mailglass.streams import DEFAULT_POLICIES, Stream, StreamPolicy
 
 
@@ -49,6 +50,7 @@ class Settings:
     templates: tuple[str, ...] = ()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
+    show_content: bool = False
     accounts: Mapping[str, AccountSettings] = field(default_factory=dict)
     routes: tuple[Route, ...] = ()
     queues: tuple[str, ...] = ()
@@ -142,7 +144,8 @@ def _read_document(environ: Mapping[str, str], path: str | Path | None) -> tuple
 
 _TOP_LEVEL = {
     "database_url", "broker_url", "redis_url", "default_from", "default_tenant", "tenancy", "templates",
-    "log_level", "log_format", "accounts", "routes", "queues", "tasks", "streams", "engine", "webhooks", "limits",
+    "log_level", "log_format", "show_content", "accounts", "routes", "queues", "tasks", "streams", "engine", "webhooks",
+    "limits",
 }  # fmt: skip
 
 
@@ -168,6 +171,7 @@ def _parse(document: dict[str, Any], environ: Mapping[str, str], problems: Probl
         "log_format", environ.get("MAILGLASS_LOG_FORMAT", document.get("log_format", "json")),
         ("json", "console"), problems,
     )  # fmt: skip
+    values["show_content"] = flag("show_content", document.get("show_content", False), problems)
     values["accounts"] = parse_accounts(document.get("accounts", {}), problems)
     values["routes"] = parse_routes(document.get("routes", []), values["accounts"], problems)
     values["queues"] = parse_queues(document.get("queues", []), problems)
@@ -203,6 +207,9 @@ def _url(key: str, document: dict[str, Any], environ: Mapping[str, str], problem
     scheme = secret.reveal().partition("://")[0]
     if scheme not in _SCHEMES[key]:
         problems.add(key, "an unsupported URL scheme", f"Use one of {', '.join(_SCHEMES[key])}")
+        return None
+    if not is_readable(key, secret.reveal()):
+        problems.add(key, UNREADABLE, ENCODE)
         return None
     return secret
 

@@ -169,7 +169,7 @@ def test_config_check_shows_accounts_and_routes_and_no_secret(
 ) -> None:
     assert run(["--config", str(settings_file), "config", "check"]) == 0
     human = capsys.readouterr()
-    assert "postgresql://db.example.com:5433/mail" in human.out
+    assert "database  db.example.com  5433  mail" in human.out
     assert "acme    bulk    second, primary  mailglass.acme" in human.out
     assert human.err == "The settings are in order.\n"
     cli_output = human.out + human.err
@@ -179,8 +179,8 @@ def test_config_check_shows_accounts_and_routes_and_no_secret(
     assert machine.err == ""
     assert (data["tasks"], data["queues"]) == ({}, ["mailglass", "mailglass.acme"])
     assert data["schema_version"] == 1
-    assert data["database"] == "postgresql://db.example.com:5433/mail"
-    assert data["broker"] is None
+    assert data["database"] == [{"host": "db.example.com", "port": 5433, "database": "mail"}]
+    assert data["broker"] == []
     assert [account["name"] for account in data["accounts"]] == ["primary", "second"]
     assert data["routes"][0] == {
         "tenant": "acme",
