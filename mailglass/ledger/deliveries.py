@@ -53,6 +53,7 @@ class Delivery:
     in_doubt: bool
     ask_again: bool
     last_error: str | None
+    scheduled_at: datetime
     created_at: datetime
     facts: Projection
 
@@ -130,6 +131,19 @@ def content_of(database: Database, delivery: Delivery) -> Mapping[str, Any] | No
     """Return what a delivery says, as `Message.content` wrote it or as it was rendered, or None if it was scrubbed."""
     rows = database.query(sqlalchemy.select(messages.c.content).where(messages.c.id == delivery.message_id))
     return rows[0].content if rows else None
+
+
+def hold(database: Database, ids: Sequence[UUID | str], *, actor: Actor | None = None) -> set[UUID]:
+    """Hold deliveries that are owed and may have been sent, because the ledger was restored; they are in doubt then.
+
+    Args:
+        ids: at most a few thousand; what has ended, is held or is with a worker is left alone.
+        actor: who does it, for the audit.
+
+    Returns:
+        Those that are held now.
+    """
+    return {row.id for row in database.run("hold", _moving(ids, actor))}
 
 
 def reschedule(
@@ -245,6 +259,7 @@ def _delivery(row: Any) -> Delivery:
         in_doubt=row.in_doubt,
         ask_again=row.ask_again,
         last_error=row.last_error,
+        scheduled_at=row.scheduled_at,
         created_at=row.created_at,
         facts=_projection(row),
     )
