@@ -66,11 +66,15 @@ class Attempter:
             Whether the account can take more now.
         """
         provider, lease = placed.provider, recorder.lease
-        attempts = leases.mark(
-            self._ledger, lease.token, [mail.delivery_id for mail in mails], placed.account, provider.name
-        )
-        mails = [mail for mail in mails if mail.delivery_id in attempts]
+        expired: set[UUID] = set()
+        asked = [mail.delivery_id for mail in mails]
+        attempts = leases.mark(self._ledger, lease.token, asked, placed.account, provider.name, expired)
+        if len(attempts) < len(mails):
+            recorder.expired(expired)
+            self._lessons.not_sent(placed, [key for key in asked if key not in attempts])
+            mails = [mail for mail in mails if mail.delivery_id in attempts]
         if not mails:
+            self._placer.not_probed(placed)
             return True
         recorder.begin(attempts)
         started = clock.monotonic()

@@ -253,6 +253,7 @@ class Engine:
                     created_at=item.delivery.scheduled_at,
                     content=item.content,
                     default_sender=placed.sender,
+                    start_by=recorder.lease.expiry(item.delivery.lifetime),
                 )
             except Exception as error:
                 _note(lane, error, item.delivery)
