@@ -69,6 +69,7 @@ MOVES: tuple[Move, ...] = (
     Move(Status.QUEUED, "claimed by a worker under a lease", Status.CLAIMED),
     Move(Status.QUEUED, "canceled by the application or an operator", Status.CANCELED),
     Move(Status.QUEUED, "in doubt, and given up by an operator", Status.FAILED),
+    Move(Status.QUEUED, "held by an operator after a restore, because it may have been sent", Status.HELD),
     Move(Status.QUEUED, "evidence that an earlier attempt was accepted", Status.SENT),
     Move(Status.CLAIMED, "lease expired, or given back unsent", Status.QUEUED),
     Move(Status.CLAIMED, "recipient found suppressed", Status.SUPPRESSED),

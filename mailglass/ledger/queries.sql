@@ -538,9 +538,10 @@ SELECT id, queue, tenant_id, stream FROM moved
 -- or are given up. Only the first ends the doubt. Where an actor is given, with an entry in the audit. Run again after
 -- its answer was lost, it finds its own events.
 WITH wanted AS MATERIALIZED (
-    SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
+    SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[]),
+                         CAST(%(provider_message_ids)s AS text[])) AS w (id, event_id, provider_message_id)
 ), picked AS MATERIALIZED (
-    SELECT d.id, w.event_id,
+    SELECT d.id, w.event_id, w.provider_message_id,
            CASE CAST(%(how)s AS text) WHEN 'sent' THEN 'sent' WHEN 'resend' THEN 'queued' ELSE 'failed' END AS after,
            CASE CAST(%(how)s AS text) WHEN 'sent' THEN 'settled' WHEN 'resend' THEN 'resent' ELSE 'failed' END AS kind
     FROM wanted w JOIN mailglass.deliveries d ON d.id = w.id
@@ -553,13 +554,15 @@ WITH wanted AS MATERIALIZED (
         search_at = NULL, search_account = NULL, in_doubt = p.after <> 'sent', ask_again = false,
         scheduled_at = CASE WHEN p.after = 'queued' THEN now() ELSE d.scheduled_at END,
         attempts = CASE WHEN p.after = 'queued' THEN 0 ELSE d.attempts END,
-        last_error = CASE WHEN p.after = 'sent' THEN d.last_error ELSE 'settled_by_hand' END,
+        last_error = CASE WHEN p.after = 'sent' THEN d.last_error ELSE CAST(%(reason)s AS text) END,
+        account = COALESCE(CAST(%(account)s AS text), d.account),
+        provider_message_id = COALESCE(p.provider_message_id, d.provider_message_id),
         sent_at = CASE WHEN p.after = 'sent' THEN LEAST(d.sent_at, now()) ELSE d.sent_at END
     FROM picked p WHERE d.id = p.id
     RETURNING d.id, d.tenant_id, d.queue, d.stream, d.account, p.after, p.kind, p.event_id
 ), noted AS (
     INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account)
-    SELECT event_id, id, tenant_id, kind, 'operator', now(), after, 'settled_by_hand', account FROM moved
+    SELECT event_id, id, tenant_id, kind, 'operator', now(), after, CAST(%(reason)s AS text), account FROM moved
 ), audited AS (
     INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
     SELECT CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.settle.' || CAST(%(how)s AS text),
@@ -675,8 +678,7 @@ WITH wanted AS MATERIALIZED (
     ORDER BY d.id FOR UPDATE OF d
 ), moved AS (
     UPDATE mailglass.deliveries d
-    SET status = 'canceled', due_at = NULL, lease_expires_at = NULL,
-        idempotency_key = CASE WHEN NOT %(forget_key)s THEN d.idempotency_key END
+    SET status = 'canceled', due_at = NULL, lease_expires_at = NULL
     FROM picked p WHERE d.id = p.id
     RETURNING d.id, d.tenant_id, p.event_id
 ), noted AS (
@@ -731,6 +733,36 @@ UNION ALL
 SELECT d.id, d.queue, d.tenant_id, d.stream
 FROM wanted w JOIN mailglass.events e ON e.id = w.event_id JOIN mailglass.deliveries d ON d.id = e.delivery_id
 
+-- name: hold
+-- Hold what is owed, because the ledger was restored and it may have been sent; where an actor is given, with an entry in
+-- the audit. What a worker has at this moment is left to it. Run again after its answer was lost, it finds its own events.
+WITH wanted AS MATERIALIZED (
+    SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
+), picked AS MATERIALIZED (
+    SELECT d.id, w.event_id FROM wanted w JOIN mailglass.deliveries d ON d.id = w.id
+    WHERE d.status IN ('queued', 'uncertain') OR (d.status IN ('claimed', 'sending') AND d.lease_expires_at <= now())
+    ORDER BY d.id FOR UPDATE OF d
+), moved AS (
+    UPDATE mailglass.deliveries d
+    SET status = 'held', in_doubt = true, ask_again = false, last_error = 'restored', due_at = NULL, lease_token = NULL,
+        lease_expires_at = NULL, search_at = NULL, search_account = NULL
+    FROM picked p WHERE d.id = p.id
+    RETURNING d.id, d.tenant_id, d.account, p.event_id
+), noted AS (
+    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account)
+    SELECT event_id, id, tenant_id, 'held', 'operator', now(), 'held', 'restored', account FROM moved
+), audited AS (
+    INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
+    SELECT CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.hold', m.tenant_id,
+           CAST(CAST(%(detail)s AS jsonb) || jsonb_build_object('count', m.count) AS json)
+    FROM (SELECT CASE WHEN count(DISTINCT tenant_id) = 1 THEN min(tenant_id) END AS tenant_id, count(*) AS count
+          FROM moved) m
+    WHERE CAST(%(actor)s AS text) IS NOT NULL AND m.count > 0
+)
+SELECT id FROM moved
+UNION ALL
+SELECT e.delivery_id FROM wanted w JOIN mailglass.events e ON e.id = w.event_id
+
 -- name: reschedule
 -- Make queued deliveries due at another moment, from which their age counts; where an actor is given, with an entry in the
 -- audit. What would expire before, and what its account is to be asked about again, is left. Run again after its answer
@@ -781,8 +813,9 @@ LIMIT %(size)s
 SELECT * FROM mailglass.deliveries WHERE id = CAST(%(id)s AS uuid)
 
 -- name: delivery_states
--- Where these deliveries stand.
+-- Where these deliveries stand, of one tenant or of all.
 SELECT id, status, last_error, in_doubt FROM mailglass.deliveries WHERE id = ANY (CAST(%(ids)s AS uuid[]))
+  AND (CAST(%(tenant)s AS text) IS NULL OR tenant_id = CAST(%(tenant)s AS text))
 
 -- name: timeline
 -- What happened to one delivery, in the order it was recorded.
