@@ -28,6 +28,7 @@ class Claimed(NamedTuple):
         content: JSON text, None where it was scrubbed.
         in_doubt: the outcome of an earlier attempt is not known: it may have been sent.
         ask_again: its account is to be asked about it again under the same idempotency key, before anything else.
+        awaits_account: the account that it has waited for, because that one could not be used; None for none.
         left_behind: more were due, and the claim's size in bytes left them.
     """
 
@@ -46,6 +47,7 @@ class Claimed(NamedTuple):
     suppressed_by: str | None
     in_doubt: bool = False
     ask_again: bool = False
+    awaits_account: str | None = None
     left_behind: bool = False
 
     def __repr__(self) -> str:
@@ -61,6 +63,7 @@ class Verdict(NamedTuple):
         delay: seconds: until it is due again, or how long evidence is waited for.
         counted: False where the attempt is not counted (throttling).
         doubt: what this says of whether it may have been sent; None where it says nothing, and a doubt stays.
+        awaits_account: the account that it is queued for, because that one cannot be used now; None for none.
     """
 
     id: UUID
@@ -75,6 +78,7 @@ class Verdict(NamedTuple):
     status_code: int | None = None
     enhanced_status: str | None = None
     duration_ms: int | None = None
+    awaits_account: str | None = None
 
 
 def claim(
@@ -154,7 +158,7 @@ def record(ledger: Runs, token: UUID, verdicts: Sequence[Verdict], refused: Sequ
         return set()
     kinds: dict[tuple[Any, ...], int] = {}
     kind_of = [kinds.setdefault(_kind(verdict), len(kinds) + 1) for verdict in verdicts]
-    statuses, events, reasons, outcomes, doubts, counted, codes, enhanced, durations = zip(*kinds, strict=True)
+    statuses, events, reasons, outcomes, doubts, counted, codes, enhanced, durations, awaited = zip(*kinds, strict=True)
     rows = ledger.run(
         "record",
         {
@@ -173,6 +177,7 @@ def record(ledger: Runs, token: UUID, verdicts: Sequence[Verdict], refused: Sequ
             "status_codes": arrays.numbers(codes),
             "enhanced": arrays.texts(enhanced),
             "durations": arrays.numbers(durations),
+            "awaited": arrays.texts(awaited),
             "evidence": arrays.texts(sorted(EVIDENCE)),
             **{f"refused_{name}": column for name, column in columns(refused).items()},
         },
@@ -184,7 +189,7 @@ def _kind(verdict: Verdict) -> tuple[Any, ...]:
     """What many verdicts of a batch have in common, and is sent once for all of them."""
     return (
         verdict.status, verdict.event, verdict.reason, verdict.outcome, verdict.doubt, verdict.counted,
-        verdict.status_code, verdict.enhanced_status, verdict.duration_ms,
+        verdict.status_code, verdict.enhanced_status, verdict.duration_ms, verdict.awaits_account,
     )  # fmt: skip
 
 

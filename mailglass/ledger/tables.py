@@ -47,6 +47,7 @@ deliveries = Table(
     Column("attempts", SmallInteger, nullable=False),
     Column("in_doubt", Boolean, nullable=False),
     Column("ask_again", Boolean, nullable=False),
+    _text("awaits_account"),
     _text("last_error"),
     _time("created_at", nullable=False),
     _time("sent_at"),
