@@ -27,6 +27,7 @@ MAX_METADATA: Final = 50
 MAX_METADATA_KEY: Final = 64
 MAX_METADATA_VALUE: Final = 1024
 MAX_IDEMPOTENCY_KEY: Final = 256
+MAX_OPTIONS_DEPTH: Final = 32
 
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,128}\Z")
 _CONTENT_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}(?:\s*;\s*[^\r\n\x00]{0,200})?\Z")
@@ -328,6 +329,9 @@ def check_provider_options(value: object) -> dict[str, dict[str, Any]]:
     ):
         raise MessageError("provider_options", "must be a mapping of provider names to mappings")
     plain = {name: dict(options) for name, options in value.items()}
+    # what is written here is read again in another process, whose stack may be used further by then
+    if _nests_deeper(plain, MAX_OPTIONS_DEPTH):
+        raise MessageError("provider_options", f"nested deeper than {MAX_OPTIONS_DEPTH} levels")
     try:
         text = json.dumps(plain, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
@@ -335,6 +339,22 @@ def check_provider_options(value: object) -> dict[str, dict[str, Any]]:
     if not encodable(text):
         raise MessageError("provider_options", _SURROGATE)
     return plain
+
+
+def _nests_deeper(value: object, limit: int) -> bool:
+    """Return whether mappings and lists nest deeper than so many levels; of those that are shared each counts once."""
+    level: list[Any] = [value]
+    for _ in range(limit):
+        children = [
+            child
+            for parent in level
+            for child in (parent.values() if isinstance(parent, Mapping) else parent)
+            if isinstance(child, Mapping | list | tuple)
+        ]
+        level = list({id(child): child for child in children}.values())
+        if not level:
+            return False
+    return True
 
 
 def check_idempotency_key(value: object) -> str | None:

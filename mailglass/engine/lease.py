@@ -92,6 +92,10 @@ class Recorder:
         self.report = BatchReport(claimed=len(claimed), full=full)
         self._untouched = {delivery.id for delivery in claimed}
 
+    def holds(self, delivery_id: UUID) -> bool:
+        """Return whether nothing was written of a leased delivery yet, and no provider was asked about it."""
+        return delivery_id in self._untouched
+
     def begin(self, ids: Iterable[UUID]) -> None:
         """These are handed to a provider: what becomes of them only its answers tell."""
         self._untouched.difference_update(ids)

@@ -23,7 +23,9 @@ from psycopg.rows import namedtuple_row
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from mailglass import clock
 from mailglass.errors import LedgerError, LedgerUnavailableError, MailglassError
+from mailglass.servers import database_server
 
 T = TypeVar("T")
 # of named tuples, or of SQLAlchemy's rows where the connection is the caller's
@@ -56,7 +58,12 @@ class Runs(Protocol):
 
 
 def sqlalchemy_url(url: str) -> str:
-    """The URL with psycopg 3 as its driver."""
+    """The URL with psycopg 3 as its driver.
+
+    Raises:
+        ConfigError: SQLAlchemy cannot read it; its own error would quote it.
+    """
+    database_server(url)
     scheme, separator, rest = url.partition("://")
     return f"postgresql+psycopg{separator}{rest}" if scheme in ("postgres", "postgresql") else url
 
@@ -110,7 +117,8 @@ class Database:
         """Run one statement of `queries.sql` and fetch what it returns.
 
         A connection that turns out to be dead is replaced once, and the victim of a deadlock tries again: every
-        statement may be run twice without harm. One that has a parameter `again` is told so by it.
+        statement may be run twice without harm. One that has a parameter `again` is told so by it, and one that has a
+        parameter `waited`, in seconds, how long it had to wait for a connection too.
 
         Raises:
             LedgerUnavailableError: the database cannot be reached, or cannot work now.
@@ -118,10 +126,17 @@ class Database:
         """
         sql = statements()[name]
         given = params or {}
-        if "again" not in given:
+        if "again" not in given and "waited" not in given:
             return self._retried(lambda: self._run(sql, given), name)
-        runs = count()
-        return self._retried(lambda: self._run(sql, {**given, "again": next(runs) > 0}), name)
+        runs, started = count(), clock.monotonic()
+
+        def told() -> Mapping[str, Any]:
+            of_this_run: dict[str, Any] = {"again": next(runs) > 0}
+            if "waited" in given:
+                of_this_run["waited"] = round(given["waited"] + clock.monotonic() - started, 6)
+            return {**given, **of_this_run}
+
+        return self._retried(lambda: self._run(sql, told), name)
 
     @contextmanager
     def locked(self, name: str) -> Iterator[bool]:
@@ -174,8 +189,12 @@ class Database:
         with self._engine.connect() as connection:
             return _fetch(connection.execute(statement))
 
-    def _run(self, sql: str, params: Mapping[str, Any]) -> Rows:
-        """On the driver's own cursor: SQLAlchemy's result would cost more than most statements do."""
+    def _run(self, sql: str, params: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> Rows:
+        """Run a statement on the driver's own cursor: SQLAlchemy's result would cost more than most statements do.
+
+        Args:
+            params: of the statement; called for them once there is a connection.
+        """
         try:
             pooled = self._engine.raw_connection()
         except psycopg.Error as error:
@@ -183,7 +202,7 @@ class Database:
         connection: Any = pooled.driver_connection
         try:
             cursor = connection.cursor(binary=True, row_factory=namedtuple_row)
-            cursor.execute(sql, params)
+            cursor.execute(sql, params() if callable(params) else params)
             return cursor.fetchall() if cursor.description else []
         except psycopg.Error as error:
             # read-only: since a failover this is no primary any more, and a new connection finds the one that is

@@ -16,8 +16,10 @@ from mailglass.ledger import arrays
 from mailglass.ledger.audit import NOBODY, Actor
 from mailglass.ledger.database import Database
 from mailglass.ledger.events import BOUNCE_RANK, Event, Projection, Source
+from mailglass.ledger.filters import Selection
 from mailglass.ledger.lifecycle import FINAL, Status
 from mailglass.ledger.tables import deliveries as table
+from mailglass.ledger.tables import messages
 from mailglass.routing import Lane
 
 
@@ -33,6 +35,7 @@ class Delivery:
     id: UUID
     tenant: str
     group_id: UUID | None
+    message_id: UUID
     stream: str
     queue: str
     mailable: str | None
@@ -102,38 +105,45 @@ def timeline(database: Database, delivery_id: UUID | str) -> list[Event]:
     return [_event(row) for row in database.run("timeline", {"id": str(delivery_id)})]
 
 
-def find(
-    database: Database,
-    *,
-    tenant: str | None = None,
-    status: Status | str | None = None,
-    group_id: UUID | str | None = None,
-    recipient: str | None = None,
-    stream: str | None = None,
-    after: UUID | str | None = None,
-    limit: int = 100,
-) -> list[Delivery]:
-    """Deliveries by filter, newest first.
+def find(database: Database, *, after: UUID | None = None, limit: int = 100, **filters: Any) -> list[Delivery]:
+    """Return deliveries by filter, newest first.
 
     Args:
-        tenant: only this tenant's; None for all, which is for operators.
-        status: only those that stand there.
-        group_id: only those of one message to several people.
-        recipient: only those to this address, compared in lower case.
-        stream: only this stream's.
-        after: continue below this id (the last one of the page before).
+        after: continue behind this one, the last of the page before.
         limit: at most this many, 1 to 1000.
+        filters: as of `Selection`; without a tenant those of all, which is for operators.
     """
-    query = sqlalchemy.select(table).order_by(table.c.id.desc()).limit(min(max(limit, 1), 1000))
-    filters: dict[str, Any] = {"tenant_id": tenant, "status": status, "group_id": group_id, "stream": stream}
-    for column, value in filters.items():
-        if value is not None:
-            query = query.where(table.c[column] == value)
-    if recipient is not None:
-        query = query.where(sqlalchemy.func.lower(table.c.recipient) == recipient.lower())
+    columns = table.c
+    query = sqlalchemy.select(table).where(*Selection(**filters).conditions())
     if after is not None:
-        query = query.where(table.c.id < after)
-    return [_delivery(row) for row in database.query(query)]
+        last = sqlalchemy.select(columns.created_at, columns.id).where(columns.id == after)
+        query = query.where(sqlalchemy.tuple_(columns.created_at, columns.id) < last.scalar_subquery())
+    newest_first = query.order_by(columns.created_at.desc(), columns.id.desc())
+    return [_delivery(row) for row in database.query(newest_first.limit(min(max(limit, 1), 1000)))]
+
+
+def content_of(database: Database, delivery: Delivery) -> Mapping[str, Any] | None:
+    """Return what a delivery says, as `Message.content` wrote it or as it was rendered, or None if it was scrubbed."""
+    rows = database.query(sqlalchemy.select(messages.c.content).where(messages.c.id == delivery.message_id))
+    return rows[0].content if rows else None
+
+
+def reschedule(
+    database: Database, ids: Sequence[UUID | str], tenant: str, moment: datetime, *, actor: Actor | None = None
+) -> dict[UUID, Lane]:
+    """Make deliveries due at another moment that nobody has claimed. Their age counts from there.
+
+    Args:
+        ids: at most a few thousand. Left alone are others', those that are asked about again at their account, and
+            those that expire before the moment.
+        moment: aware; one that has passed makes them due now.
+        actor: who does it, for the audit; None where the application does.
+
+    Returns:
+        The lanes of those that were moved, by delivery.
+    """
+    rows = database.run("reschedule", {**_moving(ids, actor), "tenant": tenant, "moment": moment})
+    return {row.id: Lane(row.queue, row.tenant_id, row.stream) for row in rows}
 
 
 def cancel(
@@ -211,6 +221,7 @@ def _delivery(row: Any) -> Delivery:
         id=row.id,
         tenant=row.tenant_id,
         group_id=row.group_id,
+        message_id=row.message_id,
         stream=row.stream,
         queue=row.queue,
         mailable=row.mailable,

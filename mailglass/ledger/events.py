@@ -36,6 +36,7 @@ class EngineEvent(StrEnum):
     SETTLED = "settled"
     RESENT = "resent"
     RELEASED = "released"
+    RESCHEDULED = "rescheduled"
     CANCELED = "canceled"
     COPY_DROPPED = "copy_dropped"
 

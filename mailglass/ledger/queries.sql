@@ -3,7 +3,10 @@
 
 -- name: submit
 -- Record new deliveries with their content, refuse suppressed recipients, and answer for each whether it is new.
--- One that is already there, by id or by its tenant's idempotency key, is left alone: `standing` finds it.
+-- One that is already there, by id or by its tenant's idempotency key, is left alone: `standing` finds it. The first
+-- delivery of a call decides for all of them: where it is not new, the others of its group are not recorded either.
+-- Absolute moments stay as they were given, relative ones count from `waited` seconds before this statement was sent.
+-- What an absolute moment makes end before it is due is `late`, by this clock, and not recorded.
 -- (IN ... IS TRUE: looked up in a hash, where a join would compare each with each.)
 WITH item AS (
     SELECT * FROM unnest(
@@ -13,33 +16,55 @@ WITH item AS (
         CAST(%(keys)s AS text[]), CAST(%(domains)s AS text[]), CAST(%(idempotency_keys)s AS text[]),
         CAST(%(digests)s AS text[]), CAST(%(priorities)s AS smallint[]), CAST(%(delays)s AS double precision[]),
         CAST(%(graces)s AS double precision[]), CAST(%(lifetimes)s AS double precision[]),
-        CAST(%(event_ids)s AS uuid[])
+        CAST(%(start_moments)s AS timestamptz[]), CAST(%(end_moments)s AS timestamptz[]),
+        CAST(%(followers)s AS boolean[]), CAST(%(event_ids)s AS uuid[])
     ) WITH ORDINALITY AS i (
         id, tenant_id, group_id, message_id, stream, queue, mailable, recipient, recipient_name, key, domain,
-        idempotency_key, digest, priority, delay, grace, lifetime, event_id, position)
+        idempotency_key, digest, priority, delay, grace, lifetime, start_moment, end_moment, follower, event_id,
+        position)
+), timed AS (
+    SELECT i.*,
+           GREATEST(i.start_moment, statement_timestamp()
+                    + make_interval(secs => GREATEST(i.delay - CAST(%(waited)s AS double precision), 0))) AS starts_at,
+           COALESCE(i.end_moment, statement_timestamp()
+                    + make_interval(secs => i.lifetime - CAST(%(waited)s AS double precision))) AS ends_at
+    FROM item i
 ), checked AS (
-    SELECT i.*, s.scope, CASE WHEN s.scope IS NULL THEN 'queued' ELSE 'suppressed' END AS status
-    FROM item i LEFT JOIN LATERAL (
+    SELECT i.*, COALESCE(i.ends_at <= i.starts_at AND COALESCE(i.start_moment, i.end_moment) IS NOT NULL, false) AS late,
+           s.scope, CASE WHEN s.scope IS NULL THEN 'queued' ELSE 'suppressed' END AS status
+    FROM timed i LEFT JOIN LATERAL (
         SELECT b.scope FROM mailglass.suppressions b
         WHERE b.value IN (i.key, i.domain) AND b.tenant_id IN (i.tenant_id, '*')
           AND (b.scope = 'domain') = (b.value = i.domain) AND b.stream IN ('', i.stream)
           AND (b.expires_at IS NULL OR b.expires_at > now())
         ORDER BY b.scope LIMIT 1) s ON true
-), added AS (
+), led AS (
     INSERT INTO mailglass.deliveries (
         id, tenant_id, group_id, message_id, stream, queue, mailable, status, recipient, recipient_name,
-        recipient_domain, idempotency_key, idempotency_digest, priority, due_at, scheduled_at, expires_at, last_error)
+        recipient_domain, idempotency_key, idempotency_digest, priority, due_at, scheduled_at, expires_at, created_at,
+        last_error)
     SELECT id, tenant_id, group_id, message_id, stream, queue, mailable, status, recipient, recipient_name,
            domain, idempotency_key, digest, priority,
-           CASE WHEN scope IS NULL THEN now() + make_interval(secs => delay + grace) END,
-           now() + make_interval(secs => delay),
-           now() + make_interval(secs => lifetime),
-           'suppressed_' || scope
-    FROM checked
+           CASE WHEN scope IS NULL THEN starts_at + make_interval(secs => COALESCE(grace, 0)) END, starts_at, ends_at,
+           statement_timestamp(), 'suppressed_' || scope
+    FROM checked WHERE NOT late AND follower IS NOT TRUE
     -- two statements with the same keys wait for each other in one order
-    ORDER BY idempotency_key COLLATE "C", tenant_id COLLATE "C", id
+    ORDER BY idempotency_key COLLATE "C", tenant_id COLLATE "C", position
     ON CONFLICT DO NOTHING
-    RETURNING id, message_id, status
+    RETURNING id, group_id, message_id, status
+), followed AS (
+    INSERT INTO mailglass.deliveries (
+        id, tenant_id, group_id, message_id, stream, queue, mailable, status, recipient, recipient_name,
+        recipient_domain, idempotency_key, idempotency_digest, priority, due_at, scheduled_at, expires_at, created_at,
+        last_error)
+    SELECT id, tenant_id, group_id, message_id, stream, queue, mailable, status, recipient, recipient_name,
+           domain, idempotency_key, digest, priority,
+           CASE WHEN scope IS NULL THEN starts_at + make_interval(secs => COALESCE(grace, 0)) END, starts_at, ends_at,
+           statement_timestamp(), 'suppressed_' || scope
+    FROM checked WHERE follower AND (group_id IN (SELECT l.group_id FROM led l)) IS TRUE
+    RETURNING id, group_id, message_id, status
+), added AS (
+    SELECT * FROM led UNION ALL SELECT * FROM followed
 ), content AS (
     INSERT INTO mailglass.messages (id, content, frozen)
     SELECT m.id, CAST(m.content AS json), m.frozen
@@ -52,12 +77,18 @@ WITH item AS (
     SELECT c.event_id, c.id, c.tenant_id, c.status, 'engine', now(), c.status, 'suppressed_' || c.scope
     FROM checked c WHERE (c.id IN (SELECT a.id FROM added a)) IS TRUE
 )
-SELECT c.position, c.scope, c.id IN (SELECT a.id FROM added a) AS new FROM checked c
+SELECT c.position, c.scope, c.id IN (SELECT a.id FROM added a) AS new, c.late FROM checked c
 
 -- name: submit_one
 -- As `submit`, for one delivery: without arrays it takes three quarters of the time.
 WITH blocked AS MATERIALIZED (
-    SELECT min(b.scope) AS scope FROM mailglass.suppressions b
+    SELECT min(b.scope) AS scope,
+           GREATEST(CAST(%(start_moment)s AS timestamptz), statement_timestamp() + make_interval(secs => GREATEST(
+               CAST(%(delay)s AS double precision) - CAST(%(waited)s AS double precision), 0))) AS starts_at,
+           COALESCE(CAST(%(end_moment)s AS timestamptz), statement_timestamp() + make_interval(secs =>
+               CAST(%(lifetime)s AS double precision) - CAST(%(waited)s AS double precision))) AS ends_at,
+           COALESCE(CAST(%(start_moment)s AS timestamptz), CAST(%(end_moment)s AS timestamptz)) IS NOT NULL AS absolute
+    FROM mailglass.suppressions b
     WHERE b.value IN (CAST(%(key)s AS text), CAST(%(domain)s AS text))
       AND b.tenant_id IN (CAST(%(tenant)s AS text), '*')
       AND (b.scope = 'domain') = (b.value = CAST(%(domain)s AS text))
@@ -65,18 +96,17 @@ WITH blocked AS MATERIALIZED (
 ), added AS (
     INSERT INTO mailglass.deliveries (
         id, tenant_id, group_id, message_id, stream, queue, mailable, status, recipient, recipient_name,
-        recipient_domain, idempotency_key, idempotency_digest, priority, due_at, scheduled_at, expires_at, last_error)
+        recipient_domain, idempotency_key, idempotency_digest, priority, due_at, scheduled_at, expires_at, created_at,
+        last_error)
     SELECT CAST(%(id)s AS uuid), CAST(%(tenant)s AS text), CAST(%(group)s AS uuid), CAST(%(message)s AS uuid),
            CAST(%(stream)s AS text), CAST(%(queue)s AS text), CAST(%(mailable)s AS text),
            CASE WHEN scope IS NULL THEN 'queued' ELSE 'suppressed' END,
            CAST(%(recipient)s AS text), CAST(%(name)s AS text), CAST(%(domain)s AS text),
            CAST(%(idempotency_key)s AS text), CAST(%(digest)s AS text), CAST(%(priority)s AS smallint),
-           CASE WHEN scope IS NULL THEN now() + make_interval(
-               secs => CAST(%(delay)s AS double precision) + CAST(%(grace)s AS double precision)) END,
-           now() + make_interval(secs => CAST(%(delay)s AS double precision)),
-           now() + make_interval(secs => CAST(%(lifetime)s AS double precision)),
-           'suppressed_' || scope
-    FROM blocked
+           CASE WHEN scope IS NULL THEN starts_at + make_interval(secs => CAST(%(grace)s AS double precision)) END,
+           starts_at, ends_at,
+           statement_timestamp() - make_interval(secs => CAST(%(waited)s AS double precision)), 'suppressed_' || scope
+    FROM blocked WHERE (absolute AND ends_at <= starts_at) IS NOT TRUE
     ON CONFLICT DO NOTHING
     RETURNING id, tenant_id, message_id, status, last_error
 ), content AS (
@@ -87,7 +117,8 @@ WITH blocked AS MATERIALIZED (
     INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason)
     SELECT CAST(%(event_id)s AS uuid), id, tenant_id, status, 'engine', now(), status, last_error FROM added
 )
-SELECT 1 AS position, scope, EXISTS (SELECT FROM added) AS new FROM blocked
+SELECT 1 AS position, scope, EXISTS (SELECT FROM added) AS new, COALESCE(absolute AND ends_at <= starts_at, false) AS late
+FROM blocked
 
 -- name: standing
 -- The deliveries that stand where new ones were not recorded: under the tenant's idempotency key, else by the id.
@@ -526,6 +557,30 @@ WITH woken AS MATERIALIZED (
 )
 UPDATE mailglass.deliveries d SET waiting = false FROM woken w WHERE d.id = w.id
 
+-- name: take_turn
+-- Take the turn at a name, or keep it, for a time; answer whether it was got, and the seconds until it may be. It is free
+-- once its time is over, whatever became of its holder. An eager one takes it also where its holder has given it up but
+-- nobody should have it yet. One that is not free is only read.
+WITH taken AS (
+    INSERT INTO mailglass.turns AS t (name, holder, until)
+    SELECT %(name)s, CAST(%(holder)s AS uuid), clock_timestamp() + make_interval(secs => %(lease)s)
+    WHERE NOT EXISTS (
+        SELECT FROM mailglass.turns k
+        WHERE k.name = %(name)s AND k.until > clock_timestamp() AND k.holder IS DISTINCT FROM CAST(%(holder)s AS uuid)
+          AND NOT (%(eager)s AND k.holder IS NULL))
+    ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+    WHERE t.until <= clock_timestamp() OR t.holder = excluded.holder OR (%(eager)s AND t.holder IS NULL)
+    RETURNING 1
+)
+SELECT EXISTS (SELECT FROM taken) AS taken, GREATEST(0, COALESCE((
+    SELECT CAST(extract(epoch FROM k.until - clock_timestamp()) AS double precision)
+    FROM mailglass.turns k WHERE k.name = %(name)s), 0)) AS seconds
+
+-- name: end_turn
+-- Give a turn up that is still held; nobody but the eager has it before a rest is over.
+UPDATE mailglass.turns SET holder = NULL, until = clock_timestamp() + make_interval(secs => %(rest)s)
+WHERE name = %(name)s AND holder = CAST(%(holder)s AS uuid)
+
 -- name: ring
 -- Doorbells without Redis: set the marks that are free, or older than the patience; answer which were set.
 -- A mark that is there is only read: to lock it would line up all producers of a lane behind each other's commits.
@@ -538,6 +593,11 @@ ORDER BY n
 ON CONFLICT (name) DO UPDATE SET rung_at = excluded.rung_at
 WHERE b.rung_at < clock_timestamp() - make_interval(secs => %(patience)s)
 RETURNING name
+
+-- name: bell_ages
+-- For how many seconds marks have been set.
+SELECT d.name, CAST(extract(epoch FROM clock_timestamp() - d.rung_at) AS double precision) AS age
+FROM mailglass.doorbells d WHERE d.name = ANY (CAST(%(names)s AS text[]))
 
 -- name: clear_bells
 -- Clear marks, before the claim.
@@ -613,6 +673,38 @@ WITH wanted AS MATERIALIZED (
                  count(*) FILTER (WHERE in_doubt) AS doubtful
           FROM moved) m
     WHERE CAST(%(actor)s AS text) IS NOT NULL AND m.count > 0
+)
+SELECT id, queue, tenant_id, stream FROM moved
+UNION ALL
+SELECT d.id, d.queue, d.tenant_id, d.stream
+FROM wanted w JOIN mailglass.events e ON e.id = w.event_id JOIN mailglass.deliveries d ON d.id = e.delivery_id
+
+-- name: reschedule
+-- Make queued deliveries due at another moment, from which their age counts; where an actor is given, with an entry in the
+-- audit. What would expire before, and what its account is to be asked about again, is left. Run again after its answer
+-- was lost, it finds its own events.
+WITH wanted AS MATERIALIZED (
+    SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
+), picked AS MATERIALIZED (
+    SELECT d.id, w.event_id FROM wanted w JOIN mailglass.deliveries d ON d.id = w.id
+    WHERE d.tenant_id = %(tenant)s AND d.status = 'queued' AND NOT d.ask_again
+      AND COALESCE(d.expires_at > CAST(%(moment)s AS timestamptz), true)
+      AND NOT EXISTS (SELECT FROM mailglass.events e WHERE e.id = w.event_id)
+    ORDER BY d.id FOR UPDATE OF d
+), moved AS (
+    UPDATE mailglass.deliveries d
+    SET due_at = GREATEST(CAST(%(moment)s AS timestamptz), now()),
+        scheduled_at = GREATEST(CAST(%(moment)s AS timestamptz), now())
+    FROM picked p WHERE d.id = p.id
+    RETURNING d.id, d.tenant_id, d.queue, d.stream, p.event_id
+), noted AS (
+    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status)
+    SELECT event_id, id, tenant_id, 'rescheduled', 'operator', now(), 'queued' FROM moved
+), audited AS (
+    INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
+    SELECT CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.reschedule', %(tenant)s,
+           CAST(CAST(%(detail)s AS jsonb) || jsonb_build_object('count', m.count) AS json)
+    FROM (SELECT count(*) AS count FROM moved) m WHERE CAST(%(actor)s AS text) IS NOT NULL AND m.count > 0
 )
 SELECT id, queue, tenant_id, stream FROM moved
 UNION ALL

@@ -19,7 +19,7 @@ from mailglass.errors import (
 )
 from mailglass.ledger.submit import Item, Recorded, submit
 from mailglass.outbound.recording import Sendable, check_repeated, is_new, items_of, ring, runner_of
-from mailglass.outbound.when import When, when
+from mailglass.outbound.schedule import Schedule, ends_before_it_is_due, schedule
 from mailglass.tenancy import current_tenant
 
 # what one statement records: deliveries, and characters of their content, a little more of which may be one message's
@@ -61,7 +61,7 @@ def deliver_many(
         TenantError: no tenant is in scope for a message. This, and what the iterable itself raises, ends the batch
             without an answer: what was recorded before, a few hundred deliveries at a time, stays recorded.
     """
-    due = when(countdown, eta, send_at, expires, priority)
+    due = schedule(countdown, eta, send_at, expires, priority)
     results = BatchResults()
     for prepared in _chunked(messages, due):
         answers = _Chunk(prepared, due, session)
@@ -73,6 +73,8 @@ def deliver_many(
                 raise
             results.extend(answers.lost(error))
             raise BatchFailedError.interrupted(results, len(prepared), error.retryable) from error
+        if not results and answers.late:
+            raise ends_before_it_is_due()
         results.extend(answers.results)
     return results
 
@@ -92,7 +94,7 @@ def deliver_many_or_raise(messages: Iterable[Sendable], **options: Any) -> Batch
     return results
 
 
-def _chunked(messages: Iterable[Sendable], due: When) -> Iterator[list[Prepared]]:
+def _chunked(messages: Iterable[Sendable], due: Schedule) -> Iterator[list[Prepared]]:
     chunk: list[Prepared] = []
     count = size = 0
     for message in messages:
@@ -111,16 +113,19 @@ def _chunked(messages: Iterable[Sendable], due: When) -> Iterator[list[Prepared]
 class _Chunk:
     """The messages of one statement: recorded, and answered."""
 
-    def __init__(self, prepared: Sequence[Prepared], due: When, session: Any) -> None:
+    def __init__(self, prepared: Sequence[Prepared], due: Schedule, session: Any) -> None:
         self._prepared = prepared
         self._due = due
         self._session = session
         self.results: list[ItemResult] = []
+        # whether nothing was recorded, since by the database's clock the call's own moments forbid it
+        self.late = False
 
     def submit(self) -> None:
         """Record all that can be, and ring where anything new is due now."""
         items = [item for entry in self._prepared if isinstance(entry, list) for item in entry]
-        recorded = submit(runner_of(self._session), items) if items else []
+        recorded = submit(runner_of(self._session), items, self._due.called_at) if items else []
+        self.late = bool(recorded) and all(answer.late for answer in recorded)
         answers = iter(recorded)
         self.results = [
             _item_result(entry, [next(answers) for _ in entry]) if isinstance(entry, list) else _invalid(entry)
@@ -143,7 +148,7 @@ class _Chunk:
         ]
 
 
-def _prepared(message: Sendable, tenant: str, due: When) -> Prepared:
+def _prepared(message: Sendable, tenant: str, due: Schedule) -> Prepared:
     try:
         return items_of(message, tenant, due)
     except (MessageError, RouteError) as error:
@@ -156,6 +161,8 @@ def _invalid(error: MailglassError) -> ItemResult:
 
 
 def _item_result(items: Sequence[Item], recorded: Sequence[Recorded]) -> ItemResult:
+    if recorded[0].late:
+        return _invalid(ends_before_it_is_due())
     ids = tuple(answer.id for answer in recorded)
     if all(answer.suppressed_by is not None for answer in recorded):
         return ItemResult(ItemOutcome.SUPPRESSED, ids)

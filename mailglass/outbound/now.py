@@ -15,7 +15,7 @@ from mailglass.errors import (
 from mailglass.mailable import Mailable
 from mailglass.message import Message
 from mailglass.outbound.recording import Sendable, raise_if_suppressed, record
-from mailglass.outbound.when import When
+from mailglass.outbound.schedule import Schedule
 from mailglass.runtime import get_runtime
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def deliver(message: Sendable) -> Delivery:
     from mailglass.ledger.lifecycle import Status
 
     runtime = get_runtime()
-    ((item, recorded),) = record(message, When(grace=_GRACE), None)
+    ((item, recorded),) = record(message, Schedule(grace=_GRACE), None)
     raise_if_suppressed([recorded])
     if not recorded.known:
         limited = runtime.engine.run_these(item.lane, [item.id]).limited

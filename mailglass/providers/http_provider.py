@@ -21,6 +21,7 @@ ROUNDS: Final = 4
 """So many times the requests that may be in flight are handed to one `send`, where each carries one mail."""
 
 
+_UNENCODED = Outcome(OutcomeClass.TRANSIENT, reason="encode_failed")
 _UNANSWERED = Outcome(OutcomeClass.UNCERTAIN, reason="provider_error:no_outcome")
 
 
@@ -126,7 +127,7 @@ class HTTPProvider(Provider):
             outcomes[index] = Outcome(OutcomeClass.REJECTED, reason=refusal.reason)
         except Exception as error:  # nothing was sent; a fault of ours must not fail the mails beside this one
             self._warn("mailglass.provider.encode_failed", error)
-            outcomes[index] = Outcome(OutcomeClass.TRANSIENT, reason="encode_failed")
+            outcomes[index] = _UNENCODED
         return None
 
     def _bundles(self, ready: Iterable[_Ready]) -> Iterator[list[_Ready]]:
@@ -148,6 +149,8 @@ class HTTPProvider(Provider):
         """Send one request and note its outcomes; returns the mails to be asked about alone."""
         mails = [item.mail for item in bundle]
         answer = self._exchange(mails, [item.part for item in bundle], deadline)
+        if answer is None:
+            return bundle
         found = [answer] * len(bundle) if isinstance(answer, Outcome) else self._read(answer, mails)
         for item, outcome in zip(bundle, found, strict=True):
             outcomes[item.index] = outcome
@@ -155,12 +158,13 @@ class HTTPProvider(Provider):
             return [item for item in bundle if outcomes[item.index].kind is OutcomeClass.REJECTED]
         return []
 
-    def _exchange(self, mails: list[Outgoing], parts: list[bytes], deadline: float) -> HTTPAnswer | Outcome:
+    def _exchange(self, mails: list[Outgoing], parts: list[bytes], deadline: float) -> HTTPAnswer | Outcome | None:
+        """Return the answer, or None where there is no request for these mails together."""
         try:
             request = self.request(mails, parts)
         except Exception as error:
             self._warn("mailglass.provider.encode_failed", error)
-            return Outcome(OutcomeClass.TRANSIENT, reason="encode_failed")
+            return None if len(mails) > 1 else _UNENCODED
         answer = self.http.exchange(request, deadline=deadline)
         if isinstance(answer, HTTPAnswer):
             self._listen(answer, len(mails))
@@ -201,7 +205,7 @@ def encode_json(value: Any) -> bytes:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
     except UnicodeEncodeError:
         raise Unsendable("invalid_text") from None
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         raise Unsendable("invalid_options") from None
 
 

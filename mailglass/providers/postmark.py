@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -124,7 +123,6 @@ EVENTS: Final[Mapping[tuple[str, str], Meaning]] = {
 SEARCH_PAGE: Final = 50
 _TIMES: Final = ("BouncedAt", "DeliveredAt", "ReceivedAt", "ChangedAt")
 _WRITTEN: Final = frozenset("from to cc bcc subject htmlbody textbody replyto headers attachments tag metadata".split())
-_INACTIVE = re.compile(r"inactive addresses:\s*(.*)\.\s*Inactive recipients", re.IGNORECASE | re.DOTALL)
 
 
 class PostmarkProvider(SearchableProvider):
@@ -248,8 +246,11 @@ def _coded(code: int, status: int) -> Outcome:
 
 
 def _inactive(message: object) -> set[str]:
-    found = _INACTIVE.search(message) if isinstance(message, str) else None
-    return {address.strip().lower() for address in found[1].split(",")} if found else set()
+    text = message.lower() if isinstance(message, str) else ""
+    _, begin, rest = text.partition("inactive addresses:")
+    addresses, end, _ = rest.rpartition("inactive recipients")
+    addresses = addresses.strip().removesuffix(".")
+    return {address.strip() for address in addresses.split(",")} if begin and end else set()
 
 
 def _event(item: dict[str, Any]) -> ProviderEvent:

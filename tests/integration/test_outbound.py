@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 import sqlalchemy
 from celery import Celery
@@ -118,7 +120,7 @@ def test_anything_but_a_message_is_refused(house) -> None:
 def test_a_message_to_three_people_is_three_deliveries_in_one_group(house) -> None:
     group = deliver_later.delay(message(["a@example.com", "b@example.com", "c@example.com"]))
     assert len(group) == 3
-    found = deliveries.find(house.runtime.database, group_id=group.id)
+    found = deliveries.find(house.runtime.database, group=UUID(group.id))
     assert {delivery.recipient for delivery in found} == {"a@example.com", "b@example.com", "c@example.com"}
     assert set(group.states.values()) == {"queued"}
     contents = house.runtime.database.query(sqlalchemy.text("SELECT count(*) FROM mailglass.messages"))
@@ -220,6 +222,81 @@ def test_another_message_under_the_same_task_id_is_refused_and_not_swallowed(hou
     earlier = deliver_later.delay(message())
     with pytest.raises(IdempotencyError):
         deliver_later.apply_async((message(),), task_id=earlier.id)
+
+
+@pytest.mark.parametrize(
+    "several", [["grace@example.com", "linus@example.com"], ["ada@example.com", "linus@example.com"]]
+)
+def test_another_call_under_the_same_task_id_leaves_no_row_and_shares_no_content(house, several: list[str]) -> None:
+    task_id = str(uuid4())
+    first = deliver_later.apply_async((message(["ada@example.com", "grace@example.com"]),), task_id=task_id)
+    before = rows_of(house)
+    other = Message(to=["ada@example.com", "grace@example.com"], subject="Other", text="Other words.")
+    for scope in ("default", "acme"):
+        with tenant(scope), pytest.raises(IdempotencyError):
+            deliver_later.apply_async((message(several),), task_id=task_id)
+        with tenant(scope), pytest.raises(IdempotencyError):
+            deliver_later.apply_async((other,), task_id=task_id)
+        with tenant(scope), pytest.raises(IdempotencyError):
+            deliver_later.apply_async((message(several),), task_id=first[1].id)
+    assert rows_of(house) == before
+
+
+def test_of_two_calls_at_once_under_one_task_id_one_is_recorded_whole_and_the_other_not_at_all(house) -> None:
+    """Two transactions overlap: the second waits for the first, and neither adds to the other."""
+    task_id = str(uuid4())
+    engine = sqlalchemy.create_engine(sqlalchemy_url(house.environment["MAILGLASS_DATABASE_URL"]))
+    refused: list[BaseException] = []
+
+    def second() -> None:
+        try:
+            deliver_later.apply_async(
+                (message(["ada@example.com", "linus@example.com", "x@example.com"]),), task_id=task_id
+            )
+        except IdempotencyError as error:
+            refused.append(error)
+
+    with engine.begin() as connection:
+        group = deliver_later.apply_async(
+            (message(["ada@example.com", "grace@example.com"]),), {"session": connection}, task_id=task_id
+        )
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        waiting.join(0.3)
+    waiting.join(20)
+    assert len(refused) == 1
+    assert {str(delivery.id) for delivery in deliveries.find(house.runtime.database)} == {each.id for each in group}
+    engine.dispose()
+
+
+def test_the_database_refuses_a_delivery_on_the_content_of_another_call_or_tenant(house) -> None:
+    deliver_later.delay(message())
+    group = deliver_later.delay(message(["grace@example.com", "linus@example.com"]))
+    add = (
+        "INSERT INTO mailglass.deliveries (id, tenant_id, group_id, message_id, stream, queue, status, recipient,"
+        " recipient_domain) SELECT gen_random_uuid(), {}, {}, message_id, stream, queue, status, 'x@example.com',"
+        " 'example.com' FROM mailglass.deliveries WHERE group_id IS {} NULL LIMIT 1"
+    )
+    wrong = [
+        add.format("tenant_id", "NULL", ""),
+        add.format("'acme'", "group_id", "NOT"),
+        add.format("tenant_id", "gen_random_uuid()", "NOT"),
+        f"UPDATE mailglass.deliveries SET message_id = '{group.id}' WHERE group_id IS NULL",
+        "UPDATE mailglass.deliveries SET tenant_id = 'acme'",
+    ]
+    with psycopg.connect(house.environment["MAILGLASS_DATABASE_URL"], autocommit=True) as connection:
+        for statement in wrong:
+            with pytest.raises(psycopg.Error) as caught:
+                connection.execute(statement)
+            assert caught.value.sqlstate == "45A03", statement
+
+
+def rows_of(house) -> list[object]:
+    """All that a call could have added: deliveries, contents and events."""
+    return [
+        sorted(house.runtime.database.query(sqlalchemy.text(f"SELECT id FROM mailglass.{table}")))
+        for table in ("deliveries", "messages", "events")
+    ]
 
 
 def test_two_equal_messages_sent_on_purpose_are_two_deliveries(house) -> None:

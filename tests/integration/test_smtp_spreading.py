@@ -223,9 +223,7 @@ def test_a_fault_of_ours_under_a_helper_leaves_only_its_own_mail_uncertain(
     assert brief(outcomes).count(("uncertain", "provider_error:KeyError")) == 1
 
 
-def test_a_mail_that_makes_us_fall_over_before_it_is_said_is_unsent(
-    server: Counting, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mail_that_cannot_be_packed_is_the_only_one_unsent(server: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
     mails = letters(4)
     with provider(server.port) as opened:
         packed = opened._pack
@@ -233,6 +231,28 @@ def test_a_mail_that_makes_us_fall_over_before_it_is_said_is_unsent(
         def pack(letter: Outgoing) -> Letter:
             if letter is mails[2]:
                 raise KeyError("a fault of ours")
+            return packed(letter)
+
+        monkeypatch.setattr(opened, "_pack", pack)
+        outcomes = opened.send(mails, deadline=monotonic() + PATIENCE)
+    assert brief(outcomes) == [
+        ("accepted", None), ("accepted", None), ("transient", "encode_failed"), ("accepted", None),
+    ]  # fmt: skip
+    assert set(server.taken.values()) == {1}
+    assert len(server.taken) == 3
+
+
+def test_a_time_limit_that_strikes_while_a_mail_is_packed_ends_the_batch(
+    server: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mails = letters(4)
+    with provider(server.port) as opened:
+        packed, struck = opened._pack, []
+
+        def pack(letter: Outgoing) -> Letter:
+            if letter is mails[2] and not struck:
+                struck.append(letter)
+                raise KeyError("as a time limit does, once")
             return packed(letter)
 
         monkeypatch.setattr(opened, "_pack", pack)

@@ -17,6 +17,7 @@ from mailglass import cli
 from mailglass.cli import COMMANDS, Row, load, run
 from mailglass.cli.output import format_option, print_json
 from mailglass.errors import ConfigError, MailglassError
+from mailglass.settings import configure
 
 SETTINGS = """
 database_url = "env:DB"
@@ -168,7 +169,7 @@ def test_config_check_shows_accounts_and_routes_and_no_secret(
 ) -> None:
     assert run(["--config", str(settings_file), "config", "check"]) == 0
     human = capsys.readouterr()
-    assert "postgresql://db.example.com:5433/mail" in human.out
+    assert "database  db.example.com  5433  mail" in human.out
     assert "acme    bulk    second, primary  mailglass.acme" in human.out
     assert human.err == "The settings are in order.\n"
     cli_output = human.out + human.err
@@ -178,8 +179,8 @@ def test_config_check_shows_accounts_and_routes_and_no_secret(
     assert machine.err == ""
     assert (data["tasks"], data["queues"]) == ({}, ["mailglass", "mailglass.acme"])
     assert data["schema_version"] == 1
-    assert data["database"] == "postgresql://db.example.com:5433/mail"
-    assert data["broker"] is None
+    assert data["database"] == [{"host": "db.example.com", "port": 5433, "database": "mail"}]
+    assert data["broker"] == []
     assert [account["name"] for account in data["accounts"]] == ["primary", "second"]
     assert data["routes"][0] == {
         "tenant": "acme",
@@ -200,12 +201,57 @@ def test_config_check_opens_every_account(tmp_path: Path, capsys: pytest.Capture
     assert "accounts.b.provider: unknown provider 'pigeon'" in said.err
 
 
-def test_config_check_without_routes_says_that_nothing_can_be_sent(
+COMPLETE = """
+database_url = "env:THE_DATABASE"
+[accounts.main]
+provider = "null"
+[[routes]]
+accounts = ["main"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        (COMPLETE, []),
+        (COMPLETE.replace("database_url", "redis_url").replace("env:THE_DATABASE", "env:THE_REDIS"), ["no database"]),
+        (COMPLETE.partition("[[routes]]")[0] + '[accounts.other]\nprovider = "null"\n', ["no route"]),
+        ("", ["no account", "no route", "no database"]),
+        (None, ["no account", "no route", "no database"]),
+    ],
+)
+def test_config_check_names_its_file_and_fails_where_nothing_can_be_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str | None,
+    missing: list[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("THE_DATABASE", "postgresql://db/x")
+    monkeypatch.setenv("THE_REDIS", "redis://cache/0")
+    if text is not None:
+        (tmp_path / "mailglass.toml").write_text(text, encoding="utf-8")
+    assert run(["config", "check"]) == (1 if missing else 0)
+    said = capsys.readouterr()
+    assert f"Settings file: {tmp_path / 'mailglass.toml' if text is not None else 'none'}" in said.out
+    assert [word for word in ("no account", "no route", "no database") if word in said.err] == missing
+    assert run(["config", "check", "--json"]) == (1 if missing else 0)
+    data = json.loads(capsys.readouterr().out)
+    assert (data["ok"], len(data["problems"])) == (not missing, len(missing))
+
+
+def test_config_check_fails_on_an_unknown_variable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "mailglass.toml").write_text(COMPLETE, encoding="utf-8")
+    monkeypatch.setenv("THE_DATABASE", "postgresql://db/x")
+    monkeypatch.setenv("MAILGLASS_SERVICE_HOST", "10.0.0.1")
     assert run(["config", "check"]) == 0
-    assert "nothing can be sent" in capsys.readouterr().err
+    capsys.readouterr()
+    configure(None)
+    monkeypatch.setenv("MAILGLASS_BROKER", "redis://:hunter2@x/0")
+    assert run(["config", "check"]) == 1
+    err = capsys.readouterr().err
+    assert "MAILGLASS_BROKER:" in err and "MAILGLASS_BROKER_URL" in err and "hunter2" not in err
 
 
 def test_config_env_lists_the_variables_and_never_a_value(

@@ -14,10 +14,11 @@ from mailglass.celery import app
 from mailglass.errors import MailglassError
 from mailglass.ledger import schema
 from mailglass.providers.registry import Accounts
-from mailglass.runtime import close_runtime
+from mailglass.runtime import close_runtime, tell_unknown_variables
 from mailglass.settings import get_settings
 from mailglass_workers import slots, stopping
-from mailglass_workers.redis_channel import notice_free_slots, outlive_lost_connections
+from mailglass_workers.messages import decompress_nothing
+from mailglass_workers.redis_channel import drop_what_is_no_message, notice_free_slots, outlive_lost_connections
 
 
 @signals.celeryd_init.connect
@@ -36,6 +37,8 @@ def check_before_start(instance: Any = None, options: dict[str, Any] | None = No
         if settings.require_broker().startswith("redis"):
             outlive_lost_connections()
             notice_free_slots()
+            drop_what_is_no_message()
+        decompress_nothing()
         schema.check(settings.require_database())
         Accounts(settings).check()
     except MailglassError as error:
@@ -66,6 +69,7 @@ def configure_logging(**_: Any) -> None:
     """One form for all log lines; its presence keeps Celery from configuring its own."""
     settings = get_settings()
     telemetry.configure_logging(settings.log_level, settings.log_format)
+    tell_unknown_variables(settings)
 
 
 @signals.worker_process_init.connect

@@ -11,6 +11,7 @@ from mailglass.bounces.statuses import ACCOUNT_DISABLED, HARD_STATUSES
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 
 SERVICE_CLOSING: Final = 421
+_MAX_TEXT: Final = 2000
 START_INPUT: Final = 354
 
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s|$)")
@@ -58,7 +59,8 @@ class Reply:
 
     @property
     def text(self) -> str:
-        return " ".join(self.lines)
+        """What is looked through for words: the beginning, as a server may write without bound."""
+        return " ".join(self.lines)[:_MAX_TEXT]
 
     @property
     def enhanced(self) -> str | None:
