@@ -12,6 +12,7 @@ from mailglass import clock, telemetry
 from mailglass.addresses import Address
 from mailglass.engine.bulkhead import Bulkhead, Call
 from mailglass.engine.content import ACCOUNT_UNAVAILABLE, Ready, refusal
+from mailglass.engine.unplaced import unplaced
 from mailglass.engine.verdicts import NO_EVIDENCE, remembers, window
 from mailglass.errors import ConfigError, RouteError
 from mailglass.ledger.breakers import PAUSED, Breaker, breakers, end_probe, probe
@@ -123,10 +124,11 @@ class Placer:
         began = clock.monotonic()
         by_account: dict[tuple[str, Route], list[Ready]] = {}
         routes: dict[tuple[str, tuple[str, ...]], Route | RouteError] = {}
+        unknown: list[Claimed] = []
         for item in ready:
             route = self._route(lane, item, routes)
-            if isinstance(route, RouteError):
-                placement.verdicts.append(refusal(item.delivery, Status.HELD, "no_route"))
+            if isinstance(route, RouteError) or self._asks_elsewhere(item.delivery):
+                unknown.append(item.delivery)
                 continue
             chosen = self._choose(lane, route, item.delivery, without, began)
             if chosen is None:
@@ -137,6 +139,7 @@ class Placer:
                 by_account.setdefault((chosen, route), []).append(item)
         for (account, route), items in by_account.items():
             self._open(lane, placement, account, route, items)
+        placement.verdicts += unplaced(self._ledger, unknown)
         return placement
 
     def elsewhere(self, route: Route, account: str) -> bool:
@@ -152,6 +155,10 @@ class Placer:
         """Let another mail try a half-open breaker: the one that was to has told nothing of the account."""
         if placed.probing:
             end_probe(self._ledger, placed.account)
+
+    def _asks_elsewhere(self, delivery: Claimed) -> bool:
+        """Whether an account is to be asked about it that only other workers know."""
+        return delivery.ask_again and delivery.account is not None and delivery.account not in self._settings.accounts
 
     def _route(
         self, lane: Lane, item: Ready, routes: dict[tuple[str, tuple[str, ...]], Route | RouteError]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -17,6 +18,8 @@ from mailglass.routing import Lane
 from mailglass.streams import Stream, StreamPolicy
 
 _MAX_BYTES: Final = 64 * 1024 * 1024
+UNPLACED: Final = "route_unknown_here"
+"""The reason of a verdict that gives back what this worker cannot place; every other one says that it could."""
 
 
 class Claimed(NamedTuple):
@@ -29,7 +32,7 @@ class Claimed(NamedTuple):
         in_doubt: the outcome of an earlier attempt is not known: it may have been sent.
         ask_again: its account is to be asked about it again under the same idempotency key, before anything else.
         awaits_account: the account that it has waited for, because that one could not be used; None for none.
-        left_behind: more were due, and the claim's size in bytes left them.
+        left_behind: more may be due that this claim left: over its size in bytes, or to be claimed apart.
     """
 
     id: UUID
@@ -82,13 +85,22 @@ class Verdict(NamedTuple):
 
 
 def claim(
-    ledger: Runs, lane: Lane, token: UUID, size: int, lease: float, cap: int | None = None, max_bytes: int = _MAX_BYTES
+    ledger: Runs,
+    lane: Lane,
+    token: UUID,
+    size: int,
+    lease: float,
+    cap: int | None = None,
+    max_bytes: int = _MAX_BYTES,
+    suspects_first: bool | None = None,
 ) -> list[Claimed]:
     """Lease up to `size` due deliveries of a lane for `lease` seconds, most urgent first.
 
     Args:
         cap: how many of the tenant's deliveries may be leased at once, over all workers; None for any number.
         max_bytes: of content, about; one is claimed however large it is.
+        suspects_first: whether deliveries that were in a claim without a verdict go before the others, where both are
+            due; None for one claim in two.
     """
     rows = ledger.run(
         "claim",
@@ -101,6 +113,7 @@ def claim(
             "lease": lease,
             "cap": cap,
             "max_bytes": max_bytes,
+            "suspects_first": random.random() < 0.5 if suspects_first is None else suspects_first,  # noqa: S311
             "again": False,
         },
     )
@@ -131,6 +144,11 @@ def _looked_at_again(ledger: Runs, lane: Lane, claimed: list[Claimed]) -> list[C
         else delivery
         for delivery in claimed
     ]
+
+
+def note_unplaced(ledger: Runs, ids: Sequence[UUID]) -> dict[UUID, float]:
+    """Note that claimed deliveries cannot be placed here. Returns for how many seconds nobody could, by id."""
+    return {row.id: row.seconds for row in ledger.run("note_unplaced", {"ids": arrays.uuids(ids)})}
 
 
 def freeze(ledger: Runs, contents: Mapping[UUID, str]) -> dict[UUID, str]:
@@ -179,6 +197,7 @@ def record(ledger: Runs, token: UUID, verdicts: Sequence[Verdict], refused: Sequ
             "durations": arrays.numbers(durations),
             "awaited": arrays.texts(awaited),
             "evidence": arrays.texts(sorted(EVIDENCE)),
+            "unplaced": UNPLACED,
             **{f"refused_{name}": column for name, column in columns(refused).items()},
         },
     )
@@ -198,6 +217,7 @@ def sweep(
     policies: Mapping[Stream, StreamPolicy],
     remembering: Mapping[str, float | None] | None = None,
     size: int = 500,
+    spread: float = 0.0,
 ) -> list[tuple[Lane, str]]:
     """Take expired leases back and settle the uncertain whose hold is over.
 
@@ -206,6 +226,7 @@ def sweep(
         remembering: the accounts that take the same delivery twice as once, each with the age in seconds up to which
             it does; None for any. What was being sent there is asked about again.
         size: deliveries at the most.
+        spread: seconds over which those are due that were in several claims without a verdict.
 
     Returns:
         For each delivery moved its lane and the event recorded.
@@ -214,6 +235,7 @@ def sweep(
         "sweep",
         {
             "size": size,
+            "spread": spread,
             "streams": [stream.value for stream in policies],
             "policies": [policy.uncertain.value for policy in policies.values()],
             "holds": [policy.uncertain_hold for policy in policies.values()],

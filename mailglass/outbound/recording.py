@@ -112,12 +112,17 @@ def record(
         first_id: the id of the first delivery, if the caller has chosen it.
     """
     items = items_of(message, current_tenant(), when, first_id)
+    return list(zip(items, record_items(items, when, session), strict=True))
+
+
+def record_items(items: Sequence[Item], when: Schedule, session: Any) -> list[Recorded]:
+    """Record the items of one message and ring its lane if anything new is due now."""
     recorded = submit(runner_of(session), items, when.called_at)
     for item, answer in zip(items, recorded, strict=True):
         check_repeated(item, answer)
     if when.now and any(is_new(answer) for answer in recorded):
         ring({items[0].lane}, session)
-    return list(zip(items, recorded, strict=True))
+    return recorded
 
 
 def is_new(answer: Recorded) -> bool:

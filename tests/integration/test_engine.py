@@ -274,14 +274,6 @@ def test_suppressed_copies_are_dropped_with_an_event_and_the_mail_still_goes(led
     assert [event.kind for event in deliveries.timeline(ledger, delivery_id)] == ["queued", "copy_dropped", "attempted"]
 
 
-def test_a_lane_without_a_route_is_held_and_nothing_is_sent(ledger: Database) -> None:
-    (delivery_id,) = queue(ledger)
-    settings = replace(SETTINGS, routes=(Route(("main",), tenant="somebody-else"),))
-    engine(ledger, ScriptedProvider(), settings).run(LANE)
-    delivery = deliveries.get(ledger, delivery_id)
-    assert (delivery.status, delivery.last_error) == (Status.HELD, "no_route")
-
-
 def test_what_does_not_fit_into_the_tasks_time_is_given_back_unsent(ledger: Database) -> None:
     ids = queue(ledger, 6)
     provider = ScriptedProvider(batch_size=2)

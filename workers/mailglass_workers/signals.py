@@ -12,13 +12,13 @@ from celery.concurrency import get_implementation
 from mailglass import telemetry
 from mailglass.celery import app
 from mailglass.errors import MailglassError
-from mailglass.ledger import schema
 from mailglass.providers.registry import Accounts
 from mailglass.runtime import close_runtime, tell_unknown_variables
 from mailglass.settings import get_settings
 from mailglass_workers import slots, stopping
 from mailglass_workers.messages import decompress_nothing
 from mailglass_workers.redis_channel import drop_what_is_no_message, notice_free_slots, outlive_lost_connections
+from mailglass_workers.startup import check_schema, require_accounts
 
 
 @signals.celeryd_init.connect
@@ -39,7 +39,8 @@ def check_before_start(instance: Any = None, options: dict[str, Any] | None = No
             notice_free_slots()
             drop_what_is_no_message()
         decompress_nothing()
-        schema.check(settings.require_database())
+        require_accounts(settings)
+        check_schema(settings)
         Accounts(settings).check()
     except MailglassError as error:
         _refuse(str(error))
