@@ -1311,6 +1311,5 @@ SELECT account, tenant_id, stream, paused_at, actor FROM mailglass.pauses ORDER 
 UPDATE mailglass.deliveries d
 SET scheduled_at = CAST(%(until)s AS timestamptz)
                    - (GREATEST(CAST(%(since)s AS timestamptz), d.scheduled_at) - d.scheduled_at)
-WHERE d.queue = %(queue)s AND d.tenant_id = %(tenant)s AND d.stream = %(stream)s AND d.due_at IS NOT NULL
+WHERE d.tenant_id = %(tenant)s AND CAST(%(stream)s AS text) IN ('', d.stream) AND d.due_at IS NOT NULL
   AND NOT d.in_doubt AND d.scheduled_at < CAST(%(until)s AS timestamptz)
-RETURNING d.id
