@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from mailglass.ids import uuid7s
+from mailglass.ids import uuid7_for, uuid7s
 from mailglass.ledger import arrays
 from mailglass.ledger.database import Rows, Runs
 from mailglass.ledger.events import EVIDENCE, EngineEvent
@@ -264,6 +264,27 @@ def drop_copies(ledger: Runs, tenant: str, dropped: Sequence[tuple[Claimed, str]
             "event_ids": arrays.uuids(uuid7s(len(dropped))),
             "messages": arrays.uuids([delivery.message_id for delivery, _ in dropped]),
             "contents": arrays.texts([content for _, content in dropped]),
+        },
+    )
+
+
+def note_left_out(ledger: Runs, tenant: str, account: str, left_out: Sequence[tuple[UUID, datetime, str]]) -> None:
+    """Note what an account's requests do not carry of deliveries, once for each of them and account.
+
+    Args:
+        left_out: delivery, when it was recorded, and the reason's closed code.
+    """
+    kind = EngineEvent.LEFT_OUT.value
+    ids = [uuid7_for(created, kind, str(delivery), account) for delivery, created, _ in left_out]
+    ledger.run(
+        "left_out",
+        {
+            "tenant": tenant,
+            "kind": kind,
+            "account": account,
+            "ids": arrays.uuids([delivery for delivery, _, _ in left_out]),
+            "event_ids": arrays.uuids(ids),
+            "reasons": arrays.texts([reason for _, _, reason in left_out]),
         },
     )
 

@@ -375,6 +375,14 @@ INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred
 SELECT event_id, id, %(tenant)s, %(kind)s, 'engine', now(), 'suppressed_copy' FROM dropped
 ON CONFLICT DO NOTHING
 
+-- name: left_out
+-- Note what of tags and metadata an account's requests do not carry, once for each delivery and account.
+INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, reason, account)
+SELECT l.event_id, l.id, %(tenant)s, %(kind)s, 'engine', now(), l.reason, %(account)s
+FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[]), CAST(%(reasons)s AS text[]))
+    AS l (id, event_id, reason)
+ON CONFLICT DO NOTHING
+
 -- name: orphans_waiting
 -- Whether the webhook of a just learnt provider id came before the id.
 SELECT EXISTS (SELECT 1 FROM mailglass.orphans)
@@ -1165,8 +1173,8 @@ SELECT v.version_num, s.oldest_code FROM mailglass.schema_version v CROSS JOIN m
 -- sent for a moment, never too much.
 SELECT granted, delays, blockers FROM mailglass.take_limits(
     CAST(%(keys)s AS text[]), CAST(%(intervals)s AS double precision[]), CAST(%(tolerances)s AS double precision[]),
-    CAST(%(counted)s AS integer[]), CAST(%(accounts)s AS text[]), CAST(%(members)s AS integer[]),
-    CAST(%(starts)s AS integer[]), CAST(%(runs)s AS integer[]), CAST(%(urgent)s AS boolean),
+    CAST(%(fulls)s AS double precision[]), CAST(%(counted)s AS integer[]), CAST(%(accounts)s AS text[]),
+    CAST(%(members)s AS integer[]), CAST(%(starts)s AS integer[]), CAST(%(runs)s AS integer[]), CAST(%(urgent)s AS boolean),
     CAST(%(horizon)s AS double precision), CAST(%(seed)s AS double precision), CAST(%(now)s AS bigint))
 
 -- name: give_places

@@ -68,8 +68,6 @@ def encode(mail: Outgoing) -> bytes:
     """
     if mail.sender.smtputf8:
         raise Unsendable("unsupported_smtputf8_sender")
-    if any(not tag.isascii() for tag in mail.tags):
-        raise Unsendable("unsupported_tags")
     names = [name.lower() for name, _ in mail.headers]
     if len(set(names)) != len(names):
         raise Unsendable("unsupported_repeated_headers")

@@ -22,7 +22,7 @@ from mailglass.providers.ses.events import read_events
 from mailglass.providers.ses.exchange import call_once
 from mailglass.providers.ses.options import TOPIC_ARN, SESOptions
 from mailglass.providers.ses.polling import receive
-from mailglass.providers.ses.sending import outcome_of, send_parameters
+from mailglass.providers.ses.sending import fitting, outcome_of, send_parameters
 from mailglass.providers.ses.suppressions import SESSuppressionList
 from mailglass.providers.signatures import missing_secret
 from mailglass.telemetry import emit
@@ -67,6 +67,9 @@ class SESProvider(Provider):
         self.clients = Clients(account, options)
         self.batch_size = max(self.batch_size, ROUNDS * options.concurrency)
         self._certificates = Certificates(fetch)
+
+    def fitting(self, mail: Outgoing) -> Outgoing:
+        return fitting(mail)
 
     def send(self, mails: Sequence[Outgoing], *, deadline: float) -> list[Outcome]:
         return self.clients.each(lambda mail: self._send_one(mail, deadline), mails)
@@ -141,7 +144,7 @@ class SESProvider(Provider):
 
     def _send_one(self, mail: Outgoing, deadline: float) -> Outcome:
         try:
-            parameters = send_parameters(mail, self.options)
+            parameters = send_parameters(fitting(mail), self.options)
         except Unsendable as refusal:
             return Outcome(OutcomeClass.REJECTED, reason=refusal.reason)
         except MessageError:
