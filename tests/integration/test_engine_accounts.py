@@ -430,7 +430,7 @@ def test_weights_share_the_deliveries_of_a_lane(ledger: Database) -> None:
     assert len(house.first.sent) + len(house.second.sent) == 400
 
 
-def test_a_hook_that_fails_holds_the_mail_and_sends_nothing(ledger: Database) -> None:
+def test_a_hook_that_fails_gives_the_mail_back_and_sends_nothing(ledger: Database) -> None:
     class Broken(Tenancy):
         def resolve_route(self, context: RouteContext):
             raise RuntimeError
@@ -439,7 +439,7 @@ def test_a_hook_that_fails_holds_the_mail_and_sends_nothing(ledger: Database) ->
     house = House(ledger, found, router=Router(found, Broken()))
     house.queue(2)
     house.drain()
-    assert house.counts() == {"held": 2}
+    assert house.counts() == {"queued": 2}
     assert house.first.sent == house.second.sent == []
 
 
