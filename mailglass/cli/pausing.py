@@ -27,9 +27,9 @@ _STREAM = click.option(
 @actor_option
 @format_option
 def pause(tenant: str, stream: str | None, actor: str, output_format: str) -> None:
-    """Stop a tenant's mail, at once and until it is resumed.
+    """Stop a tenant's mail, or one stream of it, at once.
 
-    What is being sent at this moment goes out. Everything else waits: it is recorded as ever, and no worker claims it.
+    Until it is resumed. What is being sent at this moment goes out. Everything else waits: it is recorded as ever, and no worker claims it.
     """
     from mailglass.ledger.pauses import pause_lanes
 
