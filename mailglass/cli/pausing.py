@@ -29,7 +29,8 @@ _STREAM = click.option(
 def pause(tenant: str, stream: str | None, actor: str, output_format: str) -> None:
     """Stop a tenant's mail, or one stream of it, at once.
 
-    Until it is resumed. What is being sent at this moment goes out. Everything else waits: it is recorded as ever, and no worker claims it.
+    It waits until it is resumed. What is being sent at this moment goes out. Everything else is recorded as ever, and
+    no worker claims it.
     """
     from mailglass.ledger.pauses import pause_lanes
 
