@@ -56,7 +56,7 @@ _TABLE: Final = r"mailglass\.(\w+)"
 _TOUCHES: Final = (
     (re.compile(rf"INSERT INTO {_TABLE}"), ("INSERT",)),
     (re.compile(rf"(?<!DO )UPDATE {_TABLE}"), ("UPDATE", "SELECT")),
-    (re.compile("DELETE FROM " + _TABLE), ("DELETE", "SELECT")),
+    (re.compile(r"DELETE FROM mailglass\.(\w+)"), ("DELETE", "SELECT")),
     (re.compile(rf"(?:FROM|JOIN|USING) (?:ONLY )?{_TABLE}(?!\w*\()"), ("SELECT",)),
 )
 _CALL: Final = re.compile(rf"{_TABLE}\(")
