@@ -70,11 +70,10 @@ class Attempter:
         if left_out := _left_out(provider, mails):
             # before the mark: if it cannot be written, nothing was attempted
             leases.note_left_out(self._ledger, lane.tenant, placed.account, left_out)
-        attempts = leases.mark(
-            self._ledger, lease.token, [mail.delivery_id for mail in mails], placed.account, provider.name
-        )
+        attempts = self._mark(placed, mails, recorder)
         mails = [mail for mail in mails if mail.delivery_id in attempts]
         if not mails:
+            self._placer.not_probed(placed)
             return True
         recorder.begin(attempts)
         started = clock.monotonic()
@@ -87,6 +86,17 @@ class Attempter:
         usable = self._judge_account(placed, outcomes)
         self._learn(lane, placed, mails, outcomes, recorder)
         return usable
+
+    def _mark(self, placed: Placed, mails: Sequence[Outgoing], recorder: Recorder) -> dict[UUID, int]:
+        """Mark what is still ours and has not expired; returns the attempt's number by id."""
+        expired: set[UUID] = set()
+        ids = [mail.delivery_id for mail in mails]
+        token = recorder.lease.token
+        attempts = leases.mark(self._ledger, token, ids, placed.account, placed.provider.name, expired)
+        if len(attempts) < len(ids):
+            recorder.expired(expired)
+            self._lessons.not_sent(placed, [key for key in ids if key not in attempts])
+        return attempts
 
     def _record(
         self,

@@ -129,7 +129,7 @@ class Engine:
         recipient = item.recipient
         claimed = Claimed(
             item.id, item.message_id, recipient.email, recipient.name, None, 0, clock.now(), item.priority,
-            expired=False, age=0.0, content=None, frozen=item.frozen, suppressed_by=None,
+            expired=False, age=0.0, lifetime=None, content=None, frozen=item.frozen, suppressed_by=None,
         )  # fmt: skip
         placement = self._placer.place(item.lane, [Ready(claimed, json.loads(item.content))])
         report = BatchReport()
@@ -307,6 +307,7 @@ class Engine:
                     created_at=item.delivery.scheduled_at,
                     content=item.content,
                     default_sender=placed.sender,
+                    start_by=recorder.lease.expiry(item.delivery.lifetime),
                 )
             except Exception as error:
                 _note(lane, error, item.delivery)

@@ -28,6 +28,7 @@ class Claimed(NamedTuple):
     Attributes:
         scheduled_at: when it was first to leave; its age counts from there.
         age: seconds since then.
+        lifetime: seconds until it expires; None for never.
         content: JSON text, None where it was scrubbed.
         in_doubt: the outcome of an earlier attempt is not known: it may have been sent.
         ask_again: its account is to be asked about it again under the same idempotency key, before anything else.
@@ -44,6 +45,7 @@ class Claimed(NamedTuple):
     priority: int
     expired: bool
     age: float
+    lifetime: float | None
     content: str | None
     frozen: bool
     suppressed_by: str | None
@@ -156,10 +158,30 @@ def freeze(ledger: Runs, contents: Mapping[UUID, str]) -> dict[UUID, str]:
     return {row.id: row.content for row in rows if row.frozen}
 
 
-def mark(ledger: Runs, token: UUID, ids: Sequence[UUID], account: str, provider: str) -> dict[UUID, int]:
-    """Commit that these are about to be sent. Returns the attempt's number by id, only for those still leased."""
+def mark(
+    ledger: Runs, token: UUID, ids: Sequence[UUID], account: str, provider: str, expired: set[UUID] | None = None
+) -> dict[UUID, int]:
+    """Commit that these are about to be sent. What has expired by now fails instead.
+
+    Args:
+        expired: those that failed so are added to it.
+
+    Returns:
+        The attempt's number by id, only for those that are still leased and have not expired.
+    """
     rows = ledger.run("mark", {"ids": arrays.uuids(ids), "token": str(token), "account": account, "provider": provider})
-    return {ids[row.position - 1]: row.attempts for row in rows}
+    attempts = {ids[row.position - 1]: row.attempts for row in rows}
+    if rest := [key for key in ids if key not in attempts]:
+        failed = _expire(ledger, token, rest)
+        if expired is not None:
+            expired |= failed
+    return attempts
+
+
+def _expire(ledger: Runs, token: UUID, ids: Sequence[UUID]) -> set[UUID]:
+    """Fail those of these claimed deliveries that have expired; returns them."""
+    params = {"ids": arrays.uuids(ids), "event_ids": arrays.uuids(uuid7s(len(ids))), "token": str(token)}
+    return {row.id for row in ledger.run("expire", params)}
 
 
 def record(ledger: Runs, token: UUID, verdicts: Sequence[Verdict], refused: Sequence[Suppression] = ()) -> set[UUID]:

@@ -187,7 +187,7 @@ WITH unhurried AS MATERIALIZED (
 )
 SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts, c.scheduled_at, c.priority,
        COALESCE(c.expires_at <= now(), false) AS expired,
-       date_part('epoch', now() - c.scheduled_at) AS age,
+       date_part('epoch', now() - c.scheduled_at) AS age, date_part('epoch', c.expires_at - now()) AS lifetime,
        CAST(m.content AS text) AS content, COALESCE(m.frozen, false) AS frozen, s.scope, c.in_doubt, c.ask_again,
        -- others may be due after suspects, and suspects after others
        (SELECT count(*) FROM due) > (SELECT count(*) FROM claimed) OR EXISTS (SELECT FROM suspect) AS left_behind
@@ -220,7 +220,7 @@ WITH picked AS MATERIALIZED (
 )
 SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts, c.scheduled_at, c.priority,
        COALESCE(c.expires_at <= now(), false) AS expired,
-       date_part('epoch', now() - c.scheduled_at) AS age,
+       date_part('epoch', now() - c.scheduled_at) AS age, date_part('epoch', c.expires_at - now()) AS lifetime,
        CAST(m.content AS text) AS content, COALESCE(m.frozen, false) AS frozen, CAST(NULL AS text) AS scope,
        c.in_doubt, c.ask_again
 FROM claimed c LEFT JOIN mailglass.messages m ON m.id = c.message_id
@@ -254,7 +254,8 @@ WHERE EXISTS (
       AND (b.expires_at IS NULL OR b.expires_at > now()))
 
 -- name: mark
--- Commit that the provider call for these is about to begin. Only a live lease of this token marks anything.
+-- Commit that the provider call for these is about to begin. Only a live lease of this token marks anything, and nothing
+-- is marked that has expired by now: `expire` says so of it.
 -- (IS TRUE: found by their keys, and not by walking over every lease that lives.)
 UPDATE mailglass.deliveries d
 SET status = 'sending', attempts = attempts + CASE status WHEN 'claimed' THEN 1 ELSE 0 END,
@@ -262,7 +263,27 @@ SET status = 'sending', attempts = attempts + CASE status WHEN 'claimed' THEN 1 
 FROM unnest(CAST(%(ids)s AS uuid[])) WITH ORDINALITY AS i (id, position)
 WHERE d.id = i.id AND d.lease_token = CAST(%(token)s AS uuid)
   AND d.status IN ('claimed', 'sending') AND (d.lease_expires_at > now()) IS TRUE
+  AND (d.status = 'sending' OR (d.expires_at <= now()) IS NOT TRUE)
 RETURNING i.position, d.attempts
+
+-- name: expire
+-- Fail claimed deliveries that expired before their mark, with an event each. One that is to be asked about again may have
+-- been sent: it is queued, for its next claim to decide as for any that is in doubt.
+WITH expired AS MATERIALIZED (
+    SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS e (id, event_id)
+), moved AS (
+    UPDATE mailglass.deliveries d
+    SET status = CASE WHEN d.ask_again THEN 'queued' ELSE 'failed' END, due_at = CASE WHEN d.ask_again THEN now() END,
+        lease_token = NULL, lease_expires_at = NULL, crashes = 0, crashes_alone = 0, last_error = 'expired'
+    FROM expired e
+    WHERE d.id = e.id AND d.lease_token = CAST(%(token)s AS uuid) AND d.status = 'claimed' AND d.expires_at <= now()
+    RETURNING d.id, d.tenant_id, d.status, d.account, d.attempts, e.event_id
+), noted AS (
+    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account, attempt)
+    SELECT event_id, id, tenant_id, 'failed', 'engine', now(), 'failed', 'expired', account, attempts
+    FROM moved WHERE status = 'failed'
+)
+SELECT id FROM moved WHERE status = 'failed'
 
 -- name: record
 -- Write down what became of leased deliveries, with one event each. Only the holder of the lease writes anything.
@@ -1158,8 +1179,8 @@ SELECT v.version_num, s.oldest_code FROM mailglass.schema_version v CROSS JOIN m
 -- sent for a moment, never too much.
 SELECT granted, delays, blockers FROM mailglass.take_limits(
     CAST(%(keys)s AS text[]), CAST(%(intervals)s AS double precision[]), CAST(%(tolerances)s AS double precision[]),
-    CAST(%(counted)s AS integer[]), CAST(%(accounts)s AS text[]), CAST(%(members)s AS integer[]),
-    CAST(%(starts)s AS integer[]), CAST(%(runs)s AS integer[]), CAST(%(urgent)s AS boolean),
+    CAST(%(fulls)s AS double precision[]), CAST(%(counted)s AS integer[]), CAST(%(accounts)s AS text[]),
+    CAST(%(members)s AS integer[]), CAST(%(starts)s AS integer[]), CAST(%(runs)s AS integer[]), CAST(%(urgent)s AS boolean),
     CAST(%(horizon)s AS double precision), CAST(%(seed)s AS double precision), CAST(%(now)s AS bigint))
 
 -- name: give_places

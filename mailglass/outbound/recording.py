@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, Union
 from uuid import UUID, uuid5
 
-from mailglass.addresses import Address
+from mailglass.addresses import Address, encodable
 from mailglass.errors import IdempotencyError, MessageError, SuppressedError, SuppressionType
 from mailglass.ids import uuid7
 from mailglass.ledger.submit import Item, Recorded, Runner, content_id, derived_content_id, submit
@@ -41,6 +41,8 @@ def items_of(message: Sendable, tenant: str, when: Schedule, first_id: UUID | No
         raise MessageError("from_", "missing: name a sender, or set `from` for the account or default_from")
     body = message.content()
     said = content = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    if not encodable(content):
+        raise MessageError("message", "holds a lone surrogate, which no mail can carry")
     if not isinstance(message, Mailable) and "html" in body and not body.get("text"):
         content = json.dumps(with_text(body), ensure_ascii=False, separators=(",", ":"))
     lane = Lane(route.queue, tenant, str(message.stream))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 from mailglass.addresses import Address
-from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import Provider, RateSignal
 from mailglass.providers.http import HTTPAnswer, HTTPClient, HTTPOptions, HTTPRequest
@@ -147,6 +147,11 @@ class HTTPProvider(Provider):
 
     def _attempt(self, bundle: list[_Ready], deadline: float, outcomes: dict[int, Outcome]) -> list[_Ready]:
         """Send one request and note its outcomes; returns the mails to be asked about alone."""
+        for item in [item for item in bundle if item.mail.expired]:
+            outcomes[item.index] = EXPIRED
+            bundle = [other for other in bundle if other is not item]
+        if not bundle:
+            return []
         mails = [item.mail for item in bundle]
         answer = self._exchange(mails, [item.part for item in bundle], deadline)
         if answer is None:

@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError
 
 from mailglass.errors import MessageError, ProviderCallError
 from mailglass.mail.events import ProviderEvent
-from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import Provider, Store, WebhookRequest
 from mailglass.providers.http_provider import ROUNDS, Unsendable
@@ -143,6 +143,8 @@ class SESProvider(Provider):
         self.clients.close()
 
     def _send_one(self, mail: Outgoing, deadline: float) -> Outcome:
+        if mail.expired:
+            return EXPIRED
         try:
             parameters = send_parameters(fitting(mail), self.options)
         except Unsendable as refusal:
