@@ -283,7 +283,8 @@ class Engine:
         size = self._pace.chunk_size(lane, placed.provider.batch_size)
         usable = True
         while mails and usable and not recorder.lease.over and not should_stop():
-            chunk, mails = mails[:size], mails[size:]
+            most = 1 if self._attempter.doubtful(placed.account) else size
+            chunk, mails = mails[:most], mails[most:]
             usable = self._attempter.attempt(lane, placed, chunk, recorder)
         if mails:
             recorder.report.more = recorder.report.more or usable
