@@ -198,7 +198,7 @@ from = "news@shop.example"
 [[routes]]
 stream = "bulk"
 accounts = ["bulk"]
-queue = "shop.bulk"
+queue = "mailglass.bulk"
 [[routes]]
 accounts = ["live"]
 """
