@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-rabbitmq chaos lint format bench bench-peers fuzz lock clean
+.PHONY: help demo dev test test-rabbitmq test-pgbouncer chaos lint format bench bench-peers fuzz lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 15
@@ -30,6 +30,9 @@ test: $(READY)  ## set up, then run the whole suite
 
 test-rabbitmq: $(READY)  ## the whole suite again, on RabbitMQ without Redis
 	@MAILGLASS_TEST_BROKER=rabbitmq $(BIN)/python tests/run.py -n $(JOBS) $(ARGS)
+
+test-pgbouncer: $(READY)  ## the integration tests again, through PgBouncer in transaction mode
+	@MAILGLASS_TEST_POOLER=pgbouncer $(BIN)/python tests/run.py -n $(JOBS) tests/integration $(ARGS)
 
 lint: $(READY)  ## ruff, strict mypy, import contracts
 	$(BIN)/ruff check .

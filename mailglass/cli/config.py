@@ -21,7 +21,7 @@ def config() -> None:
 @config.command()
 @format_option
 def check(output_format: str) -> int:
-    """Load the settings and open every account, without connecting anywhere.
+    """Load the settings and open every account. Connects nowhere, but to a database behind a pooler.
 
     Exits with 1 and says what to do when something is wrong or missing, or when a variable is unknown.
     """
@@ -34,6 +34,8 @@ def check(output_format: str) -> int:
     finally:
         accounts.close()
     problems = _problems(settings)
+    if settings.pooled and settings.database_url.reveal():
+        problems += _session_problems(settings)
     if output_format == JSON:
         print_json(ok=not problems, problems=problems, **_described(settings))
     else:
@@ -58,6 +60,19 @@ def env(output_format: str) -> None:
             ("VARIABLE", "SET", "MEANING"),
             [(name, "yes" if name in os.environ else "no", meaning) for name, meaning in ENVIRONMENT.items()],
         )
+
+
+def _session_problems(settings: Settings) -> list[str]:
+    """Whether the role's sessions have what a pooler does not pass on."""
+    from mailglass.errors import MailglassError
+    from mailglass.ledger.database import get_database
+    from mailglass.ledger.pooler import check_session
+
+    try:
+        check_session(get_database(settings.require_database(), pooled=True), pooled=True)
+    except MailglassError as error:
+        return [str(error)]
+    return []
 
 
 def _described(settings: Settings) -> dict[str, Any]:
