@@ -10,7 +10,7 @@ from uuid import UUID
 
 import click
 
-from mailglass.cli import moving, rescheduling, settle
+from mailglass.cli import moving, rescheduling, restoring, settle
 from mailglass.cli.actor import actor_option
 from mailglass.cli.content import print_content, without_files
 from mailglass.cli.filters import DUE, FILTERS, options
@@ -127,6 +127,8 @@ def counts(output_format: str) -> None:
 deliveries.add_command(moving.cancel)
 deliveries.add_command(moving.release)
 deliveries.add_command(rescheduling.reschedule)
+deliveries.add_command(restoring.hold)
+deliveries.add_command(restoring.search)
 deliveries.add_command(settle.uncertain)
 deliveries.add_command(settle.settle)
 

@@ -28,12 +28,13 @@ class Moment(click.ParamType[datetime]):
         return moment
 
 
+ACCOUNT = click.option("--account", help="Only those that this account attempted last.")
 FILTERS = (
     click.option("--stream", type=click.Choice([stream.value for stream in Stream]), help="Only this stream's."),
     click.option("--mailable", metavar="MODULE:CLASS", help="Only those of this mailable."),
     click.option("--group", type=click.UUID, metavar="ID", help="Only those of one message to several people."),
     click.option("--recipient", metavar="ADDRESS", help="Only those to this address; the audit keeps its digest."),
-    click.option("--account", help="Only those that this account attempted last."),
+    ACCOUNT,
     click.option("--reason", help="Only those with this last error; template_failed stands for all of its kinds."),
     click.option(
         "--in-doubt/--not-in-doubt",

@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -26,6 +26,7 @@ from mailglass.ledger.suppressions import Suppression
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import Provider
+from mailglass.providers.labels import left_out
 from mailglass.routing import Lane
 from mailglass.settings import Settings
 from mailglass.streams import Stream
@@ -67,11 +68,13 @@ class Attempter:
             Whether the account can take more now.
         """
         provider, lease = placed.provider, recorder.lease
-        attempts = leases.mark(
-            self._ledger, lease.token, [mail.delivery_id for mail in mails], placed.account, provider.name
-        )
+        if left_out := _left_out(provider, mails):
+            # before the mark: if it cannot be written, nothing was attempted
+            leases.note_left_out(self._ledger, lane.tenant, placed.account, left_out)
+        attempts = self._mark(placed, mails, recorder)
         mails = [mail for mail in mails if mail.delivery_id in attempts]
         if not mails:
+            self._placer.not_probed(placed)
             return True
         recorder.begin(attempts)
         started = clock.monotonic()
@@ -84,6 +87,17 @@ class Attempter:
         usable = self._judge_account(placed, outcomes)
         self._learn(lane, placed, mails, outcomes, recorder)
         return usable
+
+    def _mark(self, placed: Placed, mails: Sequence[Outgoing], recorder: Recorder) -> dict[UUID, int]:
+        """Mark what is still ours and has not expired; returns the attempt's number by id."""
+        expired: set[UUID] = set()
+        ids = [mail.delivery_id for mail in mails]
+        token = recorder.lease.token
+        attempts = leases.mark(self._ledger, token, ids, placed.account, placed.provider.name, expired)
+        if len(attempts) < len(ids):
+            recorder.expired(expired)
+            self._lessons.not_sent(placed, [key for key in ids if key not in attempts])
+        return attempts
 
     def _record(
         self,
@@ -174,6 +188,18 @@ class Attempter:
         learnt = [outcome.provider_message_id for outcome in outcomes if outcome.provider_message_id]
         if learnt and not recorder.report.orphans_waiting:
             recorder.report.orphans_waiting = leases.orphans_waiting(self._ledger, learnt)
+
+
+def _left_out(provider: Provider, mails: Sequence[Outgoing]) -> list[tuple[UUID, datetime, str]]:
+    """Return what of tags and metadata the provider's requests will not carry."""
+    found = []
+    for mail in mails:
+        if mail.tags or mail.metadata:
+            # what else a provider cannot say of a mail, its attempt finds out
+            with suppress(Exception):
+                if reason := left_out(mail, provider.fitting(mail)):
+                    found.append((mail.delivery_id, mail.created_at, reason))
+    return found
 
 
 def _refused(lane: Lane, account: str, mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> list[Suppression]:

@@ -18,12 +18,13 @@ from mailglass import clock, telemetry
 from mailglass.addresses import Address, encodable
 from mailglass.engine.attempt import Attempter
 from mailglass.engine.bulkhead import Bulkhead
-from mailglass.engine.content import CONTENT_REFUSED, refusal, sort_out
+from mailglass.engine.content import CONTENT_REFUSED, Ready, refusal, sort_out
 from mailglass.engine.lease import BatchReport, Recorder, new_lease
 from mailglass.engine.lessons import Lessons
 from mailglass.engine.limiting import Places
 from mailglass.engine.pace import Pace
 from mailglass.engine.placing import Placed, Placement, Placer
+from mailglass.engine.reservation import Reservation
 from mailglass.engine.verdicts import still_in_doubt
 from mailglass.engine.waiting import WaitingLanes
 from mailglass.errors import LedgerUnavailableError
@@ -31,6 +32,7 @@ from mailglass.ledger import leases
 from mailglass.ledger.database import Database
 from mailglass.ledger.leases import Claimed, Verdict
 from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.submit import Item
 from mailglass.ledger.suppressions import blocked_copies
 from mailglass.limits import Limiter
 from mailglass.mail.outgoing import Outgoing
@@ -104,13 +106,64 @@ class Engine:
         self._work(lane, claimed, recorder, after_claim, should_stop)
         return recorder.report
 
-    def run_these(self, lane: Lane, ids: Sequence[UUID]) -> BatchReport:
-        """Bring these deliveries one step on, now, unless somebody else has them."""
+    def run_these(self, lane: Lane, ids: Sequence[UUID], reservation: Reservation | None = None) -> BatchReport:
+        """Bring these deliveries one step on, now, unless somebody else has them.
+
+        Args:
+            reservation: the places that the one delivery has already.
+        """
         lease = new_lease(self._settings.engine)
         claimed = leases.claim_these(self._ledger, ids, lease.token, self._settings.engine.lease)
         recorder = Recorder(self._ledger, lease, claimed, patient=False)
-        self._work(lane, claimed, recorder, lambda full: None, lambda: False)
+        self._work(lane, claimed, recorder, lambda full: None, lambda: False, reservation)
         return recorder.report
+
+    def reserve(self, item: Item) -> Reservation:
+        """Take an account and places within the limits for a delivery that is not recorded yet.
+
+        If the process dies before it records the delivery, the places are lost and nothing else.
+
+        Raises:
+            LedgerUnavailableError: neither Redis nor the database can be reached.
+        """
+        recipient = item.recipient
+        claimed = Claimed(
+            item.id, item.message_id, recipient.email, recipient.name, None, 0, clock.now(), item.priority,
+            expired=False, age=0.0, lifetime=None, content=None, frozen=item.frozen, suppressed_by=None,
+        )  # fmt: skip
+        placement = self._placer.place(item.lane, [Ready(claimed, json.loads(item.content))])
+        report = BatchReport()
+        reservation = Reservation(placement)
+        try:
+            self._places.take(item.lane, placement, report)
+        except BaseException:
+            self.give_back(reservation)
+            raise
+        reservation.limited = report.limited
+        return reservation
+
+    def give_back(self, reservation: Reservation) -> None:
+        """Give back the places of a mail that is not sent; does nothing for one that was handed over to be sent."""
+        if reservation.used:
+            return
+        reservation.used = True
+        for placed in reservation.placement.placed:
+            self._placer.not_probed(placed)
+            self._lessons.not_sent(placed, list(placed.places))
+        reservation.placement.release()
+
+    def _place(
+        self, lane: Lane, ready: Sequence[Ready], report: BatchReport, reservation: Reservation | None
+    ) -> tuple[Placement, list[Verdict]]:
+        """Return where the deliveries go, and what becomes of those that a limit holds up."""
+        if reservation is not None and reservation.placement.placed and ready and not reservation.used:
+            return reservation.placed(ready[0]), []
+        placement = self._placer.place(lane, ready)
+        try:
+            return placement, self._places.take(lane, placement, report)
+        except BaseException:
+            placement.release()
+            raise
 
     def _work(
         self,
@@ -119,6 +172,7 @@ class Engine:
         recorder: Recorder,
         after_claim: Callable[[bool], None],
         should_stop: Callable[[], bool],
+        reservation: Reservation | None = None,
     ) -> None:
         if not claimed:
             after_claim(False)
@@ -131,7 +185,7 @@ class Engine:
 
         try:
             try:
-                self._step(lane, claimed, recorder, tell, should_stop)
+                self._step(lane, claimed, recorder, tell, should_stop, reservation)
             except LedgerUnavailableError:
                 raise
             except Exception as error:
@@ -173,14 +227,14 @@ class Engine:
         recorder: Recorder,
         after_claim: Callable[[bool], None],
         should_stop: Callable[[], bool],
+        reservation: Reservation | None = None,
     ) -> None:
         started = clock.monotonic()
         report = recorder.report
         policy = self._settings.streams[Stream(lane.stream)]
         refused, ready = sort_out(self._ledger, claimed, policy)
-        placement = self._placer.place(lane, ready)
+        placement, limited = self._place(lane, ready, report, reservation)
         try:
-            limited = self._places.take(lane, placement, report)
             self._waiting.learn(lane, placement)
             in_doubt = {delivery.id: delivery for delivery in claimed if delivery.in_doubt}
             verdicts = [
@@ -253,6 +307,7 @@ class Engine:
                     created_at=item.delivery.scheduled_at,
                     content=item.content,
                     default_sender=placed.sender,
+                    start_by=recorder.lease.expiry(item.delivery.lifetime),
                 )
             except Exception as error:
                 _note(lane, error, item.delivery)

@@ -8,7 +8,7 @@ from uuid import UUID
 from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, Verdict
 from mailglass.ledger.lifecycle import Doubt, Status
-from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.providers.base import Provider
 from mailglass.streams import StreamPolicy
 
@@ -41,8 +41,8 @@ def memory(provider: Provider) -> float | None:
 
 
 def not_started(outcome: Outcome) -> bool:
-    """Whether the deadline came before the attempt began."""
-    return outcome.kind is OutcomeClass.TRANSIENT and outcome.reason == _NOT_STARTED
+    """Whether the deadline, or the end of the mail's life, came before the attempt began."""
+    return outcome == EXPIRED or (outcome.kind is OutcomeClass.TRANSIENT and outcome.reason == _NOT_STARTED)
 
 
 def backoff(attempt: int, policy: StreamPolicy, rng: random.Random | None = None) -> float:
@@ -79,6 +79,9 @@ def decide(
         asked_again: this attempt asked about that one, under the same idempotency key: a refusal answers it.
         rng: where the jitter comes from.
     """
+    if outcome == EXPIRED and not (in_doubt or asked_again):
+        # where it is in doubt, its next claim decides
+        return Verdict(delivery_id, Status.FAILED, EngineEvent.FAILED, _EXPIRED, counted=False)
     status, delay, reason, counted = Status.QUEUED, None, outcome.reason, True
     match outcome.kind:
         case OutcomeClass.ACCEPTED:

@@ -26,6 +26,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from mailglass import clock
 from mailglass.errors import LedgerError, LedgerUnavailableError, MailglassError
 from mailglass.ledger.pooler import STARTUP_OPTIONS, pooler_refusal
+from mailglass.ledger.unreachable import unreachable
 from mailglass.servers import database_server
 from mailglass.settings import get_settings
 
@@ -81,6 +82,7 @@ class Database:
     """
 
     def __init__(self, url: str, pool_size: int = 10, pooled: bool = False) -> None:
+        self._url = url
         self._pooled = pooled
         self._engine: Engine = sqlalchemy.create_engine(
             sqlalchemy_url(url),
@@ -234,7 +236,7 @@ class Database:
                 return self._once(work)
             except (_Disconnected, _Deadlocked) as error:
                 if not pauses[type(error)]:
-                    raise LedgerUnavailableError(error.problem) from error.__cause__
+                    raise LedgerUnavailableError(self._problem(error)) from error.__cause__
                 time.sleep(pauses[type(error)].pop(0))
             except DBAPIError as error:
                 refusal = refused(error, name)
@@ -256,6 +258,12 @@ class Database:
         except sqlalchemy.exc.TimeoutError as error:
             raise LedgerUnavailableError("no database connection became free in time") from error
 
+    def _problem(self, error: _Disconnected | _Deadlocked) -> str:
+        """Why it cannot work, for people."""
+        if isinstance(error, _Deadlocked):
+            return error.problem
+        return unreachable(self._url, getattr(error.__cause__, "orig", error.__cause__))
+
     def dispose(self, close: bool = True) -> None:
         """Close the pool; with close=False only forget it, as after a fork."""
         self._engine.dispose(close=close)
@@ -263,8 +271,6 @@ class Database:
 
 class _Disconnected(Exception):
     """The connection was lost, or could not be made."""
-
-    problem = "the database cannot be reached"
 
 
 class _Deadlocked(Exception):

@@ -53,6 +53,7 @@ class Delivery:
     in_doubt: bool
     ask_again: bool
     last_error: str | None
+    scheduled_at: datetime
     created_at: datetime
     facts: Projection
 
@@ -83,11 +84,14 @@ class Cancellation:
         return bool(self.canceled)
 
 
-def get(database: Database, delivery_id: UUID | str) -> Delivery:
-    """One delivery.
+def get(database: Database, delivery_id: UUID | str, tenant: str | None = None) -> Delivery:
+    """Return one delivery.
+
+    Args:
+        tenant: whose it must be; None for anybody's, which is for operators.
 
     Raises:
-        DeliveryNotFoundError: no such delivery.
+        DeliveryNotFoundError: no such delivery of this tenant.
     """
     try:
         key = UUID(str(delivery_id))
@@ -95,8 +99,9 @@ def get(database: Database, delivery_id: UUID | str) -> Delivery:
         # it may be anything, an address too, so it is not repeated
         raise DeliveryNotFoundError("that is no delivery's id: give the UUID that deliver_later answered") from None
     rows = database.run("delivery", {"id": str(key)})
-    if not rows:
-        raise DeliveryNotFoundError(f"no delivery {delivery_id} in the ledger")
+    if not rows or tenant not in (None, rows[0].tenant_id):
+        of_whom = "" if tenant is None else " of this tenant"
+        raise DeliveryNotFoundError(f"no delivery {key}{of_whom} in the ledger")
     return _delivery(rows[0])
 
 
@@ -128,6 +133,19 @@ def content_of(database: Database, delivery: Delivery) -> Mapping[str, Any] | No
     return rows[0].content if rows else None
 
 
+def hold(database: Database, ids: Sequence[UUID | str], *, actor: Actor | None = None) -> set[UUID]:
+    """Hold deliveries that are owed and may have been sent, because the ledger was restored; they are in doubt then.
+
+    Args:
+        ids: at most a few thousand; what has ended, is held or is with a worker is left alone.
+        actor: who does it, for the audit.
+
+    Returns:
+        Those that are held now.
+    """
+    return {row.id for row in database.run("hold", _moving(ids, actor))}
+
+
 def reschedule(
     database: Database, ids: Sequence[UUID | str], tenant: str, moment: datetime, *, actor: Actor | None = None
 ) -> dict[UUID, Lane]:
@@ -151,20 +169,18 @@ def cancel(
     ids: Sequence[UUID | str],
     tenant: str,
     *,
-    forget_key: bool = False,
     actor: Actor | None = None,
 ) -> Cancellation:
     """Take deliveries back that nobody has claimed, or that are held; what may have been sent is left.
 
     Args:
         ids: at most a few thousand; others' and those that are under way are left alone.
-        forget_key: free their idempotency keys, for the same message to be accepted again.
         actor: who does it, for the audit; None where the application does.
 
     Returns:
         Those that were taken back, and those that were left because they may have been sent.
     """
-    rows = database.run("cancel", {**_moving(ids, actor), "tenant": tenant, "forget_key": forget_key})
+    rows = database.run("cancel", {**_moving(ids, actor), "tenant": tenant})
     return Cancellation(
         frozenset(row.id for row in rows if not row.in_doubt), frozenset(row.id for row in rows if row.in_doubt)
     )
@@ -210,9 +226,13 @@ class State(NamedTuple):
     in_doubt: bool
 
 
-def states(database: Database, ids: Sequence[UUID | str]) -> Mapping[UUID, State]:
-    """Where deliveries stand, by id; unknown ids are left out."""
-    rows = database.run("delivery_states", {"ids": [str(delivery_id) for delivery_id in ids]})
+def states(database: Database, ids: Sequence[UUID | str], tenant: str | None = None) -> Mapping[UUID, State]:
+    """Return where deliveries stand, by id; unknown ids are left out.
+
+    Args:
+        tenant: whose they must be; None for anybody's, which is for operators.
+    """
+    rows = database.run("delivery_states", {"ids": [str(delivery_id) for delivery_id in ids], "tenant": tenant})
     return {row.id: State(Status(row.status), row.last_error, row.in_doubt) for row in rows}
 
 
@@ -239,6 +259,7 @@ def _delivery(row: Any) -> Delivery:
         in_doubt=row.in_doubt,
         ask_again=row.ask_again,
         last_error=row.last_error,
+        scheduled_at=row.scheduled_at,
         created_at=row.created_at,
         facts=_projection(row),
     )

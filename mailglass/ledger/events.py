@@ -39,6 +39,7 @@ class EngineEvent(StrEnum):
     RESCHEDULED = "rescheduled"
     CANCELED = "canceled"
     COPY_DROPPED = "copy_dropped"
+    LEFT_OUT = "left_out"
 
 
 # the provider facts that are kept as a time of their own, least telling first: the outcome is the last one that is set

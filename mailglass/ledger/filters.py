@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy
@@ -54,6 +54,11 @@ class Selection:
     due_after: datetime | None = None
     due_before: datetime | None = None
 
+    def given(self) -> dict[str, Any]:
+        """Return the filters that are given, by name."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
     @property
     def narrows(self) -> bool:
         """Whether it says more than whose they are."""
@@ -61,8 +66,7 @@ class Selection:
 
     def described(self) -> dict[str, object]:
         """The filter as the audit keeps it: what is given, the recipient as a digest."""
-        given = {item.name: getattr(self, item.name) for item in fields(self)}
-        found = {name: value for name, value in given.items() if value is not None and name != "tenant"}
+        found = {name: value for name, value in self.given().items() if name != "tenant"}
         return found if self.recipient is None else {**found, "recipient": digest(self.recipient)}
 
     def conditions(self, statuses: Collection[Status] = ALL) -> Iterator[sqlalchemy.ColumnElement[bool]]:

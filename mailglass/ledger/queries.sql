@@ -139,30 +139,47 @@ CROSS JOIN LATERAL (
 -- it does to claim. Each priority is its own index range, so deliveries that are not due yet are never walked over. Run
 -- again after its answer was lost, it answers what it had leased. The commit waits for no disk: a claim that gets lost
 -- with the server leaves its deliveries queued, and its mark then finds no lease.
+-- What was in a claim that ended without a verdict is claimed apart from the rest: at most eight that were in one, and
+-- alone what was in several. Whose turn it is where both are due is given, so that neither waits for the other's end.
 WITH unhurried AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
 ), held AS MATERIALIZED (
     SELECT d.id, d.message_id, row_number() OVER () AS position FROM mailglass.deliveries d
     WHERE %(again)s AND d.lease_expires_at IS NOT NULL AND d.lease_token = CAST(%(token)s AS uuid)
       AND d.status = 'claimed'
+), suspect AS MATERIALIZED (
+    SELECT q.id, q.message_id, q.crashes > 1 AS lone, row_number() OVER () AS position
+    FROM (
+        SELECT d.id, d.message_id, d.crashes FROM mailglass.deliveries d
+        WHERE d.queue = %(queue)s AND d.tenant_id = %(tenant)s AND d.stream = %(stream)s
+          AND d.crashes > 0 AND d.due_at <= now()
+        ORDER BY (d.crashes > 1), d.priority DESC, d.due_at LIMIT LEAST(8, %(size)s) FOR UPDATE SKIP LOCKED) q
+    LIMIT CASE WHEN CAST(%(cap)s AS integer) IS NULL THEN 8
+               ELSE LEAST(8, mailglass.room_for(%(tenant)s, CAST(%(cap)s AS integer))) END
 ), due AS MATERIALIZED (
     SELECT q.id, q.message_id, row_number() OVER () AS position
     FROM generate_series(9, 0, -1) AS p (priority) CROSS JOIN LATERAL (
         SELECT d.id, d.message_id FROM mailglass.deliveries d
         WHERE d.queue = %(queue)s AND d.tenant_id = %(tenant)s AND d.stream = %(stream)s
-          AND d.priority = CAST(p.priority AS smallint) AND d.due_at <= now()
+          AND d.priority = CAST(p.priority AS smallint) AND d.due_at <= now() AND d.crashes = 0
         ORDER BY d.due_at LIMIT %(size)s FOR UPDATE SKIP LOCKED) q
-    WHERE NOT EXISTS (SELECT FROM held)
+    WHERE NOT EXISTS (SELECT FROM held) AND NOT (%(suspects_first)s AND EXISTS (SELECT FROM suspect))
     LIMIT CASE WHEN CAST(%(cap)s AS integer) IS NULL THEN %(size)s
                ELSE LEAST(%(size)s, mailglass.room_for(%(tenant)s, CAST(%(cap)s AS integer))) END
+), wanted AS (
+    SELECT * FROM held UNION ALL SELECT * FROM due
+    UNION ALL
+    SELECT s.id, s.message_id, s.position FROM suspect s
+    WHERE NOT EXISTS (SELECT FROM held) AND NOT EXISTS (SELECT FROM due) AND (s.position = 1 OR NOT s.lone)
 ), measured AS (
     SELECT w.id, w.position, sum(2 * pg_column_size(m.content)) OVER up_to_here AS bytes
-    FROM (SELECT * FROM held UNION ALL SELECT * FROM due) w LEFT JOIN mailglass.messages m ON m.id = w.message_id
+    FROM wanted w LEFT JOIN mailglass.messages m ON m.id = w.message_id
     WINDOW up_to_here AS (ORDER BY w.position ROWS UNBOUNDED PRECEDING)
 ), claimed AS (
     UPDATE mailglass.deliveries d
     SET status = 'claimed', due_at = NULL, lease_token = CAST(%(token)s AS uuid),
-        lease_expires_at = now() + make_interval(secs => %(lease)s)
+        lease_expires_at = now() + make_interval(secs => %(lease)s),
+        claimed_alone = NOT EXISTS (SELECT FROM wanted w WHERE w.position > 1)
     FROM measured p WHERE d.id = p.id AND d.status IN ('queued', 'claimed')
       AND (p.position = 1 OR COALESCE(p.bytes, 0) <= %(max_bytes)s)
     RETURNING d.id, d.message_id, d.recipient, d.recipient_name, d.recipient_domain, d.account, d.attempts,
@@ -170,9 +187,10 @@ WITH unhurried AS MATERIALIZED (
 )
 SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts, c.scheduled_at, c.priority,
        COALESCE(c.expires_at <= now(), false) AS expired,
-       date_part('epoch', now() - c.scheduled_at) AS age,
+       date_part('epoch', now() - c.scheduled_at) AS age, date_part('epoch', c.expires_at - now()) AS lifetime,
        CAST(m.content AS text) AS content, COALESCE(m.frozen, false) AS frozen, s.scope, c.in_doubt, c.ask_again,
-       (SELECT count(*) FROM due) > (SELECT count(*) FROM claimed) AS left_behind
+       -- others may be due after suspects, and suspects after others
+       (SELECT count(*) FROM due) > (SELECT count(*) FROM claimed) OR EXISTS (SELECT FROM suspect) AS left_behind
 FROM claimed c
 CROSS JOIN unhurried
 LEFT JOIN mailglass.messages m ON m.id = c.message_id
@@ -194,14 +212,15 @@ WITH picked AS MATERIALIZED (
 ), claimed AS (
     UPDATE mailglass.deliveries d
     SET status = 'claimed', due_at = NULL, lease_token = CAST(%(token)s AS uuid),
-        lease_expires_at = now() + make_interval(secs => %(lease)s)
+        lease_expires_at = now() + make_interval(secs => %(lease)s),
+        claimed_alone = (SELECT count(*) = 1 FROM picked)
     FROM picked p WHERE d.id = p.id
     RETURNING d.id, d.message_id, d.recipient, d.recipient_name, d.account, d.attempts, d.scheduled_at, d.expires_at,
               d.priority, d.in_doubt, d.ask_again
 )
 SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts, c.scheduled_at, c.priority,
        COALESCE(c.expires_at <= now(), false) AS expired,
-       date_part('epoch', now() - c.scheduled_at) AS age,
+       date_part('epoch', now() - c.scheduled_at) AS age, date_part('epoch', c.expires_at - now()) AS lifetime,
        CAST(m.content AS text) AS content, COALESCE(m.frozen, false) AS frozen, CAST(NULL AS text) AS scope,
        c.in_doubt, c.ask_again
 FROM claimed c LEFT JOIN mailglass.messages m ON m.id = c.message_id
@@ -235,7 +254,8 @@ WHERE EXISTS (
       AND (b.expires_at IS NULL OR b.expires_at > now()))
 
 -- name: mark
--- Commit that the provider call for these is about to begin. Only a live lease of this token marks anything.
+-- Commit that the provider call for these is about to begin. Only a live lease of this token marks anything, and nothing
+-- is marked that has expired by now: `expire` says so of it.
 -- (IS TRUE: found by their keys, and not by walking over every lease that lives.)
 UPDATE mailglass.deliveries d
 SET status = 'sending', attempts = attempts + CASE status WHEN 'claimed' THEN 1 ELSE 0 END,
@@ -243,7 +263,27 @@ SET status = 'sending', attempts = attempts + CASE status WHEN 'claimed' THEN 1 
 FROM unnest(CAST(%(ids)s AS uuid[])) WITH ORDINALITY AS i (id, position)
 WHERE d.id = i.id AND d.lease_token = CAST(%(token)s AS uuid)
   AND d.status IN ('claimed', 'sending') AND (d.lease_expires_at > now()) IS TRUE
+  AND (d.status = 'sending' OR (d.expires_at <= now()) IS NOT TRUE)
 RETURNING i.position, d.attempts
+
+-- name: expire
+-- Fail claimed deliveries that expired before their mark, with an event each. One that is to be asked about again may have
+-- been sent: it is queued, for its next claim to decide as for any that is in doubt.
+WITH expired AS MATERIALIZED (
+    SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS e (id, event_id)
+), moved AS (
+    UPDATE mailglass.deliveries d
+    SET status = CASE WHEN d.ask_again THEN 'queued' ELSE 'failed' END, due_at = CASE WHEN d.ask_again THEN now() END,
+        lease_token = NULL, lease_expires_at = NULL, crashes = 0, crashes_alone = 0, last_error = 'expired'
+    FROM expired e
+    WHERE d.id = e.id AND d.lease_token = CAST(%(token)s AS uuid) AND d.status = 'claimed' AND d.expires_at <= now()
+    RETURNING d.id, d.tenant_id, d.status, d.account, d.attempts, e.event_id
+), noted AS (
+    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account, attempt)
+    SELECT event_id, id, tenant_id, 'failed', 'engine', now(), 'failed', 'expired', account, attempts
+    FROM moved WHERE status = 'failed'
+)
+SELECT id FROM moved WHERE status = 'failed'
 
 -- name: record
 -- Write down what became of leased deliveries, with one event each. Only the holder of the lease writes anything.
@@ -277,6 +317,8 @@ WITH verdict AS MATERIALIZED (
 ), told AS (
     SELECT id, position, event_id, delay, provider_message_id, kind, reason, outcome, doubt, counted, status_code,
            enhanced, duration_ms, accepted, in_other_doubt,
+           -- waiting or given back unsent, it may end the next worker as well
+           NOT (status = 'queued' AND kind IS DISTINCT FROM 'attempted') AS tells,
            CASE WHEN accepted THEN 'uncertain' WHEN in_other_doubt THEN 'held' ELSE status END AS status
     FROM outcome
 ), moved AS (
@@ -297,6 +339,8 @@ WITH verdict AS MATERIALIZED (
             WHEN o.doubt = 'answered' THEN o.in_other_doubt
             ELSE d.in_doubt END,
         ask_again = o.status = 'queued' AND CASE WHEN o.doubt IS NULL THEN d.ask_again ELSE o.doubt = 'asked' END,
+        crashes = CASE WHEN o.tells THEN 0 ELSE d.crashes END,
+        crashes_alone = CASE WHEN o.tells THEN 0 ELSE d.crashes_alone END,
         last_error = o.reason,
         unplaced_since = CASE WHEN o.status = 'queued' AND o.reason = %(unplaced)s THEN d.unplaced_since END,
         provider_message_id = COALESCE(o.provider_message_id, d.provider_message_id),
@@ -342,6 +386,14 @@ INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred
 SELECT event_id, id, %(tenant)s, %(kind)s, 'engine', now(), 'suppressed_copy' FROM dropped
 ON CONFLICT DO NOTHING
 
+-- name: left_out
+-- Note what of tags and metadata an account's requests do not carry, once for each delivery and account.
+INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, reason, account)
+SELECT l.event_id, l.id, %(tenant)s, %(kind)s, 'engine', now(), l.reason, %(account)s
+FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[]), CAST(%(reasons)s AS text[]))
+    AS l (id, event_id, reason)
+ON CONFLICT DO NOTHING
+
 -- name: orphans_waiting
 -- Whether the webhook of a just learnt provider id came before the id.
 SELECT EXISTS (SELECT 1 FROM mailglass.orphans)
@@ -353,12 +405,16 @@ SELECT EXISTS (SELECT 1 FROM mailglass.orphans)
 -- Evidence may have come while the delivery was still being sent: it settles as sent, whatever the policy.
 -- Nothing is resent once the stream's attempts are used up: an account that loses every answer would mail for ever.
 -- A sending at an account that takes the same delivery twice as once, and still remembers it, is queued to be asked about
--- again there. Run again after its answer was lost, it moves others, under ids that the first run has not used.
+-- again there. Claims that ended without a verdict are counted, and apart those of one delivery: after three of these it
+-- is held, unless it looks as if whatever is claimed ends so. A crash may take along what its process had claimed beside;
+-- so that these do not meet again, those that are claimed alone are due at moments that differ.
+-- Run again after its answer was lost, it moves others, under ids that the first run has not used.
 WITH expired AS MATERIALIZED (
     SELECT d.id, d.status, d.stream, d.account, d.scheduled_at, d.expires_at, d.attempts,
-           row_number() OVER () AS position
+           d.crashes_alone + 1 AS crashes_alone, d.claimed_alone, row_number() OVER () AS position
     FROM (
-        SELECT id, status, stream, account, scheduled_at, expires_at, attempts FROM mailglass.deliveries
+        SELECT id, status, stream, account, scheduled_at, expires_at, attempts, crashes_alone, claimed_alone
+        FROM mailglass.deliveries
         WHERE lease_expires_at <= now() ORDER BY lease_expires_at LIMIT %(size)s FOR UPDATE SKIP LOCKED) d
 ), policy AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(streams)s AS text[]), CAST(%(policies)s AS text[]),
@@ -369,14 +425,16 @@ WITH expired AS MATERIALIZED (
 ), known AS MATERIALIZED (
     SELECT e.id, e.position, e.status AS before, e.account, p.hold, p.policy = 'resend' AND e.attempts < p.most AS resends,
            e.attempts < p.most AS more, COALESCE(e.expires_at <= now(), false) AS expired,
-           date_part('epoch', now() - e.scheduled_at) AS age,
+           date_part('epoch', now() - e.scheduled_at) AS age, e.claimed_alone, e.crashes_alone,
            e.status <> 'claimed' AND COALESCE((
                SELECT true FROM mailglass.events v WHERE v.delivery_id = e.id AND v.source = 'provider'
                  AND v.kind = ANY (CAST(%(evidence)s AS text[])) LIMIT 1), false) AS accepted
     FROM expired e LEFT JOIN policy p ON p.stream = e.stream
 ), situation AS (
     SELECT k.id, k.position, k.before, CASE WHEN k.accepted THEN 0 ELSE k.hold END AS hold,
-           CASE WHEN k.before = 'claimed' THEN 'claim_lost'
+           CASE WHEN k.before = 'claimed' THEN
+                    CASE WHEN k.claimed_alone AND k.crashes_alone >= 3 AND mailglass.crashes_by_itself(k.id)
+                         THEN 'crashed_alone' ELSE 'claim_lost' END
                 WHEN k.before = 'sending' THEN
                     CASE WHEN k.more AND NOT k.accepted AND NOT k.expired AND EXISTS (
                              SELECT FROM remembering r
@@ -389,6 +447,7 @@ WITH expired AS MATERIALIZED (
     FROM known k
 ), rule (situation, after, kind, reason) AS (VALUES
     ('claim_lost', 'queued', 'released', 'lease_expired'),
+    ('crashed_alone', 'held', 'held', 'crashed_worker'),
     ('answer_askable', 'queued', 'uncertain', 'asked_again'),
     ('answer_lost', 'uncertain', 'uncertain', 'worker_lost'),
     ('proved', 'sent', 'settled', 'webhook_evidence'),
@@ -401,12 +460,18 @@ WITH expired AS MATERIALIZED (
 ), moved AS (
     UPDATE mailglass.deliveries d
     SET status = c.after, lease_token = NULL,
-        due_at = CASE WHEN c.after = 'queued' THEN now() END,
+        due_at = CASE WHEN c.after = 'queued' THEN now() + make_interval(secs => CASE
+            WHEN c.before IN ('claimed', 'sending') AND d.crashes > 0 THEN random() * %(spread)s ELSE 0 END) END,
+        crashes = CASE WHEN c.after IN ('held', 'sent', 'failed') THEN 0
+                       WHEN c.before IN ('claimed', 'sending') THEN LEAST(d.crashes + 1, 1000) ELSE d.crashes END,
+        crashes_alone = CASE WHEN c.after IN ('held', 'sent', 'failed') THEN 0
+                             WHEN c.before = 'claimed' AND d.claimed_alone THEN LEAST(d.crashes_alone + 1, 1000)
+                             ELSE d.crashes_alone END,
         lease_expires_at = CASE WHEN c.after = 'uncertain' THEN now() + make_interval(secs => c.hold) END,
         search_at = CASE WHEN c.after = 'uncertain' THEN now() END,
         search_account = CASE WHEN c.after = 'uncertain' THEN d.account END,
         in_doubt = c.after <> 'sent' AND (c.before <> 'claimed' OR d.in_doubt),
-        ask_again = c.ask_again OR (c.before = 'claimed' AND d.ask_again),
+        ask_again = c.after = 'queued' AND (c.ask_again OR (c.before = 'claimed' AND d.ask_again)),
         last_error = CASE WHEN c.after = 'sent' THEN d.last_error ELSE c.reason END,
         sent_at = CASE WHEN c.after = 'sent' THEN LEAST(d.sent_at, now()) ELSE d.sent_at END
     FROM decided c WHERE d.id = c.id
@@ -481,9 +546,10 @@ SELECT id, queue, tenant_id, stream FROM moved
 -- or are given up. Only the first ends the doubt. Where an actor is given, with an entry in the audit. Run again after
 -- its answer was lost, it finds its own events.
 WITH wanted AS MATERIALIZED (
-    SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
+    SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[]),
+                         CAST(%(provider_message_ids)s AS text[])) AS w (id, event_id, provider_message_id)
 ), picked AS MATERIALIZED (
-    SELECT d.id, w.event_id,
+    SELECT d.id, w.event_id, w.provider_message_id,
            CASE CAST(%(how)s AS text) WHEN 'sent' THEN 'sent' WHEN 'resend' THEN 'queued' ELSE 'failed' END AS after,
            CASE CAST(%(how)s AS text) WHEN 'sent' THEN 'settled' WHEN 'resend' THEN 'resent' ELSE 'failed' END AS kind
     FROM wanted w JOIN mailglass.deliveries d ON d.id = w.id
@@ -496,13 +562,15 @@ WITH wanted AS MATERIALIZED (
         search_at = NULL, search_account = NULL, in_doubt = p.after <> 'sent', ask_again = false,
         scheduled_at = CASE WHEN p.after = 'queued' THEN now() ELSE d.scheduled_at END,
         attempts = CASE WHEN p.after = 'queued' THEN 0 ELSE d.attempts END,
-        last_error = CASE WHEN p.after = 'sent' THEN d.last_error ELSE 'settled_by_hand' END,
+        last_error = CASE WHEN p.after = 'sent' THEN d.last_error ELSE CAST(%(reason)s AS text) END,
+        account = COALESCE(CAST(%(account)s AS text), d.account),
+        provider_message_id = COALESCE(p.provider_message_id, d.provider_message_id),
         sent_at = CASE WHEN p.after = 'sent' THEN LEAST(d.sent_at, now()) ELSE d.sent_at END
     FROM picked p WHERE d.id = p.id
     RETURNING d.id, d.tenant_id, d.queue, d.stream, d.account, p.after, p.kind, p.event_id
 ), noted AS (
     INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account)
-    SELECT event_id, id, tenant_id, kind, 'operator', now(), after, 'settled_by_hand', account FROM moved
+    SELECT event_id, id, tenant_id, kind, 'operator', now(), after, CAST(%(reason)s AS text), account FROM moved
 ), audited AS (
     INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
     SELECT CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.settle.' || CAST(%(how)s AS text),
@@ -618,8 +686,7 @@ WITH wanted AS MATERIALIZED (
     ORDER BY d.id FOR UPDATE OF d
 ), moved AS (
     UPDATE mailglass.deliveries d
-    SET status = 'canceled', due_at = NULL, lease_expires_at = NULL,
-        idempotency_key = CASE WHEN NOT %(forget_key)s THEN d.idempotency_key END
+    SET status = 'canceled', due_at = NULL, lease_expires_at = NULL
     FROM picked p WHERE d.id = p.id
     RETURNING d.id, d.tenant_id, p.event_id
 ), noted AS (
@@ -674,6 +741,36 @@ UNION ALL
 SELECT d.id, d.queue, d.tenant_id, d.stream
 FROM wanted w JOIN mailglass.events e ON e.id = w.event_id JOIN mailglass.deliveries d ON d.id = e.delivery_id
 
+-- name: hold
+-- Hold what is owed, because the ledger was restored and it may have been sent; where an actor is given, with an entry in
+-- the audit. What a worker has at this moment is left to it. Run again after its answer was lost, it finds its own events.
+WITH wanted AS MATERIALIZED (
+    SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
+), picked AS MATERIALIZED (
+    SELECT d.id, w.event_id FROM wanted w JOIN mailglass.deliveries d ON d.id = w.id
+    WHERE d.status IN ('queued', 'uncertain') OR (d.status IN ('claimed', 'sending') AND d.lease_expires_at <= now())
+    ORDER BY d.id FOR UPDATE OF d
+), moved AS (
+    UPDATE mailglass.deliveries d
+    SET status = 'held', in_doubt = true, ask_again = false, last_error = 'restored', due_at = NULL, lease_token = NULL,
+        lease_expires_at = NULL, search_at = NULL, search_account = NULL
+    FROM picked p WHERE d.id = p.id
+    RETURNING d.id, d.tenant_id, d.account, p.event_id
+), noted AS (
+    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account)
+    SELECT event_id, id, tenant_id, 'held', 'operator', now(), 'held', 'restored', account FROM moved
+), audited AS (
+    INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
+    SELECT CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.hold', m.tenant_id,
+           CAST(CAST(%(detail)s AS jsonb) || jsonb_build_object('count', m.count) AS json)
+    FROM (SELECT CASE WHEN count(DISTINCT tenant_id) = 1 THEN min(tenant_id) END AS tenant_id, count(*) AS count
+          FROM moved) m
+    WHERE CAST(%(actor)s AS text) IS NOT NULL AND m.count > 0
+)
+SELECT id FROM moved
+UNION ALL
+SELECT e.delivery_id FROM wanted w JOIN mailglass.events e ON e.id = w.event_id
+
 -- name: reschedule
 -- Make queued deliveries due at another moment, from which their age counts; where an actor is given, with an entry in the
 -- audit. What would expire before, and what its account is to be asked about again, is left. Run again after its answer
@@ -724,8 +821,9 @@ LIMIT %(size)s
 SELECT * FROM mailglass.deliveries WHERE id = CAST(%(id)s AS uuid)
 
 -- name: delivery_states
--- Where these deliveries stand.
+-- Where these deliveries stand, of one tenant or of all.
 SELECT id, status, last_error, in_doubt FROM mailglass.deliveries WHERE id = ANY (CAST(%(ids)s AS uuid[]))
+  AND (CAST(%(tenant)s AS text) IS NULL OR tenant_id = CAST(%(tenant)s AS text))
 
 -- name: timeline
 -- What happened to one delivery, in the order it was recorded.
@@ -1090,8 +1188,8 @@ SELECT v.version_num, s.oldest_code FROM mailglass.schema_version v CROSS JOIN m
 -- sent for a moment, never too much.
 SELECT granted, delays, blockers FROM mailglass.take_limits(
     CAST(%(keys)s AS text[]), CAST(%(intervals)s AS double precision[]), CAST(%(tolerances)s AS double precision[]),
-    CAST(%(counted)s AS integer[]), CAST(%(accounts)s AS text[]), CAST(%(members)s AS integer[]),
-    CAST(%(starts)s AS integer[]), CAST(%(runs)s AS integer[]), CAST(%(urgent)s AS boolean),
+    CAST(%(fulls)s AS double precision[]), CAST(%(counted)s AS integer[]), CAST(%(accounts)s AS text[]),
+    CAST(%(members)s AS integer[]), CAST(%(starts)s AS integer[]), CAST(%(runs)s AS integer[]), CAST(%(urgent)s AS boolean),
     CAST(%(horizon)s AS double precision), CAST(%(seed)s AS double precision), CAST(%(now)s AS bigint))
 
 -- name: give_places

@@ -48,6 +48,7 @@ class Found:
 CANCELABLE = (Status.QUEUED, Status.HELD)
 RELEASABLE = (Status.HELD,)
 RESCHEDULABLE = (Status.QUEUED,)
+HOLDABLE = (Status.QUEUED, Status.CLAIMED, Status.SENDING, Status.UNCERTAIN)
 # what is uncertain is never canceled, and counted with what else may have been sent
 _CANCELED_OR_COUNTED = (*CANCELABLE, Status.UNCERTAIN)
 
@@ -69,7 +70,7 @@ def look(database: Database, selection: Selection, statuses: Sequence[Status], s
     """Count a selection and move nothing.
 
     Args:
-        statuses: `CANCELABLE`, `RELEASABLE`, `RESCHEDULABLE` or `SETTLEABLE`.
+        statuses: `CANCELABLE`, `RELEASABLE`, `RESCHEDULABLE`, `HOLDABLE` or `SETTLEABLE`.
         sample: how many ids are named.
     """
     ((moment,),) = database.query(sqlalchemy.select(sqlalchemy.func.clock_timestamp()))
@@ -109,6 +110,13 @@ def release(
 ) -> Iterator[dict[UUID, Lane]]:
     """Let what is selected and held go again: each step moves one batch and yields the lanes to ring, by delivery."""
     return _moved(database, selection, RELEASABLE, batch, lambda ids: deliveries.release(database, ids, actor=actor))
+
+
+def hold(
+    database: Database, selection: Selection, *, actor: Actor | None = None, batch: int = BATCH
+) -> Iterator[set[UUID]]:
+    """Hold what is selected and owed, because it may have been sent: each step holds one batch and yields it."""
+    return _moved(database, selection, HOLDABLE, batch, lambda ids: deliveries.hold(database, ids, actor=actor))
 
 
 def reschedule(

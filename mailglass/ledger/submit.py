@@ -134,6 +134,11 @@ def submit(run: Runner, items: Sequence[Item], called_at: float | None = None) -
     return answers
 
 
+def standing(run: Runner, item: Item) -> Recorded | None:
+    """Return the delivery that stands under an item's idempotency key or id, or None."""
+    return _standing(run, [item], [1]).get(1)
+
+
 def _submit_one(run: Runner, item: Item, waited: float) -> Rows:
     lane, recipient = item.lane, item.recipient
     return run(

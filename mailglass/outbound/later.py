@@ -16,6 +16,7 @@ from mailglass.errors import MessageError
 if TYPE_CHECKING:
     from mailglass.outbound.recording import Sendable
     from mailglass.results import DeliveryGroup, DeliveryResult
+    from mailglass.tenancy import AnyTenant
 
 # what Celery itself passes along with a call, which changes nothing about a delivery
 _CANVAS_OPTIONS = frozenset(
@@ -104,16 +105,25 @@ class DeliverLater(Task):
         pairs = record(message, due, session, _as_uuid(options.get("task_id")))
         recorded = [answer for _, answer in pairs]
         raise_if_suppressed(recorded)
-        results: list[DeliveryResult] = [DeliveryResult(str(answer.id)) for answer in recorded]
+        first = pairs[0][0]
+        results = [DeliveryResult(str(answer.id), first.lane.tenant) for answer in recorded]
         if len(results) == 1:
             return results[0]
-        return DeliveryGroup(str(pairs[0][0].group_id), results)
+        return DeliveryGroup(str(first.group_id), results, first.lane.tenant)
 
-    def AsyncResult(self, task_id: str, **_: Any) -> DeliveryResult:
-        """The result of an earlier call, by its delivery's id."""
+    def AsyncResult(self, task_id: str, *, tenant: str | AnyTenant | None = None, **_: Any) -> DeliveryResult:
+        """Return the result of an earlier call, by its delivery's id.
+
+        Args:
+            task_id: the id of the delivery.
+            tenant: whose it must be, or it is not found: the tenant in scope if left out, `ANY_TENANT` for anybody's.
+
+        Raises:
+            TenantError: no tenant is in scope.
+        """
         from mailglass.results import DeliveryResult
 
-        return DeliveryResult(task_id)
+        return DeliveryResult(task_id, tenant)
 
 
 def _arguments(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> tuple[Any, Any]:

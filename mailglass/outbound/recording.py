@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, Union
 from uuid import UUID, uuid5
 
-from mailglass.addresses import Address
+from mailglass.addresses import Address, encodable
 from mailglass.errors import IdempotencyError, MessageError, SuppressedError, SuppressionType
 from mailglass.ids import uuid7
 from mailglass.ledger.submit import Item, Recorded, Runner, content_id, derived_content_id, submit
@@ -40,6 +40,8 @@ def items_of(message: Sendable, tenant: str, when: Schedule, first_id: UUID | No
         raise MessageError("from_", "missing: name a sender, or set `from` for the account or default_from")
     body = message.content()
     content = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    if not encodable(content):
+        raise MessageError("message", "holds a lone surrogate, which no mail can carry")
     lane = Lane(route.queue, tenant, str(message.stream))
     several = len(message.to) > 1
     mailable = body["mailable"]["class"] if isinstance(message, Mailable) else None
@@ -112,12 +114,17 @@ def record(
         first_id: the id of the first delivery, if the caller has chosen it.
     """
     items = items_of(message, current_tenant(), when, first_id)
+    return list(zip(items, record_items(items, when, session), strict=True))
+
+
+def record_items(items: Sequence[Item], when: Schedule, session: Any) -> list[Recorded]:
+    """Record the items of one message and ring its lane if anything new is due now."""
     recorded = submit(runner_of(session), items, when.called_at)
     for item, answer in zip(items, recorded, strict=True):
         check_repeated(item, answer)
     if when.now and any(is_new(answer) for answer in recorded):
         ring({items[0].lane}, session)
-    return list(zip(items, recorded, strict=True))
+    return recorded
 
 
 def is_new(answer: Recorded) -> bool:

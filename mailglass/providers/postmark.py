@@ -18,13 +18,13 @@ from mailglass.providers.base import WebhookRequest
 from mailglass.providers.bodies import UNMAPPED, Meaning
 from mailglass.providers.http import HTTPAnswer, HTTPRequest, status_outcome
 from mailglass.providers.http_provider import (
-    Unsendable,
     encode_json,
     mailbox,
     mailboxes,
     provider_options,
 )
 from mailglass.providers.http_search import Look, SearchableProvider, SearchOptions, query
+from mailglass.providers.labels import labelled
 from mailglass.providers.postmark_suppressions import PostmarkSuppressions
 from mailglass.providers.search import Sought, found
 from mailglass.providers.signatures import missing_secret, require_basic
@@ -146,9 +146,10 @@ class PostmarkProvider(SearchableProvider):
     def credentials(self) -> Mapping[str, str]:
         return {"x-postmark-server-token": self.options.server_token.reveal()}
 
+    def fitting(self, mail: Outgoing) -> Outgoing:
+        return labelled(mail, mail.tags[:1], mail.metadata)
+
     def encode(self, mail: Outgoing) -> bytes:
-        if len(mail.tags) > 1:
-            raise Unsendable("unsupported_tags")
         options = provider_options(mail, self.name, _WRITTEN)
         fields: dict[str, Any] = {
             "From": mailbox(mail.sender),

@@ -496,3 +496,26 @@ def test_a_delivery_scheduled_far_ahead_is_not_too_old_when_its_time_comes(ledge
     engine(ledger, provider).run(LANE)
     assert statuses(ledger, [delivery_id]) == ["sent"]
     assert (clock.now() - provider.sent[0].created_at) < timedelta(minutes=5)
+
+
+class OneTag(ScriptedProvider):
+    """A provider whose requests carry one tag."""
+
+    def fitting(self, mail: Outgoing) -> Outgoing:
+        return mail if len(mail.tags) <= 1 else replace(mail, tags=mail.tags[:1])
+
+
+def test_what_a_request_does_not_carry_is_an_event_once_an_account_and_no_failure(ledger: Database) -> None:
+    content = {"v": 1, "subject": "Receipt", "text": "Thank you.", "tags": ["one", "two"]}
+    plain, tagged = queue(ledger)[0], queue(ledger, content=content)[0]
+    provider = OneTag(answers(Outcome(OutcomeClass.TRANSIENT, reason="http_503")))
+    engine(ledger, provider).run(LANE)
+    execute(ledger, "UPDATE mailglass.deliveries SET due_at = now()")
+    engine(ledger, OneTag()).run(LANE)
+    assert statuses(ledger, [plain, tagged]) == ["sent", "sent"]
+    found = ledger.query(
+        sqlalchemy.text("SELECT delivery_id, reason, account FROM mailglass.events WHERE kind = 'left_out'")
+    )
+    assert [tuple(row) for row in found] == [(tagged, "tags", "main")]
+    kept = ledger.query(sqlalchemy.text("SELECT content -> 'tags' AS tags FROM mailglass.messages ORDER BY id"))
+    assert [row.tags for row in kept] == [None, ["one", "two"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import threading
@@ -20,8 +21,11 @@ from celery.result import AsyncResult
 from sqlalchemy.orm import Session
 
 from mailglass import (
+    ANY_TENANT,
     Address,
     DeliveryError,
+    DeliveryGroup,
+    DeliveryNotFoundError,
     IdempotencyError,
     ItemOutcome,
     Message,
@@ -148,6 +152,57 @@ def test_get_raises_what_was_recorded(house) -> None:
         result.get(timeout=1)
     assert caught.value.status == "canceled"
     assert result.get(timeout=1, propagate=False).status is Status.CANCELED
+
+
+def held(house, reason: str = "template_failed:undefined", **fields: object):
+    """The result of a delivery that waits for a person."""
+    result = deliver_later.delay(message(**fields))
+    with psycopg.connect(house.environment["MAILGLASS_DATABASE_URL"], autocommit=True) as connection:
+        for status in ("claimed", "held"):
+            connection.execute(
+                "UPDATE mailglass.deliveries SET status = %s, due_at = NULL, last_error = %s", (status, reason)
+            )
+    return result
+
+
+@pytest.mark.parametrize("timeout", [None, 30])
+@pytest.mark.parametrize("to", ["ada@example.com", ["ada@example.com", "grace@example.com"]])
+def test_get_raises_the_reason_of_what_is_held_at_once(house, timeout: float | None, to: object) -> None:
+    result = held(house, to=to)
+    with pytest.raises(DeliveryError, match="template_failed:undefined") as caught:
+        result.get(timeout=timeout)
+    assert (caught.value.status, caught.value.reason) == ("held", "template_failed:undefined")
+    shown = result.get(timeout=timeout, propagate=False)
+    assert {delivery.status for delivery in (shown if isinstance(to, list) else [shown])} == {Status.HELD}
+    assert not result.ready()
+
+
+def test_get_waits_on_for_what_is_held_if_asked_to(house) -> None:
+    result = held(house)
+    with pytest.raises(CeleryTimeoutError):
+        result.get(timeout=0.1, wait_if_held=True)
+    assert result.cancel()
+    with pytest.raises(DeliveryError, match="canceled"):
+        result.get(timeout=5, wait_if_held=True)
+
+
+def test_a_delivery_is_found_by_its_own_tenant_and_by_nobody_elses(house) -> None:
+    with tenant("acme"):
+        single, group = deliver_later.delay(message()), deliver_later.delay(message(["a@example.com", "b@example.com"]))
+    assert single.state == "queued", "the call's own result stays the call's tenant's"
+    assert group.state == "queued"
+    foreign = deliver_later.AsyncResult(single.id)
+    for look in (lambda: foreign.state, lambda: foreign.get(timeout=1), foreign.cancel, foreign.revoke):
+        with pytest.raises(DeliveryNotFoundError, match="of this tenant"):
+            look()
+    assert DeliveryGroup(group.id, [deliver_later.AsyncResult(each.id) for each in group]).states == {}
+    assert deliver_later.AsyncResult(single.id, tenant="acme").state == "queued"
+    assert pickle.loads(pickle.dumps(single)).state == "queued"
+    with tenant("acme"):
+        assert deliver_later.AsyncResult(single.id).state == "queued"
+    anybodys = deliver_later.AsyncResult(single.id, tenant=ANY_TENANT)
+    assert pickle.loads(pickle.dumps(anybodys)).delivery.tenant == "acme"
+    assert anybodys.cancel()
 
 
 @pytest.mark.parametrize(
