@@ -274,6 +274,12 @@ def database_url(
     postgres.drop_database(name)
 
 
+@pytest.fixture
+def direct_url(postgres: PostgresServer, database_url: str) -> str:
+    """This test's database past every pooler, for a session of the test's own."""
+    return postgres.url(urlsplit(database_url).path.removeprefix("/"))
+
+
 @pytest.fixture(scope="session")
 def valkey(servers: Servers) -> EmbeddedValkey | GivenValkey:
     """This process's Valkey, whatever the broker; `redis_url` puts it right."""
