@@ -253,7 +253,7 @@ def check_recipients(value: object) -> tuple[Address, ...]:
     """`to` as addresses: at least one, at most 50, none twice."""
     recipients = parse_addresses(value, "to")
     if not recipients:
-        raise MessageError("to", "at least one recipient is needed")
+        raise MessageError("to", "at least one recipient is needed; beside `bcc` alone, name yourself")
     if len(recipients) > MAX_RECIPIENTS:
         raise MessageError("to", f"at most {MAX_RECIPIENTS} recipients; use deliver_many for more")
     if len({recipient.key for recipient in recipients}) != len(recipients):
