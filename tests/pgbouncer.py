@@ -61,7 +61,8 @@ class PgBouncer(EmbeddedServer):
             configuration,
             f"[databases]\n* = {target}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
             "unix_socket_dir =\nauth_type = any\npool_mode = transaction\nmax_client_conn = 1000\n"
-            f"default_pool_size = 20\nserver_idle_timeout = 5\nserver_login_retry = 0.2\nignore_startup_parameters = {self._ignore}\n"
+            f"default_pool_size = 20\nserver_idle_timeout = 5\nserver_login_retry = 0.2\n"
+            f"ignore_startup_parameters = {self._ignore}\n"
             "log_connections = 0\nlog_disconnections = 0\n",
         )
         # it refuses to run as root, and changes the user once it has read its configuration

@@ -44,6 +44,7 @@ class Row:
 
 
 COMMANDS: Mapping[str, Row] = {
+    "accounts": Row("mailglass.cli.accounts:accounts", "See accounts, pause and resume them, close their breakers."),
     "audit": Row("mailglass.cli.audit:audit", "List what was done by hand, newest first."),
     "bounce": Row("mailglass.cli.bounce:bounce", "Take in bounces and complaints that come back by mail."),
     "completion": Row("mailglass.cli.completion:completion", "Print the completion script of a shell."),
@@ -52,6 +53,8 @@ COMMANDS: Mapping[str, Row] = {
     "deliveries": Row("mailglass.cli.deliveries:deliveries", "See what became of deliveries."),
     "demo": Row("mailglass.cli.demo:demo", "Run the main job from end to end on a local stack.", "embedded"),
     "dev": Row("mailglass.cli.dev:dev", "Run a local stack to develop an application against.", "embedded"),
+    "pause": Row("mailglass.cli.pausing:pause", "Stop a tenant's mail, or one stream of it, at once."),
+    "resume": Row("mailglass.cli.pausing:resume", "Let a tenant's paused mail go again."),
     "suppressions": Row(
         "mailglass.cli.suppressions:suppressions", "Keep suppression lists in step, take addresses off."
     ),

@@ -208,7 +208,8 @@ class Engine:
         policy = self._settings.streams[Stream(lane.stream)]
         rest = [delivery for delivery in claimed if recorder.holds(delivery.id)]
         for index, delivery in enumerate(rest):
-            if recorder.lease.over or should_stop():
+            # not when a slice is over: given back to be claimed together again, they would never be told apart
+            if clock.monotonic() >= recorder.lease.send_until or should_stop():
                 recorder.give_back([left.id for left in rest[index:]])
                 return
             try:
@@ -283,7 +284,8 @@ class Engine:
         size = self._pace.chunk_size(lane, placed.provider.batch_size)
         usable = True
         while mails and usable and not recorder.lease.over and not should_stop():
-            chunk, mails = mails[:size], mails[size:]
+            most = 1 if self._attempter.doubtful(placed.account) else size
+            chunk, mails = mails[:most], mails[most:]
             usable = self._attempter.attempt(lane, placed, chunk, recorder)
         if mails:
             recorder.report.more = recorder.report.more or usable

@@ -110,7 +110,11 @@ def decide(
             if attempt >= policy.max_attempts:
                 status, reason = Status.FAILED, f"attempts_exhausted:{outcome.reason or 'transient'}"
     if status is Status.QUEUED and age + (delay or 0.0) > policy.max_age:
-        status, reason = Status.FAILED, f"too_old:{outcome.reason or outcome.kind.value}"
+        if outcome.kind is OutcomeClass.QUOTA:
+            # it waits for its account, and no mail fails by that
+            status, reason = Status.HELD, f"account_unavailable:{outcome.reason or outcome.kind.value}"
+        else:
+            status, reason = Status.FAILED, f"too_old:{outcome.reason or outcome.kind.value}"
     doubt = _doubt(outcome, status, asked_again)
     if doubt is not Doubt.ANSWERED and status in _ENDS and (in_doubt or asked_again or doubt):
         # that no further attempt is made does not tell what became of the one before

@@ -32,6 +32,7 @@ class Claimed(NamedTuple):
         content: JSON text, None where it was scrubbed.
         in_doubt: the outcome of an earlier attempt is not known: it may have been sent.
         ask_again: its account is to be asked about it again under the same idempotency key, before anything else.
+        awaits_account: the account that it has waited for, because that one could not be used; None for none.
         left_behind: more may be due that this claim left: over its size in bytes, or to be claimed apart.
     """
 
@@ -51,6 +52,7 @@ class Claimed(NamedTuple):
     suppressed_by: str | None
     in_doubt: bool = False
     ask_again: bool = False
+    awaits_account: str | None = None
     left_behind: bool = False
 
     def __repr__(self) -> str:
@@ -66,6 +68,7 @@ class Verdict(NamedTuple):
         delay: seconds: until it is due again, or how long evidence is waited for.
         counted: False where the attempt is not counted (throttling).
         doubt: what this says of whether it may have been sent; None where it says nothing, and a doubt stays.
+        awaits_account: the account that it is queued for, because that one cannot be used now; None for none.
     """
 
     id: UUID
@@ -80,6 +83,7 @@ class Verdict(NamedTuple):
     status_code: int | None = None
     enhanced_status: str | None = None
     duration_ms: int | None = None
+    awaits_account: str | None = None
 
 
 def claim(
@@ -194,7 +198,7 @@ def record(ledger: Runs, token: UUID, verdicts: Sequence[Verdict], refused: Sequ
         return set()
     kinds: dict[tuple[Any, ...], int] = {}
     kind_of = [kinds.setdefault(_kind(verdict), len(kinds) + 1) for verdict in verdicts]
-    statuses, events, reasons, outcomes, doubts, counted, codes, enhanced, durations = zip(*kinds, strict=True)
+    statuses, events, reasons, outcomes, doubts, counted, codes, enhanced, durations, awaited = zip(*kinds, strict=True)
     rows = ledger.run(
         "record",
         {
@@ -213,6 +217,7 @@ def record(ledger: Runs, token: UUID, verdicts: Sequence[Verdict], refused: Sequ
             "status_codes": arrays.numbers(codes),
             "enhanced": arrays.texts(enhanced),
             "durations": arrays.numbers(durations),
+            "awaited": arrays.texts(awaited),
             "evidence": arrays.texts(sorted(EVIDENCE)),
             "unplaced": UNPLACED,
             **{f"refused_{name}": column for name, column in columns(refused).items()},
@@ -225,7 +230,7 @@ def _kind(verdict: Verdict) -> tuple[Any, ...]:
     """What many verdicts of a batch have in common, and is sent once for all of them."""
     return (
         verdict.status, verdict.event, verdict.reason, verdict.outcome, verdict.doubt, verdict.counted,
-        verdict.status_code, verdict.enhanced_status, verdict.duration_ms,
+        verdict.status_code, verdict.enhanced_status, verdict.duration_ms, verdict.awaits_account,
     )  # fmt: skip
 
 
