@@ -12,7 +12,8 @@ from typing import Final
 _ATTRIBUTE: Final = "system.posix_acl_access"
 _VERSION: Final = struct.pack("<I", 2)
 _ENTRY: Final = struct.Struct("<HHI")
-_OWNER, _USER, _GROUP, _MASK, _OTHERS = 0x01, 0x02, 0x04, 0x10, 0x20
+_OWNER, _USER, _GROUP, _NAMED_GROUP, _MASK, _OTHERS = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+_BOUNDED: Final = (_USER, _GROUP, _NAMED_GROUP)
 _NOBODY: Final = 0xFFFFFFFF
 _SEARCH: Final = 1
 
@@ -32,14 +33,16 @@ def let_through(directory: Path, uid: int) -> bool:
     mode = directory.stat().st_mode
     if mode & stat.S_IXOTH:
         return True
+    if not hasattr(os, "setxattr"):
+        return False
     entries = _entries(directory, mode)
     if (_USER, _SEARCH, uid) in [(tag, permissions & _SEARCH, owner) for tag, permissions, owner in entries]:
         return True
-    kept = [entry for entry in entries if entry[0] != _MASK and entry[::2] != (_USER, uid)]
+    kept = [entry for entry in entries if entry[::2] != (_USER, uid)]
+    # the mask bounds what users and groups get, so it becomes what they had and this user's
     mask = _SEARCH
-    for tag, permissions, _ in entries:
-        # the mask bounds what users and groups get: what they had, they keep
-        mask |= permissions if tag in (_USER, _GROUP, _MASK) else 0
+    for tag, permissions, _ in kept:
+        mask |= permissions if tag in _BOUNDED else 0
     acl = sorted([*kept, (_USER, _SEARCH, uid), (_MASK, mask, _NOBODY)], key=lambda entry: (entry[0], entry[2]))
     try:
         os.setxattr(directory, _ATTRIBUTE, _VERSION + b"".join(_ENTRY.pack(*entry) for entry in acl))
@@ -51,9 +54,16 @@ def let_through(directory: Path, uid: int) -> bool:
 
 
 def _entries(directory: Path, mode: int) -> list[Entry]:
-    """The ACL of a directory, or what its mode says in the form of one."""
+    """The ACL of a directory without its mask, which is taken into account, or what its mode says in the same form."""
     try:
         found = os.getxattr(directory, _ATTRIBUTE)
     except (OSError, AttributeError):
         return [(_OWNER, mode >> 6 & 7, _NOBODY), (_GROUP, mode >> 3 & 7, _NOBODY), (_OTHERS, mode & 7, _NOBODY)]
-    return list(_ENTRY.iter_unpack(found[len(_VERSION) :]))
+    entries = list(_ENTRY.iter_unpack(found[len(_VERSION) :]))
+    # whoever changed the mode since has changed the mask: what it takes away stays away
+    mask = next((permissions for tag, permissions, _ in entries if tag == _MASK), 7)
+    return [
+        (tag, permissions & mask if tag in _BOUNDED else permissions, owner)
+        for tag, permissions, owner in entries
+        if tag != _MASK
+    ]

@@ -238,17 +238,19 @@ def test_closed_directories_let_the_system_user_through_and_nobody_else(tmp_path
     closed.chmod(0o700)
     inner.chmod(0o750)
     user = prepare_system_user(find_binaries(), inner)
-    for directory in (closed, inner):
-        assert directory.stat().st_mode & stat.S_IRWXO == 0
+    for place in (closed, inner):
+        assert place.stat().st_mode & stat.S_IRWXO == 0
 
     def passes(name: str) -> bool:
-        return (
-            subprocess.run(["test", "-d", f"{inner}/."], user=name, extra_groups=[], cwd="/", check=False).returncode
-            == 0
-        )
+        test = subprocess.run(["test", "-d", f"{inner}/."], user=name, extra_groups=[], cwd="/", check=False)
+        return test.returncode == 0
 
     assert passes(user)
     assert not passes("nobody")
-    # a second start finds the entry
+    # whoever closes a directory again takes the entry's effect away, up to the next start
+    closed.chmod(0o700)
+    assert not passes(user)
     assert let_through(closed, pwd.getpwnam(user).pw_uid)
-    assert prepare_system_user(find_binaries(), inner) == user
+    assert let_through(closed, pwd.getpwnam(user).pw_uid)
+    assert passes(user)
+    assert not passes("nobody")
