@@ -1,0 +1,26 @@
+"""The ledger's identity, by which a caller's connection is known to lead to it."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0016"
+down_revision: str | None = "0015"
+branch_labels: str | None = None
+depends_on: str | None = None
+
+
+def upgrade() -> None:
+    op.execute("""
+        CREATE TABLE mailglass.ledger_identity (
+            only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+            id uuid NOT NULL DEFAULT gen_random_uuid()
+        )
+    """)
+    op.execute("INSERT INTO mailglass.ledger_identity DEFAULT VALUES")
+    # no secret, and producers whose roles were granted before need it too
+    op.execute("GRANT SELECT ON mailglass.ledger_identity TO PUBLIC")
+
+
+def downgrade() -> None:
+    op.execute("DROP TABLE mailglass.ledger_identity")
