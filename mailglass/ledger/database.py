@@ -25,6 +25,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from mailglass import clock
 from mailglass.errors import LedgerError, LedgerUnavailableError, MailglassError
+from mailglass.ledger.unreachable import unreachable
 from mailglass.servers import database_server
 
 T = TypeVar("T")
@@ -101,6 +102,7 @@ class Database:
     """
 
     def __init__(self, url: str, pool_size: int = 10) -> None:
+        self._url = url
         self._engine: Engine = sqlalchemy.create_engine(
             sqlalchemy_url(url),
             isolation_level="AUTOCOMMIT",
@@ -252,7 +254,7 @@ class Database:
                 if isinstance(error, _Disconnected):
                     self._renew(generation)
                 if not pauses[type(error)]:
-                    raise LedgerUnavailableError(error.problem) from error.__cause__
+                    raise LedgerUnavailableError(self._problem(error)) from error.__cause__
                 time.sleep(pauses[type(error)].pop(0))
             except DBAPIError as error:
                 refusal = refused(error, name)
@@ -282,6 +284,12 @@ class Database:
                 self._generation += 1
                 self._engine.dispose()
 
+    def _problem(self, error: _Disconnected | _Deadlocked) -> str:
+        """Why it cannot work, for people."""
+        if isinstance(error, _Deadlocked):
+            return error.problem
+        return unreachable(self._url, getattr(error.__cause__, "orig", error.__cause__))
+
     def dispose(self, close: bool = True) -> None:
         """Close the pool; with close=False only forget it, as after a fork."""
         self._engine.dispose(close=close)
@@ -289,8 +297,6 @@ class Database:
 
 class _Disconnected(Exception):
     """The connection was lost, or could not be made."""
-
-    problem = "the database cannot be reached"
 
 
 class _Deadlocked(Exception):

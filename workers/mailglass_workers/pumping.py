@@ -14,7 +14,7 @@ from uuid import uuid4
 from mailglass import clock, telemetry
 from mailglass.doorbell import PUMP, SETTLE, WEBHOOKS
 from mailglass.errors import LedgerUnavailableError
-from mailglass.ledger import lanes, turns
+from mailglass.ledger import lanes, pauses, turns
 from mailglass.runtime import Runtime
 from mailglass.webhooks import process
 
@@ -75,10 +75,11 @@ def run(runtime: Runtime) -> bool:
     started = clock.monotonic()
     patience, doorbell = runtime.settings.engine.ring_patience, runtime.doorbell
     moved = runtime.settler.sweep()
-    woken = lanes.lanes_woken(runtime.database)
+    paused = pauses.pauses(runtime.database)
+    woken = list(pauses.unpaused(paused, lanes.lanes_woken(runtime.database)))
     # mail that somebody put off to a moment does not wait until a hundred thousand lanes are read
     rung = doorbell.ring(woken)
-    due = set(chain(woken, lanes.lanes_ready(runtime.database)))
+    due = set(pauses.unpaused(paused, chain(woken, lanes.lanes_ready(runtime.database))))
     rung += doorbell.repair(due, patience, lambda: clock.monotonic() - started < BUDGET)
     finished = clock.monotonic() - started < BUDGET
     if process.waiting(runtime.database):
