@@ -18,8 +18,6 @@ def upgrade() -> None:
         )
     """)
     op.execute("INSERT INTO mailglass.ledger_identity DEFAULT VALUES")
-    # no secret, and producers whose roles were granted before need it too
-    op.execute("GRANT SELECT ON mailglass.ledger_identity TO PUBLIC")
 
 
 def downgrade() -> None:
