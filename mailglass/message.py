@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, Union
 
 from mailglass import content_types
 from mailglass.addresses import (
@@ -20,6 +20,7 @@ from mailglass.addresses import (
     parse_addresses,
 )
 from mailglass.errors import MessageError
+from mailglass.inprocess import refuse_to_travel
 from mailglass.streams import Stream, StreamLike
 from mailglass.texts import TextLike, evaluated
 from mailglass.uris import as_uris
@@ -209,6 +210,9 @@ class Message:
     def __repr__(self) -> str:
         return f"<Message to {len(self.to)} on {self.stream}>"
 
+    def __json__(self) -> NoReturn:
+        refuse_to_travel("a Message")
+
     def content(self) -> dict[str, Any]:
         """The frozen content as plain JSON values, without the recipients: what the ledger stores."""
         body: dict[str, Any] = {"v": 1, "subject": self.subject}
@@ -253,7 +257,7 @@ def check_recipients(value: object) -> tuple[Address, ...]:
     """`to` as addresses: at least one, at most 50, none twice."""
     recipients = parse_addresses(value, "to")
     if not recipients:
-        raise MessageError("to", "at least one recipient is needed")
+        raise MessageError("to", "at least one recipient is needed; beside `bcc` alone, name yourself")
     if len(recipients) > MAX_RECIPIENTS:
         raise MessageError("to", f"at most {MAX_RECIPIENTS} recipients; use deliver_many for more")
     if len({recipient.key for recipient in recipients}) != len(recipients):

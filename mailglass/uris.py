@@ -22,7 +22,7 @@ def _uri(bracketed: str) -> str:
     if hosted := _HOSTED.match(bracketed):
         user, at, host = hosted[2].rpartition("@")
         name, colon, port = host.partition(":")
-        bracketed = f"<{hosted[1]}//{user}{at}{_a_labels(name)}{colon}{port}{hosted[3]}>"
+        bracketed = f"<{hosted[1]}//{user}{at}{a_labels(name)}{colon}{port}{hosted[3]}>"
     elif mailboxes := _MAILBOXES.match(bracketed):
         addresses = ",".join(_mailbox(address) for address in mailboxes[2].split(","))
         bracketed = f"<{mailboxes[1]}{addresses}{mailboxes[3]}>"
@@ -31,10 +31,11 @@ def _uri(bracketed: str) -> str:
 
 def _mailbox(address: str) -> str:
     local, at, domain = address.rpartition("@")
-    return f"{local}{at}{_a_labels(domain)}" if at else address
+    return f"{local}{at}{a_labels(domain)}" if at else address
 
 
-def _a_labels(host: str) -> str:
+def a_labels(host: str) -> str:
+    """Return a host's name in A-labels (RFC 5891), or as it is where it is none."""
     if host.isascii() or len(host) > 253:
         return host
     import idna

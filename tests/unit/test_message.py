@@ -277,3 +277,19 @@ def test_a_header_that_is_refused_names_the_field_for_it_where_there_is_one(name
 def test_a_message_id_is_one_id_in_brackets(value: str) -> None:
     with pytest.raises(MessageError, match="message-id"):
         Message(to="ada@example.com", subject="S", text="x", headers={"Message-ID": value})
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"to": ["a@example.com", "b@example.com"], "cc": "c@example.com"}, "cc: allowed with exactly one `to`"),
+        ({"to": [], "bcc": "c@example.com"}, "to: at least one recipient is needed; beside `bcc` alone"),
+        ({"to": ["ada@example.com", "Ada@EXAMPLE.com"]}, "to: a recipient is named twice"),
+        ({"to": "root@localhost"}, "to: the domain has no dot"),
+        ({"to": "ada@example.com", "cc": "root@localhost"}, "cc: the domain has no dot"),
+    ],
+)
+def test_recipients_that_no_mail_can_show_alike_are_refused_with_a_remedy(fields: dict, problem: str) -> None:
+    with pytest.raises(MessageError) as caught:
+        Message(subject="S", text="x", **fields)
+    assert problem in str(caught.value)
