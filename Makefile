@@ -62,7 +62,8 @@ lock: $(READY)  ## pin the requirements again, with hashes
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --extra dev --constraint requirements/constraints.txt --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet -o requirements/dev.txt
 	$(BIN)/uv pip compile requirements/peers.in --constraint requirements/constraints.txt --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet --no-emit-index-url --no-emit-find-links -o requirements/peers.txt
+	$(BIN)/uv pip compile requirements/queues.in --constraint requirements/constraints.txt --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet --no-emit-index-url --no-emit-find-links -o requirements/queues.txt
 	$(BIN)/uv pip compile --group fuzz --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet -o requirements/fuzz.txt
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) $(VENV)-peers .mailglass .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-peers $(VENV)-queues .mailglass .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mailglass.addresses import Address
     from mailglass.batch_results import BatchResults, ItemOutcome, ItemResult
+    from mailglass.cancel_results import CancelCounts, CancelOutcome
     from mailglass.celery import app
     from mailglass.errors import (
         BatchFailedError,
@@ -56,6 +57,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "addresses": ("Address",),
     "batch_results": ("BatchResults", "ItemOutcome", "ItemResult"),
+    "cancel_results": ("CancelCounts", "CancelOutcome"),
     "celery": ("app",),
     "errors": (
         "BatchFailedError",
@@ -96,6 +98,8 @@ __all__ = [
     "Attachment",
     "BatchFailedError",
     "BatchResults",
+    "CancelCounts",
+    "CancelOutcome",
     "ConfigError",
     "Delivery",
     "DeliveryError",

@@ -11,6 +11,7 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult
 
 from mailglass import clock
+from mailglass.cancel_results import CancelCounts, CancelOutcome
 from mailglass.celery import app
 from mailglass.errors import DeliveryError, SuppressedError, SuppressionType
 from mailglass.ledger.lifecycle import Status
@@ -102,11 +103,18 @@ class DeliveryResult(AsyncResult):
 
     wait = get
 
-    def cancel(self) -> bool:
-        """Take the delivery back, if no worker has claimed it yet. Returns whether it was taken back."""
+    def cancel(self) -> CancelOutcome:
+        """Take the delivery back, if no worker has claimed it yet and it cannot have been sent.
+
+        Returns:
+            Whether it was taken back, as a truth value; otherwise why it was not.
+        """
         from mailglass.ledger import deliveries
 
-        return bool(deliveries.cancel(get_runtime().database, [self.id], self.delivery.tenant))
+        answer = deliveries.cancel(get_runtime().database, [self.id], self.delivery.tenant)
+        if answer.canceled:
+            return CancelOutcome.CANCELED
+        return CancelOutcome.IN_DOUBT if answer.in_doubt else CancelOutcome.LEFT
 
     def revoke(self, *_: Any, **__: Any) -> None:
         """Celery's word for `cancel`."""
@@ -154,18 +162,24 @@ class DeliveryGroup(Sequence[DeliveryResult]):
         from mailglass.ledger import deliveries
 
         found = deliveries.states(get_runtime().database, [result.id for result in self._results])
-        return {delivery_id: status.value for delivery_id, (status, _) in found.items()}
+        return {delivery_id: state.status.value for delivery_id, state in found.items()}
 
     def ready(self) -> bool:
         """Whether all are accepted or ended otherwise; not where one is missing, as after a rollback."""
         states = self.states
         return len(states) == len(self) and all(Status(state) in _SETTLED for state in states.values())
 
-    def cancel(self) -> int:
-        """Take back those that no worker has claimed yet. Returns how many were taken back."""
+    def cancel(self) -> CancelCounts:
+        """Take back those that no worker has claimed yet and that cannot have been sent.
+
+        Returns:
+            How many were taken back, and how many may have been sent.
+        """
         from mailglass.ledger import deliveries
 
-        return len(deliveries.cancel(get_runtime().database, [result.id for result in self], self[0].delivery.tenant))
+        ids = [result.id for result in self]
+        answer = deliveries.cancel(get_runtime().database, ids, self[0].delivery.tenant)
+        return CancelCounts(len(answer.canceled), len(answer.in_doubt))
 
     revoke = cancel
 

@@ -65,9 +65,9 @@ class Runtime:
     @cached_property
     def engine(self) -> Engine:
         """The delivery engine."""
-        from mailglass.engine import Engine
+        from mailglass.engine import Engine, bulkhead
 
-        return Engine(self.settings, self.database, self.accounts, self.limiter, self.router)
+        return Engine(self.settings, self.database, self.accounts, self.limiter, self.router, bulkhead.current())
 
     @cached_property
     def settler(self) -> Settler:

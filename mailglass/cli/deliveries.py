@@ -73,11 +73,12 @@ def list_(
     if output_format == JSON:
         print_json(deliveries=[_as_json(delivery, show_recipient) for delivery in found])
         return
-    head = ("ID", "CREATED", "TENANT", "STREAM", "STATUS", "OUTCOME", "ATTEMPTS", "LAST ERROR")
+    head = ("ID", "CREATED", "TENANT", "STREAM", "STATUS", "IN DOUBT", "OUTCOME", "ATTEMPTS", "LAST ERROR")
     rows = [
         (
             str(delivery.id), _moment(delivery.created_at), delivery.tenant, delivery.stream, delivery.status.value,
-            delivery.outcome or "", str(delivery.attempts), delivery.last_error or "",
+            "yes" if delivery.in_doubt else "", delivery.outcome or "", str(delivery.attempts),
+            delivery.last_error or "",
             *([delivery.recipient] if show_recipient else []),
         )
         for delivery in found
@@ -124,6 +125,7 @@ def _described(delivery: Delivery, show_recipient: bool) -> Iterator[tuple[str, 
     yield "provider's id", delivery.provider_message_id or ""
     yield "group", str(delivery.group_id or "")
     yield "attempts", str(delivery.attempts)
+    yield "in doubt", _doubt(delivery)
     yield "last error", delivery.last_error or ""
     for name in ("created_at", "due_at", "expires_at"):
         yield name.removesuffix("_at"), _moment(getattr(delivery, name))
@@ -131,6 +133,15 @@ def _described(delivery: Delivery, show_recipient: bool) -> Iterator[tuple[str, 
         if name.endswith("_at") and name != "last_event_at":
             yield name.removesuffix("_at"), _moment(value)
     yield "bounce class", delivery.facts.bounce_class or ""
+
+
+def _doubt(delivery: Delivery) -> str:
+    if not delivery.in_doubt or delivery.status.value == "sent":
+        return ""
+    if delivery.final:
+        return "it may have been sent, and ended without an answer"
+    more = ": its account is asked again" if delivery.ask_again else ""
+    return f"it may have been sent{more}; `mailglass deliveries settle` says what became of it"
 
 
 def _details(event: Event) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
@@ -17,7 +18,7 @@ from mailglass.streams import Stream
 
 if TYPE_CHECKING:
     from mailglass.ledger.database import Database
-    from mailglass.ledger.deliveries import Delivery
+    from mailglass.ledger.deliveries import Cancellation, Delivery
     from mailglass.ledger.selection import Found, Selection
     from mailglass.routing import Lane
 
@@ -49,6 +50,12 @@ _FILTERS = (
     click.option("--recipient", metavar="ADDRESS", help="Only those to this address; the audit keeps its digest."),
     click.option("--account", help="Only those that this account attempted last."),
     click.option("--reason", help="Only those with this last error; template_failed stands for all of its kinds."),
+    click.option(
+        "--in-doubt/--not-in-doubt",
+        "in_doubt",
+        default=None,
+        help="Only those that may have been sent, or cannot have.",
+    ),
     click.option("--after", "created_after", type=Moment(), metavar="MOMENT", help="Recorded at it or later."),
     click.option("--before", "created_before", type=Moment(), metavar="MOMENT", help="Recorded before it."),
     click.option("--yes", is_flag=True, help="With a filter: do it; without this, only say what would be done."),
@@ -76,10 +83,11 @@ def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
 @actor_option
 @format_option
 def cancel(ids: tuple[UUID, ...], tenant: str, yes: bool, actor: str, output_format: str, **filters: Any) -> int:
-    """Take deliveries back that nobody has claimed yet, or that are held: by id, or by filter.
+    """Cancel queued or held deliveries, by id or filter.
 
     By id it is done at once; exits with 1 if one of them could not be taken back. By filter the first run only counts
-    them, and --yes takes them back, batch by batch: interrupted, the same command takes back the rest.
+    them, and --yes takes them back, batch by batch: interrupted, the same command takes back the rest. What may have
+    been sent cannot be canceled: it is left and counted apart, and `settle` says what became of it.
     """
     from mailglass.ledger import deliveries as ledger
     from mailglass.ledger import selection
@@ -88,12 +96,15 @@ def cancel(ids: tuple[UUID, ...], tenant: str, yes: bool, actor: str, output_for
     chosen = _selection(ids, tenant, filters)
     database = _database()
     if chosen is None:
-        canceled = ledger.cancel(database, ids, tenant, actor=Actor(actor, ids))
-        return _report_canceled(ids, canceled, output_format)
-    found = selection.look(database, chosen, selection.CANCELABLE, _SAMPLE)
+        answer = ledger.cancel(database, ids, tenant, actor=Actor(actor, ids))
+        return _report_canceled(ids, answer, output_format)
+    found, in_doubt = selection.look_to_cancel(database, chosen, _SAMPLE)
     by = Actor(actor, chosen.described())
     steps = selection.cancel(database, found.selection, actor=by, batch=_BATCH) if yes else iter(())
-    _finish(found, _moved((len(batch) for batch in steps), found, "canceled"), yes, "canceled", output_format)
+    moved = _moved((len(step.canceled) for step in steps), found, "canceled")
+    _finish(found, moved, yes, "canceled", output_format, in_doubt=in_doubt)
+    if in_doubt and output_format != JSON:
+        note(f"{in_doubt} may have been sent and cannot be canceled; `mailglass deliveries settle` settles them.")
     return 0
 
 
@@ -109,8 +120,8 @@ def release(
 ) -> None:
     """Let held deliveries go again, now: by id, or by filter.
 
-    The first run only says which; --yes releases them. One that is held because nobody knows whether it was sent (its
-    last error is no_evidence) may reach its recipient a second time.
+    The first run only says which; --yes releases them. One that is in doubt, because nobody knows whether it was sent,
+    may reach its recipient a second time.
     """
     from mailglass.ledger import selection
     from mailglass.ledger.audit import Actor
@@ -123,9 +134,14 @@ def release(
         _release_these(database, ids, yes, actor, output_format)
         return
     found = selection.look(database, chosen, selection.RELEASABLE, _SAMPLE)
+    doubtful = replace(found.selection, in_doubt=True)
+    in_doubt = selection.look(database, doubtful, selection.RELEASABLE, 0).count if chosen.in_doubt is None else 0
     by = Actor(actor, chosen.described())
     steps = selection.release(database, found.selection, actor=by, batch=_BATCH) if yes else iter(())
-    _finish(found, _moved((_rung(lanes) for lanes in steps), found, "released"), yes, "released", output_format)
+    moved = _moved((_rung(lanes) for lanes in steps), found, "released")
+    _finish(found, moved, yes, "released", output_format, in_doubt=in_doubt)
+    if in_doubt and output_format != JSON:
+        note(f"{in_doubt} of them may have been sent before.")
 
 
 def _selection(ids: Sequence[UUID], tenant: str | None, filters: Mapping[str, Any]) -> Selection | None:
@@ -158,10 +174,10 @@ def _moved(steps: Iterator[int], found: Found, done: str) -> int:
     return moved
 
 
-def _finish(found: Found, moved: int, yes: bool, done: str, output_format: str) -> None:
+def _finish(found: Found, moved: int, yes: bool, done: str, output_format: str, *, in_doubt: int) -> None:
     sample = [str(key) for key in found.sample]
     if output_format == JSON:
-        print_json(dry_run=not yes, found=found.count, sample=sample, moved=moved)
+        print_json(dry_run=not yes, found=found.count, in_doubt=in_doubt, sample=sample, moved=moved)
         return
     if yes:
         click.echo(f"{moved} {done}.")
@@ -175,14 +191,21 @@ def _finish(found: Found, moved: int, yes: bool, done: str, output_format: str) 
     note(f"{found.count} would be {done}; add --yes to do it.")
 
 
-def _report_canceled(ids: Sequence[UUID], canceled: set[UUID], output_format: str) -> int:
-    left = [delivery_id for delivery_id in ids if delivery_id not in canceled]
+def _report_canceled(ids: Sequence[UUID], answer: Cancellation, output_format: str) -> int:
+    left = [delivery_id for delivery_id in ids if delivery_id not in answer.canceled]
     if output_format == JSON:
-        print_json(canceled=[str(key) for key in ids if key in canceled], left=[str(key) for key in left])
+        print_json(
+            canceled=[str(key) for key in ids if key in answer.canceled],
+            left=[str(key) for key in left],
+            in_doubt=[str(key) for key in left if key in answer.in_doubt],
+        )
     else:
-        click.echo(f"{len(canceled)} canceled.")
+        click.echo(f"{len(answer.canceled)} canceled.")
         for delivery_id in left:
-            note(f"{delivery_id} was left alone: it is not this tenant's, or neither queued nor held.")
+            if delivery_id in answer.in_doubt:
+                note(f"{delivery_id} may have been sent and cannot be canceled: settle it.")
+            else:
+                note(f"{delivery_id} was left alone: it is not this tenant's, or neither queued nor held.")
     return 1 if left else 0
 
 

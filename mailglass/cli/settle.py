@@ -17,6 +17,7 @@ from mailglass.streams import Stream
 
 if TYPE_CHECKING:
     from mailglass.ledger.database import Database
+    from mailglass.ledger.deliveries import State
     from mailglass.ledger.selection import Found, Selection
     from mailglass.ledger.settlement import Settlement, Unsettled
     from mailglass.routing import Lane
@@ -34,7 +35,8 @@ _STREAMS = click.Choice([stream.value for stream in Stream])
 def uncertain(tenant: str | None, account: str | None, limit: int, output_format: str) -> None:
     """List deliveries that may have been sent, oldest first.
 
-    Those that are uncertain wait for evidence until their hold ends; those that are held wait for a person.
+    Uncertain ones wait for evidence until their hold ends. Queued ones are asked about again at their account, or sent
+    again. Held ones wait for a person.
     """
     from mailglass.ledger.settlement import unsettled
 
@@ -42,11 +44,11 @@ def uncertain(tenant: str | None, account: str | None, limit: int, output_format
     if output_format == JSON:
         print_json(deliveries=[_as_json(delivery) for delivery in found])
         return
-    head = ("ID", "CREATED", "TENANT", "STREAM", "STATUS", "ACCOUNT", "ATTEMPTS", "LAST ERROR", "HOLD ENDS")
+    head = ("ID", "CREATED", "TENANT", "STREAM", "STATUS", "ACCOUNT", "ATTEMPTS", "NEXT", "LAST ERROR", "HOLD ENDS")
     rows = [
         (
             str(item.id), _moment(item.created_at), item.tenant, item.stream, item.status.value, item.account or "",
-            str(item.attempts), item.last_error or "", _moment(item.hold_until),
+            str(item.attempts), _next(item), item.last_error or "", _moment(item.hold_until),
         )
         for item in found
     ]  # fmt: skip
@@ -58,7 +60,11 @@ def uncertain(tenant: str | None, account: str | None, limit: int, output_format
 @click.option("--sent", "how", flag_value="sent", help="They went out.")
 @click.option("--resend", "how", flag_value="resend", help="Send them again; some recipients may get two.")
 @click.option("--give-up", "how", flag_value="give_up", help="They are not to be sent any more.")
-@click.option("--status", type=click.Choice(["uncertain", "held"]), help="Instead of ids: all that stand there.")
+@click.option(
+    "--status",
+    type=click.Choice(["uncertain", "queued", "held"]),
+    help="Instead of ids: all in doubt that stand there.",
+)
 @click.option("--tenant", help="With --status: only this tenant's.")
 @click.option("--account", help="With --status: only those that this account may have sent.")
 @click.option("--stream", type=_STREAMS, help="With --status: only this stream's.")
@@ -81,9 +87,9 @@ def settle(
     """Say what became of deliveries that may have been sent: by id, or by filter.
 
     The first run only says which; --yes settles them. Look at the provider's own log before you do. By id it exits with
-    1 if one of them is neither uncertain nor held for want of evidence.
+    1 if one of them is not in doubt, or is with a worker.
     """
-    from mailglass.ledger.settlement import NO_EVIDENCE, Settlement
+    from mailglass.ledger.settlement import Settlement
 
     if how is None:
         raise click.UsageError("Say what became of them: --sent, --resend or --give-up.")
@@ -97,7 +103,7 @@ def settle(
 
     chosen = Selection(
         status=Status(status or ""), tenant=tenant, account=account, stream=stream, created_before=before,
-        reason=NO_EVIDENCE if status == "held" else None,
+        in_doubt=True,
     )  # fmt: skip
     _settle_selected(database, chosen, settlement, yes, actor, output_format)
     return 0
@@ -128,7 +134,7 @@ def _settle_these(
             click.echo(str(key))
         note(f"{len(open_)} would be settled; add --yes to do it.")
     for key in left:
-        note(f"{key} was left alone: it is neither uncertain nor held for want of evidence.")
+        note(f"{key} was left alone: it is not in doubt, or a worker has it, or it has ended.")
     return 1 if left else 0
 
 
@@ -137,8 +143,9 @@ def _settle_selected(
 ) -> None:
     from mailglass.ledger import selection
     from mailglass.ledger.audit import Actor
+    from mailglass.ledger.settlement import SETTLEABLE
 
-    found = selection.look(database, chosen, selection.UNSETTLED, _SAMPLE)
+    found = selection.look(database, chosen, SETTLEABLE, _SAMPLE)
     by = Actor(actor, chosen.described())
     steps = selection.settle(database, found.selection, settlement, actor=by, batch=_BATCH) if yes else iter(())
     settled = _count(steps, settlement, found)
@@ -165,11 +172,19 @@ def _count(steps: Iterator[dict[UUID, Lane]], settlement: Settlement, found: Fou
     return settled
 
 
-def _is_open(state: tuple[object, str | None] | None) -> bool:
-    from mailglass.ledger.lifecycle import Status
-    from mailglass.ledger.settlement import NO_EVIDENCE
+def _is_open(state: State | None) -> bool:
+    from mailglass.ledger.settlement import SETTLEABLE
 
-    return state is not None and (state[0] is Status.UNCERTAIN or state == (Status.HELD, NO_EVIDENCE))
+    return state is not None and state.in_doubt and state.status in SETTLEABLE
+
+
+def _next(item: Unsettled) -> str:
+    """What happens to it unless somebody settles it."""
+    if item.status == "uncertain":
+        return "evidence"
+    if item.status == "held":
+        return "a person"
+    return "asked again" if item.ask_again else "sent again"
 
 
 def _ring(lanes: Mapping[UUID, Lane], settlement: Settlement) -> None:
@@ -194,6 +209,7 @@ def _as_json(item: Unsettled) -> dict[str, object]:
         "status": item.status.value,
         "account": item.account,
         "attempts": item.attempts,
+        "ask_again": item.ask_again,
         "last_error": item.last_error,
         "created_at": item.created_at.isoformat(),
         "hold_until": item.hold_until and item.hold_until.isoformat(),

@@ -49,11 +49,11 @@ class Watch:
         self._look()
         standing: Counter[str] = Counter()
         for piece in pieces([key for key in self._ids if key not in self._final]):
-            for key, (status, _) in deliveries.states(self._database, piece).items():
-                if status in FINAL:
-                    self._final[key] = status.value
+            for key, state in deliveries.states(self._database, piece).items():
+                if state.status in FINAL:
+                    self._final[key] = state.status.value
                 else:
-                    standing[status.value] += 1
+                    standing[state.status.value] += 1
         standing.update(self._final.values())
         self._show(len(self._final), standing)
         self._last = time.monotonic()

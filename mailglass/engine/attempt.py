@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -16,7 +17,7 @@ from mailglass.addresses import encodable
 from mailglass.engine.lease import Recorder
 from mailglass.engine.lessons import Lessons
 from mailglass.engine.placing import Placed, Placer
-from mailglass.engine.verdicts import ASK_AGAIN, decide, not_started, window
+from mailglass.engine.verdicts import decide, not_started, window
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import breakers, leases
 from mailglass.ledger.database import Database
@@ -73,7 +74,8 @@ class Attempter:
             return True
         recorder.begin(attempts)
         started = clock.monotonic()
-        outcomes = _call(provider, mails, lease.send_until)
+        with placed.call or nullcontext():
+            outcomes = _call(provider, mails, lease.send_until)
         duration = round((clock.monotonic() - started) * 1000)
         recorder.report.attempted += len(mails)
         # first of all: what the provider answered is known only here
@@ -96,7 +98,7 @@ class Attempter:
         now = clock.now()
         fails_over = any(outcome.kind in _BREAKING for outcome in outcomes)
         elsewhere = fails_over and self._elsewhere(placed)
-        asked_again = {item.delivery.id for item in placed.items if item.delivery.last_error == ASK_AGAIN}
+        in_doubt = {item.delivery.id: item.delivery.ask_again for item in placed.items if item.delivery.in_doubt}
         verdicts = [
             decide(
                 mail.delivery_id,
@@ -107,7 +109,8 @@ class Attempter:
                 duration_ms=duration,
                 elsewhere=elsewhere,
                 idempotency_window=window(placed.provider),
-                asked_again=mail.delivery_id in asked_again,
+                in_doubt=mail.delivery_id in in_doubt,
+                asked_again=in_doubt.get(mail.delivery_id, False),
             )
             for mail, outcome in zip(mails, outcomes, strict=True)
         ]

@@ -16,13 +16,15 @@ from uuid import UUID
 from mailglass import clock, telemetry
 from mailglass.addresses import Address
 from mailglass.engine.attempt import Attempter
+from mailglass.engine.bulkhead import Bulkhead
 from mailglass.engine.content import sort_out
 from mailglass.engine.lease import BatchReport, Recorder, new_lease
 from mailglass.engine.lessons import Lessons
 from mailglass.engine.limiting import Places
 from mailglass.engine.pace import Pace
 from mailglass.engine.placing import Placed, Placement, Placer
-from mailglass.engine.verdicts import ASK_AGAIN, still_in_doubt
+from mailglass.engine.verdicts import still_in_doubt
+from mailglass.engine.waiting import WaitingLanes
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import leases
 from mailglass.ledger.database import Database
@@ -46,6 +48,7 @@ class Engine:
         accounts: the opened providers.
         limiter: shared by all workers; None for no limits.
         router: resolves routes; from the settings when left out.
+        bulkhead: of the worker whose slots run this; None in a process that is no worker.
     """
 
     def __init__(
@@ -55,12 +58,14 @@ class Engine:
         accounts: Accounts,
         limiter: Limiter | None = None,
         router: Router | None = None,
+        bulkhead: Bulkhead | None = None,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._router = router or Router(settings)
         self._pace = Pace(settings.engine.claim_size, settings.engine.slice)
-        self._placer = Placer(settings, ledger, accounts, self._router)
+        self._placer = Placer(settings, ledger, accounts, self._router, bulkhead)
+        self._waiting = WaitingLanes(bulkhead)
         self._places = Places(settings, limiter, self._placer, self._router)
         self._lessons = Lessons(limiter)
         self._attempter = Attempter(settings, ledger, self._placer, self._lessons)
@@ -79,6 +84,9 @@ class Engine:
                 again.
             should_stop: asked between sends; when true the rest is given back unsent.
         """
+        if self._waiting.waits(lane):
+            after_claim(False)
+            return BatchReport()
         size = self._pace.claim_size(lane)
         lease = new_lease(self._settings.engine)
         cap = self._router.concurrency(lane)
@@ -130,20 +138,25 @@ class Engine:
         policy = self._settings.streams[Stream(lane.stream)]
         refused, ready = sort_out(self._ledger, claimed, policy)
         placement = self._placer.place(lane, ready)
-        limited = self._places.take(lane, placement, report)
-        asked_again = {delivery.id for delivery in claimed if delivery.last_error == ASK_AGAIN}
-        verdicts = [
-            still_in_doubt(verdict, policy) if verdict.id in asked_again else verdict
-            for verdict in (*refused, *placement.verdicts, *limited)
-        ]
-        # a lane that is held up, by limits or by breakers, comes back when the pump rings it, not at once
-        held_up = 2 * sum(verdict.status is Status.QUEUED for verdict in verdicts) > len(claimed)
-        after_claim(report.full and not held_up)
-        report.more = report.more and not held_up
-        recorder.record(verdicts)
-        self._drop_blocked_copies(lane, placement)
-        for placed in placement.placed:
-            self._send(lane, placed, recorder, should_stop)
+        try:
+            limited = self._places.take(lane, placement, report)
+            self._waiting.learn(lane, placement)
+            in_doubt = {delivery.id: delivery for delivery in claimed if delivery.in_doubt}
+            verdicts = [
+                still_in_doubt(verdict, in_doubt[verdict.id], policy) if verdict.id in in_doubt else verdict
+                for verdict in (*refused, *placement.verdicts, *limited)
+            ]
+            # a lane that is held up, by limits or by breakers, comes back when the pump rings it, not at once
+            held_up = 2 * sum(verdict.status is Status.QUEUED for verdict in verdicts) > len(claimed)
+            after_claim(report.full and not held_up)
+            report.more = report.more and not held_up
+            recorder.record(verdicts)
+            self._drop_blocked_copies(lane, placement)
+            # a batch that a slow provider holds up has sent the rest before
+            for placed in sorted(placement.placed, key=lambda placed: not placed.quick):
+                self._send(lane, placed, recorder, should_stop)
+        finally:
+            placement.release()
         if report.attempted:
             self._pace.learn(lane, report.attempted, clock.monotonic() - started)
         telemetry.emit(
@@ -160,7 +173,7 @@ class Engine:
             item
             for placed in placement.placed
             for item in placed.items
-            if ("cc" in item.content or "bcc" in item.content) and item.delivery.last_error != ASK_AGAIN
+            if ("cc" in item.content or "bcc" in item.content) and not item.delivery.ask_again
         ]
         copies = [Address(email) for item in items for key in ("cc", "bcc") for _, email in item.content.get(key, ())]
         blocked = blocked_copies(self._ledger, lane.tenant, lane.stream, copies) if copies else set()

@@ -13,7 +13,6 @@ from mailglass.addresses import Address
 from mailglass.engine.content import Ready, refusal
 from mailglass.engine.lease import BatchReport
 from mailglass.engine.placing import Placed, Placement, Placer
-from mailglass.engine.verdicts import ASK_AGAIN
 from mailglass.errors import ConfigError, RouteError
 from mailglass.ledger.leases import Claimed, Verdict
 from mailglass.ledger.lifecycle import Status
@@ -47,7 +46,7 @@ class _Round:
 
     def cap(self, placed: Placed, item: Ready) -> Cap | None:
         """What an account's plan asks of a mail. One that is asked about again has its place of the day already."""
-        return None if item.delivery.last_error == ASK_AGAIN else self.caps.get(placed.account)
+        return None if item.delivery.ask_again else self.caps.get(placed.account)
 
     def over(self, delivery: Claimed, grant: Grant) -> None:
         """Remember the earliest moment at which one of the accounts it may go through has places again."""
@@ -93,8 +92,10 @@ class Places:
                     placement.placed.append(placed)
                 else:
                     self._placer.not_probed(placed)
+                    placed.release()
             again = self._placer.place(lane, over, without=batch.used_up) if over else Placement()
             verdicts += again.verdicts
+            placement.join(again)
             for item in again.left:
                 verdicts.append(_limited(item.delivery, batch.waits[item.delivery.id], report))
             pending = again.placed

@@ -10,15 +10,15 @@ from uuid import UUID
 
 from mailglass import clock, telemetry
 from mailglass.addresses import Address
+from mailglass.engine.bulkhead import Bulkhead, Call
 from mailglass.engine.content import Ready, refusal
-from mailglass.engine.verdicts import ASK_AGAIN, remembers, window
+from mailglass.engine.verdicts import NO_EVIDENCE, remembers, window
 from mailglass.errors import ConfigError, RouteError
 from mailglass.ledger.breakers import Breaker, breakers, end_probe, probe
 from mailglass.ledger.database import Runs
 from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, Verdict
-from mailglass.ledger.lifecycle import Status
-from mailglass.ledger.settlement import NO_EVIDENCE
+from mailglass.ledger.lifecycle import Doubt, Status
 from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts
 from mailglass.routing import Lane, RouteContext, Router, ordered_accounts
@@ -27,6 +27,8 @@ from mailglass.streams import Stream, StreamPolicy, UncertainPolicy
 
 _PROBING = 2.0
 _CACHED = 0.5
+# seconds until a mail is offered again whose account has no slot of the worker's left
+_WITHOUT_SLOT = 1.0
 
 
 @dataclass(slots=True)
@@ -38,6 +40,7 @@ class Placed:
         route: for failover: which other accounts there are.
         probing: the account's breaker is half-open, and this is the one mail that tries it.
         places: of those that took a place in the account's plan for the day: the key it is counted under.
+        call: leave to call the provider from one of this worker's slots; None in a process that is no worker.
     """
 
     account: str
@@ -47,6 +50,17 @@ class Placed:
     items: list[Ready] = field(default_factory=list)
     probing: bool = False
     places: dict[UUID, str] = field(default_factory=dict)
+    call: Call | None = None
+
+    @property
+    def quick(self) -> bool:
+        """Whether nobody need fear that the account's provider is slow."""
+        return self.call is None or self.call.quick
+
+    def release(self) -> None:
+        """No call follows: give the worker's slot for it back."""
+        if self.call is not None:
+            self.call.release()
 
 
 @dataclass(slots=True)
@@ -55,11 +69,25 @@ class Placement:
 
     Attributes:
         left: those for which only accounts that were not to be used could be.
+        without_slot: accounts whose slow calls have all the slots that they may have.
+        calls: leave that this batch has to call providers.
     """
 
     placed: list[Placed] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     left: list[Ready] = field(default_factory=list)
+    without_slot: set[str] = field(default_factory=set)
+    calls: list[Call] = field(default_factory=list)
+
+    def join(self, other: Placement) -> None:
+        """Take over what another one says beside where its deliveries go."""
+        self.without_slot |= other.without_slot
+        self.calls += other.calls
+
+    def release(self) -> None:
+        """The batch is over: no call follows."""
+        for call in self.calls:
+            call.release()
 
 
 class Placer:
@@ -70,13 +98,17 @@ class Placer:
         ledger: where the breakers are.
         accounts: the opened providers.
         router: resolves routes, hooks included.
+        bulkhead: this worker's; None in a process that is no worker.
     """
 
-    def __init__(self, settings: Settings, ledger: Runs, accounts: Accounts, router: Router) -> None:
+    def __init__(
+        self, settings: Settings, ledger: Runs, accounts: Accounts, router: Router, bulkhead: Bulkhead | None = None
+    ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._accounts = accounts
         self._router = router
+        self._bulkhead = bulkhead
         self._cache: dict[tuple[str, ...], tuple[float, dict[str, Breaker]]] = {}
 
     def place(self, lane: Lane, ready: Sequence[Ready], without: Set[str] = frozenset()) -> Placement:
@@ -138,7 +170,7 @@ class Placer:
     def _choose(self, lane: Lane, route: Route, delivery: Claimed, without: Set[str]) -> str | Verdict | None:
         """The first account that can be used, beginning with the one whose turn it is; None: one of `without` alone."""
         order = ordered_accounts(route, delivery.id)
-        if delivery.last_error == ASK_AGAIN:
+        if delivery.ask_again:
             # under the same idempotency key only this account knows the answer
             if delivery.account not in order or not self._remembers(delivery.account, delivery.age):
                 return _without_answer(delivery, self._settings.streams[Stream(lane.stream)])
@@ -180,12 +212,31 @@ class Placer:
             placement.verdicts += [refusal(item.delivery, Status.HELD, "no_sender") for item in nameless]
             items = [item for item in items if "from" in item.content]
         placed = Placed(account, provider, sender, route, items)
+        if items and not self._admit(placement, placed):
+            placement.without_slot.add(account)
+            placement.verdicts += [_wait(item.delivery, _WITHOUT_SLOT, "account_slow") for item in items]
+            return
         if items and account in self._breakers(route.accounts):
             placed.probing = probe(self._ledger, account)
             placed.items, waiting = (items[:1], items[1:]) if placed.probing else ([], items)
             placement.verdicts += [_wait(item.delivery, _PROBING) for item in waiting]
         if placed.items:
             placement.placed.append(placed)
+        else:
+            placed.release()
+
+    def _admit(self, placement: Placement, placed: Placed) -> bool:
+        """Whether this worker may call the account now: a batch waits for one account that may be slow at the most."""
+        if self._bulkhead is None:
+            return True
+        call = self._bulkhead.admit(placed.account)
+        if call is not None and not call.quick and not all(other.quick for other in placement.placed):
+            call.release()
+            return False
+        if call is not None:
+            placement.calls.append(call)
+        placed.call = call
+        return call is not None
 
     def _breakers(self, accounts: tuple[str, ...]) -> dict[str, Breaker]:
         cached = self._cache.get(accounts)
@@ -198,11 +249,11 @@ class Placer:
 def _without_answer(delivery: Claimed, policy: StreamPolicy) -> Verdict:
     """It may have been sent, and nobody can be asked any more: what the policy says of uncertain deliveries."""
     if policy.uncertain is UncertainPolicy.RESEND:
-        return Verdict(delivery.id, Status.QUEUED, EngineEvent.RESENT, NO_EVIDENCE, delay=0.0)
-    return refusal(delivery, Status.HELD, NO_EVIDENCE)
+        return Verdict(delivery.id, Status.QUEUED, EngineEvent.RESENT, NO_EVIDENCE, delay=0.0, doubt=Doubt.OPEN)
+    return refusal(delivery, Status.HELD, NO_EVIDENCE)._replace(doubt=Doubt.OPEN)
 
 
-def _wait(delivery: Claimed, seconds: float) -> Verdict:
+def _wait(delivery: Claimed, seconds: float, reason: str = "no_account_usable") -> Verdict:
     """Due again when an account may be usable; jittered, and no event: nothing was attempted."""
     delay = max(seconds, 0.5) * (1 + random.random() / 5)  # noqa: S311
-    return Verdict(delivery.id, Status.QUEUED, None, "no_account_usable", delay=delay, counted=False)
+    return Verdict(delivery.id, Status.QUEUED, None, reason, delay=delay, counted=False)

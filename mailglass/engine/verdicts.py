@@ -6,9 +6,8 @@ import random
 from uuid import UUID
 
 from mailglass.ledger.events import EngineEvent
-from mailglass.ledger.leases import Verdict
-from mailglass.ledger.lifecycle import Status
-from mailglass.ledger.settlement import NO_EVIDENCE
+from mailglass.ledger.leases import Claimed, Verdict
+from mailglass.ledger.lifecycle import Doubt, Status
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.providers.base import Provider
 from mailglass.streams import StreamPolicy
@@ -18,8 +17,11 @@ _QUOTA_DELAY = 300.0
 _ASK_AGAIN_DELAY = 3.0
 _ASK_AGAIN_MARGIN = 60.0
 _NOT_STARTED = "deadline"
-# what a delivery's last error says while the same account is asked about it again under the same idempotency key
-ASK_AGAIN = "asked_again"
+# reasons, for people: the column `in_doubt` says what the engine goes by
+_ASKED_AGAIN = "asked_again"
+NO_EVIDENCE = "no_evidence"
+_EXPIRED = "expired"
+_ENDS = (Status.FAILED, Status.SUPPRESSED, Status.HELD)
 
 
 def window(provider: Provider) -> float | None:
@@ -59,6 +61,7 @@ def decide(
     duration_ms: int | None = None,
     elsewhere: bool = False,
     idempotency_window: float | None = 0.0,
+    in_doubt: bool = False,
     asked_again: bool = False,
     rng: random.Random | None = None,
 ) -> Verdict:
@@ -72,7 +75,8 @@ def decide(
         elsewhere: another account of the route can be used now.
         idempotency_window: seconds for which the provider takes the same delivery twice as once, so that an uncertain
             one is soon asked about again; None for always, 0 for never.
-        asked_again: an earlier attempt's outcome is not known, so it may have been sent whatever this one says.
+        in_doubt: an earlier attempt's outcome is not known, so it may have been sent whatever this one says.
+        asked_again: this attempt asked about that one, under the same idempotency key: a refusal answers it.
         rng: where the jitter comes from.
     """
     status, delay, reason, counted = Status.QUEUED, None, outcome.reason, True
@@ -89,7 +93,7 @@ def decide(
             delay, counted = 0.0, False
         # the window counts from the first attempt, which is not older than the delivery
         case OutcomeClass.UNCERTAIN if attempt < policy.max_attempts and remembers(idempotency_window, age):
-            status, delay, reason = Status.QUEUED, _jittered(_ASK_AGAIN_DELAY, rng), ASK_AGAIN
+            status, delay, reason = Status.QUEUED, _jittered(_ASK_AGAIN_DELAY, rng), _ASKED_AGAIN
         case OutcomeClass.UNCERTAIN:
             status, delay = Status.UNCERTAIN, policy.uncertain_hold
         case OutcomeClass.THROTTLED:
@@ -104,10 +108,12 @@ def decide(
                 status, reason = Status.FAILED, f"attempts_exhausted:{outcome.reason or 'transient'}"
     if status is Status.QUEUED and age + (delay or 0.0) > policy.max_age:
         status, reason = Status.FAILED, f"too_old:{outcome.reason or outcome.kind.value}"
-    # that no further attempt is made does not tell what became of the one before
-    in_doubt = outcome.kind is OutcomeClass.UNCERTAIN or (asked_again and outcome.kind is not OutcomeClass.REJECTED)
-    if in_doubt and status in (Status.FAILED, Status.HELD):
-        status, delay, reason = Status.UNCERTAIN, policy.uncertain_hold, outcome.reason
+    doubt = _doubt(outcome, status, asked_again)
+    if doubt is not Doubt.ANSWERED and status in _ENDS and (in_doubt or asked_again or doubt):
+        # that no further attempt is made does not tell what became of the one before
+        waits = asked_again or doubt is not None
+        status, delay = (Status.UNCERTAIN, policy.uncertain_hold) if waits else (Status.HELD, None)
+        reason = outcome.reason if waits else reason
     return Verdict(
         id=delivery_id,
         status=status,
@@ -116,6 +122,7 @@ def decide(
         outcome=outcome.kind.value,
         delay=delay if status in (Status.QUEUED, Status.UNCERTAIN) else None,
         counted=counted or status is not Status.QUEUED,
+        doubt=doubt,
         provider_message_id=outcome.provider_message_id,
         status_code=outcome.status,
         enhanced_status=outcome.enhanced_status,
@@ -123,18 +130,33 @@ def decide(
     )
 
 
-def still_in_doubt(verdict: Verdict, policy: StreamPolicy) -> Verdict:
-    """What becomes of a delivery that is to be asked about again and that nobody can be asked about now.
+def _doubt(outcome: Outcome, status: Status, asked_again: bool) -> Doubt | None:
+    """Return what an attempt's outcome says of whether the mail may have been sent."""
+    if outcome.kind is OutcomeClass.UNCERTAIN:
+        return Doubt.ASKED if status is Status.QUEUED else Doubt.OPEN
+    if asked_again and outcome.kind in (OutcomeClass.REJECTED, OutcomeClass.SUPPRESSED):
+        return Doubt.ANSWERED
+    return None
 
-    It may have been sent, so it does not end as one that was not: evidence is waited for, then the policy decides.
+
+def still_in_doubt(verdict: Verdict, delivery: Claimed, policy: StreamPolicy) -> Verdict:
+    """Return what becomes of a delivery in doubt that is not attempted now.
+
+    It may have been sent, so it does not end as one that was not. If it was to be asked about again, evidence is
+    awaited, then the policy decides. If its policy has decided already, it waits for a person, or ends as expired.
 
     Args:
         verdict: what would become of it had it never been attempted.
+        delivery: as it was claimed; in doubt.
         policy: of its stream.
     """
-    if verdict.status not in (Status.FAILED, Status.HELD) or verdict.reason == NO_EVIDENCE:
+    if verdict.status not in _ENDS or verdict.doubt is not None:
         return verdict
-    return verdict._replace(status=Status.UNCERTAIN, event=EngineEvent.UNCERTAIN, delay=policy.uncertain_hold)
+    if delivery.ask_again:
+        return verdict._replace(status=Status.UNCERTAIN, event=EngineEvent.UNCERTAIN, delay=policy.uncertain_hold)
+    if verdict.reason == _EXPIRED:
+        return verdict
+    return verdict._replace(status=Status.HELD, event=EngineEvent.HELD)
 
 
 def _jittered(seconds: float, rng: random.Random | None) -> float:

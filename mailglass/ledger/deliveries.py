@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy
@@ -23,7 +23,12 @@ from mailglass.routing import Lane
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One message to one recipient, as the ledger knows it. Times are aware; the provider's facts are its own."""
+    """One message to one recipient, as the ledger knows it. Times are aware; the provider's facts are its own.
+
+    Attributes:
+        in_doubt: the outcome of an attempt is not known, so it may have been sent, whatever its status says.
+        ask_again: its account is to be asked about it again, under the same idempotency key.
+    """
 
     id: UUID
     tenant: str
@@ -42,6 +47,8 @@ class Delivery:
     due_at: datetime | None
     expires_at: datetime | None
     attempts: int
+    in_doubt: bool
+    ask_again: bool
     last_error: str | None
     created_at: datetime
     facts: Projection
@@ -55,6 +62,22 @@ class Delivery:
     def outcome(self) -> str | None:
         """The most telling thing the provider said: complained, bounced, failed, rejected, delivered or deferred."""
         return self.facts.outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """What became of deliveries that were to be canceled; true where at least one was.
+
+    Attributes:
+        canceled: those that were taken back.
+        in_doubt: those that were left because they may have been sent; they can be settled.
+    """
+
+    canceled: frozenset[UUID]
+    in_doubt: frozenset[UUID]
+
+    def __bool__(self) -> bool:
+        return bool(self.canceled)
 
 
 def get(database: Database, delivery_id: UUID | str) -> Delivery:
@@ -120,16 +143,21 @@ def cancel(
     *,
     forget_key: bool = False,
     actor: Actor | None = None,
-) -> set[UUID]:
-    """Take deliveries back that nobody has claimed, or that are held. Returns those that were taken back.
+) -> Cancellation:
+    """Take deliveries back that nobody has claimed, or that are held; what may have been sent is left.
 
     Args:
         ids: at most a few thousand; others' and those that are under way are left alone.
         forget_key: free their idempotency keys, for the same message to be accepted again.
         actor: who does it, for the audit; None where the application does.
+
+    Returns:
+        Those that were taken back, and those that were left because they may have been sent.
     """
     rows = database.run("cancel", {**_moving(ids, actor), "tenant": tenant, "forget_key": forget_key})
-    return {row.id for row in rows}
+    return Cancellation(
+        frozenset(row.id for row in rows if not row.in_doubt), frozenset(row.id for row in rows if row.in_doubt)
+    )
 
 
 def release(database: Database, ids: Sequence[UUID | str], *, actor: Actor | None = None) -> dict[UUID, Lane]:
@@ -159,10 +187,23 @@ def counts(database: Database) -> dict[str, dict[str, int]]:
     return found
 
 
-def states(database: Database, ids: Sequence[UUID | str]) -> Mapping[UUID, tuple[Status, str | None]]:
-    """Where deliveries stand and their last error, by id; unknown ids are left out."""
+class State(NamedTuple):
+    """Where one delivery stands.
+
+    Attributes:
+        last_error: for people.
+        in_doubt: it may have been sent.
+    """
+
+    status: Status
+    last_error: str | None
+    in_doubt: bool
+
+
+def states(database: Database, ids: Sequence[UUID | str]) -> Mapping[UUID, State]:
+    """Where deliveries stand, by id; unknown ids are left out."""
     rows = database.run("delivery_states", {"ids": [str(delivery_id) for delivery_id in ids]})
-    return {row.id: (Status(row.status), row.last_error) for row in rows}
+    return {row.id: State(Status(row.status), row.last_error, row.in_doubt) for row in rows}
 
 
 def _delivery(row: Any) -> Delivery:
@@ -184,6 +225,8 @@ def _delivery(row: Any) -> Delivery:
         due_at=row.due_at,
         expires_at=row.expires_at,
         attempts=row.attempts,
+        in_doubt=row.in_doubt,
+        ask_again=row.ask_again,
         last_error=row.last_error,
         created_at=row.created_at,
         facts=_projection(row),

@@ -11,7 +11,7 @@ from mailglass.ids import uuid7s
 from mailglass.ledger import arrays
 from mailglass.ledger.database import Rows, Runs
 from mailglass.ledger.events import EVIDENCE, EngineEvent
-from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.lifecycle import Doubt, Status
 from mailglass.ledger.suppressions import Suppression, columns
 from mailglass.routing import Lane
 from mailglass.streams import Stream, StreamPolicy
@@ -26,6 +26,8 @@ class Claimed(NamedTuple):
         scheduled_at: when it was first to leave; its age counts from there.
         age: seconds since then.
         content: JSON text, None where it was scrubbed.
+        in_doubt: the outcome of an earlier attempt is not known: it may have been sent.
+        ask_again: its account is to be asked about it again under the same idempotency key, before anything else.
         left_behind: more were due, and the claim's size in bytes left them.
     """
 
@@ -42,7 +44,8 @@ class Claimed(NamedTuple):
     content: str | None
     frozen: bool
     suppressed_by: str | None
-    last_error: str | None
+    in_doubt: bool = False
+    ask_again: bool = False
     left_behind: bool = False
 
     def __repr__(self) -> str:
@@ -57,6 +60,7 @@ class Verdict(NamedTuple):
         event: the event that says so; None where nothing happened but waiting.
         delay: seconds: until it is due again, or how long evidence is waited for.
         counted: False where the attempt is not counted (throttling).
+        doubt: what this says of whether it may have been sent; None where it says nothing, and a doubt stays.
     """
 
     id: UUID
@@ -66,6 +70,7 @@ class Verdict(NamedTuple):
     outcome: str | None = None
     delay: float | None = None
     counted: bool = True
+    doubt: Doubt | None = None
     provider_message_id: str | None = None
     status_code: int | None = None
     enhanced_status: str | None = None
@@ -149,7 +154,7 @@ def record(ledger: Runs, token: UUID, verdicts: Sequence[Verdict], refused: Sequ
         return set()
     kinds: dict[tuple[Any, ...], int] = {}
     kind_of = [kinds.setdefault(_kind(verdict), len(kinds) + 1) for verdict in verdicts]
-    statuses, events, reasons, outcomes, counted, codes, enhanced, durations = zip(*kinds, strict=True)
+    statuses, events, reasons, outcomes, doubts, counted, codes, enhanced, durations = zip(*kinds, strict=True)
     rows = ledger.run(
         "record",
         {
@@ -163,6 +168,7 @@ def record(ledger: Runs, token: UUID, verdicts: Sequence[Verdict], refused: Sequ
             "kinds": arrays.texts(events),
             "reasons": arrays.texts(reasons),
             "outcomes": arrays.texts(outcomes),
+            "doubts": arrays.texts(doubts),
             "counted": arrays.booleans(counted),
             "status_codes": arrays.numbers(codes),
             "enhanced": arrays.texts(enhanced),
@@ -177,8 +183,8 @@ def record(ledger: Runs, token: UUID, verdicts: Sequence[Verdict], refused: Sequ
 def _kind(verdict: Verdict) -> tuple[Any, ...]:
     """What many verdicts of a batch have in common, and is sent once for all of them."""
     return (
-        verdict.status, verdict.event, verdict.reason, verdict.outcome, verdict.counted, verdict.status_code,
-        verdict.enhanced_status, verdict.duration_ms,
+        verdict.status, verdict.event, verdict.reason, verdict.outcome, verdict.doubt, verdict.counted,
+        verdict.status_code, verdict.enhanced_status, verdict.duration_ms,
     )  # fmt: skip
 
 

@@ -29,12 +29,30 @@ MEANING: dict[Status, str] = {
     Status.CLAIMED: "leased by a worker; nothing was sent",
     Status.SENDING: "the provider call may be under way",
     Status.SENT: "the provider accepted it",
-    Status.FAILED: "ended without being sent",
+    Status.FAILED: "ended without being sent; in doubt, it was given up or expired",
     Status.SUPPRESSED: "never sent, because the recipient is suppressed",
     Status.UNCERTAIN: "it may have been sent; evidence is awaited",
     Status.HELD: "waits for a person",
     Status.CANCELED: "taken back before it was claimed",
 }
+
+
+class Doubt(StrEnum):
+    """What a verdict says of a delivery's doubt, the column `in_doubt` beside its status.
+
+    A delivery is in doubt while the outcome of one of its attempts is not known: it may have been sent. Only an answer
+    ends that, whatever states it passes through: the provider's, its search's or its webhook's, or a person's word.
+    It cannot be canceled, and ends as `failed` only where it expired or a person gave it up.
+
+    asked: an attempt's outcome is not known, and its account is to be asked again under the same idempotency key.
+    open: an attempt's outcome is not known, and its account is not asked.
+    answered: the account that was asked again has answered that it never took it.
+    """
+
+    ASKED = "asked"
+    OPEN = "open"
+    ANSWERED = "answered"
+
 
 FINAL: frozenset[Status] = frozenset({Status.SENT, Status.FAILED, Status.SUPPRESSED, Status.CANCELED})
 
@@ -50,12 +68,12 @@ class Move(NamedTuple):
 MOVES: tuple[Move, ...] = (
     Move(Status.QUEUED, "claimed by a worker under a lease", Status.CLAIMED),
     Move(Status.QUEUED, "canceled by the application or an operator", Status.CANCELED),
-    Move(Status.QUEUED, "expired before its turn", Status.FAILED),
+    Move(Status.QUEUED, "in doubt, and given up by an operator", Status.FAILED),
     Move(Status.QUEUED, "evidence that an earlier attempt was accepted", Status.SENT),
     Move(Status.CLAIMED, "lease expired, or given back unsent", Status.QUEUED),
     Move(Status.CLAIMED, "recipient found suppressed", Status.SUPPRESSED),
     Move(Status.CLAIMED, "expired, or too old", Status.FAILED),
-    Move(Status.CLAIMED, "no account of its route can be used, or its template failed", Status.HELD),
+    Move(Status.CLAIMED, "no account can be used, its template failed, or it is in doubt and ends here", Status.HELD),
     Move(Status.CLAIMED, "marked just before the provider call", Status.SENDING),
     Move(Status.CLAIMED, "evidence that an earlier attempt was accepted", Status.SENT),
     Move(Status.CLAIMED, "may have been sent, and cannot be asked about again now", Status.UNCERTAIN),
@@ -63,7 +81,7 @@ MOVES: tuple[Move, ...] = (
     Move(Status.SENDING, "throttled, transient, quota, next account, or to be asked again: due later", Status.QUEUED),
     Move(Status.SENDING, "rejected, or out of attempts", Status.FAILED),
     Move(Status.SENDING, "provider refuses the recipient", Status.SUPPRESSED),
-    Move(Status.SENDING, "account misconfigured and no other left", Status.HELD),
+    Move(Status.SENDING, "account misconfigured and no other left, or it is in doubt and ends here", Status.HELD),
     Move(Status.SENDING, "answer lost, or the worker died", Status.UNCERTAIN),
     Move(Status.UNCERTAIN, "evidence that it was accepted", Status.SENT),
     Move(Status.UNCERTAIN, "hold time over, policy resend; proved never taken; or by an operator", Status.QUEUED),
@@ -71,6 +89,7 @@ MOVES: tuple[Move, ...] = (
     Move(Status.UNCERTAIN, "expired while waiting for evidence, or given up by an operator", Status.FAILED),
     Move(Status.HELD, "released by an operator", Status.QUEUED),
     Move(Status.HELD, "canceled by an operator", Status.CANCELED),
+    Move(Status.HELD, "in doubt, and given up by an operator", Status.FAILED),
     Move(Status.HELD, "evidence that it was accepted", Status.SENT),
 )
 

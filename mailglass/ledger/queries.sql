@@ -135,12 +135,12 @@ WITH unhurried AS MATERIALIZED (
     FROM measured p WHERE d.id = p.id AND d.status IN ('queued', 'claimed')
       AND (p.position = 1 OR COALESCE(p.bytes, 0) <= %(max_bytes)s)
     RETURNING d.id, d.message_id, d.recipient, d.recipient_name, d.recipient_domain, d.account, d.attempts,
-              d.scheduled_at, d.expires_at, d.priority, d.last_error
+              d.scheduled_at, d.expires_at, d.priority, d.in_doubt, d.ask_again
 )
 SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts, c.scheduled_at, c.priority,
        COALESCE(c.expires_at <= now(), false) AS expired,
        date_part('epoch', now() - c.scheduled_at) AS age,
-       CAST(m.content AS text) AS content, COALESCE(m.frozen, false) AS frozen, s.scope, c.last_error,
+       CAST(m.content AS text) AS content, COALESCE(m.frozen, false) AS frozen, s.scope, c.in_doubt, c.ask_again,
        (SELECT count(*) FROM due) > (SELECT count(*) FROM claimed) AS left_behind
 FROM claimed c
 CROSS JOIN unhurried
@@ -166,13 +166,13 @@ WITH picked AS MATERIALIZED (
         lease_expires_at = now() + make_interval(secs => %(lease)s)
     FROM picked p WHERE d.id = p.id
     RETURNING d.id, d.message_id, d.recipient, d.recipient_name, d.account, d.attempts, d.scheduled_at, d.expires_at,
-              d.priority, d.last_error
+              d.priority, d.in_doubt, d.ask_again
 )
 SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts, c.scheduled_at, c.priority,
        COALESCE(c.expires_at <= now(), false) AS expired,
        date_part('epoch', now() - c.scheduled_at) AS age,
        CAST(m.content AS text) AS content, COALESCE(m.frozen, false) AS frozen, CAST(NULL AS text) AS scope,
-       c.last_error
+       c.in_doubt, c.ask_again
 FROM claimed c LEFT JOIN mailglass.messages m ON m.id = c.message_id
 
 -- name: freeze
@@ -213,26 +213,34 @@ RETURNING i.position, d.attempts
 -- Where the provider has spoken of one before its answer was given up, or before another attempt failed, it is uncertain
 -- and nothing is waited for: the sweep settles it as sent. (No EXISTS, which may be looked up in a hash of all events.)
 -- What verdicts have in common is given once, and each says by its number which is its own.
--- One that is to be asked about again stays so until an answer ends it, whatever it waits for in between.
+-- What may have been sent stays in doubt until an answer ends that: by being sent, or by the answer to the very question;
+-- where another account's answer is missing too, it is held.
+-- One that is to be asked about again stays so while it is queued, whatever it waits for in between.
 -- Recipients that the provider refuses are suppressed in the same breath, as by `suppress`.
 WITH verdict AS MATERIALIZED (
     SELECT * FROM unnest(
         CAST(%(statuses)s AS text[]), CAST(%(kinds)s AS text[]), CAST(%(reasons)s AS text[]),
-        CAST(%(outcomes)s AS text[]), CAST(%(counted)s AS boolean[]), CAST(%(status_codes)s AS integer[]),
-        CAST(%(enhanced)s AS text[]), CAST(%(durations)s AS integer[])
-    ) WITH ORDINALITY AS v (status, kind, reason, outcome, counted, status_code, enhanced, duration_ms, number)
+        CAST(%(outcomes)s AS text[]), CAST(%(doubts)s AS text[]), CAST(%(counted)s AS boolean[]),
+        CAST(%(status_codes)s AS integer[]), CAST(%(enhanced)s AS text[]), CAST(%(durations)s AS integer[])
+    ) WITH ORDINALITY
+        AS v (status, kind, reason, outcome, doubt, counted, status_code, enhanced, duration_ms, number)
 ), outcome AS MATERIALIZED (
-    SELECT *, (v.status = 'uncertain' OR (v.status IN ('queued', 'held') AND v.kind = 'attempted')) AND COALESCE((
+    SELECT *, (v.status = 'uncertain' OR (
+               v.kind = 'attempted' AND (v.status IN ('queued', 'held') OR v.doubt = 'answered'))) AND COALESCE((
         SELECT true FROM mailglass.events e WHERE e.delivery_id = o.id AND e.source = 'provider'
-          AND e.kind = ANY (CAST(%(evidence)s AS text[])) LIMIT 1), false) AS accepted
+          AND e.kind = ANY (CAST(%(evidence)s AS text[])) LIMIT 1), false) AS accepted,
+        CASE WHEN v.doubt = 'answered' THEN COALESCE((
+            SELECT mailglass.in_other_doubt(d.id, d.account, d.scheduled_at) FROM mailglass.deliveries d
+            WHERE d.id = o.id AND d.in_doubt), false) ELSE false END AS in_other_doubt
     FROM unnest(
         CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[]), CAST(%(delays)s AS double precision[]),
         CAST(%(provider_message_ids)s AS text[]), CAST(%(verdicts)s AS integer[])
     ) WITH ORDINALITY AS o (id, event_id, delay, provider_message_id, number, position)
     JOIN verdict v USING (number)
 ), told AS (
-    SELECT id, position, event_id, delay, provider_message_id, kind, reason, outcome, counted, status_code, enhanced,
-           duration_ms, accepted, CASE WHEN accepted THEN 'uncertain' ELSE status END AS status
+    SELECT id, position, event_id, delay, provider_message_id, kind, reason, outcome, doubt, counted, status_code,
+           enhanced, duration_ms, accepted, in_other_doubt,
+           CASE WHEN accepted THEN 'uncertain' WHEN in_other_doubt THEN 'held' ELSE status END AS status
     FROM outcome
 ), moved AS (
     UPDATE mailglass.deliveries d
@@ -246,8 +254,13 @@ WITH verdict AS MATERIALIZED (
         search_at = CASE WHEN o.status = 'uncertain' THEN now() END,
         search_account = CASE WHEN o.status = 'uncertain' THEN d.account END,
         attempts = d.attempts - CASE WHEN d.status = 'sending' AND NOT o.counted THEN 1 ELSE 0 END,
-        last_error = CASE WHEN d.last_error = 'asked_again' AND o.status = 'queued' AND o.kind IS DISTINCT FROM 'resent'
-                          THEN d.last_error ELSE o.reason END,
+        in_doubt = CASE
+            WHEN o.status = 'sent' THEN false
+            WHEN o.status = 'uncertain' OR o.doubt IN ('asked', 'open') THEN true
+            WHEN o.doubt = 'answered' THEN o.in_other_doubt
+            ELSE d.in_doubt END,
+        ask_again = o.status = 'queued' AND CASE WHEN o.doubt IS NULL THEN d.ask_again ELSE o.doubt = 'asked' END,
+        last_error = o.reason,
         provider_message_id = COALESCE(o.provider_message_id, d.provider_message_id),
         sent_at = CASE WHEN o.status = 'sent' THEN LEAST(d.sent_at, now()) ELSE d.sent_at END
     FROM told o
@@ -316,34 +329,37 @@ WITH expired AS MATERIALIZED (
 ), remembering AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(accounts)s AS text[]), CAST(%(memories)s AS double precision[])) AS r (account, memory)
 ), known AS MATERIALIZED (
-    SELECT e.id, e.status <> 'claimed' AND COALESCE((
-        SELECT true FROM mailglass.events v WHERE v.delivery_id = e.id AND v.source = 'provider'
-          AND v.kind = ANY (CAST(%(evidence)s AS text[])) LIMIT 1), false) AS accepted
-    FROM expired e
-), askable AS MATERIALIZED (
-    SELECT e.id, e.status = 'sending' AND NOT k.accepted AND e.attempts < p.most
-                 AND COALESCE(e.expires_at > now(), true)
-                 AND EXISTS (SELECT 1 FROM remembering r WHERE r.account = e.account
-                             AND COALESCE(date_part('epoch', now() - e.scheduled_at) < r.memory, true)) AS again
-    FROM expired e JOIN known k ON k.id = e.id LEFT JOIN policy p ON p.stream = e.stream
+    SELECT e.id, e.position, e.status AS before, e.account, p.hold, p.policy = 'resend' AND e.attempts < p.most AS resends,
+           e.attempts < p.most AS more, COALESCE(e.expires_at <= now(), false) AS expired,
+           date_part('epoch', now() - e.scheduled_at) AS age,
+           e.status <> 'claimed' AND COALESCE((
+               SELECT true FROM mailglass.events v WHERE v.delivery_id = e.id AND v.source = 'provider'
+                 AND v.kind = ANY (CAST(%(evidence)s AS text[])) LIMIT 1), false) AS accepted
+    FROM expired e LEFT JOIN policy p ON p.stream = e.stream
+), situation AS (
+    SELECT k.id, k.position, k.before, CASE WHEN k.accepted THEN 0 ELSE k.hold END AS hold,
+           CASE WHEN k.before = 'claimed' THEN 'claim_lost'
+                WHEN k.before = 'sending' THEN
+                    CASE WHEN k.more AND NOT k.accepted AND NOT k.expired AND EXISTS (
+                             SELECT FROM remembering r
+                             WHERE r.account = k.account AND COALESCE(k.age < r.memory, true))
+                         THEN 'answer_askable' ELSE 'answer_lost' END
+                WHEN k.accepted THEN 'proved'
+                WHEN k.expired THEN 'hold_over_expired'
+                WHEN k.resends THEN 'hold_over_resend'
+                ELSE 'hold_over' END AS name
+    FROM known k
+), rule (situation, after, kind, reason) AS (VALUES
+    ('claim_lost', 'queued', 'released', 'lease_expired'),
+    ('answer_askable', 'queued', 'uncertain', 'asked_again'),
+    ('answer_lost', 'uncertain', 'uncertain', 'worker_lost'),
+    ('proved', 'sent', 'settled', 'webhook_evidence'),
+    ('hold_over_expired', 'failed', 'failed', 'expired'),
+    ('hold_over_resend', 'queued', 'resent', 'no_evidence'),
+    ('hold_over', 'held', 'held', 'no_evidence')
 ), decided AS (
-    SELECT e.id, e.position, e.status AS before, CASE WHEN k.accepted THEN 0 ELSE p.hold END AS hold,
-           CASE e.status
-               WHEN 'claimed' THEN 'queued'
-               WHEN 'sending' THEN CASE WHEN a.again THEN 'queued' ELSE 'uncertain' END
-               ELSE CASE WHEN k.accepted THEN 'sent' WHEN e.expires_at <= now() THEN 'failed'
-                         WHEN p.policy = 'resend' AND e.attempts < p.most THEN 'queued' ELSE 'held' END
-           END AS after,
-           CASE e.status WHEN 'claimed' THEN 'released' WHEN 'sending' THEN 'uncertain'
-               ELSE CASE WHEN k.accepted THEN 'settled' WHEN e.expires_at <= now() THEN 'failed'
-                         WHEN p.policy = 'resend' AND e.attempts < p.most THEN 'resent' ELSE 'held' END
-           END AS kind,
-           CASE e.status WHEN 'claimed' THEN 'lease_expired'
-               WHEN 'sending' THEN CASE WHEN a.again THEN 'asked_again' ELSE 'worker_lost' END
-               ELSE CASE WHEN k.accepted THEN 'webhook_evidence' WHEN e.expires_at <= now() THEN 'expired'
-                         ELSE 'no_evidence' END
-           END AS reason
-    FROM expired e JOIN known k ON k.id = e.id JOIN askable a ON a.id = e.id LEFT JOIN policy p ON p.stream = e.stream
+    SELECT s.id, s.position, s.before, s.hold, s.name = 'answer_askable' AS ask_again, r.after, r.kind, r.reason
+    FROM situation s JOIN rule r ON r.situation = s.name
 ), moved AS (
     UPDATE mailglass.deliveries d
     SET status = c.after, lease_token = NULL,
@@ -351,15 +367,16 @@ WITH expired AS MATERIALIZED (
         lease_expires_at = CASE WHEN c.after = 'uncertain' THEN now() + make_interval(secs => c.hold) END,
         search_at = CASE WHEN c.after = 'uncertain' THEN now() END,
         search_account = CASE WHEN c.after = 'uncertain' THEN d.account END,
-        last_error = CASE WHEN c.after = 'sent' OR (c.before = 'claimed' AND d.last_error = 'asked_again')
-                          THEN d.last_error ELSE c.reason END,
+        in_doubt = c.after <> 'sent' AND (c.before <> 'claimed' OR d.in_doubt),
+        ask_again = c.ask_again OR (c.before = 'claimed' AND d.ask_again),
+        last_error = CASE WHEN c.after = 'sent' THEN d.last_error ELSE c.reason END,
         sent_at = CASE WHEN c.after = 'sent' THEN LEAST(d.sent_at, now()) ELSE d.sent_at END
     FROM decided c WHERE d.id = c.id
     RETURNING d.id, d.tenant_id, d.queue, d.stream, d.account, d.attempts, c.position, c.after, c.kind, c.reason
 ), noted AS (
     INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account, attempt)
-    SELECT (CAST(%(event_ids)s AS uuid[]))[m.position + CASE WHEN %(again)s THEN %(size)s ELSE 0 END], m.id, m.tenant_id, m.kind, 'engine', now(), m.after, m.reason,
-           m.account, m.attempts
+    SELECT (CAST(%(event_ids)s AS uuid[]))[m.position + CASE WHEN %(again)s THEN %(size)s ELSE 0 END],
+           m.id, m.tenant_id, m.kind, 'engine', now(), m.after, m.reason, m.account, m.attempts
     FROM moved m
 )
 SELECT id, queue, tenant_id, stream, kind FROM moved
@@ -399,7 +416,7 @@ RETURNING d.id, d.stream, d.recipient, d.provider_message_id, d.attempts, d.sche
 
 -- name: resume
 -- Queue uncertain deliveries again whose provider says that it never took them; not one that is more than it was when
--- the provider was asked, nor one whose stream's attempts are used up.
+-- the provider was asked, nor one whose stream's attempts are used up. Another account's answer may still be missing.
 WITH absent AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(attempts)s AS integer[]), CAST(%(most)s AS integer[]),
                          CAST(%(event_ids)s AS uuid[])) AS a (id, attempts, most, event_id)
@@ -412,7 +429,7 @@ WITH absent AS MATERIALIZED (
 ), moved AS (
     UPDATE mailglass.deliveries d
     SET status = 'queued', due_at = now(), lease_expires_at = NULL, search_at = NULL, search_account = NULL,
-        last_error = 'not_found'
+        in_doubt = mailglass.in_other_doubt(d.id, d.search_account, '-infinity'), last_error = 'not_found'
     FROM picked p WHERE d.id = p.id
     RETURNING d.id, d.tenant_id, d.queue, d.stream, d.account, d.attempts, p.event_id
 ), noted AS (
@@ -422,23 +439,23 @@ WITH absent AS MATERIALIZED (
 SELECT id, queue, tenant_id, stream FROM moved
 
 -- name: settle
--- Say by hand what became of deliveries that nobody knows about: they were sent, are to be sent again, or are given up.
--- Where an actor is given, with an entry in the audit. Run again after its answer was lost, it finds its own events.
+-- Say by hand what became of deliveries that are in doubt and that no worker has: they were sent, are to be sent again,
+-- or are given up. Only the first ends the doubt. Where an actor is given, with an entry in the audit. Run again after
+-- its answer was lost, it finds its own events.
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
 ), picked AS MATERIALIZED (
     SELECT d.id, w.event_id,
-           CASE CAST(%(how)s AS text) WHEN 'sent' THEN 'sent' WHEN 'resend' THEN 'queued'
-               ELSE CASE d.status WHEN 'held' THEN 'canceled' ELSE 'failed' END END AS after,
-           CASE CAST(%(how)s AS text) WHEN 'sent' THEN 'settled' WHEN 'resend' THEN 'resent'
-               ELSE CASE d.status WHEN 'held' THEN 'canceled' ELSE 'failed' END END AS kind
+           CASE CAST(%(how)s AS text) WHEN 'sent' THEN 'sent' WHEN 'resend' THEN 'queued' ELSE 'failed' END AS after,
+           CASE CAST(%(how)s AS text) WHEN 'sent' THEN 'settled' WHEN 'resend' THEN 'resent' ELSE 'failed' END AS kind
     FROM wanted w JOIN mailglass.deliveries d ON d.id = w.id
-    WHERE d.status = 'uncertain' OR (d.status = 'held' AND d.last_error = 'no_evidence')
+    WHERE d.in_doubt AND d.status IN ('uncertain', 'queued', 'held')
+      AND NOT EXISTS (SELECT FROM mailglass.events e WHERE e.id = w.event_id)
     ORDER BY d.id FOR UPDATE OF d
 ), moved AS (
     UPDATE mailglass.deliveries d
     SET status = p.after, due_at = CASE WHEN p.after = 'queued' THEN now() END, lease_expires_at = NULL,
-        search_at = NULL, search_account = NULL,
+        search_at = NULL, search_account = NULL, in_doubt = p.after <> 'sent', ask_again = false,
         scheduled_at = CASE WHEN p.after = 'queued' THEN now() ELSE d.scheduled_at END,
         attempts = CASE WHEN p.after = 'queued' THEN 0 ELSE d.attempts END,
         last_error = CASE WHEN p.after = 'sent' THEN d.last_error ELSE 'settled_by_hand' END,
@@ -521,15 +538,16 @@ DELETE FROM mailglass.doorbells WHERE name = ANY (CAST(%(names)s AS text[]))
 
 -- name: cancel
 -- Take deliveries back that nobody has claimed, or that are held for a person; where an actor is given, with an entry in
--- the audit. In the order of their keys, so that two statements never wait for each other in a circle. Run again after
--- its answer was lost, it finds its own events.
+-- the audit. What may have been sent is left, and answered as such. In the order of their keys, so that two statements
+-- never wait for each other in a circle. Run again after its answer was lost, it finds its own events.
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
+), doubtful AS MATERIALIZED (
+    SELECT d.id FROM wanted w JOIN mailglass.deliveries d ON d.id = w.id
+    WHERE d.tenant_id = %(tenant)s AND d.in_doubt
 ), picked AS MATERIALIZED (
     SELECT d.id, w.event_id FROM wanted w JOIN mailglass.deliveries d ON d.id = w.id
-    WHERE d.tenant_id = %(tenant)s AND d.status IN ('queued', 'held')
-      -- what the provider is being asked about again may have been sent: its answer ends it
-      AND d.last_error IS DISTINCT FROM 'asked_again'
+    WHERE d.tenant_id = %(tenant)s AND d.status IN ('queued', 'held') AND NOT d.in_doubt
     ORDER BY d.id FOR UPDATE OF d
 ), moved AS (
     UPDATE mailglass.deliveries d
@@ -543,33 +561,44 @@ WITH wanted AS MATERIALIZED (
 ), audited AS (
     INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
     SELECT CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.cancel', %(tenant)s,
-           CAST(CAST(%(detail)s AS jsonb) || jsonb_build_object('count', m.count) AS json)
-    FROM (SELECT count(*) AS count FROM moved) m WHERE CAST(%(actor)s AS text) IS NOT NULL AND m.count > 0
+           CAST(CAST(%(detail)s AS jsonb) || jsonb_build_object('count', m.count)
+                || CASE WHEN m.doubtful > 0 THEN jsonb_build_object('left_in_doubt', m.doubtful)
+                        ELSE CAST('{}' AS jsonb) END AS json)
+    FROM (SELECT count(*) AS count, (SELECT count(*) FROM doubtful) AS doubtful FROM moved) m
+    WHERE CAST(%(actor)s AS text) IS NOT NULL AND m.count > 0
 )
-SELECT id FROM moved
+SELECT id, false AS in_doubt FROM moved
 UNION ALL
-SELECT e.delivery_id FROM wanted w JOIN mailglass.events e ON e.id = w.event_id
+SELECT e.delivery_id, false FROM wanted w JOIN mailglass.events e ON e.id = w.event_id
+UNION ALL
+SELECT id, true FROM doubtful
 
 -- name: release
 -- Let held deliveries go again, now; where an actor is given, with an entry in the audit. Somebody wants them sent, so
--- their age counts from here. Run again after its answer was lost, it finds its own events.
+-- their age counts from here. What is in doubt stays so, and its event says that it is sent again. Run again after its
+-- answer was lost, it finds its own events.
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
 ), picked AS MATERIALIZED (
     SELECT d.id, w.event_id FROM wanted w JOIN mailglass.deliveries d ON d.id = w.id
     WHERE d.status = 'held' ORDER BY d.id FOR UPDATE OF d
 ), moved AS (
-    UPDATE mailglass.deliveries d SET status = 'queued', due_at = now(), scheduled_at = now(), attempts = 0
+    UPDATE mailglass.deliveries d
+    SET status = 'queued', due_at = now(), scheduled_at = now(), attempts = 0, ask_again = false
     FROM picked p WHERE d.id = p.id
-    RETURNING d.id, d.tenant_id, d.queue, d.stream, p.event_id
+    RETURNING d.id, d.tenant_id, d.queue, d.stream, d.in_doubt, p.event_id
 ), noted AS (
     INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status)
-    SELECT event_id, id, tenant_id, 'released', 'operator', now(), 'queued' FROM moved
+    SELECT event_id, id, tenant_id, CASE WHEN in_doubt THEN 'resent' ELSE 'released' END, 'operator', now(), 'queued'
+    FROM moved
 ), audited AS (
     INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
     SELECT CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.release', m.tenant_id,
-           CAST(CAST(%(detail)s AS jsonb) || jsonb_build_object('count', m.count) AS json)
-    FROM (SELECT CASE WHEN count(DISTINCT tenant_id) = 1 THEN min(tenant_id) END AS tenant_id, count(*) AS count
+           CAST(CAST(%(detail)s AS jsonb) || jsonb_build_object('count', m.count)
+                || CASE WHEN m.doubtful > 0 THEN jsonb_build_object('in_doubt', m.doubtful)
+                        ELSE CAST('{}' AS jsonb) END AS json)
+    FROM (SELECT CASE WHEN count(DISTINCT tenant_id) = 1 THEN min(tenant_id) END AS tenant_id, count(*) AS count,
+                 count(*) FILTER (WHERE in_doubt) AS doubtful
           FROM moved) m
     WHERE CAST(%(actor)s AS text) IS NOT NULL AND m.count > 0
 )
@@ -597,7 +626,7 @@ SELECT * FROM mailglass.deliveries WHERE id = CAST(%(id)s AS uuid)
 
 -- name: delivery_states
 -- Where these deliveries stand.
-SELECT id, status, last_error FROM mailglass.deliveries WHERE id = ANY (CAST(%(ids)s AS uuid[]))
+SELECT id, status, last_error, in_doubt FROM mailglass.deliveries WHERE id = ANY (CAST(%(ids)s AS uuid[]))
 
 -- name: timeline
 -- What happened to one delivery, in the order it was recorded.
@@ -775,6 +804,7 @@ WITH fact AS (
         last_event_at = GREATEST(d.last_event_at, f.last_event_at),
         provider_message_id = COALESCE(d.provider_message_id, f.provider_message_id),
         status = CASE WHEN f.settles THEN 'sent' ELSE d.status END,
+        in_doubt = d.in_doubt AND NOT f.settles, ask_again = d.ask_again AND NOT f.settles,
         sent_at = CASE WHEN f.settles THEN LEAST(d.sent_at, now()) ELSE d.sent_at END,
         due_at = CASE WHEN f.settles THEN NULL ELSE d.due_at END,
         lease_token = CASE WHEN f.settles THEN NULL ELSE d.lease_token END,

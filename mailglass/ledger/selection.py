@@ -18,8 +18,9 @@ import sqlalchemy
 from mailglass.ledger import deliveries
 from mailglass.ledger.audit import Actor, digest
 from mailglass.ledger.database import Database
+from mailglass.ledger.deliveries import Cancellation
 from mailglass.ledger.lifecycle import Status
-from mailglass.ledger.settlement import Settlement
+from mailglass.ledger.settlement import SETTLEABLE, Settlement
 from mailglass.ledger.settlement import settle as settle_these
 from mailglass.ledger.tables import deliveries as table
 from mailglass.routing import Lane
@@ -40,6 +41,7 @@ class Selection:
         group: of one message to several people.
         recipient: their address; compared in lower case, and never logged.
         account: the account that attempted them last.
+        in_doubt: True for those that may have been sent, False for those that cannot have been.
         reason: the last error; `template_failed` also stands for `template_failed:…`.
         created_after, created_before: when they were recorded.
         due_after, due_before: when they are due; what is held has no such moment.
@@ -52,6 +54,7 @@ class Selection:
     group: UUID | None = None
     recipient: str | None = field(default=None, repr=False)
     account: str | None = None
+    in_doubt: bool | None = None
     reason: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
@@ -79,6 +82,7 @@ class Selection:
             "mailable": self.mailable,
             "group_id": self.group,
             "account": self.account,
+            "in_doubt": self.in_doubt,
         }
         for column, value in exact.items():
             if value is not None:
@@ -115,14 +119,28 @@ class Found:
 
 CANCELABLE = (Status.QUEUED, Status.HELD)
 RELEASABLE = (Status.HELD,)
-UNSETTLED = (Status.UNCERTAIN, Status.HELD)
+# what is uncertain is never canceled, and counted with what else may have been sent
+_CANCELED_OR_COUNTED = (*CANCELABLE, Status.UNCERTAIN)
+
+
+def look_to_cancel(database: Database, selection: Selection, sample: int = 10) -> tuple[Found, int]:
+    """Count a selection that is to be canceled, and move nothing.
+
+    Returns:
+        What `cancel` would take back, and how many it would leave because they may have been sent.
+    """
+    whole = look(database, selection, _CANCELED_OR_COUNTED, sample=0)
+    found = look(database, replace(whole.selection, in_doubt=False), CANCELABLE, sample)
+    if selection.in_doubt:
+        found = Found(found.selection, 0, ())
+    return replace(found, selection=whole.selection), whole.count - found.count
 
 
 def look(database: Database, selection: Selection, statuses: Sequence[Status], sample: int = 10) -> Found:
     """Count a selection and move nothing.
 
     Args:
-        statuses: `CANCELABLE`, `RELEASABLE` or `UNSETTLED`.
+        statuses: `CANCELABLE`, `RELEASABLE` or `SETTLEABLE`.
         sample: how many ids are named.
     """
     ((moment,),) = database.query(sqlalchemy.select(sqlalchemy.func.clock_timestamp()))
@@ -136,8 +154,8 @@ def look(database: Database, selection: Selection, statuses: Sequence[Status], s
 
 def cancel(
     database: Database, selection: Selection, *, actor: Actor | None = None, batch: int = BATCH
-) -> Iterator[set[UUID]]:
-    """Take back what is selected and that nobody has claimed: each step moves one batch and yields it.
+) -> Iterator[Cancellation]:
+    """Take back what is selected and that nobody has claimed: each step looks at one batch and yields what it did.
 
     Args:
         selection: of one tenant; bounded by `look`, or it follows what is recorded meanwhile.
@@ -149,7 +167,11 @@ def cancel(
     if tenant is None:
         raise ValueError("deliveries are canceled for one tenant: name it")
     return _moved(
-        database, selection, CANCELABLE, batch, lambda ids: deliveries.cancel(database, ids, tenant, actor=actor)
+        database,
+        selection,
+        _CANCELED_OR_COUNTED,
+        batch,
+        lambda ids: deliveries.cancel(database, ids, tenant, actor=actor),
     )
 
 
@@ -170,7 +192,11 @@ def settle(
 ) -> Iterator[dict[UUID, Lane]]:
     """Say by hand what became of what is selected and may have been sent: each step settles one batch, as `release`."""
     return _moved(
-        database, selection, UNSETTLED, batch, lambda ids: settle_these(database, ids, settlement, actor=actor)
+        database,
+        replace(selection, in_doubt=True),
+        SETTLEABLE,
+        batch,
+        lambda ids: settle_these(database, ids, settlement, actor=actor),
     )
 
 

@@ -18,8 +18,8 @@ from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.tables import deliveries as table
 from mailglass.routing import Lane
 
-# the last error of what is held because no evidence came
-NO_EVIDENCE = "no_evidence"
+# where a person can settle what is in doubt; elsewhere a worker has it, or it ended
+SETTLEABLE = (Status.UNCERTAIN, Status.QUEUED, Status.HELD)
 
 
 class Settlement(StrEnum):
@@ -37,11 +37,12 @@ class Settlement(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Unsettled:
-    """A delivery that waits for evidence, or for a person because none came.
+    """A delivery in doubt: it waits for evidence, to be asked about or sent again, or for a person.
 
     Attributes:
-        account: that may have sent it.
-        hold_until: when its stream's policy decides; None where it waits for a person.
+        account: that attempted it last.
+        ask_again: its account is to be asked about it again.
+        hold_until: when its stream's policy decides, of one that waits for evidence.
         search_from: its next turn to be searched for, where its account can be searched.
     """
 
@@ -51,6 +52,7 @@ class Unsettled:
     status: Status
     account: str | None
     attempts: int
+    ask_again: bool
     last_error: str | None
     created_at: datetime
     hold_until: datetime | None
@@ -71,14 +73,9 @@ def unsettled(
     query = (
         sqlalchemy.select(
             columns.id, columns.tenant_id, columns.stream, columns.status, columns.account, columns.attempts,
-            columns.last_error, columns.created_at, columns.lease_expires_at, columns.search_at,
+            columns.ask_again, columns.last_error, columns.created_at, columns.lease_expires_at, columns.search_at,
         )
-        .where(
-            sqlalchemy.or_(
-                columns.status == Status.UNCERTAIN.value,
-                sqlalchemy.and_(columns.status == Status.HELD.value, columns.last_error == NO_EVIDENCE),
-            )
-        )
+        .where(columns.in_doubt, columns.status.in_([status.value for status in SETTLEABLE]))
         .order_by(columns.id)
         .limit(min(max(limit, 1), 1000))
     )  # fmt: skip
@@ -87,7 +84,8 @@ def unsettled(
             query = query.where(column == value)
     return [
         Unsettled(
-            row.id, row.tenant_id, row.stream, Status(row.status), row.account, row.attempts, row.last_error,
+            row.id, row.tenant_id, row.stream, Status(row.status), row.account, row.attempts, row.ask_again,
+            row.last_error,
             row.created_at, row.lease_expires_at, row.search_at,
         )
         for row in database.query(query)
@@ -97,7 +95,7 @@ def unsettled(
 def settle(
     ledger: Runs, ids: Sequence[UUID], settlement: Settlement, *, actor: Actor | None = None
 ) -> dict[UUID, Lane]:
-    """Settle deliveries that are uncertain, or held for want of evidence; others are left alone.
+    """Settle deliveries that are in doubt and that no worker has; others are left alone.
 
     Evidence that comes later still counts: one that was given up has it in its timeline, one that is queued again is
     settled as sent until a worker hands it to a provider.

@@ -45,6 +45,8 @@ deliveries = Table(
     _time("search_at"),
     _text("search_account"),
     Column("attempts", SmallInteger, nullable=False),
+    Column("in_doubt", Boolean, nullable=False),
+    Column("ask_again", Boolean, nullable=False),
     _text("last_error"),
     _time("created_at", nullable=False),
     _time("sent_at"),

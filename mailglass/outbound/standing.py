@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from mailglass.cancel_results import CancelCounts
 from mailglass.errors import MessageError
 from mailglass.ledger import selection
 from mailglass.ledger.lifecycle import Status
@@ -17,11 +18,12 @@ from mailglass.streams import Stream
 from mailglass.tenancy import check_tenant, current_tenant
 
 
-def cancel_many(*, tenant: str | None = None, **filters: Any) -> int:
-    """Take back deliveries that match all filters and that no worker has claimed; what is under way is left alone.
+def cancel_many(*, tenant: str | None = None, **filters: Any) -> CancelCounts:
+    """Cancel deliveries that match all filters and that no worker has claimed; what is under way is left alone.
 
-    What is recorded while this runs is not part of it. It works batch by batch, a statement each: interrupted, or
-    after an error, the same call takes back the rest.
+    What may have been sent cannot be canceled: it is left, and counted apart. What is recorded while this runs is not
+    part of it. It works batch by batch, a statement each: interrupted, or after an error, the same call cancels the
+    rest.
 
     Args:
         tenant: whose; the tenant in scope when left out.
@@ -31,11 +33,12 @@ def cancel_many(*, tenant: str | None = None, **filters: Any) -> int:
         group: the id of a `DeliveryGroup`.
         recipient: their address.
         account: the account that attempted them last.
+        in_doubt: True for those that may have been sent, False for those that cannot have been.
         reason: the recorded reason of held ones, such as `no_route`; `template_failed` stands for all of its kinds.
         created_after, created_before, due_after, due_before: aware moments; from, and up to but not at.
 
     Returns:
-        How many were taken back.
+        How many were taken back, and how many matched that may have been sent.
 
     Raises:
         MessageError: an unknown or wrong filter, or none: name at least one.
@@ -45,14 +48,18 @@ def cancel_many(*, tenant: str | None = None, **filters: Any) -> int:
     chosen = _selection(tenant, filters, CANCELABLE)
     database = get_runtime().database
     found = selection.look(database, chosen, CANCELABLE, sample=0)
-    return sum(len(ids) for ids in selection.cancel(database, found.selection))
+    canceled = in_doubt = 0
+    for step in selection.cancel(database, found.selection):
+        canceled += len(step.canceled)
+        in_doubt += len(step.in_doubt)
+    return CancelCounts(canceled, in_doubt)
 
 
 def release_many(*, tenant: str | None = None, **filters: Any) -> int:
     """Let held deliveries that match all filters go again, now; their attempts and their age count from here.
 
-    A delivery may be held because nobody knows whether it was sent (`reason="no_evidence"`): that one may then reach
-    its recipient a second time.
+    A delivery may be held because nobody knows whether it was sent (`in_doubt=True`): that one may then reach its
+    recipient a second time. It stays in doubt, and its event says `resent`.
 
     Args:
         tenant: whose; the tenant in scope when left out.
@@ -93,6 +100,10 @@ def _checked(name: str, value: object, statuses: Sequence[Status]) -> object:
     if name in ("created_after", "created_before", "due_after", "due_before"):
         if not isinstance(value, datetime) or value.tzinfo is None:
             raise MessageError(name, "must be a datetime with a time zone")
+        return value
+    if name == "in_doubt":
+        if not isinstance(value, bool):
+            raise MessageError(name, "must be True or False")
         return value
     if name == "status":
         if value not in statuses:

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 
 from mailglass import telemetry
-from tests.bench import drain, enqueue, fairness, importing, ingress, lanes, old_ledger
+from tests.bench import drain, enqueue, fairness, importing, ingress, lanes, old_ledger, slow_providers
 from tests.bench.figures import Comparison, as_json, table
 from tests.bench.machine import SETTING, Machine
 
@@ -19,6 +19,7 @@ BENCHES: dict[str, Callable[[Machine], list[Comparison]]] = {
     "drain": drain.run,
     "old_ledger": old_ledger.run,
     "fairness": fairness.run,
+    "slow_providers": slow_providers.run,
     "lanes": lanes.run,
     "ingress": ingress.run,
 }

@@ -69,13 +69,13 @@ class Machine:
         self._stack.close()
 
     @contextmanager
-    def ledger(self, waits_for_disk: bool = True) -> Iterator[dict[str, str]]:
+    def ledger(self, waits_for_disk: bool = True, config: Path | None = None) -> Iterator[dict[str, str]]:
         """An empty ledger and an empty broker, which this process uses meanwhile; answers their environment."""
         with self._database(_TEMPLATE, waits_for_disk) as url:
             environment = {
                 "MAILGLASS_DATABASE_URL": url,
                 "MAILGLASS_BROKER_URL": self.valkey.url(),
-                "MAILGLASS_CONFIG": str(self.scratch / "mailglass.toml"),
+                "MAILGLASS_CONFIG": str(config or self.scratch / "mailglass.toml"),
                 "MAILGLASS_LOG_LEVEL": "warning",
             }
             settings = load_settings(environment)
@@ -101,10 +101,10 @@ class Machine:
                 contenders.engine.cache_clear()
 
     @contextmanager
-    def worker(self, app: str, environment: Mapping[str, str]) -> Iterator[ChildProcess]:
-        """`celery -A app worker -c 2` with this environment."""
+    def worker(self, app: str, environment: Mapping[str, str], pool: str = "prefork") -> Iterator[ChildProcess]:
+        """`celery -A app worker -P pool -c 2` with this environment."""
         child = ChildProcess(
-            "worker", [sys.executable, "-m", "celery", "-A", app, "worker", "-c", "2"],
+            "worker", [sys.executable, "-m", "celery", "-A", app, "worker", "-P", pool, "-c", "2"],
             log=self.scratch / "worker.log", env={**plain_environment(), **environment}, cwd=ROOT,
             guardian=self._guardian,
         )  # fmt: skip

@@ -18,6 +18,8 @@ from mailglass import (
     Attachment,
     BatchFailedError,
     BatchResults,
+    CancelCounts,
+    CancelOutcome,
     IdempotencyError,
     ItemOutcome,
     LedgerError,
@@ -35,7 +37,7 @@ from mailglass.ledger import deliveries, leases
 from mailglass.ledger.database import Database, sqlalchemy_url
 from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Verdict
-from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.lifecycle import Doubt, Status
 from mailglass.routing import Lane
 
 
@@ -311,21 +313,21 @@ def test_what_has_expired_is_never_sent(house, outside) -> None:
 def test_a_claimed_delivery_can_no_longer_be_canceled(house) -> None:
     result = deliver_later.delay(message())
     leases.claim(house.runtime.database, Lane("mailglass", "default", "transactional"), uuid4(), 1, 60)
-    assert not result.cancel()
+    assert result.cancel() is CancelOutcome.LEFT
     assert result.state == "claimed"
 
 
 def test_what_a_provider_is_asked_about_again_may_have_been_sent_and_is_not_canceled(house) -> None:
     result = deliver_later.delay(message())
-    house.runtime.database.query(sqlalchemy.text("UPDATE mailglass.deliveries SET last_error = 'asked_again'"))
-    assert not result.cancel()
+    house.runtime.database.query(sqlalchemy.text("UPDATE mailglass.deliveries SET in_doubt = true"))
+    assert result.cancel() is CancelOutcome.IN_DOUBT
     assert result.state == "queued"
 
 
 def test_a_group_is_taken_back_at_once(house) -> None:
     group = deliver_later.delay(message(["a@example.com", "b@example.com"]))
     assert group[0].cancel()
-    assert group.cancel() == 1
+    assert group.cancel() == CancelCounts(1)
     assert set(group.states.values()) == {"canceled"}
 
 
@@ -343,15 +345,27 @@ def test_many_are_canceled_by_filter_and_only_the_tenants_own(house) -> None:
     receipt = deliver_later.delay(message())
     with tenant("null"):
         theirs = deliver_later.delay(message(stream="bulk"))
-        assert cancel_many(stream="transactional") == 0
-    assert cancel_many(stream="bulk", recipient="U3@example.com") == 1
-    assert cancel_many(stream="bulk") == 6
-    assert cancel_many(stream="bulk") == 0
+        assert cancel_many(stream="transactional") == CancelCounts(0)
+    assert cancel_many(stream="bulk", recipient="U3@example.com") == CancelCounts(1)
+    assert cancel_many(stream="bulk") == CancelCounts(6)
+    assert not cancel_many(stream="bulk")
     assert (receipt.state, theirs.state) == ("queued", "queued")
-    assert cancel_many(tenant="null", status="queued") == 1
-    assert cancel_many(created_before=datetime(2020, 1, 1, tzinfo=UTC)) == 0
+    assert cancel_many(tenant="null", status="queued") == CancelCounts(1)
+    assert cancel_many(created_before=datetime(2020, 1, 1, tzinfo=UTC)) == CancelCounts(0)
     group = deliver_later.delay(message(["a@example.com", "b@example.com"]))
-    assert cancel_many(group=group) == 2
+    assert cancel_many(group=group) == CancelCounts(2)
+
+
+def test_what_may_have_been_sent_is_counted_apart_by_a_cancellation(house) -> None:
+    ids = [result.ids[0] for result in deliver_many(message(f"u{number}@example.com") for number in range(4))]
+    token = uuid4()
+    leases.claim_these(house.runtime.database, ids[:2], token, 60)
+    leases.mark(house.runtime.database, token, ids[:2], "main", "null")
+    lost = [Verdict(ids[0], Status.UNCERTAIN, None), Verdict(ids[1], Status.HELD, None, doubt=Doubt.OPEN)]
+    leases.record(house.runtime.database, token, lost)
+    assert cancel_many(in_doubt=True) == CancelCounts(0, 2)
+    assert cancel_many(status="queued") == CancelCounts(2, 0)
+    assert cancel_many(stream="transactional") == CancelCounts(0, 2)
 
 
 @pytest.mark.parametrize(

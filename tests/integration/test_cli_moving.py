@@ -16,6 +16,7 @@ from mailglass import clock
 from mailglass.addresses import Address
 from mailglass.cli import moving, run
 from mailglass.cli.actor import whoami
+from mailglass.errors import LedgerError
 from mailglass.ids import uuid7
 from mailglass.ledger import audit, deliveries, leases, selection
 from mailglass.ledger.audit import Actor
@@ -72,8 +73,12 @@ def hold(ledger: Database, count: int = 1, lane: Lane = BULK, reason: str = "no_
     return ids
 
 
+def canceled(ledger: Database, chosen: Selection) -> set[UUID]:
+    return set().union(*(step.canceled for step in selection.cancel(ledger, chosen)))
+
+
 def statuses(ledger: Database, ids: list[UUID]) -> set[str]:
-    return {status.value for status, _ in deliveries.states(ledger, ids).values()}
+    return {state.status.value for state in deliveries.states(ledger, ids).values()}
 
 
 def test_canceling_by_filter_first_counts_and_then_takes_back_just_those(ledger: Database, mailglass: Command) -> None:
@@ -104,18 +109,37 @@ def test_what_is_claimed_or_being_sent_is_never_canceled(ledger: Database, mailg
     ]
 
 
+def test_what_may_have_been_sent_is_not_canceled_and_the_command_says_so(
+    ledger: Database, mailglass: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = queue(ledger, 3)
+    doubted = sqlalchemy.text("UPDATE mailglass.deliveries SET in_doubt = true WHERE id = :id")
+    ledger.query(doubted.bindparams(id=ids[0]))
+    dry = mailglass("cancel", "--tenant", "acme", "--stream", "bulk")[1]
+    assert (dry["found"], dry["in_doubt"], dry["sample"]) == (2, 1, [str(key) for key in sorted(ids[1:])])
+    assert run(["deliveries", "cancel", str(ids[0]), "--tenant", "acme"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.strip() == "0 canceled."
+    assert f"{ids[0]} may have been sent and cannot be canceled" in captured.err
+    code, done = mailglass("cancel", *ids, "--tenant", "acme")
+    assert (code, done["left"], done["in_doubt"]) == (1, [str(ids[0])], [str(ids[0])])
+    assert audit.entries(ledger)[0].detail["left_in_doubt"] == 1
+    with pytest.raises(LedgerError, match="45A02"):
+        ledger.query(sqlalchemy.text("UPDATE mailglass.deliveries SET status = 'canceled' WHERE status = 'queued'"))
+
+
 def test_what_is_claimed_between_look_and_cancel_is_left_to_its_worker(ledger: Database) -> None:
     ids = sorted(queue(ledger, 4))
-    found = selection.look(ledger, Selection(tenant="acme", stream="bulk"), selection.CANCELABLE)
+    found, _ = selection.look_to_cancel(ledger, Selection(tenant="acme", stream="bulk"))
     leases.claim_these(ledger, ids[:2], uuid4(), 60)
-    assert (found.count, set().union(*selection.cancel(ledger, found.selection))) == (4, set(ids[2:]))
+    assert (found.count, canceled(ledger, found.selection)) == (4, set(ids[2:]))
 
 
 def test_a_selection_holds_nothing_that_is_recorded_later(ledger: Database) -> None:
     before = queue(ledger, 2)
-    found = selection.look(ledger, Selection(tenant="acme", stream="bulk"), selection.CANCELABLE)
+    found, _ = selection.look_to_cancel(ledger, Selection(tenant="acme", stream="bulk"))
     later = queue(ledger, 2)
-    assert set().union(*selection.cancel(ledger, found.selection)) == set(before)
+    assert canceled(ledger, found.selection) == set(before)
     assert statuses(ledger, later) == {"queued"}
 
 
@@ -266,7 +290,7 @@ def test_a_statement_run_again_after_its_answer_was_lost_answers_the_same_and_is
     monkeypatch.setattr(ledger, "run", twice)
     by = Actor("ops", ids)
     assert set(deliveries.release(ledger, ids, actor=by)) == set(ids)
-    assert deliveries.cancel(ledger, ids, "acme", actor=by) == set(ids)
+    assert deliveries.cancel(ledger, ids, "acme", actor=by).canceled == set(ids)
     monkeypatch.undo()
     assert [entry.action for entry in audit.entries(ledger)] == ["deliveries.cancel", "deliveries.release"]
 

@@ -20,7 +20,7 @@ from mailglass.ledger.database import Database, close_databases
 from mailglass.ledger.events import EngineEvent, Source, project
 from mailglass.ledger.lanes import lanes_due
 from mailglass.ledger.leases import Verdict
-from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.lifecycle import Doubt, Status
 from mailglass.ledger.settlement import Settlement
 from mailglass.ledger.settlement import settle as settle_in_ledger
 from mailglass.ledger.submit import Item, submit
@@ -58,7 +58,13 @@ def mailglass(capsys: pytest.CaptureFixture[str]) -> Command:
 
 
 def stand(
-    ledger: Database, status: Status, reason: str, count: int = 1, lane: Lane = LANE, account: str = "main"
+    ledger: Database,
+    status: Status,
+    reason: str,
+    count: int = 1,
+    lane: Lane = LANE,
+    account: str = "main",
+    doubt: Doubt | None = None,
 ) -> list[UUID]:
     """Deliveries that were attempted once and stand there."""
     content = json.dumps({"v": 1, "subject": "s", "text": "t"})
@@ -66,7 +72,9 @@ def stand(
     ids, token = [recorded.id for recorded in submit(ledger.run, items)], uuid4()
     leases.claim_these(ledger, ids, token, 60)
     leases.mark(ledger, token, ids, account, "scripted")
-    leases.record(ledger, token, [Verdict(key, status, EngineEvent.ATTEMPTED, reason, delay=600) for key in ids])
+    leases.record(
+        ledger, token, [Verdict(key, status, EngineEvent.ATTEMPTED, reason, delay=600, doubt=doubt) for key in ids]
+    )
     return ids
 
 
@@ -79,7 +87,7 @@ def test_what_may_have_been_sent_is_listed_oldest_first_with_the_end_of_its_hold
     ledger: Database, mailglass: Command
 ) -> None:
     (lost,) = stand(ledger, Status.UNCERTAIN, "answer_lost")
-    (held,) = stand(ledger, Status.HELD, "no_evidence", lane=THEIRS, account="other")
+    (held,) = stand(ledger, Status.HELD, "no_evidence", lane=THEIRS, account="other", doubt=Doubt.OPEN)
     stand(ledger, Status.HELD, "account_misconfigured")
     code, found = mailglass("uncertain")
     assert code == 0
@@ -112,13 +120,16 @@ def test_people_see_a_table(ledger: Database, capsys: pytest.CaptureFixture[str]
         ("--resend", Status.UNCERTAIN, "queued", "resent"),
         ("--resend", Status.HELD, "queued", "resent"),
         ("--give-up", Status.UNCERTAIN, "failed", "failed"),
-        ("--give-up", Status.HELD, "canceled", "canceled"),
+        ("--give-up", Status.HELD, "failed", "failed"),
+        ("--sent", Status.QUEUED, "sent", "settled"),
+        ("--resend", Status.QUEUED, "queued", "resent"),
+        ("--give-up", Status.QUEUED, "failed", "failed"),
     ],
 )
 def test_a_person_settles_a_delivery_and_the_audit_knows_who(
     ledger: Database, mailglass: Command, how: str, before: Status, after: str, kind: str
 ) -> None:
-    (key,) = stand(ledger, before, "no_evidence")
+    (key,) = stand(ledger, before, "no_evidence", doubt=Doubt.ASKED)
     code, dry = mailglass("settle", key, how)
     assert (code, dry["dry_run"], dry["unsettled"], dry["settled"]) == (0, True, [str(key)], [])
     assert statuses(ledger, [key]) == [before.value]
@@ -136,6 +147,8 @@ def test_a_person_settles_a_delivery_and_the_audit_knows_who(
     assert lanes == ([LANE] if after == "queued" else [])
     (row,) = ledger.query(sqlalchemy.text("SELECT lease_expires_at, search_at, attempts FROM mailglass.deliveries"))
     assert (row.lease_expires_at, row.search_at, row.attempts) == (None, None, 0 if after == "queued" else 1)
+    settled = deliveries.get(ledger, key)
+    assert (settled.in_doubt, settled.ask_again) == (after != "sent", False)
 
 
 @pytest.mark.parametrize("status", [Status.SENT, Status.QUEUED, Status.FAILED, Status.SUPPRESSED])
@@ -161,7 +174,7 @@ def test_a_filter_settles_batch_by_batch_just_what_it_names(
     monkeypatch.setattr(settle, "_BATCH", 4)
     ours = stand(ledger, Status.UNCERTAIN, "answer_lost", count=10)
     theirs = stand(ledger, Status.UNCERTAIN, "answer_lost", lane=THEIRS)
-    held = stand(ledger, Status.HELD, "no_evidence")
+    held = stand(ledger, Status.HELD, "no_evidence", doubt=Doubt.OPEN)
     command = ("settle", "--status", "uncertain", "--tenant", "acme", "--account", "main", "--stream", "bulk", "--sent")
     code, dry = mailglass(*command)
     assert (code, dry["dry_run"], dry["found"], dry["moved"]) == (0, True, 10, 0)

@@ -76,6 +76,10 @@ class Desk:
         delivery = deliveries.get(self.ledger, delivery_id)
         return delivery.status, delivery.last_error
 
+    def doubts(self, delivery_id: UUID) -> tuple[Status, bool, bool]:
+        delivery = deliveries.get(self.ledger, delivery_id)
+        return delivery.status, delivery.in_doubt, delivery.ask_again
+
     def kinds(self, delivery_id: UUID) -> list[str]:
         return [event.kind for event in deliveries.timeline(self.ledger, delivery_id)]
 
@@ -118,7 +122,7 @@ def test_while_an_account_is_asked_again_no_other_account_sends_even_when_it_bre
     desk.engine._placer.forget()
     desk.work(3)
     assert desk.second.sent == []
-    assert desk.stands(delivery_id) == (Status.QUEUED, "asked_again")
+    assert desk.doubts(delivery_id) == (Status.QUEUED, True, True)
 
 
 @pytest.mark.parametrize("kind", [OutcomeClass.TRANSIENT, OutcomeClass.THROTTLED, OutcomeClass.QUOTA])
@@ -147,7 +151,8 @@ def test_a_lease_that_expires_leaves_the_question_with_its_account(ledger: Datab
     desk.execute("UPDATE mailglass.deliveries SET due_at = now() WHERE due_at IS NOT NULL")
     leases.claim(ledger, LANE, uuid4(), 10, -1)
     leases.sweep(ledger, SETTINGS.streams)
-    assert desk.stands(delivery_id) == (Status.QUEUED, "asked_again")
+    assert desk.doubts(delivery_id) == (Status.QUEUED, True, True)
+    assert desk.stands(delivery_id)[1] == "lease_expired"
 
 
 def test_a_question_without_an_answer_ends_as_uncertain_and_not_as_failed(ledger: Database) -> None:
@@ -314,9 +319,9 @@ def test_a_cancellation_whose_answer_was_lost_says_that_it_was_done(
 ) -> None:
     (delivery_id,) = Desk(ledger).queue()
     LosingOnce(monkeypatch, ledger, "cancel")
-    assert deliveries.cancel(ledger, [delivery_id], "acme") == {delivery_id}
+    assert deliveries.cancel(ledger, [delivery_id], "acme").canceled == {delivery_id}
     assert [event.kind for event in deliveries.timeline(ledger, delivery_id)] == ["queued", "canceled"]
-    assert deliveries.cancel(ledger, [delivery_id], "acme") == set()
+    assert deliveries.cancel(ledger, [delivery_id], "acme").canceled == set()
 
 
 def test_a_mail_that_was_accepted_stays_accepted_under_its_key_when_the_recipient_is_suppressed(

@@ -10,6 +10,8 @@ import pytest
 
 from tests.bench.peers.contestants import CONTESTANTS, HTTP, SMTP
 from tests.bench.peers.mails import receipt
+from tests.bench.peers.queues import Figures
+from tests.bench.peers.queues import table as table_of_queues
 from tests.bench.peers.results import Drain, Kill, Latency, Result, as_json, best_peer, table
 
 DRAIN = Drain(mails=100, accepted=100, rate=50.0, worker_cpu=2.0, server_cpu=1.0)
@@ -67,3 +69,10 @@ def test_each_mail_is_eight_kilobytes_of_its_own() -> None:
 
 def test_every_contestant_has_a_name_of_its_own() -> None:
     assert len({item.name for item in CONTESTANTS}) == len(CONTESTANTS)
+
+
+def test_a_job_queue_is_compared_at_its_best_concurrency() -> None:
+    ours = Figures([0.001], [0.0001], {2: [1000.0]})
+    theirs = Figures([0.002], [0.0002], {10: [90.0, 110.0], 50: [200.0, 300.0], 200: [10.0]})
+    line = table_of_queues({"mailglass": ours, "awa": theirs}).splitlines()[-1]
+    assert line.split() == ["awa", "2000", "200", "250", "50", "4.0", "x", "2", "x"]

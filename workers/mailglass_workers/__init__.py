@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from mailglass_workers import bootsteps, signals, tasks
+from mailglass_workers import bootsteps, bulkheads, signals, tasks
 
-__all__ = ["bootsteps", "signals", "tasks"]
+__all__ = ["bootsteps", "bulkheads", "signals", "tasks"]

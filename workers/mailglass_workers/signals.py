@@ -16,8 +16,8 @@ from mailglass.ledger import schema
 from mailglass.providers.registry import Accounts
 from mailglass.runtime import close_runtime
 from mailglass.settings import get_settings
-from mailglass_workers import stopping
-from mailglass_workers.redis_channel import outlive_lost_connections
+from mailglass_workers import slots, stopping
+from mailglass_workers.redis_channel import notice_free_slots, outlive_lost_connections
 
 
 @signals.celeryd_init.connect
@@ -35,6 +35,7 @@ def check_before_start(instance: Any = None, options: dict[str, Any] | None = No
         settings = get_settings()
         if settings.require_broker().startswith("redis"):
             outlive_lost_connections()
+            notice_free_slots()
         schema.check(settings.require_database())
         Accounts(settings).check()
     except MailglassError as error:
@@ -82,4 +83,5 @@ def note_shutdown(**_: Any) -> None:
 @signals.worker_shutdown.connect
 @signals.worker_process_shutdown.connect
 def close(**_: Any) -> None:
+    slots.wait()
     close_runtime()

@@ -19,7 +19,7 @@ from mailglass.routing import Lane
 from mailglass.runtime import get_runtime
 from mailglass.suppression import sync
 from mailglass.webhooks import collect, process, reconcile
-from mailglass_workers import pumping, stopping
+from mailglass_workers import pumping, slots, stopping
 
 # rate limits that one statement forgets
 PRUNED = 10_000
@@ -46,7 +46,25 @@ def guarded(work: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def in_slot(run: Callable[[Callable[[], None]], None]) -> Callable[[Callable[..., Any]], Callable[..., None]]:
+    """A task that asks providers: its slot does not wait for slow ones.
+
+    Args:
+        run: how it is run in the slot, `slots.run` or `slots.run_beside`.
+    """
+
+    def decorate(work: Callable[..., Any]) -> Callable[..., None]:
+        @functools.wraps(work)
+        def task(*args: Any) -> None:
+            run(lambda: work(*args))
+
+        return task
+
+    return decorate
+
+
 @app.task(name=DISPATCH)
+@in_slot(slots.run)
 @guarded
 def dispatch(lane: str) -> None:
     """Claim a batch of one lane, send, record.
@@ -78,6 +96,7 @@ def pump() -> None:
 
 
 @app.task(name=SETTLE)
+@in_slot(slots.run_beside)
 @guarded
 def settle() -> None:
     """Search at the providers for uncertain deliveries, and settle those that are found."""
@@ -117,6 +136,7 @@ def reconcile_webhooks() -> None:
 
 
 @app.task(name=POLL)
+@in_slot(slots.run_beside)
 @guarded
 def poll_webhooks() -> None:
     """Fetch webhooks from the queues that providers lay them into; nothing where no account has one."""
@@ -127,6 +147,7 @@ def poll_webhooks() -> None:
 
 
 @app.task(name=SUPPRESSIONS)
+@in_slot(slots.run_beside)
 @guarded
 def sync_suppressions(account: str = "") -> None:
     """Go on with one account's suppression list.
@@ -144,6 +165,7 @@ def sync_suppressions(account: str = "") -> None:
 
 
 @app.task(name=RATES)
+@in_slot(slots.run_beside)
 @guarded
 def learn_rates() -> None:
     """Ask providers what rate they grant the accounts that are due; nothing where no provider tells."""

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 
 from mailglass import telemetry
 from tests.bench.machine import SETTING, Machine
-from tests.bench.peers import contest
+from tests.bench.peers import contest, queues
 from tests.bench.peers.contestants import CONTESTANTS, HTTP, SMTP, Contestant
-from tests.bench.peers.environment import has_sink, make_environment
+from tests.bench.peers.environment import QUEUES, has_sink, make_environment
 from tests.bench.peers.receivers import DELAY_MS
 from tests.bench.peers.results import Drain, Latency, Result, as_json, table
 
@@ -32,10 +32,13 @@ servers: {SETTING}"""
 def main() -> int:
     options = _options()
     telemetry.configure_logging("error", "console")
-    make_environment()
-    pairs = [pair for pair in _pairs(options.only or ()) if pair[0] != SMTP or has_sink()]
+    only: list[str] = options.only or []
+    with_queues, only_queues = not only or QUEUES in only, only == [QUEUES]
+    pairs = [] if only_queues else [pair for pair in _pairs(only) if pair[0] != SMTP or has_sink()]
     results: list[Result] = []
     failed = 0
+    if pairs:
+        make_environment()
     with Machine() as machine:
         for transport, contestant in pairs:
             try:
@@ -44,7 +47,11 @@ def main() -> int:
                 # the others are still worth their figures
                 traceback.print_exc()
                 failed += 1
-    print(as_json(results) if options.format == "json" else _page(results))
+        figures = queues.run(machine) if with_queues else {}
+    if options.format == "json":
+        print(as_json(results, queues.as_data(figures)))
+    else:
+        print("\n\n".join(page for page in (_page(results) if results else "", queues.table(figures)) if page))
     return 1 if failed else 0
 
 
@@ -52,8 +59,8 @@ def _options() -> argparse.Namespace:
     names = [item.name for item in CONTESTANTS]
     parser = argparse.ArgumentParser(prog="make bench-peers", description=__doc__)
     parser.add_argument(
-        "--only", action="append", choices=[SMTP, HTTP, *names], metavar="NAME",
-        help=f"a transport or a contestant, several times: {', '.join([SMTP, HTTP, *names])}",
+        "--only", action="append", choices=[SMTP, HTTP, QUEUES, *names], metavar="NAME",
+        help=f"a transport, the job queues or a contestant, several times: {', '.join([SMTP, HTTP, QUEUES, *names])}",
     )  # fmt: skip
     parser.add_argument("--mails", type=int, default=MAILS, help="of each backlog (%(default)s)")
     parser.add_argument("--no-kill", action="store_true", help="leave out the round with the kill")

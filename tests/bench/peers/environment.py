@@ -13,27 +13,43 @@ from tests.bench.machine import ROOT
 from tests.bench.peers.receivers import SINK
 from tests.run import Need, apt_install, provide
 
-REQUIREMENTS = ROOT / "requirements" / "peers.txt"
-PLACE = ROOT / ".venv-peers"
-PYTHON = PLACE / "bin" / "python"
+REQUIREMENTS = ROOT / "requirements"
+PEERS, QUEUES = "peers", "queues"
+# oban wants 3.12
+NEWER = ("3.14", "3.13", "3.12")
 POSTFIX = Need("smtp-sink", (SINK,), "postfix")
 
 
-def make_environment() -> None:
-    """Install the pinned peers, each file checked against its hash, unless they are there already.
+def make_environment(name: str = PEERS, python: str | Path = sys.executable) -> None:
+    """Install pinned peers, each file checked against its hash, unless they are there already.
+
+    Args:
+        name: of the requirements: `peers`, or `queues` for the job queues.
+        python: the interpreter to install them for.
 
     Raises:
         subprocess.CalledProcessError: they cannot be installed; pip has said why.
     """
-    wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
-    stamp = PLACE / "installed"
+    requirements, place = REQUIREMENTS / f"{name}.txt", _place(name)
+    wanted = hashlib.sha256(requirements.read_bytes() + str(python).encode()).hexdigest()
+    stamp = place / "installed"
     if stamp.exists() and stamp.read_text(encoding="ascii") == wanted:
         return
-    print(f"installing the peers into {PLACE.name} ...", file=sys.stderr, flush=True)
-    subprocess.run([sys.executable, "-m", "venv", "--clear", PLACE], check=True)
-    options = ["--quiet", "--disable-pip-version-check", "--require-hashes", "--requirement", str(REQUIREMENTS)]
-    subprocess.run([str(PYTHON), "-m", "pip", "install", *options], check=True)
+    print(f"installing the peers into {place.name} ...", file=sys.stderr, flush=True)
+    subprocess.run([python, "-m", "venv", "--clear", place], check=True)
+    options = ["--quiet", "--disable-pip-version-check", "--require-hashes", "--requirement", str(requirements)]
+    subprocess.run([str(python_of(False, name)), "-m", "pip", "install", *options], check=True)
     stamp.write_text(wanted, encoding="ascii")
+
+
+def newer_python() -> str | None:
+    """Return a Python of 3.12 or newer, or None if there is none on PATH or in pyenv's place."""
+    for version in NEWER:
+        in_pyenv = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python"))
+        for candidate in (shutil.which(f"python{version}"), *map(str, reversed(in_pyenv))):
+            if candidate and not subprocess.run([candidate, "-c", ""], capture_output=True, check=False).returncode:
+                return candidate
+    return None
 
 
 def has_sink() -> bool:
@@ -47,6 +63,10 @@ def has_sink() -> bool:
     return not lines
 
 
-def python_of(ours: bool) -> Path:
-    """The interpreter that runs mailglass, or that of the peers."""
-    return Path(sys.executable) if ours else PYTHON
+def python_of(ours: bool, name: str = PEERS) -> Path:
+    """Return the interpreter that runs mailglass, or that of the peers."""
+    return Path(sys.executable) if ours else _place(name) / "bin" / "python"
+
+
+def _place(name: str) -> Path:
+    return ROOT / f".venv-{name}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 GOAL = 10.0
@@ -122,15 +122,15 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def as_json(results: Sequence[Result]) -> str:
-    """All results with their figures as they are."""
+def as_json(results: Sequence[Result], queues: Mapping[str, object] | None = None) -> str:
+    """Write all results with their figures as they are, those of the job queues beside them."""
     plain = [asdict(item) | ({"lost": item.kill.lost} if item.kill else {}) for item in results]
     ratios = {
         item.transport: item.drain.rate / best_peer(results, item.transport)
         for item in results
         if item.ours and item.drain and not math.isnan(best_peer(results, item.transport))
     }
-    return json.dumps({"goal": GOAL, "ratios": ratios, "results": plain}, indent=2)
+    return json.dumps({"goal": GOAL, "ratios": ratios, "results": plain, "queues": queues or {}}, indent=2)
 
 
 def _ratio(drain: Drain | None, best: float) -> str:
