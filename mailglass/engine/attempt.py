@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ from typing import Final
 from uuid import UUID
 
 from mailglass import clock, telemetry
-from mailglass.addresses import encodable
+from mailglass.addresses import Address, encodable
 from mailglass.engine.lease import Recorder
 from mailglass.engine.lessons import Lessons
 from mailglass.engine.placing import Placed, Placer
@@ -21,10 +21,13 @@ from mailglass.engine.verdicts import decide, not_started, window
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import breakers, leases
 from mailglass.ledger.database import Database
-from mailglass.ledger.suppressions import Suppression
+from mailglass.ledger.leases import RefusedCopy
+from mailglass.ledger.suppressions import Suppression, refused_again
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
+from mailglass.mail.refusal import Refusal
 from mailglass.providers.base import Provider
+from mailglass.refusals.consequences import FIRST, Hears, bounce_class, breaks_at_once, hears, suppression
 from mailglass.routing import Lane
 from mailglass.settings import Settings
 from mailglass.streams import Stream
@@ -98,6 +101,7 @@ class Attempter:
         now = clock.now()
         fails_over = any(outcome.kind in _BREAKING for outcome in outcomes)
         elsewhere = fails_over and self._elsewhere(placed)
+        deferrals = {item.delivery.id: item.delivery.deferrals for item in placed.items}
         in_doubt = {item.delivery.id: item.delivery.ask_again for item in placed.items if item.delivery.in_doubt}
         verdicts = [
             decide(
@@ -111,10 +115,38 @@ class Attempter:
                 idempotency_window=window(placed.provider),
                 in_doubt=mail.delivery_id in in_doubt,
                 asked_again=in_doubt.get(mail.delivery_id, False),
+                deferrals=deferrals.get(mail.delivery_id, 0),
+                accounts=len(placed.route.accounts),
             )
             for mail, outcome in zip(mails, outcomes, strict=True)
         ]
-        recorder.record(verdicts, _refused(lane, placed.account, mails, outcomes))
+        refused = _refused(lane, placed.account, mails, outcomes)
+        refused += self._refused_again(lane, placed.account, mails, outcomes)
+        recorder.record(verdicts, refused, _refused_copies(mails, outcomes))
+
+    def _refused_again(
+        self, lane: Lane, account: str, mails: Sequence[Outgoing], outcomes: Sequence[Outcome]
+    ) -> list[Suppression]:
+        """Return entries for those who were refused as perhaps gone, now and a day or more before.
+
+        Noting a refusal twice changes nothing, so it is done before the verdicts that it belongs to are written.
+        """
+        doubts = {
+            address.key: rule.days
+            for address, refusal in _about_whom(mails, outcomes)
+            if (rule := suppression(refusal)) is not None and rule.at > 1
+        }
+        if not doubts:
+            return []
+        now = clock.now()
+        try:
+            again = refused_again(self._ledger, [(lane.tenant, key, now) for key in doubts])
+        except LedgerUnavailableError:
+            return []
+        return [
+            _entry(lane, account, key, None if doubts[key] is None else now + timedelta(days=doubts[key] or 0))
+            for _, key in sorted(again)
+        ]
 
     def _elsewhere(self, placed: Placed) -> bool:
         try:
@@ -131,10 +163,15 @@ class Attempter:
             self._placer.not_probed(placed)
             return False
         for outcome in outcomes:
+            if outcome.refusal is not None and not breaks_at_once(outcome.refusal):
+                # one recipient's server may have spoken
+                continue
             if reason := _BREAKING.get(outcome.kind):
                 self._trip(account, reason, outcome.retry_after)
                 return False
-        whole_call_failed = all(outcome.kind is OutcomeClass.TRANSIENT for outcome in outcomes)
+        whole_call_failed = all(
+            outcome.kind is OutcomeClass.TRANSIENT and not _is_of_the_mail(outcome) for outcome in outcomes
+        )
         with self._lock:
             failed = self._failed_calls[account] = self._failed_calls.get(account, 0) + 1 if whole_call_failed else 0
         if whole_call_failed and (placed.probing or failed >= _PATIENCE):
@@ -144,7 +181,7 @@ class Attempter:
             breakers.reset(self._ledger, account)
             self._placer.forget()
             telemetry.emit("mailglass.breaker.closed", account=account)
-        elif all(outcome.kind in _OF_THE_MAIL for outcome in outcomes):
+        elif all(outcome.kind in _OF_THE_MAIL or _is_of_the_mail(outcome) for outcome in outcomes):
             self._placer.not_probed(placed)
         return True
 
@@ -174,9 +211,50 @@ class Attempter:
             recorder.report.orphans_waiting = leases.orphans_waiting(self._ledger, learnt)
 
 
-def _refused(lane: Lane, account: str, mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> list[Suppression]:
-    """Recipients that the provider refuses, as entries of the suppression list."""
+def _is_of_the_mail(outcome: Outcome) -> bool:
+    """Return whether a refusal says nothing of the account: what one mailbox says is about that mailbox."""
+    return outcome.refusal is not None and hears(outcome.refusal) is not Hears.BREAKER
+
+
+def _about_whom(mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> Iterator[tuple[Address, Refusal]]:
+    """Yield every refusal with the address it is about: the recipient's, or a copy's."""
+    for mail, outcome in zip(mails, outcomes, strict=True):
+        if outcome.refusal is not None:
+            yield mail.recipient, outcome.refusal
+        copies = (*mail.cc, *mail.bcc)
+        for copy in outcome.copies:
+            if 0 <= copy.index < len(copies):
+                yield copies[copy.index], copy.refusal
+
+
+def _refused_copies(mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> list[RefusedCopy]:
     return [
+        RefusedCopy(
+            mail.delivery_id,
+            copy.status,
+            _text(copy.enhanced_status),
+            bounce_class(copy.refusal).value,
+            copy.refusal.code,
+        )
+        for mail, outcome in zip(mails, outcomes, strict=True)
+        for copy in outcome.copies
+    ]
+
+
+def _entry(lane: Lane, account: str, key: str, expires_at: datetime | None) -> Suppression:
+    return Suppression(
+        tenant=lane.tenant, value=key, reason="hard_bounce", source="attempt", account=account, expires_at=expires_at
+    )
+
+
+def _refused(lane: Lane, account: str, mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> list[Suppression]:
+    """Recipients and copies that are refused for good, as entries of the suppression list."""
+    gone = [
+        _entry(lane, account, address.key, None)
+        for address, refusal in _about_whom(mails, outcomes)
+        if suppression(refusal) is FIRST
+    ]
+    return gone + [
         Suppression(
             tenant=lane.tenant,
             value=mail.recipient.key,
@@ -186,7 +264,7 @@ def _refused(lane: Lane, account: str, mails: Sequence[Outgoing], outcomes: Sequ
             expires_at=_expiry(outcome),
         )
         for mail, outcome in zip(mails, outcomes, strict=True)
-        if outcome.hard_bounce or outcome.kind is OutcomeClass.SUPPRESSED
+        if outcome.kind is OutcomeClass.SUPPRESSED or (outcome.hard_bounce and outcome.refusal is None)
     ]
 
 

@@ -38,6 +38,7 @@ class EngineEvent(StrEnum):
     RELEASED = "released"
     CANCELED = "canceled"
     COPY_DROPPED = "copy_dropped"
+    COPY_REFUSED = "copy_refused"
 
 
 # the provider facts that are kept as a time of their own, least telling first: the outcome is the last one that is set
@@ -64,6 +65,7 @@ class Event:
         status: for engine events: where the delivery stood after it.
         outcome: for attempts: the outcome class.
         reason: a closed code; of a provider's event only `COPY`.
+        refusal: what a refusal meant, as `mailglass.mail.refusal.Refusal.code`.
     """
 
     id: UUID
@@ -82,6 +84,7 @@ class Event:
     bounce_class: str | None = None
     reject_reason: str | None = None
     machine: bool = False
+    refusal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

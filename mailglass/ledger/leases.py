@@ -28,6 +28,8 @@ class Claimed(NamedTuple):
         content: JSON text, None where it was scrubbed.
         in_doubt: the outcome of an earlier attempt is not known: it may have been sent.
         ask_again: its account is to be asked about it again under the same idempotency key, before anything else.
+        deferrals: how often a receiver asked to be tried again later.
+        refusal: what the last attempt's refusal meant, as `Refusal.code`; None where it was not refused.
         left_behind: more were due, and the claim's size in bytes left them.
     """
 
@@ -46,6 +48,8 @@ class Claimed(NamedTuple):
     suppressed_by: str | None
     in_doubt: bool = False
     ask_again: bool = False
+    deferrals: int = 0
+    refusal: str | None = None
     left_behind: bool = False
 
     def __repr__(self) -> str:
@@ -61,6 +65,8 @@ class Verdict(NamedTuple):
         delay: seconds: until it is due again, or how long evidence is waited for.
         counted: False where the attempt is not counted (throttling).
         doubt: what this says of whether it may have been sent; None where it says nothing, and a doubt stays.
+        refusal: what a refusal meant, as `Refusal.code`.
+        deferred: a receiver asked to be tried again later: counted apart from attempts.
     """
 
     id: UUID
@@ -75,6 +81,18 @@ class Verdict(NamedTuple):
     status_code: int | None = None
     enhanced_status: str | None = None
     duration_ms: int | None = None
+    refusal: str | None = None
+    deferred: bool = False
+
+
+class RefusedCopy(NamedTuple):
+    """Somebody who got no copy, as an event of the delivery; which of them it was is not kept."""
+
+    delivery_id: UUID
+    status_code: int
+    enhanced_status: str | None
+    bounce_class: str
+    refusal: str
 
 
 def claim(
@@ -144,17 +162,26 @@ def mark(ledger: Runs, token: UUID, ids: Sequence[UUID], account: str, provider:
     return {ids[row.position - 1]: row.attempts for row in rows}
 
 
-def record(ledger: Runs, token: UUID, verdicts: Sequence[Verdict], refused: Sequence[Suppression] = ()) -> set[UUID]:
+def record(
+    ledger: Runs,
+    token: UUID,
+    verdicts: Sequence[Verdict],
+    refused: Sequence[Suppression] = (),
+    copies: Sequence[RefusedCopy] = (),
+) -> set[UUID]:
     """Write down what became of leased deliveries. Returns those that were still ours to write.
 
     Args:
         refused: what is to be suppressed in the same transaction, whoever holds the leases by now.
+        copies: those who get no copy of these deliveries.
     """
     if not verdicts:
         return set()
     kinds: dict[tuple[Any, ...], int] = {}
     kind_of = [kinds.setdefault(_kind(verdict), len(kinds) + 1) for verdict in verdicts]
-    statuses, events, reasons, outcomes, doubts, counted, codes, enhanced, durations = zip(*kinds, strict=True)
+    (
+        statuses, events, reasons, outcomes, doubts, counted, codes, enhanced, durations, refusals, deferred
+    ) = zip(*kinds, strict=True)  # fmt: skip
     rows = ledger.run(
         "record",
         {
@@ -173,6 +200,14 @@ def record(ledger: Runs, token: UUID, verdicts: Sequence[Verdict], refused: Sequ
             "status_codes": arrays.numbers(codes),
             "enhanced": arrays.texts(enhanced),
             "durations": arrays.numbers(durations),
+            "refusals": arrays.texts(refusals),
+            "deferred": arrays.booleans(deferred),
+            "copy_event_ids": arrays.uuids(uuid7s(len(copies))),
+            "copy_ids": arrays.uuids(copy.delivery_id for copy in copies),
+            "copy_status_codes": arrays.numbers([copy.status_code for copy in copies]),
+            "copy_enhanced": arrays.texts([copy.enhanced_status for copy in copies]),
+            "copy_classes": arrays.texts([copy.bounce_class for copy in copies]),
+            "copy_refusals": arrays.texts([copy.refusal for copy in copies]),
             "evidence": arrays.texts(sorted(EVIDENCE)),
             **{f"refused_{name}": column for name, column in columns(refused).items()},
         },
@@ -184,7 +219,7 @@ def _kind(verdict: Verdict) -> tuple[Any, ...]:
     """What many verdicts of a batch have in common, and is sent once for all of them."""
     return (
         verdict.status, verdict.event, verdict.reason, verdict.outcome, verdict.doubt, verdict.counted,
-        verdict.status_code, verdict.enhanced_status, verdict.duration_ms,
+        verdict.status_code, verdict.enhanced_status, verdict.duration_ms, verdict.refusal, verdict.deferred,
     )  # fmt: skip
 
 

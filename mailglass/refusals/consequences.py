@@ -196,7 +196,8 @@ def retry(refusal: Refusal) -> Retry:
         return Retry.AFTER_GREYLISTING
     if refusal.scope is Scope.SESSION:
         return Retry.AT_ONCE
-    return Retry.BACKOFF if refusal.stage in OPENING else Retry.LATER
+    near = refusal.stage in (*OPENING, Stage.MAIL) or refusal.about in (_A.INFRASTRUCTURE, _A.PROTOCOL)
+    return Retry.BACKOFF if near and refusal.scope is not Scope.DESTINATION else Retry.LATER
 
 
 # -- in words ----------------------------------------------------------------------------------------------------------
@@ -232,8 +233,7 @@ def in_words(code: str) -> str:
     Args:
         code: a refusal's `code`, as the ledger's events keep it.
     """
-    about, _, rest = code.partition("/")
-    lasting, _, receiver = rest.partition("/")
+    about, lasting, receiver, *_ = [*code.split("/"), "", ""]
     try:
         sentence = f"{WORDS[About(about)]} ({_LASTING_WORDS[Lasting(lasting)]})"
     except ValueError:

@@ -46,6 +46,14 @@ _WORST_REPLY: Final = 599
 _TOLD_APART: Final = frozenset().union(*(row.codes for row in patterns.ORDER))
 
 
+def scope_of(code: str) -> Scope:
+    """Return how far a refusal usually reaches, from its `code` as the ledger keeps it."""
+    try:
+        return Scope.ACCOUNT if code.endswith("/used_up") else _SCOPES.get(About(code.partition("/")[0]), Scope.MAIL)
+    except ValueError:
+        return Scope.MAIL
+
+
 @dataclass(frozen=True, slots=True)
 class _Reading:
     """What one part says."""
