@@ -75,6 +75,7 @@ OWN_WORD: Final[Mapping[int, OutcomeClass]] = {
 }
 """As `STATUSES`, for errors that Mailjet words itself: no gateway has lost the answer of a server that accepted."""
 
+_BOUNCED_FOR_OTHERS: Final = "preblocked"
 _MOST_FINAL: Final = (
     OutcomeClass.REJECTED, OutcomeClass.MISCONFIGURED, OutcomeClass.QUOTA, OutcomeClass.THROTTLED,
     OutcomeClass.TRANSIENT,
@@ -315,7 +316,7 @@ def _number(value: object) -> str | None:
 
 def _event(item: dict[str, Any]) -> ProviderEvent:
     meaning = _meaning(item)
-    return ProviderEvent(
+    event = ProviderEvent(
         kind=meaning.kind,
         provider_event_id=_identity(item),
         occurred_at=bodies.epoch_moment(item.get("time")),
@@ -328,6 +329,15 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
         click_hash=bodies.click_hash(item.get("url")) if _event_name(item) == "click" else None,
         tags=bodies.tags_of(item.get("customcampaign")),
     )
+    error = bodies.label_of(item.get("error")).strip().lower()
+    if error == _BOUNCED_FOR_OTHERS and event.kind is EventKind.REJECTED:
+        return bodies.doubted(event, ("mailjet", error))
+    hard = item.get("hard_bounce")
+    label = error or ("hard" if hard is True else "soft")
+    return bodies.with_refusal(
+        event, ("mailjet", label), bodies.label_of(item.get("smtp_reply")) or bodies.label_of(item.get("comment")),
+        named=hard is not False,
+    )  # fmt: skip
 
 
 def _meaning(item: dict[str, Any]) -> Meaning:

@@ -113,7 +113,8 @@ EVENTS: Final[Mapping[tuple[str, str], Meaning]] = {
     ("Bounce", "Unconfirmed"): Meaning(EventKind.REJECTED, _SOFT, RejectReason.OTHER),
     ("Bounce", "SMTPApiError"): Meaning(EventKind.FAILED),
     ("Bounce", "TemplateRenderingFailed"): Meaning(EventKind.FAILED),
-    ("Bounce", "SpamNotification"): Meaning(EventKind.COMPLAINED),
+    # no complaint: a filter refused the content, and the address stays active
+    ("Bounce", "SpamNotification"): Meaning(EventKind.BOUNCED, _SOFT),
     ("Bounce", "SpamComplaint"): Meaning(EventKind.COMPLAINED),
     ("Bounce", "Unsubscribe"): Meaning(EventKind.UNSUBSCRIBED),
     ("Bounce", "Subscribe"): Meaning(EventKind.SUBSCRIBED),
@@ -222,6 +223,9 @@ def _attachment(item: Attachment) -> dict[str, str]:
 
 def _item(answer: HTTPAnswer, item: Any, mail: Outgoing) -> Outcome:
     code = item.get("ErrorCode") if isinstance(item, dict) else None
+    if code is None and isinstance(item, dict) and (late := bodies.text(item.get("MessageID"))):
+        # "accepted, but delivery may be delayed": an id is its word that it has the mail
+        code, item = 0, item | {"MessageID": late}
     if not isinstance(code, int):
         return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=answer.status)
     if code:
@@ -254,7 +258,7 @@ def _inactive(message: object) -> set[str]:
 
 def _event(item: dict[str, Any]) -> ProviderEvent:
     meaning = EVENTS.get((bodies.label_of(item.get("RecordType")), _detail(item)), UNMAPPED)
-    return ProviderEvent(
+    event = ProviderEvent(
         kind=meaning.kind,
         provider_event_id=_identity(item),
         occurred_at=bodies.iso_moment(_time(item)),
@@ -267,6 +271,9 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
         click_hash=bodies.click_hash(item.get("OriginalLink")),
         tags=bodies.tags_of(item.get("Tag")),
     )
+    if item.get("RecordType") != "Bounce":
+        return event
+    return bodies.with_refusal(event, ("postmark", _detail(item)), item.get("Details"))
 
 
 def _delivery_id(item: dict[str, Any]) -> UUID | None:

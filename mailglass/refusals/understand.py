@@ -133,7 +133,8 @@ def _understand(
         spoke = (chosen,)
     again = deferred if deferred is not None else (level == "4" if reply is None else reply < 500)
     hedged = published is None and any(word in words for word in _HEDGED)
-    lasting = _lasting(chosen, about, reply, level, hedged, again, labelled, stage)
+    passing = again or (level == "4" if reply is None else reply < 500)
+    lasting = _lasting(chosen, about, reply, level, hedged, passing, labelled, stage)
     return Refusal(
         about=about,
         lasting=lasting,
