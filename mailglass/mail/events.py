@@ -78,4 +78,4 @@ class ProviderEvent:
     machine: bool = False
     click_hash: str | None = None
     tags: tuple[str, ...] = ()
-    refusal: Refusal | None = None
+    refusal: Refusal | None = field(default=None, compare=False)

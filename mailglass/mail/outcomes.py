@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from mailglass.mail.refusal import Refusal
@@ -63,5 +63,5 @@ class Outcome:
     retry_after: float | None = None
     hard_bounce: bool = False
     suppressed_for: float | None = None
-    refusal: Refusal | None = None
+    refusal: Refusal | None = field(default=None, compare=False)
     copies: tuple[CopyRefusal, ...] = ()

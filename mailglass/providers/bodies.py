@@ -73,7 +73,8 @@ def with_refusal(
         named=named,
         deferred=deferred,
     )
-    return replace(event, refusal=refusal, bounce_class=event.bounce_class if deferred else bounce_class(refusal))
+    severity = event.bounce_class if deferred else bounce_class(refusal, texts.enhanced_in(text) or event.status)
+    return replace(event, refusal=refusal, bounce_class=severity)
 
 
 def doubted(event: ProviderEvent, label: tuple[str, str]) -> ProviderEvent:

@@ -23,6 +23,7 @@ from mailglass.providers.http_provider import Unsendable, encode_json, provider_
 from mailglass.providers.http_search import Look, SearchableProvider, SearchOptions, query
 from mailglass.providers.search import Sought, found
 from mailglass.providers.signatures import missing_secret, require_basic
+from mailglass.refusals.labels import LABELS
 from mailglass.settings import Secret
 
 
@@ -75,6 +76,7 @@ OWN_WORD: Final[Mapping[int, OutcomeClass]] = {
 }
 """As `STATUSES`, for errors that Mailjet words itself: no gateway has lost the answer of a server that accepted."""
 
+_OF_ADDRESSES: Final = frozenset({"user unknown", "mailbox inactive", "invalid domain", "no mail host", "typofix"})
 _BOUNCED_FOR_OTHERS: Final = "preblocked"
 _MOST_FINAL: Final = (
     OutcomeClass.REJECTED, OutcomeClass.MISCONFIGURED, OutcomeClass.QUOTA, OutcomeClass.THROTTLED,
@@ -333,10 +335,11 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
     if error == _BOUNCED_FOR_OTHERS and event.kind is EventKind.REJECTED:
         return bodies.doubted(event, ("mailjet", error))
     hard = item.get("hard_bounce")
-    label = error or ("hard" if hard is True else "soft")
+    flag = "hard" if hard is True else "soft" if hard is False else ""
+    # the flag says whether Mailjet mails the address again
+    label = error if error in LABELS["mailjet"] and not (error in _OF_ADDRESSES and hard is False) else flag
     return bodies.with_refusal(
         event, ("mailjet", label), bodies.label_of(item.get("smtp_reply")) or bodies.label_of(item.get("comment")),
-        named=hard is not False,
     )  # fmt: skip
 
 

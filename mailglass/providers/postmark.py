@@ -223,9 +223,8 @@ def _attachment(item: Attachment) -> dict[str, str]:
 
 def _item(answer: HTTPAnswer, item: Any, mail: Outgoing) -> Outcome:
     code = item.get("ErrorCode") if isinstance(item, dict) else None
-    if code is None and isinstance(item, dict) and (late := bodies.text(item.get("MessageID"))):
-        # "accepted, but delivery may be delayed": an id is its word that it has the mail
-        code, item = 0, item | {"MessageID": late}
+    if isinstance(item, dict) and code is None and _is_delayed(item):
+        code = 0
     if not isinstance(code, int):
         return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=answer.status)
     if code:
@@ -235,6 +234,12 @@ def _item(answer: HTTPAnswer, item: Any, mail: Outgoing) -> Outcome:
     if mail.recipient.key in _inactive(item.get("Message")):
         return Outcome(OutcomeClass.SUPPRESSED, message_id, reason="postmark_406", status=answer.status)
     return Outcome(OutcomeClass.ACCEPTED, message_id, status=answer.status)
+
+
+def _is_delayed(item: dict[str, Any]) -> bool:
+    """Whether Postmark has the mail and is slow to send it: it says so, gives an id, and leaves ErrorCode out."""
+    said = bodies.label_of(item.get("Message"))[:1000].lower()
+    return "delivery may be delayed" in said and bodies.text(item.get("MessageID")) is not None
 
 
 def _refusal(answer: HTTPAnswer, found: Any) -> Outcome:

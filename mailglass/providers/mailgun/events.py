@@ -201,7 +201,7 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
     _, severity, reason = _labels(item)
     return bodies.with_refusal(
         event,
-        (NAME, f"{severity}/{reason}"),
+        (NAME, f"{severity}/{'generic' if status.get('code') in _ITS_OWN_CODES else reason}"),
         bodies.label_of(status.get("message")) or bodies.label_of(status.get("description")),
         reply=None if status.get("code") in _ITS_OWN_CODES else status.get("code"),
         host=status.get("mx-host"),

@@ -54,7 +54,8 @@ def _event(identity: str | None, item: dict[str, Any]) -> ProviderEvent:
     to = data.get("to")
     people = to if isinstance(to, list) else [to]
     meaning = _meaning(item)
-    if COPIES in tags or len(people) > 1:
+    several = COPIES in tags or len(people) > 1
+    if several:
         meaning = _about_somebody(meaning)
     bounce = _dict(data.get("bounce"))
     event = ProviderEvent(
@@ -71,7 +72,7 @@ def _event(identity: str | None, item: dict[str, Any]) -> ProviderEvent:
         tags=bodies.tags_of([tags[name] for name in sorted(tags, key=_by_number) if name.startswith(TAG)]),
     )
     label = f"{bodies.label_of(bounce.get('type'))}/{bodies.label_of(bounce.get('subType'))}"
-    return bodies.with_refusal(event, (NAME, label), _said(bounce), named=event.recipient is not None)
+    return bodies.with_refusal(event, (NAME, label), _said(bounce), named=not several)
 
 
 def _meaning(item: dict[str, Any]) -> Meaning:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from email.utils import parseaddr
 from typing import Any, Final
@@ -133,7 +134,9 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
     label = f"{bodies.label_of(part.get('bounceType'))}/{bodies.label_of(part.get('bounceSubType'))}"
     if label == _SUPPRESSED_FOR_OTHERS:
         return bodies.doubted(event, ("ses", label))
-    return bodies.with_refusal(event, ("ses", label), recipient.get("diagnosticCode"))
+    told = bodies.with_refusal(event, ("ses", label), recipient.get("diagnosticCode"))
+    undetermined = told.kind is EventKind.BOUNCED and not label.startswith(("Permanent", "Transient"))
+    return replace(told, bounce_class=BounceClass.UNDETERMINED) if undetermined else told
 
 
 def _meaning(kind: str, part: Mapping[str, Any]) -> Meaning:
