@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from mailglass.results import DeliveryGroup, DeliveryResult
     from mailglass.settings import configure, load_settings
     from mailglass.streams import Stream
-    from mailglass.tenancy import current_tenant, tenant
+    from mailglass.tenancy import ANY_TENANT, current_tenant, tenant
 
 __version__ = "0.1.0"
 
@@ -89,11 +89,12 @@ _HOMES = {
     "results": ("DeliveryGroup", "DeliveryResult"),
     "settings": ("configure", "load_settings"),
     "streams": ("Stream",),
-    "tenancy": ("current_tenant", "tenant"),
+    "tenancy": ("ANY_TENANT", "current_tenant", "tenant"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "ANY_TENANT",
     "Address",
     "Attachment",
     "BatchFailedError",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias, Union
 
 from mailglass.errors import MessageError
+from mailglass.texts import TextLike, evaluated
 
 # dot-atom local part and letter-digit-hyphen domain: what almost every address is. Anything else goes to
 # email-validator, which costs some 60 times as much.
@@ -13,12 +16,14 @@ _PLAIN = re.compile(
     r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
     r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z][A-Za-z0-9-]{0,61}[A-Za-z0-9]\Z"
 )
-_NAMED = re.compile(r"\s*(?:\"(?P<quoted>(?:[^\"\\]|\\.)*)\"|(?P<name>[^<>\"]*?))\s*<(?P<spec>[^<>]+)>\s*\Z")
+_QUOTED = re.compile(r"\"((?:[^\"\\]|\\.)*+)\"\Z")
 FORBIDDEN = re.compile(r"[\r\n\x00]")
 _LINE_END = "an address must not hold CR, LF or NUL"
 MAX_LOCAL_PART = 64
 MAX_ADDRESS = 254
 MAX_DISPLAY_NAME = 256
+# a name with every character escaped, an address, and some space around them
+MAX_MAILBOX = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,12 @@ class Address:
         return not self.email.isascii()
 
 
+# a mailbox as an application writes it
+AddressLike: TypeAlias = Union[TextLike, Address, tuple[TextLike, TextLike]]  # noqa: UP007 - read at run time too
+# one of them, or several
+AddressesLike: TypeAlias = Union[AddressLike, Sequence[AddressLike]]  # noqa: UP007
+
+
 def parse_address(value: object, field: str) -> Address:
     """Parse `ada@example.com`, `Ada <ada@example.com>`, an `Address` or a `(name, email)` pair.
 
@@ -68,19 +79,23 @@ def parse_address(value: object, field: str) -> Address:
     """
     if isinstance(value, Address):
         return _checked(value.email, value.name, field)
-    if isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, str) for part in value):
-        return _checked(value[1], value[0], field)
+    if isinstance(value, tuple):
+        value = tuple(evaluated(part, field) for part in value)
+        if len(value) == 2 and all(isinstance(part, str) for part in value):
+            return _checked(value[1], value[0], field)
+    value = evaluated(value, field)
     if not isinstance(value, str):
         raise MessageError(
             field, f"an address must be a str, an Address or a (name, email) pair, not {type(value).__name__}"
         )
     if len(value) <= MAX_ADDRESS and _PLAIN.match(value):
         return _checked(value, "", field)
+    if len(value) > MAX_MAILBOX:
+        raise MessageError(field, f"longer than {MAX_MAILBOX} characters")
     if FORBIDDEN.search(value):
         raise MessageError(field, _LINE_END)
-    if named := _NAMED.match(value):
-        name = named["name"] if named["quoted"] is None else re.sub(r"\\(.)", r"\1", named["quoted"])
-        return _checked(named["spec"].strip(), name, field)
+    if named := _named(value):
+        return _checked(named[1], named[0], field)
     return _checked(value, "", field)
 
 
@@ -88,6 +103,8 @@ def parse_addresses(value: object, field: str) -> tuple[Address, ...]:
     """One address or a list of them. A string is always one address: commas are not split."""
     if value is None:
         return ()
+    if isinstance(value, tuple):
+        value = tuple(evaluated(part, field) for part in value)
     if isinstance(value, list | tuple) and not (
         isinstance(value, tuple)
         and len(value) == 2
@@ -96,6 +113,19 @@ def parse_addresses(value: object, field: str) -> tuple[Address, ...]:
     ):
         return tuple(parse_address(item, field) for item in value)
     return (parse_address(value, field),)
+
+
+def _named(value: str) -> tuple[str, str] | None:
+    """The name and the address of `Name <address>`, or None where it is not of that form."""
+    value = value.strip()
+    begin = value.rfind("<")
+    spec = value[begin + 1 : -1]
+    if begin < 0 or not value.endswith(">") or not spec or ">" in spec:
+        return None
+    name = value[:begin].strip()
+    if quoted := _QUOTED.match(name):
+        return re.sub(r"\\(.)", r"\1", quoted[1]), spec.strip()
+    return None if any(mark in name for mark in '<>"') else (name, spec.strip())
 
 
 def encodable(text: str) -> bool:
@@ -110,13 +140,15 @@ def encodable(text: str) -> bool:
 
 
 def _checked(email: str, name: str, field: str) -> Address:
+    if len(name) > MAX_DISPLAY_NAME:
+        raise MessageError(field, f"a display name may have at most {MAX_DISPLAY_NAME} characters")
+    if len(email) > MAX_ADDRESS:
+        raise MessageError(field, f"an address may have at most {MAX_ADDRESS} characters (RFC 5321 4.5.3.1.3)")
     if FORBIDDEN.search(name) or FORBIDDEN.search(email):
         raise MessageError(field, _LINE_END)
     if not encodable(name):
         raise MessageError(field, "a display name holds a lone surrogate, which no mail can carry")
-    if len(name) > MAX_DISPLAY_NAME:
-        raise MessageError(field, f"a display name may have at most {MAX_DISPLAY_NAME} characters")
-    if len(email) <= MAX_ADDRESS and _PLAIN.match(email):
+    if _PLAIN.match(email):
         local, _, domain = email.rpartition("@")
         if len(local) > MAX_LOCAL_PART:
             raise MessageError(field, f"the local part is longer than {MAX_LOCAL_PART} octets (RFC 5321 4.5.3.1.1)")

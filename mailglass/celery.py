@@ -7,13 +7,15 @@ packages `mailglass_workers` and `mailglass_beat` are loaded by the worker and b
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
-from kombu import pools
-from kombu.entity import Queue
 
-from mailglass.settings import DEFAULT_QUEUE, Settings, get_settings
+if TYPE_CHECKING:
+    # who imports the app to say what to send loads none of these by it
+    from kombu.entity import Queue
+
+    from mailglass.settings import Settings
 
 # of the lease, which must outlive the task's hard time limit
 HARD_LIMIT_SHARE = 0.95
@@ -22,6 +24,10 @@ _PRODUCER_RETRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, 
 
 def configuration(settings: Settings) -> dict[str, Any]:
     """Celery's configuration for these settings; each value answers to a way to lose, double or hang."""
+    from kombu.entity import Queue
+
+    from mailglass.settings import DEFAULT_QUEUE
+
     broker = settings.broker_url.reveal()
     hard_limit = settings.engine.lease * HARD_LIMIT_SHARE
     return {
@@ -65,6 +71,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_max_tasks_per_child": None,
         "event_queue_expires": 60,
         "imports": ["mailglass_workers"],
+        "worker_consumer": "mailglass_workers.consumer:Consumer",
         "beat_scheduler": "mailglass_beat.scheduler:LedgerScheduler",
         "beat_max_loop_interval": 1,
         "timezone": "UTC",
@@ -127,9 +134,12 @@ def _forget_after_fork() -> None:
     """
     amqp = app.__dict__.get("amqp")
     ours = [pool for pool in (app._pool, getattr(amqp, "_producer_pool", None)) if pool is not None]
-    for group in (pools.connections, pools.producers):
-        for key in [key for key, pool in group.items() if any(pool is own for own in ours)]:
-            dict.pop(group, key)
+    if ours:
+        from kombu import pools
+
+        for group in (pools.connections, pools.producers):
+            for key in [key for key, pool in group.items() if any(pool is own for own in ours)]:
+                dict.pop(group, key)
     # kept, because the end of a connection object is the end of its connection
     _inherited.extend((*ours, amqp))
     app._pool = None
@@ -140,5 +150,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_after_fork)
 
 
-app = Celery("mailglass", set_as_current=False, autofinalize=True)
-app.add_defaults(lambda: configuration(get_settings()))
+def _configuration() -> dict[str, Any]:
+    from mailglass.settings import get_settings
+
+    return configuration(get_settings())
+
+
+app = Celery(
+    "mailglass",
+    set_as_current=False,
+    autofinalize=True,
+    # Celery's own for Django loads the whole worker, to find in most processes that there is no Django
+    fixups=None if os.environ.get("DJANGO_SETTINGS_MODULE") else (),
+)
+# called when Celery first needs a value, not by the import
+app.add_defaults(_configuration)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -58,11 +58,24 @@ return set
 """
 
 
+# KEYS: marks. Answers the ms since each was set, -1 where it is not.
+_AGES = """
+local now = redis.call('TIME')
+local ms = now[1] * 1000 + math.floor(now[2] / 1000)
+local ages = redis.call('MGET', unpack(KEYS))
+for i, since in ipairs(ages) do ages[i] = since and math.max(0, ms - tonumber(since)) or -1 end
+return ages
+"""
+
+
 class Marks(Protocol):
     """Where the marks of pending rings are kept."""
 
     def set(self, names: Sequence[str], patience: float | None) -> list[str]:
         """Set those that are free, or older than `patience` seconds; answer which were set."""
+
+    def ages(self, names: Sequence[str]) -> dict[str, float]:
+        """Answer for how many seconds marks have been set; those that are not set are left out."""
 
     def clear(self, names: Sequence[str]) -> None:
         """Forget marks."""
@@ -78,11 +91,16 @@ class RedisMarks:
     def __init__(self, url: str) -> None:
         self._redis = redis_client(url)
         self._set: Any = self._redis.register_script(_SET_MARKS)
+        self._ages: Any = self._redis.register_script(_AGES)
 
     def set(self, names: Sequence[str], patience: float | None) -> list[str]:
         keys = [f"mailglass:bell:{name}" for name in names]
         milliseconds = -1 if patience is None else int(patience * 1000)
         return [names[position - 1] for position in self._set(keys=keys, args=[milliseconds, _MARK_LIFETIME])]
+
+    def ages(self, names: Sequence[str]) -> dict[str, float]:
+        milliseconds = self._ages(keys=[f"mailglass:bell:{name}" for name in names])
+        return {name: age / 1000 for name, age in zip(names, milliseconds, strict=True) if age >= 0}
 
     def clear(self, names: Sequence[str]) -> None:
         self._redis.delete(*(f"mailglass:bell:{name}" for name in names))
@@ -101,6 +119,12 @@ class LedgerMarks:
             "ring", {"names": list(names), "patience": _MARK_LIFETIME if patience is None else patience}
         )
         return [row.name for row in rows]
+
+    def ages(self, names: Sequence[str]) -> dict[str, float]:
+        from mailglass.ledger.database import get_database
+
+        rows = get_database(self._url).run("bell_ages", {"names": list(names)})
+        return {row.name: row.age for row in rows}
 
     def clear(self, names: Sequence[str]) -> None:
         from mailglass.ledger.database import get_database
@@ -194,8 +218,10 @@ class Doorbell:
     def repair(self, lanes: Iterable[Lane], patience: float, go_on: Callable[[], bool] = lambda: True) -> int:
         """Ring lanes that have no ring pending, and those whose ring got lost; for whoever runs the pump.
 
-        A ring that nobody answered for `patience` seconds may be lost, or wait its turn in a long queue. Where the
-        queue holds as many as there are lanes it waits: ringing again would only make the queue longer, without an end.
+        A ring that nobody answered for `patience` seconds may be lost, or wait its turn in a long queue. The queue
+        holds as many as there are lanes: then it waits, and ringing again would only make the queue longer, without an
+        end. It holds fewer: then as many as are missing are rung again, those that have waited longest, since a queue
+        is answered in the order in which it was rung.
 
         Args:
             lanes: all that have due work.
@@ -208,10 +234,26 @@ class Doorbell:
         by_queue: dict[str, list[Lane]] = {}
         for lane in lanes:
             by_queue.setdefault(self._serving(lane), []).append(lane)
-        return sum(
-            self.ring(due, patience if self._waiting(queue) < len(due) else None, go_on)
-            for queue, due in by_queue.items()
-        )
+        rung = 0
+        for queue, due in by_queue.items():
+            rung += self.ring(due, None, go_on)
+            missing = len(due) - self._waiting(queue)
+            if missing > 0 and go_on():
+                rung += self.ring(self._oldest(due, patience, missing), patience, go_on)
+        return rung
+
+    def _oldest(self, lanes: Sequence[Lane], patience: float, count: int) -> list[Lane]:
+        """Up to so many lanes, those whose rings were published longest ago, if that is longer ago than `patience`."""
+        names = {f"{DISPATCH}:{lane}": lane for lane in lanes}
+        ages: dict[str, float] = {}
+        try:
+            for piece in _pieces(list(names)):
+                ages |= self._get_marks().ages(piece)
+        except Exception as error:
+            self._keep_quiet(error)
+            return []
+        old = sorted((name for name, age in ages.items() if age > patience), key=lambda name: -ages[name])
+        return [names[name] for name in old[:count]]
 
     def _waiting(self, queue: str) -> int:
         """Messages that wait in a queue; 0 also where it does not exist, or cannot be asked."""
@@ -235,13 +277,11 @@ class Doorbell:
     def _ring(
         self, bells: Mapping[str, _Bell], patience: float | None, go_on: Callable[[], bool] = lambda: True
     ) -> int:
-        names = list(bells)
         rung = 0
-        for start in range(0, len(names), _PIECE):
-            piece = {name: bells[name] for name in names[start : start + _PIECE]}
+        for piece in _pieces(list(bells)):
             if clock.monotonic() < self._quiet_until or not go_on():
                 break
-            rung += self._ring_piece(piece, patience)
+            rung += self._ring_piece({name: bells[name] for name in piece}, patience)
         return rung
 
     def _ring_piece(self, bells: Mapping[str, _Bell], patience: float | None) -> int:
@@ -252,6 +292,9 @@ class Doorbell:
         except Exception as error:
             self._keep_quiet(error)
             return 0
+        if len(marked) > 1 and self._pipelines and self._publish_together([bells[name] for name in marked]):
+            self._pause = _FIRST_PAUSE
+            return len(marked)
         for name in marked:
             bell = bells[name]
             try:
@@ -264,6 +307,26 @@ class Doorbell:
         self._pause = _FIRST_PAUSE
         return rung
 
+    @cached_property
+    def _pipelines(self) -> bool:
+        return not self._settings.broker_url.reveal().startswith(("amqp", "pyamqp"))
+
+    def _publish_together(self, bells: Sequence[_Bell]) -> bool:
+        """Publish a piece in one round trip. Returns whether it went well; else some may have been published."""
+        try:
+            with self._app.producer_pool.acquire(block=True, timeout=_PATIENCE) as producer:
+                try:
+                    with producer.batch(max_size=_PIECE):
+                        for bell in bells:
+                            self._send(bell, producer)
+                except Exception:
+                    producer.connection.collect()
+                    raise
+        except Exception:
+            # one by one it is seen whether only the pool's connection was dead; a ring that comes twice does no harm
+            return False
+        return True
+
     def _publish(self, bell: _Bell) -> None:
         """Publish one ring; a second time where the pool's connection had died while nobody used it."""
         with self._app.producer_pool.acquire(block=True, timeout=_PATIENCE) as producer:
@@ -271,10 +334,7 @@ class Doorbell:
             while True:
                 in_use = connection.connected
                 try:
-                    self._app.send_task(
-                        bell.task, args=bell.args, queue=bell.queue, priority=bell.priority, producer=producer,
-                        retry=False, ignore_result=True, timeout=_PATIENCE,
-                    )  # fmt: skip
+                    self._send(bell, producer)
                 except Exception as error:
                     # a confirm that is still to come, or a closed channel, would be the next ring's
                     connection.collect()
@@ -283,6 +343,18 @@ class Doorbell:
                     producer.revive(connection)
                 else:
                     return
+
+    def _send(self, bell: _Bell, producer: Any) -> None:
+        self._app.send_task(
+            bell.task,
+            args=bell.args,
+            queue=bell.queue,
+            priority=bell.priority,
+            producer=producer,
+            retry=False,
+            ignore_result=True,
+            timeout=_PATIENCE,
+        )
 
     def _clear(self, names: Sequence[str]) -> None:
         # a mark that stays costs a moment's delay: the pump sees its age
@@ -302,6 +374,10 @@ class Doorbell:
         self._quiet_until = clock.monotonic() + self._pause
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
         telemetry.emit("mailglass.doorbell.unreachable", level=logging.WARNING, error_type=type(error).__name__)
+
+
+def _pieces(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (names[start : start + _PIECE] for start in range(0, len(names), _PIECE))
 
 
 def _task_bell(task: str, argument: str) -> str:

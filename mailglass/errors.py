@@ -82,11 +82,11 @@ class SuppressedError(MailglassError):
 
 
 class DeliveryError(MailglassError):
-    """A delivery ended without being sent. What was recorded, without content.
+    """A delivery ended without being sent, or is held for a person. What was recorded, without content.
 
     Attributes:
         delivery_id: the delivery.
-        status: its final status.
+        status: its final status, or `held`.
         reason: the recorded reason, a closed code such as `http_422`.
     """
 

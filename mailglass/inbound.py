@@ -17,6 +17,8 @@ from mailglass.runtime import get_runtime
 from mailglass.webhooks.applying import quoting_nothing
 
 MAX_ADDRESS = 1000
+# of a mail's body: the rest of a large one is cut off at another place when its header has grown on the way
+_MAX_COMPARED = MAX_READ // 2
 
 
 def receive_bounce(account: str, raw: bytes, *, recipient: str = "") -> bool:
@@ -68,10 +70,10 @@ def _ring() -> None:
 
 
 def _dedupe_key(raw: bytes) -> str:
-    """Of Message-ID and body: header lines that are added on the way make no other mail of it.
+    """Of Message-ID and the beginning of the body: header lines that are added on the way make no other mail of it.
 
     Not of the Message-ID alone: some systems give all their reports the same one.
     """
-    mail = read_mail(raw)
+    mail = read_mail(raw[:MAX_READ])
     identity = mail.first("message-id").encode("utf-8", "replace")
-    return hashlib.sha256(identity + b"\x00" + mail.body).hexdigest()
+    return hashlib.sha256(identity + b"\x00" + mail.body[:_MAX_COMPARED]).hexdigest()

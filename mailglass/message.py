@@ -8,11 +8,20 @@ import mimetypes
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, Union
 
-from mailglass.addresses import FORBIDDEN, Address, encodable, parse_address, parse_addresses
+from mailglass.addresses import (
+    FORBIDDEN,
+    Address,
+    AddressesLike,
+    AddressLike,
+    encodable,
+    parse_address,
+    parse_addresses,
+)
 from mailglass.errors import MessageError
-from mailglass.streams import Stream
+from mailglass.streams import Stream, StreamLike
+from mailglass.texts import TextLike, evaluated
 
 MAX_SUBJECT: Final = 998
 MAX_BODY: Final = 5 * 1024 * 1024
@@ -27,12 +36,18 @@ MAX_METADATA: Final = 50
 MAX_METADATA_KEY: Final = 64
 MAX_METADATA_VALUE: Final = 1024
 MAX_IDEMPOTENCY_KEY: Final = 256
+MAX_OPTIONS_DEPTH: Final = 32
 
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,128}\Z")
-_CONTENT_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}(?:\s*;\s*[^\r\n\x00]{0,200})?\Z")
+_CONTENT_TYPE = re.compile(
+    r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}(?:[ \t]*;[^\x00-\x1f\x7f]{0,200})?\Z"
+)
 _SURROGATE: Final = "holds a lone surrogate, which no mail can carry"
 _METADATA_KEY = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_METADATA_KEY}}}\Z")
 _CONTENT_ID = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]{1,200}\Z")
+
+# header fields as an application gives them
+HeadersLike: TypeAlias = Union[Mapping[str, TextLike], Sequence[tuple[str, TextLike]]]  # noqa: UP007
 
 # written by mailglass or by the provider; a second one would be ambiguous or forged
 RESERVED_HEADERS: Final = frozenset(
@@ -57,7 +72,19 @@ class Attachment:
     content_type: str = ""
     content_id: str = ""
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            filename: TextLike,
+            content: bytes | bytearray | memoryview,
+            content_type: TextLike = "",
+            content_id: TextLike = "",
+        ) -> None: ...
+
     def __post_init__(self) -> None:
+        for name in ("filename", "content_type", "content_id"):
+            object.__setattr__(self, name, evaluated(getattr(self, name), "attachments"))
         if not isinstance(self.filename, str) or not self.filename or len(self.filename) > 255:
             raise MessageError("attachments", "a filename must be a str of 1 to 255 characters")
         if FORBIDDEN.search(self.filename) or "/" in self.filename or "\\" in self.filename:
@@ -71,8 +98,12 @@ class Attachment:
             guessed = mimetypes.guess_type(self.filename)[0] or "application/octet-stream"
             object.__setattr__(self, "content_type", guessed)
         if not isinstance(self.content_type, str) or not _CONTENT_TYPE.match(self.content_type):
-            raise MessageError("attachments", "content_type must be type/subtype, for example application/pdf")
-        if self.content_id and not _CONTENT_ID.match(self.content_id):
+            raise MessageError(
+                "attachments", "content_type must be type/subtype on one line, for example application/pdf"
+            )
+        if not encodable(self.content_type):
+            raise MessageError("attachments", f"a content_type {_SURROGATE}")
+        if not isinstance(self.content_id, str) or (self.content_id and not _CONTENT_ID.match(self.content_id)):
             raise MessageError("attachments", "content_id must be 1 to 200 plain characters, without angle brackets")
 
     def __repr__(self) -> str:
@@ -109,21 +140,43 @@ class Message:
         provider_options: per provider name, options passed to that provider as they are.
     """
 
-    to: tuple[Address, ...] | Sequence[Any] | Any
+    to: tuple[Address, ...]
     subject: str
     text: str | None = None
     html: str | None = None
-    from_: Address | Any | None = None
-    reply_to: tuple[Address, ...] | Any = ()
-    cc: tuple[Address, ...] | Any = ()
-    bcc: tuple[Address, ...] | Any = ()
-    headers: Mapping[str, str] | Sequence[tuple[str, str]] = ()
-    tags: Sequence[str] = ()
-    metadata: Mapping[str, str] | None = None
-    attachments: Sequence[Attachment] = ()
-    stream: Stream | str = Stream.TRANSACTIONAL
+    from_: Address | None = None
+    reply_to: tuple[Address, ...] = ()
+    cc: tuple[Address, ...] = ()
+    bcc: tuple[Address, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = None  # type: ignore[assignment]
+    attachments: tuple[Attachment, ...] = ()
+    stream: Stream = Stream.TRANSACTIONAL
     idempotency_key: str | None = None
-    provider_options: Mapping[str, Mapping[str, Any]] | None = None
+    provider_options: Mapping[str, Mapping[str, Any]] = None  # type: ignore[assignment]
+
+    if TYPE_CHECKING:
+        # the fields are what a message holds; this is what may be given for them
+        def __init__(
+            self,
+            *,
+            to: AddressesLike,
+            subject: TextLike,
+            text: TextLike | None = None,
+            html: TextLike | None = None,
+            from_: AddressLike | None = None,
+            reply_to: AddressesLike | None = (),
+            cc: AddressesLike | None = (),
+            bcc: AddressesLike | None = (),
+            headers: HeadersLike = (),
+            tags: Sequence[TextLike] = (),
+            metadata: Mapping[str, TextLike] | None = None,
+            attachments: Sequence[Attachment] = (),
+            stream: StreamLike = Stream.TRANSACTIONAL,
+            idempotency_key: TextLike | None = None,
+            provider_options: Mapping[str, Mapping[str, Any]] | None = None,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -133,6 +186,8 @@ class Message:
             put(self, field, parse_addresses(getattr(self, field), field))
         check_copies(self.to, self.cc, self.bcc)
         put(self, "subject", check_subject(self.subject))
+        for body in ("text", "html"):
+            put(self, body, evaluated(getattr(self, body), body))
         check_bodies(self.text, self.html)
         put(self, "headers", check_headers(self.headers))
         put(self, "tags", check_tags(self.tags))
@@ -210,6 +265,7 @@ def check_copies(to: Sequence[Address], cc: Sequence[Address], bcc: Sequence[Add
 
 def check_subject(value: object) -> str:
     """A subject: a str on one line."""
+    value = evaluated(value, "subject")
     if not isinstance(value, str):
         raise MessageError("subject", f"must be a str, not {type(value).__name__}")
     if FORBIDDEN.search(value):
@@ -243,9 +299,10 @@ def check_headers(value: object) -> tuple[tuple[str, str], ...]:
     items: Any = value.items() if isinstance(value, Mapping) else (value or ())
     pairs: list[tuple[str, str]] = []
     for item in items:
-        if not (isinstance(item, tuple | list) and len(item) == 2 and all(isinstance(part, str) for part in item)):
+        parts = [evaluated(part, "headers") for part in item] if isinstance(item, tuple | list) else []
+        if len(parts) != 2 or not all(isinstance(part, str) for part in parts):
             raise MessageError("headers", "must be a mapping or pairs of str")
-        name, content = item
+        name, content = parts
         if not _HEADER_NAME.match(name):
             raise MessageError("headers", "a name must be 1 to 128 printable ASCII characters without a colon")
         if name.lower() in RESERVED_HEADERS:
@@ -270,12 +327,13 @@ def check_tags(value: object) -> tuple[str, ...]:
         raise MessageError("tags", "must be a list of str")
     if len(value) > MAX_TAGS:
         raise MessageError("tags", f"at most {MAX_TAGS} tags")
-    for tag in value:
+    tags = [evaluated(tag, "tags") for tag in value]
+    for tag in tags:
         if not isinstance(tag, str) or not tag or len(tag) > MAX_TAG or FORBIDDEN.search(tag):
             raise MessageError("tags", f"each must be a str of 1 to {MAX_TAG} characters without CR, LF or NUL")
         if not encodable(tag):
             raise MessageError("tags", _SURROGATE)
-    return tuple(value)
+    return tuple(tags)
 
 
 def check_metadata(value: object) -> dict[str, str]:
@@ -286,7 +344,8 @@ def check_metadata(value: object) -> dict[str, str]:
         raise MessageError("metadata", "must be a mapping of str to str")
     if len(value) > MAX_METADATA:
         raise MessageError("metadata", f"at most {MAX_METADATA} entries")
-    for key, content in value.items():
+    pairs = {evaluated(key, "metadata"): evaluated(content, "metadata") for key, content in value.items()}
+    for key, content in pairs.items():
         if not isinstance(key, str) or not _METADATA_KEY.match(key):
             raise MessageError("metadata", f"a key must be 1 to {MAX_METADATA_KEY} of letters, digits, `_`, `.`, `-`")
         if key.lower().startswith("mailglass"):
@@ -298,7 +357,7 @@ def check_metadata(value: object) -> dict[str, str]:
             )
         if not encodable(content):
             raise MessageError("metadata", _SURROGATE)
-    return dict(value)
+    return pairs
 
 
 def check_attachments(value: object) -> tuple[Attachment, ...]:
@@ -328,19 +387,51 @@ def check_provider_options(value: object) -> dict[str, dict[str, Any]]:
     ):
         raise MessageError("provider_options", "must be a mapping of provider names to mappings")
     plain = {name: dict(options) for name, options in value.items()}
+    # what is written here is read again in another process, whose stack may be used further by then
+    if _nests_deeper(plain, MAX_OPTIONS_DEPTH):
+        raise MessageError("provider_options", f"nested deeper than {MAX_OPTIONS_DEPTH} levels")
+    lazy: list[str] = []
+
+    def read(item: object) -> str:
+        text = evaluated(item, "provider_options")
+        if not isinstance(text, str):
+            raise TypeError
+        lazy.append(text)
+        return text
+
     try:
-        text = json.dumps(plain, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(plain, ensure_ascii=False, allow_nan=False, default=read)
+    except MessageError:
+        raise
     except (TypeError, ValueError, RecursionError):
         raise MessageError("provider_options", "must be JSON: str, finite numbers, bool, None, lists, dicts") from None
     if not encodable(text):
         raise MessageError("provider_options", _SURROGATE)
-    return plain
+    # lazy strings were read once, by writing them
+    return json.loads(text) if lazy else plain
+
+
+def _nests_deeper(value: object, limit: int) -> bool:
+    """Return whether mappings and lists nest deeper than so many levels; of those that are shared each counts once."""
+    level: list[Any] = [value]
+    for _ in range(limit):
+        children = [
+            child
+            for parent in level
+            for child in (parent.values() if isinstance(parent, Mapping) else parent)
+            if isinstance(child, Mapping | list | tuple)
+        ]
+        level = list({id(child): child for child in children}.values())
+        if not level:
+            return False
+    return True
 
 
 def check_idempotency_key(value: object) -> str | None:
     """An idempotency key: None or a printable str of up to 256 characters."""
     if value is None:
         return None
+    value = evaluated(value, "idempotency_key")
     if not isinstance(value, str) or not value or len(value) > MAX_IDEMPOTENCY_KEY or not value.isprintable():
         raise MessageError("idempotency_key", f"must be a printable str of 1 to {MAX_IDEMPOTENCY_KEY} characters")
     return value

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from mailglass.errors import ConfigError
+from mailglass.server_urls import ENCODE, UNREADABLE
+
 TIMEOUT: Final = 1.0
 
 
@@ -12,14 +15,22 @@ def redis_client(url: str) -> Any:
 
     Args:
         url: redis://, rediss://, redis+socket:// or unix://.
+
+    Raises:
+        ConfigError: it cannot be read.
     """
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    return redis.Redis.from_url(
-        f"unix{url.removeprefix('redis+socket')}" if url.startswith("redis+socket") else url,
-        socket_timeout=TIMEOUT,
-        socket_connect_timeout=TIMEOUT,
-        retry=Retry(NoBackoff(), 0),
-    )
+    try:
+        return redis.Redis.from_url(
+            f"unix{url.removeprefix('redis+socket')}" if url.startswith("redis+socket") else url,
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
+            retry=Retry(NoBackoff(), 0),
+        )
+    except ValueError:
+        pass
+    # outside of the handler: the library's error quotes what it could not read
+    raise ConfigError("MAILGLASS_REDIS_URL", UNREADABLE, ENCODE)

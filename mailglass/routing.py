@@ -8,8 +8,12 @@ from functools import cached_property
 from uuid import UUID
 
 from mailglass.errors import ConfigError, RouteError
-from mailglass.settings import LimitRule, Route, Settings
+from mailglass.settings import NAME, LimitRule, Route, Settings
+from mailglass.settings.routes import QUEUE
 from mailglass.settings.values import whole
+from mailglass.streams import Stream
+
+_STREAMS = frozenset(Stream)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -28,10 +32,12 @@ class Lane:
         """The lane that `str()` wrote.
 
         Raises:
-            ValueError: not a lane.
+            ValueError: not a lane; the text is not repeated, whoever it is from.
         """
-        queue, tenant, stream = text.split("/")
-        return cls(queue, tenant, stream)
+        parts = text.split("/", 3)
+        if len(parts) != 3 or not QUEUE.match(parts[0]) or not NAME.match(parts[1]) or parts[2] not in _STREAMS:
+            raise ValueError("not a lane: write queue/tenant/stream")
+        return cls(*parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 import threading
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from mailglass import telemetry
 from mailglass.doorbell import Doorbell
-from mailglass.ledger.database import Database, close_databases, get_database
 from mailglass.routing import Router
 from mailglass.settings import Settings, get_settings
 
 if TYPE_CHECKING:
     # who only says what to send needs none of these
     from mailglass.engine import Engine
+    from mailglass.ledger.database import Database
     from mailglass.limits import Limiter
     from mailglass.providers.registry import Accounts
     from mailglass.settling import Settler
@@ -29,10 +32,13 @@ class Runtime:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        tell_unknown_variables(settings)
 
     @property
     def database(self) -> Database:
         """The ledger's pool."""
+        from mailglass.ledger.database import get_database
+
         return get_database(self.settings.require_database())
 
     @cached_property
@@ -77,6 +83,20 @@ class Runtime:
         return Settler(self.settings, self.database, self.accounts)
 
 
+_told: set[str] = set()
+
+
+def tell_unknown_variables(settings: Settings) -> None:
+    """Warn of variables that look like settings and are none; of each once in this process and its children."""
+    for variable in settings.unknown_variables:
+        if variable.name not in _told:
+            _told.add(variable.name)
+            telemetry.emit(
+                "mailglass.settings.unknown_variable",
+                level=logging.WARNING, variable=variable.name, nearest=variable.nearest,
+            )  # fmt: skip
+
+
 _lock = threading.Lock()
 _runtime: Runtime | None = None
 
@@ -101,7 +121,9 @@ def close_runtime() -> None:
         if _runtime is not None:
             _runtime.accounts.close()
         _runtime = None
-    close_databases()
+    # what was not loaded has opened nothing
+    if (ledger := sys.modules.get("mailglass.ledger.database")) is not None:
+        ledger.close_databases()
 
 
 def _forget_after_fork() -> None:

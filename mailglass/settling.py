@@ -21,6 +21,7 @@ from mailglass.engine.verdicts import memory
 from mailglass.errors import ConfigError
 from mailglass.ledger import leases, searches
 from mailglass.ledger.database import Database
+from mailglass.ledger.deliveries import Delivery
 from mailglass.ledger.searches import Search
 from mailglass.ledger.webhooks import Fact, StoredWebhook
 from mailglass.mail.events import EventKind, ProviderEvent
@@ -43,6 +44,8 @@ PAUSE: Final = 5.0
 # what clocks may differ by, theirs and ours
 _SKEW: Final = timedelta(minutes=5)
 _KNOWN_FOR: Final = 60.0
+# seconds over which deliveries are due that were in several claims without a verdict
+_SPREAD: Final = 2.0
 
 
 @dataclass(slots=True)
@@ -91,7 +94,8 @@ class Settler:
             For each delivery moved its lane and the event recorded.
         """
         remembering = {provider.account: memory(provider) for provider in self._providers() if provider.idempotent}
-        return leases.sweep(self._ledger, self._settings.streams, remembering)
+        spread = min(_SPREAD, self._settings.engine.lease / 20)
+        return leases.sweep(self._ledger, self._settings.streams, remembering, spread=spread)
 
     def waiting(self) -> bool:
         """Whether deliveries have their turn to be searched for."""
@@ -218,6 +222,29 @@ class Settler:
                 "mailglass.account.failed", level=logging.ERROR, account=account.name, error_type=type(error).__name__
             )
             return None
+
+
+def search_for(provider: Provider, held: Sequence[Delivery]) -> list[Finding]:
+    """Return what an account's provider says of deliveries that may have been sent; at most `SIZE` of them.
+
+    Args:
+        provider: of an account that can be searched.
+        held: deliveries that were handed over at any time since they were recorded, if at all.
+    """
+    until = clock.now() + _SKEW
+    return _find(
+        provider,
+        [
+            Sought(
+                item.id,
+                item.recipient,
+                min(item.created_at, item.scheduled_at) - _SKEW,
+                until,
+                item.provider_message_id,
+            )
+            for item in held
+        ],
+    )
 
 
 def _find(provider: Provider, sought: Sequence[Sought]) -> list[Finding]:

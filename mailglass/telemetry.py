@@ -15,7 +15,8 @@ Subscriber = Callable[[str, dict[str, Value]], None]
 FIELDS = frozenset(
     "lane queue tenant stream account provider task claimed sent failed queued suppressed uncertain held throttled "
     "released expired settled rung lanes events matched orphans dead duplicates stored linked count size status "
-    "reason error_type duration_ms delivery_id webhook_id attempt pool concurrency revision pid linked_events".split()
+    "reason error_type duration_ms delivery_id webhook_id attempt pool concurrency revision pid linked_events "
+    "variable nearest".split()
 )
 
 _subscribers: list[Subscriber] = []

@@ -5,11 +5,26 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
+from typing import Final
 
 from mailglass.errors import TenantError
 from mailglass.settings import NAME, get_settings
 
 _tenant: contextvars.ContextVar[str | None] = contextvars.ContextVar("mailglass_tenant", default=None)
+
+
+class AnyTenant(Enum):
+    """The type of `ANY_TENANT`."""
+
+    ANY = "any"
+
+    def __repr__(self) -> str:
+        return "ANY_TENANT"
+
+
+ANY_TENANT: Final = AnyTenant.ANY
+"""Every tenant's: for an operator's own look-ups by id."""
 
 
 @contextmanager

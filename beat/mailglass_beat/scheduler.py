@@ -1,4 +1,4 @@
-"""The scheduler: any number of beats may run, the one that holds the ledger's advisory lock rings.
+"""The scheduler: any number of beats may run, the one whose turn it is rings.
 
 Nothing is stored: every task it rings may run twice or be missed, and a missed one is rung a moment later.
 """
@@ -25,7 +25,7 @@ class LedgerScheduler(Scheduler):
     """Rings the tasks of `mailglass_beat.schedule` through their doorbells, while it is the leader."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._leader = Leader(get_runtime().settings.require_database())
+        self._leader = Leader(get_runtime().database)
         super().__init__(*args, **kwargs)
 
     # Celery would open a broker connection here, and wait for it for ever
@@ -41,7 +41,9 @@ class LedgerScheduler(Scheduler):
         return min(float(super().tick(*args, **kwargs)), _STANDBY)
 
     def apply_async(self, entry: ScheduleEntry, producer: Any = None, advance: bool = True, **kwargs: Any) -> None:
-        """Ring a task, unless a ring of it is pending."""
+        """Ring a task, unless a ring of it is pending, or this process was frozen until another beat may lead."""
+        if not self._leader.in_time:
+            return
         if advance:
             self.reserve(entry)
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -17,8 +17,11 @@ from typing import Final
 MAX_DEPTH: Final = 4
 MAX_PARTS: Final = 32
 MAX_FIELDS: Final = 300
+# one for the message and one for each of its recipients, of whom a mail of ours has few
+MAX_GROUPS: Final = 200
 MAX_HEAD: Final = 64 * 1024
 MAX_VALUE: Final = 4096
+MAX_DATE: Final = 200
 
 Fields = dict[str, list[str]]
 
@@ -102,7 +105,7 @@ def fields_of(text: bytes) -> Fields:
 
 
 def groups_of(text: bytes) -> list[Fields]:
-    """Groups of fields with empty lines between them, as in message/delivery-status (RFC 3464 2.1)."""
+    """Groups of fields with empty lines between them, as in message/delivery-status (RFC 3464 2.1), up to a bound."""
     groups: list[Fields] = []
     lines: list[bytes] = []
     for line in [*text.split(b"\n"), b""]:
@@ -111,13 +114,24 @@ def groups_of(text: bytes) -> list[Fields]:
         elif lines:
             groups.append(_fields(lines))
             lines = []
+            if len(groups) == MAX_GROUPS:
+                break
     return groups
+
+
+def merged(groups: Iterable[Fields]) -> Fields:
+    """The fields of all groups; of those of one name the first group's."""
+    fields: Fields = {}
+    for group in groups:
+        for name, values in group.items():
+            fields.setdefault(name, values)
+    return fields
 
 
 def moment(value: str) -> datetime | None:
     """The aware moment of a date field, or None where it is none."""
     try:
-        found = parsedate_to_datetime(_COMMENT.sub("", value).strip()[:100])
+        found = parsedate_to_datetime(_COMMENT.sub("", value[:MAX_DATE]).strip())
         return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
     except (ValueError, TypeError, OverflowError, IndexError):
         return None

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Final
 from uuid import UUID
 
-from mailglass.bounces.mail import Fields, Part, fields_of, groups_of, parts_of, read_mail
+from mailglass.bounces.mail import Fields, Part, fields_of, groups_of, merged, parts_of, read_mail
 
 MAX_RECIPIENTS: Final = 50
 # a report's facts stand near its beginning; what may be megabytes is the returned mail after them
@@ -101,8 +101,7 @@ def read_report(raw: bytes, came_to: str = "") -> Report:
             about, recipients = _delivery_status(part)
         elif kind is Kind.OTHER and part.content_type == "message/feedback-report":
             kind = Kind.FEEDBACK
-            for group in groups_of(part.decoded):
-                about = group | about
+            about = merged(groups_of(part.decoded))
         elif kind is not Kind.OTHER and not returned and part.content_type in _RETURNED:
             returned = fields_of(part.decoded)
     if kind is Kind.OTHER and _is_automatic(mail):
@@ -123,11 +122,7 @@ def _delivery_status(part: Part) -> tuple[Fields, list[Fields]]:
     """The fields per message, and those per recipient: the groups that say what was done for somebody."""
     groups = groups_of(part.decoded)
     recipients = [group for group in groups if "action" in group]
-    about: Fields = {}
-    for group in groups:
-        if "action" not in group:
-            about = group | about
-    return about, recipients
+    return merged(group for group in groups if "action" not in group), recipients
 
 
 def _is_automatic(mail: Part) -> bool:

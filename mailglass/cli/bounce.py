@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import IO
 
 import click
 
@@ -12,6 +13,7 @@ from mailglass.errors import MailglassError
 # sysexits.h, which mail servers go by: Postfix, Exim, OpenSMTPD and Dovecot keep the mail and try again on 75 only
 EX_DATAERR = 65
 EX_TEMPFAIL = 75
+_CHUNK = 1024 * 1024
 
 
 @click.group()
@@ -28,7 +30,7 @@ def receive(account: str, recipient: str) -> int:
     Made for a mail server's pipe. Exits with 0 when it is kept, now or before; 75 when the mail server should try
     again later, because the database is away or something is not configured yet; 65 when there was no mail.
     """
-    raw = sys.stdin.buffer.read()
+    raw = _mail_of(sys.stdin.buffer)
     if not raw.strip():
         note("mailglass: no mail on standard input: pipe the message into this command")
         return EX_DATAERR
@@ -45,6 +47,16 @@ def receive(account: str, recipient: str) -> int:
         note(f"mailglass: {error}")
         return EX_TEMPFAIL
     return 0
+
+
+def _mail_of(stream: IO[bytes]) -> bytes:
+    """As much of a mail as is kept. The rest is read too, so that the mail server's pipe does not break."""
+    from mailglass.bounces.reports import MAX_READ
+
+    raw = stream.read(MAX_READ)
+    while stream.read(_CHUNK):
+        pass
+    return raw
 
 
 def _log_quietly() -> None:

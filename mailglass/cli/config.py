@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
 from mailglass.cli.output import JSON, format_option, note, print_json, print_table
-from mailglass.settings import ENVIRONMENT, Secret, Settings, get_settings
+from mailglass.servers import Server, broker_servers, database_server, redis_server
+from mailglass.settings import ENVIRONMENT, Settings, get_settings
 
 
 @click.group()
@@ -19,10 +20,11 @@ def config() -> None:
 
 @config.command()
 @format_option
-def check(output_format: str) -> None:
-    """Load the settings and open every account, without connecting anywhere.
+def check(output_format: str) -> int:
+    """Check the settings and open every account.
 
-    Exits with 1 and says what to do when something is wrong.
+    Nothing is connected to. Exits with 1 and says what to do when something is wrong or missing, or when a variable is
+    unknown.
     """
     from mailglass.providers.registry import Accounts
 
@@ -32,16 +34,23 @@ def check(output_format: str) -> None:
         accounts.check()
     finally:
         accounts.close()
+    problems = _problems(settings)
     if output_format == JSON:
-        print_json(ok=True, **_described(settings))
+        print_json(ok=not problems, problems=problems, **_described(settings))
     else:
         _print(settings)
+        for problem in problems or ["The settings are in order."]:
+            note(problem)
+    return 1 if problems else 0
 
 
 @config.command()
 @format_option
 def env(output_format: str) -> None:
-    """List the environment variables that mailglass knows, and whether they are set. Never shows a value."""
+    """List the environment variables it knows.
+
+    Says whether each is set. Never shows a value.
+    """
     if output_format == JSON:
         print_json(
             variables=[
@@ -57,9 +66,8 @@ def env(output_format: str) -> None:
 
 def _described(settings: Settings) -> dict[str, Any]:
     return {
-        "database": _place(settings.database_url),
-        "broker": _place(settings.broker_url),
-        "redis": _place(settings.redis_url),
+        "file": None if settings.file is None else str(settings.file),
+        **{name: [asdict(server) for server in servers] for name, servers in _servers(settings).items()},
         "accounts": [
             {"name": account.name, "provider": account.provider, "has_sender": account.sender is not None}
             for account in settings.accounts.values()
@@ -79,12 +87,16 @@ def _described(settings: Settings) -> dict[str, Any]:
 
 
 def _print(settings: Settings) -> None:
-    places = (
-        ("database", settings.database_url),
-        ("broker", settings.broker_url),
-        ("redis", settings.redis_url),
+    click.echo(f"Settings file: {settings.file or 'none'}")
+    click.echo()
+    print_table(
+        ("SERVER", "HOST", "PORT", "DATABASE"),
+        [
+            (name, server.host or "-", "-" if server.port is None else str(server.port), server.database or "-")
+            for name, servers in _servers(settings).items()
+            for server in servers or [Server("not set", None, "")]
+        ],
     )
-    print_table(("SERVER", "AT"), [(name, _place(secret) or "not set") for name, secret in places])
     click.echo()
     print_table(("ACCOUNT", "PROVIDER"), [(name, item.provider) for name, item in settings.accounts.items()])
     click.echo()
@@ -95,14 +107,26 @@ def _print(settings: Settings) -> None:
     if len(settings.queue_names) > 1:
         click.echo()
         print_table(("QUEUE", "SERVED BY"), [(name, f"worker -Q {name}") for name in settings.queue_names])
-    note("The settings are in order.")
+
+
+def _problems(settings: Settings) -> list[str]:
+    """What keeps a worker with these settings from sending anything, or is not what it was meant to be."""
+    file = f"the settings file {settings.file}" if settings.file else "no settings file was read: set MAILGLASS_CONFIG"
+    problems = [str(variable) for variable in settings.unknown_variables]
+    if not settings.accounts:
+        problems.append(f"There is no account, so nothing can be sent ({file}): add [accounts.NAME].")
     if not settings.routes:
-        note("There is no route yet, so nothing can be sent: add [accounts.NAME] and [[routes]] to mailglass.toml.")
+        problems.append(f"There is no route, so nothing can be sent ({file}): add [[routes]].")
+    if not settings.database_url.reveal():
+        problems.append("There is no database: set MAILGLASS_DATABASE_URL.")
+    return problems
 
 
-def _place(secret: Secret | None) -> str | None:
-    """Host, port and path of a URL: without user, password and options, which may be secrets."""
-    if secret is None or not secret.reveal():
-        return None
-    parts = urlsplit(secret.reveal())
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+def _servers(settings: Settings) -> dict[str, list[Server]]:
+    """Host, port and database of each server: never a URL, which may hold a password."""
+    database, broker, redis = settings.database_url.reveal(), settings.broker_url.reveal(), settings.redis_url
+    return {
+        "database": [database_server(database)] if database else [],
+        "broker": broker_servers(broker) if broker else [],
+        "redis": [redis_server(redis.reveal())] if redis else [],
+    }

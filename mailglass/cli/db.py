@@ -35,6 +35,8 @@ def upgrade(actor: str, output_format: str) -> None:
         audit.record(get_database(url), actor, "db.upgrade", None, {"from": before, "to": after}, 1)
     if output_format == JSON:
         print_json(before=before, revision=after, head=schema.HEAD)
+    elif after > schema.HEAD:
+        click.echo(f"The schema is at revision {after}, newer than this version's ({schema.HEAD}): nothing to do.")
     elif before == after:
         click.echo(f"The schema is at revision {after} already.")
     else:

@@ -10,10 +10,13 @@ from uuid import UUID
 
 import click
 
-from mailglass.cli import moving, settle
+from mailglass.cli import moving, rescheduling, restoring, settle
+from mailglass.cli.actor import actor_option
+from mailglass.cli.content import print_content, without_files
+from mailglass.cli.filters import DUE, FILTERS, options
 from mailglass.cli.output import JSON, format_option, print_json, print_table
+from mailglass.errors import ConfigError
 from mailglass.settings import get_settings
-from mailglass.streams import Stream
 
 if TYPE_CHECKING:
     from mailglass.ledger.database import Database
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from mailglass.ledger.events import Event
 
 STATUSES = ("queued", "claimed", "sending", "sent", "failed", "suppressed", "uncertain", "held", "canceled")
+OUTCOMES = ("deferred", "delivered", "rejected", "failed", "bounced", "complained")
 _PAGE = 1000
 # what each event of a timeline may say beyond its kind, in the order it is told
 _DETAILS = (
@@ -37,16 +41,25 @@ def deliveries() -> None:
 @deliveries.command()
 @click.argument("delivery_id", metavar="ID", type=click.UUID)
 @click.option("--show-recipient", is_flag=True, help="Show the recipient's address, which is hidden otherwise.")
+@click.option("--content", is_flag=True, help="Show what was said too; the settings must allow it, the audit knows it.")
+@actor_option
 @format_option
-def show(delivery_id: UUID, show_recipient: bool, output_format: str) -> None:
-    """Show one delivery and what happened to it."""
+def show(delivery_id: UUID, show_recipient: bool, content: bool, actor: str, output_format: str) -> None:
+    """Show one delivery and what happened to it.
+
+    What was said is shown where the settings say `show_content = true`.
+    """
     from mailglass.ledger import deliveries as ledger
 
     database = _database()
     delivery = ledger.get(database, delivery_id)
     timeline = ledger.timeline(database, delivery_id)
+    said = _content(database, delivery, actor) if content else None
     if output_format == JSON:
-        print_json(delivery=_as_json(delivery, show_recipient), timeline=[_event_as_json(event) for event in timeline])
+        shown = {"content": said} if content else {}
+        print_json(
+            delivery=_as_json(delivery, show_recipient), timeline=[_event_as_json(event) for event in timeline], **shown
+        )
         return
     print_table(("", ""), [(name, value) for name, value in _described(delivery, show_recipient) if value])
     click.echo()
@@ -54,22 +67,28 @@ def show(delivery_id: UUID, show_recipient: bool, output_format: str) -> None:
         ("TIME", "SOURCE", "EVENT", "DETAILS"),
         [(_moment(event.occurred_at), event.source.value, event.kind, _details(event)) for event in timeline],
     )
+    if content:
+        click.echo()
+        print_content(said)
 
 
 @deliveries.command("list")
 @click.option("--tenant", help="Only this tenant's.")
 @click.option("--status", type=click.Choice(STATUSES), help="Only those that stand there.")
-@click.option("--stream", type=click.Choice([stream.value for stream in Stream]), help="Only this stream's.")
+@click.option("--outcome", type=click.Choice(OUTCOMES), help="Only those of which the provider said this last.")
+@options(*DUE, *FILTERS)
+@click.option("--behind", type=click.UUID, metavar="ID", help="Continue behind this one, the last of the page before.")
 @click.option("--limit", type=click.IntRange(1, _PAGE), default=20, show_default=True, help="At most this many.")
 @click.option("--show-recipient", is_flag=True, help="Show the recipients' addresses, which are hidden otherwise.")
 @format_option
-def list_(
-    tenant: str | None, status: str | None, stream: str | None, limit: int, show_recipient: bool, output_format: str
-) -> None:
+def list_(behind: UUID | None, limit: int, show_recipient: bool, output_format: str, **filters: Any) -> None:
     """List deliveries, newest first."""
     from mailglass.ledger import deliveries as ledger
+    from mailglass.ledger.lifecycle import Status
 
-    found = ledger.find(_database(), tenant=tenant, status=status, stream=stream, limit=limit)
+    status = filters.pop("status")
+    chosen = {"status": Status(status) if status else None, **filters}
+    found = ledger.find(_database(), after=behind, limit=limit, **chosen)
     if output_format == JSON:
         print_json(deliveries=[_as_json(delivery, show_recipient) for delivery in found])
         return
@@ -107,6 +126,9 @@ def counts(output_format: str) -> None:
 
 deliveries.add_command(moving.cancel)
 deliveries.add_command(moving.release)
+deliveries.add_command(rescheduling.reschedule)
+deliveries.add_command(restoring.hold)
+deliveries.add_command(restoring.search)
 deliveries.add_command(settle.uncertain)
 deliveries.add_command(settle.settle)
 
@@ -115,6 +137,18 @@ def _database() -> Database:
     from mailglass.ledger.database import get_database
 
     return get_database(get_settings().require_database())
+
+
+def _content(database: Database, delivery: Delivery, actor: str) -> dict[str, Any] | None:
+    """What a delivery says, without the bytes of its files; the audit knows who has looked."""
+    from mailglass.ledger import audit
+    from mailglass.ledger import deliveries as ledger
+
+    if not get_settings().show_content:
+        raise ConfigError("show_content", "is not set, so nobody is shown what was said", "Set show_content = true")
+    audit.record(database, actor, "deliveries.show_content", delivery.tenant, [delivery.id], 1)
+    content = ledger.content_of(database, delivery)
+    return None if content is None else without_files(content)
 
 
 def _described(delivery: Delivery, show_recipient: bool) -> Iterator[tuple[str, str]]:
@@ -151,7 +185,7 @@ def _details(event: Event) -> str:
 
 def _as_json(delivery: Delivery, show_recipient: bool) -> dict[str, Any]:
     hidden = {"facts"} if show_recipient else {"facts", "recipient", "recipient_domain"}
-    values = {name: value for name, value in asdict(delivery).items() if name not in hidden}
+    values = {name: value for name, value in asdict(delivery).items() if name not in hidden | {"message_id"}}
     facts = {name: value for name, value in asdict(delivery.facts).items() if not name.startswith("status")}
     return {name: _plain(value) for name, value in (values | {"outcome": delivery.outcome} | facts).items()}
 

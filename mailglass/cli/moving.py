@@ -2,84 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
 
 from mailglass.cli.actor import actor_option
+from mailglass.cli.filters import DUE, FILTERS, YES, options
 from mailglass.cli.output import JSON, format_option, note, print_json
 from mailglass.errors import MailglassError
 from mailglass.settings import get_settings
-from mailglass.streams import Stream
 
 if TYPE_CHECKING:
     from mailglass.ledger.database import Database
     from mailglass.ledger.deliveries import Cancellation, Delivery
-    from mailglass.ledger.selection import Found, Selection
+    from mailglass.ledger.filters import Selection
+    from mailglass.ledger.selection import Found
     from mailglass.routing import Lane
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-_BATCH = 5000
-_SAMPLE = 10
-
-
-class Moment(click.ParamType[datetime]):
-    """An ISO 8601 moment with its zone."""
-
-    name = "moment"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        try:
-            moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-        except ValueError:
-            moment = None
-        if moment is None or moment.tzinfo is None:
-            self.fail("give a moment with its zone, such as 2030-01-31T09:00Z or 2030-01-31T09:00+02:00", param, ctx)
-        return moment
-
-
-_FILTERS = (
-    click.option("--stream", type=click.Choice([stream.value for stream in Stream]), help="Only this stream's."),
-    click.option("--mailable", metavar="MODULE:CLASS", help="Only those of this mailable."),
-    click.option("--group", type=click.UUID, metavar="ID", help="Only those of one message to several people."),
-    click.option("--recipient", metavar="ADDRESS", help="Only those to this address; the audit keeps its digest."),
-    click.option("--account", help="Only those that this account attempted last."),
-    click.option("--reason", help="Only those with this last error; template_failed stands for all of its kinds."),
-    click.option(
-        "--in-doubt/--not-in-doubt",
-        "in_doubt",
-        default=None,
-        help="Only those that may have been sent, or cannot have.",
-    ),
-    click.option("--after", "created_after", type=Moment(), metavar="MOMENT", help="Recorded at it or later."),
-    click.option("--before", "created_before", type=Moment(), metavar="MOMENT", help="Recorded before it."),
-    click.option("--yes", is_flag=True, help="With a filter: do it; without this, only say what would be done."),
-)
-_DUE = (
-    click.option("--status", type=click.Choice(["queued", "held"]), help="Only those that stand there."),
-    click.option("--due-after", type=Moment(), metavar="MOMENT", help="Due at it or later."),
-    click.option("--due-before", type=Moment(), metavar="MOMENT", help="Due before it."),
-)
-
-
-def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
-    def add(command: F) -> F:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
+BATCH = 5000
+SAMPLE = 10
 
 
 @click.command()
 @click.argument("ids", metavar="[ID...]", nargs=-1, type=click.UUID)
 @click.option("--tenant", required=True, help="Whose they are; others' are left alone.")
-@_options(*_DUE, *_FILTERS)
+@click.option("--status", type=click.Choice(["queued", "held"]), help="Only those that stand there.")
+@options(*DUE, *FILTERS, YES)
 @actor_option
 @format_option
 def cancel(ids: tuple[UUID, ...], tenant: str, yes: bool, actor: str, output_format: str, **filters: Any) -> int:
@@ -93,16 +44,16 @@ def cancel(ids: tuple[UUID, ...], tenant: str, yes: bool, actor: str, output_for
     from mailglass.ledger import selection
     from mailglass.ledger.audit import Actor
 
-    chosen = _selection(ids, tenant, filters)
-    database = _database()
+    chosen = selected(ids, tenant, filters)
+    database = ledger_of_settings()
     if chosen is None:
         answer = ledger.cancel(database, ids, tenant, actor=Actor(actor, ids))
         return _report_canceled(ids, answer, output_format)
-    found, in_doubt = selection.look_to_cancel(database, chosen, _SAMPLE)
+    found, in_doubt = selection.look_to_cancel(database, chosen, SAMPLE)
     by = Actor(actor, chosen.described())
-    steps = selection.cancel(database, found.selection, actor=by, batch=_BATCH) if yes else iter(())
-    moved = _moved((len(step.canceled) for step in steps), found, "canceled")
-    _finish(found, moved, yes, "canceled", output_format, in_doubt=in_doubt)
+    steps = selection.cancel(database, found.selection, actor=by, batch=BATCH) if yes else iter(())
+    moved = count_moved((len(step.canceled) for step in steps), found, "canceled")
+    finish(found, moved, yes, "canceled", output_format, in_doubt=in_doubt)
     if in_doubt and output_format != JSON:
         note(f"{in_doubt} may have been sent and cannot be canceled; `mailglass deliveries settle` settles them.")
     return 0
@@ -112,7 +63,7 @@ def cancel(ids: tuple[UUID, ...], tenant: str, yes: bool, actor: str, output_for
 @click.argument("ids", metavar="[ID...]", nargs=-1, type=click.UUID)
 @click.option("--status", type=click.Choice(["held"]), help="All that are held.")
 @click.option("--tenant", help="With a filter: whose.")
-@_options(*_FILTERS)
+@options(*FILTERS, YES)
 @actor_option
 @format_option
 def release(
@@ -126,27 +77,27 @@ def release(
     from mailglass.ledger import selection
     from mailglass.ledger.audit import Actor
 
-    chosen = _selection(ids, tenant, filters)
+    chosen = selected(ids, tenant, filters)
     if (chosen is None) != (tenant is None):
         raise click.UsageError("A filter needs --tenant NAME, and ids need no tenant.")
-    database = _database()
+    database = ledger_of_settings()
     if chosen is None:
         _release_these(database, ids, yes, actor, output_format)
         return
-    found = selection.look(database, chosen, selection.RELEASABLE, _SAMPLE)
+    found = selection.look(database, chosen, selection.RELEASABLE, SAMPLE)
     doubtful = replace(found.selection, in_doubt=True)
     in_doubt = selection.look(database, doubtful, selection.RELEASABLE, 0).count if chosen.in_doubt is None else 0
     by = Actor(actor, chosen.described())
-    steps = selection.release(database, found.selection, actor=by, batch=_BATCH) if yes else iter(())
-    moved = _moved((_rung(lanes) for lanes in steps), found, "released")
-    _finish(found, moved, yes, "released", output_format, in_doubt=in_doubt)
+    steps = selection.release(database, found.selection, actor=by, batch=BATCH) if yes else iter(())
+    moved = count_moved((ring(lanes) for lanes in steps), found, "released")
+    finish(found, moved, yes, "released", output_format, in_doubt=in_doubt)
     if in_doubt and output_format != JSON:
         note(f"{in_doubt} of them may have been sent before.")
 
 
-def _selection(ids: Sequence[UUID], tenant: str | None, filters: Mapping[str, Any]) -> Selection | None:
+def selected(ids: Sequence[UUID], tenant: str | None, filters: Mapping[str, Any]) -> Selection | None:
     """The filter, or None where ids are given."""
-    from mailglass.ledger.selection import Selection
+    from mailglass.ledger.filters import Selection
 
     chosen = Selection(tenant=tenant, **filters)
     if bool(ids) == chosen.narrows:
@@ -154,19 +105,20 @@ def _selection(ids: Sequence[UUID], tenant: str | None, filters: Mapping[str, An
     return chosen if chosen.narrows else None
 
 
-def _database() -> Database:
+def ledger_of_settings() -> Database:
+    """Return the ledger that the settings name."""
     from mailglass.ledger.database import get_database
 
     return get_database(get_settings().require_database())
 
 
-def _moved(steps: Iterator[int], found: Found, done: str) -> int:
+def count_moved(steps: Iterator[int], found: Found, done: str) -> int:
     """Go through the batches, saying how far it is."""
     moved = 0
     try:
         for count in steps:
             moved += count
-            if found.count > _BATCH:
+            if found.count > BATCH:
                 note(f"{moved} of {found.count} {done}")
     except (KeyboardInterrupt, MailglassError):
         note(f"Interrupted: {moved} of {found.count} {done}; the same command goes on with the rest.")
@@ -174,7 +126,8 @@ def _moved(steps: Iterator[int], found: Found, done: str) -> int:
     return moved
 
 
-def _finish(found: Found, moved: int, yes: bool, done: str, output_format: str, *, in_doubt: int) -> None:
+def finish(found: Found, moved: int, yes: bool, done: str, output_format: str, *, in_doubt: int) -> None:
+    """Print what was done, or what would be."""
     sample = [str(key) for key in found.sample]
     if output_format == JSON:
         print_json(dry_run=not yes, found=found.count, in_doubt=in_doubt, sample=sample, moved=moved)
@@ -215,7 +168,7 @@ def _release_these(database: Database, ids: Sequence[UUID], yes: bool, actor: st
 
     held = [delivery.id for delivery in _held_among(database, ids)]
     lanes = ledger.release(database, held, actor=Actor(actor, held)) if yes and held else {}
-    _rung(lanes)
+    ring(lanes)
     done = [str(key) for key in held if key in lanes]
     if output_format == JSON:
         print_json(dry_run=not yes, held=[str(key) for key in held], released=done)
@@ -238,7 +191,7 @@ def _held_among(database: Database, ids: Sequence[UUID]) -> Iterator[Delivery]:
             note(f"{delivery_id} is {delivery.status.value}, not held: left alone.")
 
 
-def _rung(lanes: Mapping[UUID, Lane]) -> int:
+def ring(lanes: Mapping[UUID, Lane]) -> int:
     """Ring what was released, where there is a broker; the pump would find it too. Returns how many there are."""
     from mailglass.runtime import get_runtime
 

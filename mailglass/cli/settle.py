@@ -10,7 +10,7 @@ from uuid import UUID
 import click
 
 from mailglass.cli.actor import actor_option
-from mailglass.cli.moving import Moment
+from mailglass.cli.filters import Moment
 from mailglass.cli.output import JSON, format_option, note, print_json, print_table
 from mailglass.settings import get_settings
 from mailglass.streams import Stream
@@ -18,7 +18,8 @@ from mailglass.streams import Stream
 if TYPE_CHECKING:
     from mailglass.ledger.database import Database
     from mailglass.ledger.deliveries import State
-    from mailglass.ledger.selection import Found, Selection
+    from mailglass.ledger.filters import Selection
+    from mailglass.ledger.selection import Found
     from mailglass.ledger.settlement import Settlement, Unsettled
     from mailglass.routing import Lane
 
@@ -84,10 +85,10 @@ def settle(
     actor: str,
     output_format: str,
 ) -> int:
-    """Say what became of deliveries that may have been sent: by id, or by filter.
+    """Settle deliveries that may have been sent.
 
-    The first run only says which; --yes settles them. Look at the provider's own log before you do. By id it exits with
-    1 if one of them is not in doubt, or is with a worker.
+    Say what became of them, by id or by filter. The first run only says which; --yes settles them. Look at the
+    provider's own log before you do. By id it exits with 1 if one of them is not in doubt, or is with a worker.
     """
     from mailglass.ledger.settlement import Settlement
 
@@ -98,8 +99,8 @@ def settle(
     database, settlement = _database(), Settlement(how)
     if ids:
         return _settle_these(database, ids, settlement, yes, actor, output_format)
+    from mailglass.ledger.filters import Selection
     from mailglass.ledger.lifecycle import Status
-    from mailglass.ledger.selection import Selection
 
     chosen = Selection(
         status=Status(status or ""), tenant=tenant, account=account, stream=stream, created_before=before,

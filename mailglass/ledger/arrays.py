@@ -6,8 +6,12 @@ of types and NULLs, and do not agree on how a list is given.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TypeVar
 from uuid import UUID
+
+T = TypeVar("T")
 
 
 def uuids(values: Iterable[UUID | None]) -> str:
@@ -33,6 +37,16 @@ def numbers(values: Iterable[float | None]) -> str:
 def booleans(values: Iterable[bool]) -> str:
     """For CAST(... AS boolean[])."""
     return f"{{{','.join(['t' if value else 'f' for value in values])}}}"
+
+
+def moments(values: Iterable[datetime | None]) -> str:
+    """For CAST(... AS timestamptz[])."""
+    return texts(None if value is None else value.astimezone(UTC).isoformat() for value in values)
+
+
+def sparse(kind: Callable[[Iterable[T | None]], str], values: Sequence[T | None]) -> str:
+    """A column that mostly holds nothing: empty if it holds nothing at all, which `unnest` fills with NULL."""
+    return "{}" if all(value is None for value in values) else kind(values)
 
 
 def _quoted(value: str) -> str:

@@ -23,7 +23,10 @@ from psycopg.rows import namedtuple_row
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from mailglass import clock
 from mailglass.errors import LedgerError, LedgerUnavailableError, MailglassError
+from mailglass.ledger.unreachable import unreachable
+from mailglass.servers import database_server
 
 T = TypeVar("T")
 # of named tuples, or of SQLAlchemy's rows where the connection is the caller's
@@ -56,7 +59,12 @@ class Runs(Protocol):
 
 
 def sqlalchemy_url(url: str) -> str:
-    """The URL with psycopg 3 as its driver."""
+    """The URL with psycopg 3 as its driver.
+
+    Raises:
+        ConfigError: SQLAlchemy cannot read it; its own error would quote it.
+    """
+    database_server(url)
     scheme, separator, rest = url.partition("://")
     return f"postgresql+psycopg{separator}{rest}" if scheme in ("postgres", "postgresql") else url
 
@@ -84,6 +92,7 @@ class Database:
     """
 
     def __init__(self, url: str, pool_size: int = 10) -> None:
+        self._url = url
         self._engine: Engine = sqlalchemy.create_engine(
             sqlalchemy_url(url),
             isolation_level="AUTOCOMMIT",
@@ -110,7 +119,8 @@ class Database:
         """Run one statement of `queries.sql` and fetch what it returns.
 
         A connection that turns out to be dead is replaced once, and the victim of a deadlock tries again: every
-        statement may be run twice without harm. One that has a parameter `again` is told so by it.
+        statement may be run twice without harm. One that has a parameter `again` is told so by it, and one that has a
+        parameter `waited`, in seconds, how long it had to wait for a connection too.
 
         Raises:
             LedgerUnavailableError: the database cannot be reached, or cannot work now.
@@ -118,10 +128,17 @@ class Database:
         """
         sql = statements()[name]
         given = params or {}
-        if "again" not in given:
+        if "again" not in given and "waited" not in given:
             return self._retried(lambda: self._run(sql, given), name)
-        runs = count()
-        return self._retried(lambda: self._run(sql, {**given, "again": next(runs) > 0}), name)
+        runs, started = count(), clock.monotonic()
+
+        def told() -> Mapping[str, Any]:
+            of_this_run: dict[str, Any] = {"again": next(runs) > 0}
+            if "waited" in given:
+                of_this_run["waited"] = round(given["waited"] + clock.monotonic() - started, 6)
+            return {**given, **of_this_run}
+
+        return self._retried(lambda: self._run(sql, told), name)
 
     @contextmanager
     def locked(self, name: str) -> Iterator[bool]:
@@ -174,8 +191,12 @@ class Database:
         with self._engine.connect() as connection:
             return _fetch(connection.execute(statement))
 
-    def _run(self, sql: str, params: Mapping[str, Any]) -> Rows:
-        """On the driver's own cursor: SQLAlchemy's result would cost more than most statements do."""
+    def _run(self, sql: str, params: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> Rows:
+        """Run a statement on the driver's own cursor: SQLAlchemy's result would cost more than most statements do.
+
+        Args:
+            params: of the statement; called for them once there is a connection.
+        """
         try:
             pooled = self._engine.raw_connection()
         except psycopg.Error as error:
@@ -183,7 +204,7 @@ class Database:
         connection: Any = pooled.driver_connection
         try:
             cursor = connection.cursor(binary=True, row_factory=namedtuple_row)
-            cursor.execute(sql, params)
+            cursor.execute(sql, params() if callable(params) else params)
             return cursor.fetchall() if cursor.description else []
         except psycopg.Error as error:
             # read-only: since a failover this is no primary any more, and a new connection finds the one that is
@@ -212,7 +233,7 @@ class Database:
                 return self._once(work)
             except (_Disconnected, _Deadlocked) as error:
                 if not pauses[type(error)]:
-                    raise LedgerUnavailableError(error.problem) from error.__cause__
+                    raise LedgerUnavailableError(self._problem(error)) from error.__cause__
                 time.sleep(pauses[type(error)].pop(0))
             except DBAPIError as error:
                 refusal = refused(error, name)
@@ -232,6 +253,12 @@ class Database:
         except sqlalchemy.exc.TimeoutError as error:
             raise LedgerUnavailableError("no database connection became free in time") from error
 
+    def _problem(self, error: _Disconnected | _Deadlocked) -> str:
+        """Why it cannot work, for people."""
+        if isinstance(error, _Deadlocked):
+            return error.problem
+        return unreachable(self._url, getattr(error.__cause__, "orig", error.__cause__))
+
     def dispose(self, close: bool = True) -> None:
         """Close the pool; with close=False only forget it, as after a fork."""
         self._engine.dispose(close=close)
@@ -239,8 +266,6 @@ class Database:
 
 class _Disconnected(Exception):
     """The connection was lost, or could not be made."""
-
-    problem = "the database cannot be reached"
 
 
 class _Deadlocked(Exception):

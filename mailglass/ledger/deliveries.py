@@ -16,8 +16,10 @@ from mailglass.ledger import arrays
 from mailglass.ledger.audit import NOBODY, Actor
 from mailglass.ledger.database import Database
 from mailglass.ledger.events import BOUNCE_RANK, Event, Projection, Source
+from mailglass.ledger.filters import Selection
 from mailglass.ledger.lifecycle import FINAL, Status
 from mailglass.ledger.tables import deliveries as table
+from mailglass.ledger.tables import messages
 from mailglass.routing import Lane
 
 
@@ -33,6 +35,7 @@ class Delivery:
     id: UUID
     tenant: str
     group_id: UUID | None
+    message_id: UUID
     stream: str
     queue: str
     mailable: str | None
@@ -50,6 +53,7 @@ class Delivery:
     in_doubt: bool
     ask_again: bool
     last_error: str | None
+    scheduled_at: datetime
     created_at: datetime
     facts: Projection
 
@@ -80,11 +84,14 @@ class Cancellation:
         return bool(self.canceled)
 
 
-def get(database: Database, delivery_id: UUID | str) -> Delivery:
-    """One delivery.
+def get(database: Database, delivery_id: UUID | str, tenant: str | None = None) -> Delivery:
+    """Return one delivery.
+
+    Args:
+        tenant: whose it must be; None for anybody's, which is for operators.
 
     Raises:
-        DeliveryNotFoundError: no such delivery.
+        DeliveryNotFoundError: no such delivery of this tenant.
     """
     try:
         key = UUID(str(delivery_id))
@@ -92,8 +99,9 @@ def get(database: Database, delivery_id: UUID | str) -> Delivery:
         # it may be anything, an address too, so it is not repeated
         raise DeliveryNotFoundError("that is no delivery's id: give the UUID that deliver_later answered") from None
     rows = database.run("delivery", {"id": str(key)})
-    if not rows:
-        raise DeliveryNotFoundError(f"no delivery {delivery_id} in the ledger")
+    if not rows or tenant not in (None, rows[0].tenant_id):
+        of_whom = "" if tenant is None else " of this tenant"
+        raise DeliveryNotFoundError(f"no delivery {key}{of_whom} in the ledger")
     return _delivery(rows[0])
 
 
@@ -102,38 +110,58 @@ def timeline(database: Database, delivery_id: UUID | str) -> list[Event]:
     return [_event(row) for row in database.run("timeline", {"id": str(delivery_id)})]
 
 
-def find(
-    database: Database,
-    *,
-    tenant: str | None = None,
-    status: Status | str | None = None,
-    group_id: UUID | str | None = None,
-    recipient: str | None = None,
-    stream: str | None = None,
-    after: UUID | str | None = None,
-    limit: int = 100,
-) -> list[Delivery]:
-    """Deliveries by filter, newest first.
+def find(database: Database, *, after: UUID | None = None, limit: int = 100, **filters: Any) -> list[Delivery]:
+    """Return deliveries by filter, newest first.
 
     Args:
-        tenant: only this tenant's; None for all, which is for operators.
-        status: only those that stand there.
-        group_id: only those of one message to several people.
-        recipient: only those to this address, compared in lower case.
-        stream: only this stream's.
-        after: continue below this id (the last one of the page before).
+        after: continue behind this one, the last of the page before.
         limit: at most this many, 1 to 1000.
+        filters: as of `Selection`; without a tenant those of all, which is for operators.
     """
-    query = sqlalchemy.select(table).order_by(table.c.id.desc()).limit(min(max(limit, 1), 1000))
-    filters: dict[str, Any] = {"tenant_id": tenant, "status": status, "group_id": group_id, "stream": stream}
-    for column, value in filters.items():
-        if value is not None:
-            query = query.where(table.c[column] == value)
-    if recipient is not None:
-        query = query.where(sqlalchemy.func.lower(table.c.recipient) == recipient.lower())
+    columns = table.c
+    query = sqlalchemy.select(table).where(*Selection(**filters).conditions())
     if after is not None:
-        query = query.where(table.c.id < after)
-    return [_delivery(row) for row in database.query(query)]
+        last = sqlalchemy.select(columns.created_at, columns.id).where(columns.id == after)
+        query = query.where(sqlalchemy.tuple_(columns.created_at, columns.id) < last.scalar_subquery())
+    newest_first = query.order_by(columns.created_at.desc(), columns.id.desc())
+    return [_delivery(row) for row in database.query(newest_first.limit(min(max(limit, 1), 1000)))]
+
+
+def content_of(database: Database, delivery: Delivery) -> Mapping[str, Any] | None:
+    """Return what a delivery says, as `Message.content` wrote it or as it was rendered, or None if it was scrubbed."""
+    rows = database.query(sqlalchemy.select(messages.c.content).where(messages.c.id == delivery.message_id))
+    return rows[0].content if rows else None
+
+
+def hold(database: Database, ids: Sequence[UUID | str], *, actor: Actor | None = None) -> set[UUID]:
+    """Hold deliveries that are owed and may have been sent, because the ledger was restored; they are in doubt then.
+
+    Args:
+        ids: at most a few thousand; what has ended, is held or is with a worker is left alone.
+        actor: who does it, for the audit.
+
+    Returns:
+        Those that are held now.
+    """
+    return {row.id for row in database.run("hold", _moving(ids, actor))}
+
+
+def reschedule(
+    database: Database, ids: Sequence[UUID | str], tenant: str, moment: datetime, *, actor: Actor | None = None
+) -> dict[UUID, Lane]:
+    """Make deliveries due at another moment that nobody has claimed. Their age counts from there.
+
+    Args:
+        ids: at most a few thousand. Left alone are others', those that are asked about again at their account, and
+            those that expire before the moment.
+        moment: aware; one that has passed makes them due now.
+        actor: who does it, for the audit; None where the application does.
+
+    Returns:
+        The lanes of those that were moved, by delivery.
+    """
+    rows = database.run("reschedule", {**_moving(ids, actor), "tenant": tenant, "moment": moment})
+    return {row.id: Lane(row.queue, row.tenant_id, row.stream) for row in rows}
 
 
 def cancel(
@@ -141,20 +169,18 @@ def cancel(
     ids: Sequence[UUID | str],
     tenant: str,
     *,
-    forget_key: bool = False,
     actor: Actor | None = None,
 ) -> Cancellation:
     """Take deliveries back that nobody has claimed, or that are held; what may have been sent is left.
 
     Args:
         ids: at most a few thousand; others' and those that are under way are left alone.
-        forget_key: free their idempotency keys, for the same message to be accepted again.
         actor: who does it, for the audit; None where the application does.
 
     Returns:
         Those that were taken back, and those that were left because they may have been sent.
     """
-    rows = database.run("cancel", {**_moving(ids, actor), "tenant": tenant, "forget_key": forget_key})
+    rows = database.run("cancel", {**_moving(ids, actor), "tenant": tenant})
     return Cancellation(
         frozenset(row.id for row in rows if not row.in_doubt), frozenset(row.id for row in rows if row.in_doubt)
     )
@@ -200,9 +226,13 @@ class State(NamedTuple):
     in_doubt: bool
 
 
-def states(database: Database, ids: Sequence[UUID | str]) -> Mapping[UUID, State]:
-    """Where deliveries stand, by id; unknown ids are left out."""
-    rows = database.run("delivery_states", {"ids": [str(delivery_id) for delivery_id in ids]})
+def states(database: Database, ids: Sequence[UUID | str], tenant: str | None = None) -> Mapping[UUID, State]:
+    """Return where deliveries stand, by id; unknown ids are left out.
+
+    Args:
+        tenant: whose they must be; None for anybody's, which is for operators.
+    """
+    rows = database.run("delivery_states", {"ids": [str(delivery_id) for delivery_id in ids], "tenant": tenant})
     return {row.id: State(Status(row.status), row.last_error, row.in_doubt) for row in rows}
 
 
@@ -211,6 +241,7 @@ def _delivery(row: Any) -> Delivery:
         id=row.id,
         tenant=row.tenant_id,
         group_id=row.group_id,
+        message_id=row.message_id,
         stream=row.stream,
         queue=row.queue,
         mailable=row.mailable,
@@ -228,6 +259,7 @@ def _delivery(row: Any) -> Delivery:
         in_doubt=row.in_doubt,
         ask_again=row.ask_again,
         last_error=row.last_error,
+        scheduled_at=row.scheduled_at,
         created_at=row.created_at,
         facts=_projection(row),
     )

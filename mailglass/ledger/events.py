@@ -36,9 +36,11 @@ class EngineEvent(StrEnum):
     SETTLED = "settled"
     RESENT = "resent"
     RELEASED = "released"
+    RESCHEDULED = "rescheduled"
     CANCELED = "canceled"
     COPY_DROPPED = "copy_dropped"
     COPY_REFUSED = "copy_refused"
+    LEFT_OUT = "left_out"
 
 
 # the provider facts that are kept as a time of their own, least telling first: the outcome is the last one that is set

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from mailglass.ids import uuid7s
+from mailglass.ids import uuid7_for, uuid7s
 from mailglass.ledger import arrays
 from mailglass.ledger.database import Rows, Runs
 from mailglass.ledger.events import EVIDENCE, EngineEvent
@@ -17,6 +18,8 @@ from mailglass.routing import Lane
 from mailglass.streams import Stream, StreamPolicy
 
 _MAX_BYTES: Final = 64 * 1024 * 1024
+UNPLACED: Final = "route_unknown_here"
+"""The reason of a verdict that gives back what this worker cannot place; every other one says that it could."""
 
 
 class Claimed(NamedTuple):
@@ -25,12 +28,14 @@ class Claimed(NamedTuple):
     Attributes:
         scheduled_at: when it was first to leave; its age counts from there.
         age: seconds since then.
+        lifetime: seconds until it expires; None for never.
         content: JSON text, None where it was scrubbed.
         in_doubt: the outcome of an earlier attempt is not known: it may have been sent.
         ask_again: its account is to be asked about it again under the same idempotency key, before anything else.
+        awaits_account: the account that it has waited for, because that one could not be used; None for none.
         deferrals: how often a receiver asked to be tried again later.
         refusal: what the last attempt's refusal meant, as `Refusal.code`; None where it was not refused.
-        left_behind: more were due, and the claim's size in bytes left them.
+        left_behind: more may be due that this claim left: over its size in bytes, or to be claimed apart.
     """
 
     id: UUID
@@ -43,11 +48,13 @@ class Claimed(NamedTuple):
     priority: int
     expired: bool
     age: float
+    lifetime: float | None
     content: str | None
     frozen: bool
     suppressed_by: str | None
     in_doubt: bool = False
     ask_again: bool = False
+    awaits_account: str | None = None
     deferrals: int = 0
     refusal: str | None = None
     left_behind: bool = False
@@ -65,6 +72,7 @@ class Verdict(NamedTuple):
         delay: seconds: until it is due again, or how long evidence is waited for.
         counted: False where the attempt is not counted (throttling).
         doubt: what this says of whether it may have been sent; None where it says nothing, and a doubt stays.
+        awaits_account: the account that it is queued for, because that one cannot be used now; None for none.
         refusal: what a refusal meant, as `Refusal.code`.
         deferred: a receiver asked to be tried again later: counted apart from attempts.
     """
@@ -81,6 +89,7 @@ class Verdict(NamedTuple):
     status_code: int | None = None
     enhanced_status: str | None = None
     duration_ms: int | None = None
+    awaits_account: str | None = None
     refusal: str | None = None
     deferred: bool = False
 
@@ -96,13 +105,22 @@ class RefusedCopy(NamedTuple):
 
 
 def claim(
-    ledger: Runs, lane: Lane, token: UUID, size: int, lease: float, cap: int | None = None, max_bytes: int = _MAX_BYTES
+    ledger: Runs,
+    lane: Lane,
+    token: UUID,
+    size: int,
+    lease: float,
+    cap: int | None = None,
+    max_bytes: int = _MAX_BYTES,
+    suspects_first: bool | None = None,
 ) -> list[Claimed]:
     """Lease up to `size` due deliveries of a lane for `lease` seconds, most urgent first.
 
     Args:
         cap: how many of the tenant's deliveries may be leased at once, over all workers; None for any number.
         max_bytes: of content, about; one is claimed however large it is.
+        suspects_first: whether deliveries that were in a claim without a verdict go before the others, where both are
+            due; None for one claim in two.
     """
     rows = ledger.run(
         "claim",
@@ -115,6 +133,7 @@ def claim(
             "lease": lease,
             "cap": cap,
             "max_bytes": max_bytes,
+            "suspects_first": random.random() < 0.5 if suspects_first is None else suspects_first,  # noqa: S311
             "again": False,
         },
     )
@@ -147,6 +166,11 @@ def _looked_at_again(ledger: Runs, lane: Lane, claimed: list[Claimed]) -> list[C
     ]
 
 
+def note_unplaced(ledger: Runs, ids: Sequence[UUID]) -> dict[UUID, float]:
+    """Note that claimed deliveries cannot be placed here. Returns for how many seconds nobody could, by id."""
+    return {row.id: row.seconds for row in ledger.run("note_unplaced", {"ids": arrays.uuids(ids)})}
+
+
 def freeze(ledger: Runs, contents: Mapping[UUID, str]) -> dict[UUID, str]:
     """Keep rendered contents by message id; the answer is what stands, should another worker have been first."""
     params = {"ids": arrays.uuids(contents), "contents": arrays.texts(contents.values())}
@@ -156,10 +180,30 @@ def freeze(ledger: Runs, contents: Mapping[UUID, str]) -> dict[UUID, str]:
     return {row.id: row.content for row in rows if row.frozen}
 
 
-def mark(ledger: Runs, token: UUID, ids: Sequence[UUID], account: str, provider: str) -> dict[UUID, int]:
-    """Commit that these are about to be sent. Returns the attempt's number by id, only for those still leased."""
+def mark(
+    ledger: Runs, token: UUID, ids: Sequence[UUID], account: str, provider: str, expired: set[UUID] | None = None
+) -> dict[UUID, int]:
+    """Commit that these are about to be sent. What has expired by now fails instead.
+
+    Args:
+        expired: those that failed so are added to it.
+
+    Returns:
+        The attempt's number by id, only for those that are still leased and have not expired.
+    """
     rows = ledger.run("mark", {"ids": arrays.uuids(ids), "token": str(token), "account": account, "provider": provider})
-    return {ids[row.position - 1]: row.attempts for row in rows}
+    attempts = {ids[row.position - 1]: row.attempts for row in rows}
+    if rest := [key for key in ids if key not in attempts]:
+        failed = _expire(ledger, token, rest)
+        if expired is not None:
+            expired |= failed
+    return attempts
+
+
+def _expire(ledger: Runs, token: UUID, ids: Sequence[UUID]) -> set[UUID]:
+    """Fail those of these claimed deliveries that have expired; returns them."""
+    params = {"ids": arrays.uuids(ids), "event_ids": arrays.uuids(uuid7s(len(ids))), "token": str(token)}
+    return {row.id for row in ledger.run("expire", params)}
 
 
 def record(
@@ -180,7 +224,7 @@ def record(
     kinds: dict[tuple[Any, ...], int] = {}
     kind_of = [kinds.setdefault(_kind(verdict), len(kinds) + 1) for verdict in verdicts]
     (
-        statuses, events, reasons, outcomes, doubts, counted, codes, enhanced, durations, refusals, deferred
+        statuses, events, reasons, outcomes, doubts, counted, codes, enhanced, durations, awaited, refusals, deferred
     ) = zip(*kinds, strict=True)  # fmt: skip
     rows = ledger.run(
         "record",
@@ -208,7 +252,9 @@ def record(
             "copy_enhanced": arrays.texts([copy.enhanced_status for copy in copies]),
             "copy_classes": arrays.texts([copy.bounce_class for copy in copies]),
             "copy_refusals": arrays.texts([copy.refusal for copy in copies]),
+            "awaited": arrays.texts(awaited),
             "evidence": arrays.texts(sorted(EVIDENCE)),
+            "unplaced": UNPLACED,
             **{f"refused_{name}": column for name, column in columns(refused).items()},
         },
     )
@@ -219,7 +265,8 @@ def _kind(verdict: Verdict) -> tuple[Any, ...]:
     """What many verdicts of a batch have in common, and is sent once for all of them."""
     return (
         verdict.status, verdict.event, verdict.reason, verdict.outcome, verdict.doubt, verdict.counted,
-        verdict.status_code, verdict.enhanced_status, verdict.duration_ms, verdict.refusal, verdict.deferred,
+        verdict.status_code, verdict.enhanced_status, verdict.duration_ms, verdict.awaits_account, verdict.refusal,
+        verdict.deferred,
     )  # fmt: skip
 
 
@@ -228,6 +275,7 @@ def sweep(
     policies: Mapping[Stream, StreamPolicy],
     remembering: Mapping[str, float | None] | None = None,
     size: int = 500,
+    spread: float = 0.0,
 ) -> list[tuple[Lane, str]]:
     """Take expired leases back and settle the uncertain whose hold is over.
 
@@ -236,6 +284,7 @@ def sweep(
         remembering: the accounts that take the same delivery twice as once, each with the age in seconds up to which
             it does; None for any. What was being sent there is asked about again.
         size: deliveries at the most.
+        spread: seconds over which those are due that were in several claims without a verdict.
 
     Returns:
         For each delivery moved its lane and the event recorded.
@@ -244,6 +293,7 @@ def sweep(
         "sweep",
         {
             "size": size,
+            "spread": spread,
             "streams": [stream.value for stream in policies],
             "policies": [policy.uncertain.value for policy in policies.values()],
             "holds": [policy.uncertain_hold for policy in policies.values()],
@@ -272,6 +322,27 @@ def drop_copies(ledger: Runs, tenant: str, dropped: Sequence[tuple[Claimed, str]
             "event_ids": arrays.uuids(uuid7s(len(dropped))),
             "messages": arrays.uuids([delivery.message_id for delivery, _ in dropped]),
             "contents": arrays.texts([content for _, content in dropped]),
+        },
+    )
+
+
+def note_left_out(ledger: Runs, tenant: str, account: str, left_out: Sequence[tuple[UUID, datetime, str]]) -> None:
+    """Note what an account's requests do not carry of deliveries, once for each of them and account.
+
+    Args:
+        left_out: delivery, when it was recorded, and the reason's closed code.
+    """
+    kind = EngineEvent.LEFT_OUT.value
+    ids = [uuid7_for(created, kind, str(delivery), account) for delivery, created, _ in left_out]
+    ledger.run(
+        "left_out",
+        {
+            "tenant": tenant,
+            "kind": kind,
+            "account": account,
+            "ids": arrays.uuids([delivery for delivery, _, _ in left_out]),
+            "event_ids": arrays.uuids(ids),
+            "reasons": arrays.texts([reason for _, _, reason in left_out]),
         },
     )
 

@@ -3,7 +3,10 @@
 
 -- name: submit
 -- Record new deliveries with their content, refuse suppressed recipients, and answer for each whether it is new.
--- One that is already there, by id or by its tenant's idempotency key, is left alone: `standing` finds it.
+-- One that is already there, by id or by its tenant's idempotency key, is left alone: `standing` finds it. The first
+-- delivery of a call decides for all of them: where it is not new, the others of its group are not recorded either.
+-- Absolute moments stay as they were given, relative ones count from `waited` seconds before this statement was sent.
+-- What an absolute moment makes end before it is due is `late`, by this clock, and not recorded.
 -- (IN ... IS TRUE: looked up in a hash, where a join would compare each with each.)
 WITH item AS (
     SELECT * FROM unnest(
@@ -13,33 +16,55 @@ WITH item AS (
         CAST(%(keys)s AS text[]), CAST(%(domains)s AS text[]), CAST(%(idempotency_keys)s AS text[]),
         CAST(%(digests)s AS text[]), CAST(%(priorities)s AS smallint[]), CAST(%(delays)s AS double precision[]),
         CAST(%(graces)s AS double precision[]), CAST(%(lifetimes)s AS double precision[]),
-        CAST(%(event_ids)s AS uuid[])
+        CAST(%(start_moments)s AS timestamptz[]), CAST(%(end_moments)s AS timestamptz[]),
+        CAST(%(followers)s AS boolean[]), CAST(%(event_ids)s AS uuid[])
     ) WITH ORDINALITY AS i (
         id, tenant_id, group_id, message_id, stream, queue, mailable, recipient, recipient_name, key, domain,
-        idempotency_key, digest, priority, delay, grace, lifetime, event_id, position)
+        idempotency_key, digest, priority, delay, grace, lifetime, start_moment, end_moment, follower, event_id,
+        position)
+), timed AS (
+    SELECT i.*,
+           GREATEST(i.start_moment, statement_timestamp()
+                    + make_interval(secs => GREATEST(i.delay - CAST(%(waited)s AS double precision), 0))) AS starts_at,
+           COALESCE(i.end_moment, statement_timestamp()
+                    + make_interval(secs => i.lifetime - CAST(%(waited)s AS double precision))) AS ends_at
+    FROM item i
 ), checked AS (
-    SELECT i.*, s.scope, CASE WHEN s.scope IS NULL THEN 'queued' ELSE 'suppressed' END AS status
-    FROM item i LEFT JOIN LATERAL (
+    SELECT i.*, COALESCE(i.ends_at <= i.starts_at AND COALESCE(i.start_moment, i.end_moment) IS NOT NULL, false) AS late,
+           s.scope, CASE WHEN s.scope IS NULL THEN 'queued' ELSE 'suppressed' END AS status
+    FROM timed i LEFT JOIN LATERAL (
         SELECT b.scope FROM mailglass.suppressions b
         WHERE b.value IN (i.key, i.domain) AND b.tenant_id IN (i.tenant_id, '*')
           AND (b.scope = 'domain') = (b.value = i.domain) AND b.stream IN ('', i.stream)
           AND (b.expires_at IS NULL OR b.expires_at > now())
         ORDER BY b.scope LIMIT 1) s ON true
-), added AS (
+), led AS (
     INSERT INTO mailglass.deliveries (
         id, tenant_id, group_id, message_id, stream, queue, mailable, status, recipient, recipient_name,
-        recipient_domain, idempotency_key, idempotency_digest, priority, due_at, scheduled_at, expires_at, last_error)
+        recipient_domain, idempotency_key, idempotency_digest, priority, due_at, scheduled_at, expires_at, created_at,
+        last_error)
     SELECT id, tenant_id, group_id, message_id, stream, queue, mailable, status, recipient, recipient_name,
            domain, idempotency_key, digest, priority,
-           CASE WHEN scope IS NULL THEN now() + make_interval(secs => delay + grace) END,
-           now() + make_interval(secs => delay),
-           now() + make_interval(secs => lifetime),
-           'suppressed_' || scope
-    FROM checked
+           CASE WHEN scope IS NULL THEN starts_at + make_interval(secs => COALESCE(grace, 0)) END, starts_at, ends_at,
+           statement_timestamp(), 'suppressed_' || scope
+    FROM checked WHERE NOT late AND follower IS NOT TRUE
     -- two statements with the same keys wait for each other in one order
-    ORDER BY idempotency_key COLLATE "C", tenant_id COLLATE "C", id
+    ORDER BY idempotency_key COLLATE "C", tenant_id COLLATE "C", position
     ON CONFLICT DO NOTHING
-    RETURNING id, message_id, status
+    RETURNING id, group_id, message_id, status
+), followed AS (
+    INSERT INTO mailglass.deliveries (
+        id, tenant_id, group_id, message_id, stream, queue, mailable, status, recipient, recipient_name,
+        recipient_domain, idempotency_key, idempotency_digest, priority, due_at, scheduled_at, expires_at, created_at,
+        last_error)
+    SELECT id, tenant_id, group_id, message_id, stream, queue, mailable, status, recipient, recipient_name,
+           domain, idempotency_key, digest, priority,
+           CASE WHEN scope IS NULL THEN starts_at + make_interval(secs => COALESCE(grace, 0)) END, starts_at, ends_at,
+           statement_timestamp(), 'suppressed_' || scope
+    FROM checked WHERE follower AND (group_id IN (SELECT l.group_id FROM led l)) IS TRUE
+    RETURNING id, group_id, message_id, status
+), added AS (
+    SELECT * FROM led UNION ALL SELECT * FROM followed
 ), content AS (
     INSERT INTO mailglass.messages (id, content, frozen)
     SELECT m.id, CAST(m.content AS json), m.frozen
@@ -52,12 +77,18 @@ WITH item AS (
     SELECT c.event_id, c.id, c.tenant_id, c.status, 'engine', now(), c.status, 'suppressed_' || c.scope
     FROM checked c WHERE (c.id IN (SELECT a.id FROM added a)) IS TRUE
 )
-SELECT c.position, c.scope, c.id IN (SELECT a.id FROM added a) AS new FROM checked c
+SELECT c.position, c.scope, c.id IN (SELECT a.id FROM added a) AS new, c.late FROM checked c
 
 -- name: submit_one
 -- As `submit`, for one delivery: without arrays it takes three quarters of the time.
 WITH blocked AS MATERIALIZED (
-    SELECT min(b.scope) AS scope FROM mailglass.suppressions b
+    SELECT min(b.scope) AS scope,
+           GREATEST(CAST(%(start_moment)s AS timestamptz), statement_timestamp() + make_interval(secs => GREATEST(
+               CAST(%(delay)s AS double precision) - CAST(%(waited)s AS double precision), 0))) AS starts_at,
+           COALESCE(CAST(%(end_moment)s AS timestamptz), statement_timestamp() + make_interval(secs =>
+               CAST(%(lifetime)s AS double precision) - CAST(%(waited)s AS double precision))) AS ends_at,
+           COALESCE(CAST(%(start_moment)s AS timestamptz), CAST(%(end_moment)s AS timestamptz)) IS NOT NULL AS absolute
+    FROM mailglass.suppressions b
     WHERE b.value IN (CAST(%(key)s AS text), CAST(%(domain)s AS text))
       AND b.tenant_id IN (CAST(%(tenant)s AS text), '*')
       AND (b.scope = 'domain') = (b.value = CAST(%(domain)s AS text))
@@ -65,18 +96,17 @@ WITH blocked AS MATERIALIZED (
 ), added AS (
     INSERT INTO mailglass.deliveries (
         id, tenant_id, group_id, message_id, stream, queue, mailable, status, recipient, recipient_name,
-        recipient_domain, idempotency_key, idempotency_digest, priority, due_at, scheduled_at, expires_at, last_error)
+        recipient_domain, idempotency_key, idempotency_digest, priority, due_at, scheduled_at, expires_at, created_at,
+        last_error)
     SELECT CAST(%(id)s AS uuid), CAST(%(tenant)s AS text), CAST(%(group)s AS uuid), CAST(%(message)s AS uuid),
            CAST(%(stream)s AS text), CAST(%(queue)s AS text), CAST(%(mailable)s AS text),
            CASE WHEN scope IS NULL THEN 'queued' ELSE 'suppressed' END,
            CAST(%(recipient)s AS text), CAST(%(name)s AS text), CAST(%(domain)s AS text),
            CAST(%(idempotency_key)s AS text), CAST(%(digest)s AS text), CAST(%(priority)s AS smallint),
-           CASE WHEN scope IS NULL THEN now() + make_interval(
-               secs => CAST(%(delay)s AS double precision) + CAST(%(grace)s AS double precision)) END,
-           now() + make_interval(secs => CAST(%(delay)s AS double precision)),
-           now() + make_interval(secs => CAST(%(lifetime)s AS double precision)),
-           'suppressed_' || scope
-    FROM blocked
+           CASE WHEN scope IS NULL THEN starts_at + make_interval(secs => CAST(%(grace)s AS double precision)) END,
+           starts_at, ends_at,
+           statement_timestamp() - make_interval(secs => CAST(%(waited)s AS double precision)), 'suppressed_' || scope
+    FROM blocked WHERE (absolute AND ends_at <= starts_at) IS NOT TRUE
     ON CONFLICT DO NOTHING
     RETURNING id, tenant_id, message_id, status, last_error
 ), content AS (
@@ -87,7 +117,8 @@ WITH blocked AS MATERIALIZED (
     INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason)
     SELECT CAST(%(event_id)s AS uuid), id, tenant_id, status, 'engine', now(), status, last_error FROM added
 )
-SELECT 1 AS position, scope, EXISTS (SELECT FROM added) AS new FROM blocked
+SELECT 1 AS position, scope, EXISTS (SELECT FROM added) AS new, COALESCE(absolute AND ends_at <= starts_at, false) AS late
+FROM blocked
 
 -- name: standing
 -- The deliveries that stand where new ones were not recorded: under the tenant's idempotency key, else by the id.
@@ -108,41 +139,65 @@ CROSS JOIN LATERAL (
 -- it does to claim. Each priority is its own index range, so deliveries that are not due yet are never walked over. Run
 -- again after its answer was lost, it answers what it had leased. The commit waits for no disk: a claim that gets lost
 -- with the server leaves its deliveries queued, and its mark then finds no lease.
+-- What was in a claim that ended without a verdict is claimed apart from the rest: at most eight that were in one, and
+-- alone what was in several. Whose turn it is where both are due is given, so that neither waits for the other's end.
+-- Of a paused lane nothing is leased.
 WITH unhurried AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
 ), held AS MATERIALIZED (
     SELECT d.id, d.message_id, row_number() OVER () AS position FROM mailglass.deliveries d
     WHERE %(again)s AND d.lease_expires_at IS NOT NULL AND d.lease_token = CAST(%(token)s AS uuid)
       AND d.status = 'claimed'
+), suspect AS MATERIALIZED (
+    SELECT q.id, q.message_id, q.crashes > 1 AS lone, row_number() OVER () AS position
+    FROM (
+        SELECT d.id, d.message_id, d.crashes FROM mailglass.deliveries d
+        WHERE d.queue = %(queue)s AND d.tenant_id = %(tenant)s AND d.stream = %(stream)s
+          AND d.crashes > 0 AND d.due_at <= now()
+        ORDER BY (d.crashes > 1), d.priority DESC, d.due_at LIMIT LEAST(8, %(size)s) FOR UPDATE SKIP LOCKED) q
+    WHERE NOT EXISTS (SELECT FROM mailglass.pauses z
+                      WHERE z.tenant_id = %(tenant)s AND z.stream IN ('', %(stream)s) AND z.account = '')
+    LIMIT CASE WHEN CAST(%(cap)s AS integer) IS NULL THEN 8
+               ELSE LEAST(8, mailglass.room_for(%(tenant)s, CAST(%(cap)s AS integer))) END
 ), due AS MATERIALIZED (
     SELECT q.id, q.message_id, row_number() OVER () AS position
     FROM generate_series(9, 0, -1) AS p (priority) CROSS JOIN LATERAL (
         SELECT d.id, d.message_id FROM mailglass.deliveries d
         WHERE d.queue = %(queue)s AND d.tenant_id = %(tenant)s AND d.stream = %(stream)s
-          AND d.priority = CAST(p.priority AS smallint) AND d.due_at <= now()
+          AND d.priority = CAST(p.priority AS smallint) AND d.due_at <= now() AND d.crashes = 0
         ORDER BY d.due_at LIMIT %(size)s FOR UPDATE SKIP LOCKED) q
-    WHERE NOT EXISTS (SELECT FROM held)
+    WHERE NOT EXISTS (SELECT FROM held) AND NOT (%(suspects_first)s AND EXISTS (SELECT FROM suspect))
+      AND NOT EXISTS (SELECT FROM mailglass.pauses z
+                      WHERE z.tenant_id = %(tenant)s AND z.stream IN ('', %(stream)s) AND z.account = '')
     LIMIT CASE WHEN CAST(%(cap)s AS integer) IS NULL THEN %(size)s
                ELSE LEAST(%(size)s, mailglass.room_for(%(tenant)s, CAST(%(cap)s AS integer))) END
+), wanted AS (
+    SELECT * FROM held UNION ALL SELECT * FROM due
+    UNION ALL
+    SELECT s.id, s.message_id, s.position FROM suspect s
+    WHERE NOT EXISTS (SELECT FROM held) AND NOT EXISTS (SELECT FROM due) AND (s.position = 1 OR NOT s.lone)
 ), measured AS (
     SELECT w.id, w.position, sum(2 * pg_column_size(m.content)) OVER up_to_here AS bytes
-    FROM (SELECT * FROM held UNION ALL SELECT * FROM due) w LEFT JOIN mailglass.messages m ON m.id = w.message_id
+    FROM wanted w LEFT JOIN mailglass.messages m ON m.id = w.message_id
     WINDOW up_to_here AS (ORDER BY w.position ROWS UNBOUNDED PRECEDING)
 ), claimed AS (
     UPDATE mailglass.deliveries d
     SET status = 'claimed', due_at = NULL, lease_token = CAST(%(token)s AS uuid),
-        lease_expires_at = now() + make_interval(secs => %(lease)s)
+        lease_expires_at = now() + make_interval(secs => %(lease)s),
+        claimed_alone = NOT EXISTS (SELECT FROM wanted w WHERE w.position > 1)
     FROM measured p WHERE d.id = p.id AND d.status IN ('queued', 'claimed')
       AND (p.position = 1 OR COALESCE(p.bytes, 0) <= %(max_bytes)s)
     RETURNING d.id, d.message_id, d.recipient, d.recipient_name, d.recipient_domain, d.account, d.attempts,
-              d.scheduled_at, d.expires_at, d.priority, d.in_doubt, d.ask_again, d.deferrals, d.refusal
+              d.scheduled_at, d.expires_at, d.priority, d.in_doubt, d.ask_again, d.awaits_account, d.deferrals,
+              d.refusal
 )
 SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts, c.scheduled_at, c.priority,
        COALESCE(c.expires_at <= now(), false) AS expired,
-       date_part('epoch', now() - c.scheduled_at) AS age,
+       date_part('epoch', now() - c.scheduled_at) AS age, date_part('epoch', c.expires_at - now()) AS lifetime,
        CAST(m.content AS text) AS content, COALESCE(m.frozen, false) AS frozen, s.scope, c.in_doubt, c.ask_again,
-       c.deferrals, c.refusal,
-       (SELECT count(*) FROM due) > (SELECT count(*) FROM claimed) AS left_behind
+       c.awaits_account, c.deferrals, c.refusal,
+       -- others may be due after suspects, and suspects after others
+       (SELECT count(*) FROM due) > (SELECT count(*) FROM claimed) OR EXISTS (SELECT FROM suspect) AS left_behind
 FROM claimed c
 CROSS JOIN unhurried
 LEFT JOIN mailglass.messages m ON m.id = c.message_id
@@ -157,24 +212,33 @@ LEFT JOIN LATERAL (
 -- Lease these deliveries whatever their due time, if nobody else has: for sending in the caller's own process.
 -- Run again after its answer was lost, it answers what it had leased.
 WITH picked AS MATERIALIZED (
-    SELECT id FROM mailglass.deliveries
-    WHERE id = ANY (CAST(%(ids)s AS uuid[]))
-      AND (status = 'queued' OR (status = 'claimed' AND lease_token = CAST(%(token)s AS uuid)))
-    FOR UPDATE SKIP LOCKED
+    SELECT d.id FROM mailglass.deliveries d
+    WHERE d.id = ANY (CAST(%(ids)s AS uuid[]))
+      AND (d.status = 'queued' OR (d.status = 'claimed' AND d.lease_token = CAST(%(token)s AS uuid)))
+      AND NOT EXISTS (SELECT FROM mailglass.pauses z
+                      WHERE z.tenant_id = d.tenant_id AND z.stream IN ('', d.stream) AND z.account = '')
+    FOR UPDATE OF d SKIP LOCKED
 ), claimed AS (
     UPDATE mailglass.deliveries d
     SET status = 'claimed', due_at = NULL, lease_token = CAST(%(token)s AS uuid),
-        lease_expires_at = now() + make_interval(secs => %(lease)s)
+        lease_expires_at = now() + make_interval(secs => %(lease)s),
+        claimed_alone = (SELECT count(*) = 1 FROM picked)
     FROM picked p WHERE d.id = p.id
     RETURNING d.id, d.message_id, d.recipient, d.recipient_name, d.account, d.attempts, d.scheduled_at, d.expires_at,
-              d.priority, d.in_doubt, d.ask_again, d.deferrals, d.refusal
+              d.priority, d.in_doubt, d.ask_again, d.awaits_account, d.deferrals, d.refusal
 )
 SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts, c.scheduled_at, c.priority,
        COALESCE(c.expires_at <= now(), false) AS expired,
-       date_part('epoch', now() - c.scheduled_at) AS age,
+       date_part('epoch', now() - c.scheduled_at) AS age, date_part('epoch', c.expires_at - now()) AS lifetime,
        CAST(m.content AS text) AS content, COALESCE(m.frozen, false) AS frozen, CAST(NULL AS text) AS scope,
-       c.in_doubt, c.ask_again, c.deferrals, c.refusal
+       c.in_doubt, c.ask_again, c.awaits_account, c.deferrals, c.refusal
 FROM claimed c LEFT JOIN mailglass.messages m ON m.id = c.message_id
+
+-- name: note_unplaced
+-- Note that a worker knows no route for what it has claimed; answer for how many seconds no worker has known one.
+UPDATE mailglass.deliveries SET unplaced_since = COALESCE(unplaced_since, now())
+WHERE id = ANY (CAST(%(ids)s AS uuid[])) AND status = 'claimed'
+RETURNING id, CAST(date_part('epoch', now() - unplaced_since) AS double precision) AS seconds
 
 -- name: freeze
 -- Keep rendered content before the first attempt, so that every attempt says the same. The first writer wins; one
@@ -199,7 +263,8 @@ WHERE EXISTS (
       AND (b.expires_at IS NULL OR b.expires_at > now()))
 
 -- name: mark
--- Commit that the provider call for these is about to begin. Only a live lease of this token marks anything.
+-- Commit that the provider call for these is about to begin. Only a live lease of this token marks anything, and nothing
+-- is marked that has expired by now: `expire` says so of it.
 -- (IS TRUE: found by their keys, and not by walking over every lease that lives.)
 UPDATE mailglass.deliveries d
 SET status = 'sending', attempts = attempts + CASE status WHEN 'claimed' THEN 1 ELSE 0 END,
@@ -207,7 +272,27 @@ SET status = 'sending', attempts = attempts + CASE status WHEN 'claimed' THEN 1 
 FROM unnest(CAST(%(ids)s AS uuid[])) WITH ORDINALITY AS i (id, position)
 WHERE d.id = i.id AND d.lease_token = CAST(%(token)s AS uuid)
   AND d.status IN ('claimed', 'sending') AND (d.lease_expires_at > now()) IS TRUE
+  AND (d.status = 'sending' OR (d.expires_at <= now()) IS NOT TRUE)
 RETURNING i.position, d.attempts
+
+-- name: expire
+-- Fail claimed deliveries that expired before their mark, with an event each. One that is to be asked about again may have
+-- been sent: it is queued, for its next claim to decide as for any that is in doubt.
+WITH expired AS MATERIALIZED (
+    SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS e (id, event_id)
+), moved AS (
+    UPDATE mailglass.deliveries d
+    SET status = CASE WHEN d.ask_again THEN 'queued' ELSE 'failed' END, due_at = CASE WHEN d.ask_again THEN now() END,
+        lease_token = NULL, lease_expires_at = NULL, crashes = 0, crashes_alone = 0, last_error = 'expired'
+    FROM expired e
+    WHERE d.id = e.id AND d.lease_token = CAST(%(token)s AS uuid) AND d.status = 'claimed' AND d.expires_at <= now()
+    RETURNING d.id, d.tenant_id, d.status, d.account, d.attempts, e.event_id
+), noted AS (
+    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account, attempt)
+    SELECT event_id, id, tenant_id, 'failed', 'engine', now(), 'failed', 'expired', account, attempts
+    FROM moved WHERE status = 'failed'
+)
+SELECT id FROM moved WHERE status = 'failed'
 
 -- name: record
 -- Write down what became of leased deliveries, with one event each. Only the holder of the lease writes anything.
@@ -224,10 +309,10 @@ WITH verdict AS MATERIALIZED (
         CAST(%(statuses)s AS text[]), CAST(%(kinds)s AS text[]), CAST(%(reasons)s AS text[]),
         CAST(%(outcomes)s AS text[]), CAST(%(doubts)s AS text[]), CAST(%(counted)s AS boolean[]),
         CAST(%(status_codes)s AS integer[]), CAST(%(enhanced)s AS text[]), CAST(%(durations)s AS integer[]),
-        CAST(%(refusals)s AS text[]), CAST(%(deferred)s AS boolean[])
+        CAST(%(awaited)s AS text[]), CAST(%(refusals)s AS text[]), CAST(%(deferred)s AS boolean[])
     ) WITH ORDINALITY
-        AS v (status, kind, reason, outcome, doubt, counted, status_code, enhanced, duration_ms, refusal, deferred,
-              number)
+        AS v (status, kind, reason, outcome, doubt, counted, status_code, enhanced, duration_ms, awaits, refusal,
+              deferred, number)
 ), outcome AS MATERIALIZED (
     SELECT *, (v.status = 'uncertain' OR (
                v.kind = 'attempted' AND (v.status IN ('queued', 'held') OR v.doubt = 'answered'))) AND COALESCE((
@@ -243,7 +328,9 @@ WITH verdict AS MATERIALIZED (
     JOIN verdict v USING (number)
 ), told AS (
     SELECT id, position, event_id, delay, provider_message_id, kind, reason, outcome, doubt, counted, status_code,
-           enhanced, duration_ms, refusal, deferred, accepted, in_other_doubt,
+           enhanced, duration_ms, awaits, refusal, deferred, accepted, in_other_doubt,
+           -- waiting or given back unsent, it may end the next worker as well
+           NOT (status = 'queued' AND kind IS DISTINCT FROM 'attempted') AS tells,
            CASE WHEN accepted THEN 'uncertain' WHEN in_other_doubt THEN 'held' ELSE status END AS status
     FROM outcome
 ), moved AS (
@@ -266,7 +353,11 @@ WITH verdict AS MATERIALIZED (
         ask_again = o.status = 'queued' AND CASE WHEN o.doubt IS NULL THEN d.ask_again ELSE o.doubt = 'asked' END,
         deferrals = d.deferrals + CASE WHEN o.deferred THEN 1 ELSE 0 END,
         refusal = CASE WHEN o.kind = 'attempted' THEN o.refusal ELSE d.refusal END,
+        awaits_account = CASE WHEN o.status = 'queued' THEN o.awaits END,
+        crashes = CASE WHEN o.tells THEN 0 ELSE d.crashes END,
+        crashes_alone = CASE WHEN o.tells THEN 0 ELSE d.crashes_alone END,
         last_error = o.reason,
+        unplaced_since = CASE WHEN o.status = 'queued' AND o.reason = %(unplaced)s THEN d.unplaced_since END,
         provider_message_id = COALESCE(o.provider_message_id, d.provider_message_id),
         sent_at = CASE WHEN o.status = 'sent' THEN LEAST(d.sent_at, now()) ELSE d.sent_at END
     FROM told o
@@ -320,6 +411,14 @@ INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred
 SELECT event_id, id, %(tenant)s, %(kind)s, 'engine', now(), 'suppressed_copy' FROM dropped
 ON CONFLICT DO NOTHING
 
+-- name: left_out
+-- Note what of tags and metadata an account's requests do not carry, once for each delivery and account.
+INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, reason, account)
+SELECT l.event_id, l.id, %(tenant)s, %(kind)s, 'engine', now(), l.reason, %(account)s
+FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[]), CAST(%(reasons)s AS text[]))
+    AS l (id, event_id, reason)
+ON CONFLICT DO NOTHING
+
 -- name: orphans_waiting
 -- Whether the webhook of a just learnt provider id came before the id.
 SELECT EXISTS (SELECT 1 FROM mailglass.orphans)
@@ -331,12 +430,16 @@ SELECT EXISTS (SELECT 1 FROM mailglass.orphans)
 -- Evidence may have come while the delivery was still being sent: it settles as sent, whatever the policy.
 -- Nothing is resent once the stream's attempts are used up: an account that loses every answer would mail for ever.
 -- A sending at an account that takes the same delivery twice as once, and still remembers it, is queued to be asked about
--- again there. Run again after its answer was lost, it moves others, under ids that the first run has not used.
+-- again there. Claims that ended without a verdict are counted, and apart those of one delivery: after three of these it
+-- is held, unless it looks as if whatever is claimed ends so. A crash may take along what its process had claimed beside;
+-- so that these do not meet again, those that are claimed alone are due at moments that differ.
+-- Run again after its answer was lost, it moves others, under ids that the first run has not used.
 WITH expired AS MATERIALIZED (
     SELECT d.id, d.status, d.stream, d.account, d.scheduled_at, d.expires_at, d.attempts,
-           row_number() OVER () AS position
+           d.crashes_alone + 1 AS crashes_alone, d.claimed_alone, row_number() OVER () AS position
     FROM (
-        SELECT id, status, stream, account, scheduled_at, expires_at, attempts FROM mailglass.deliveries
+        SELECT id, status, stream, account, scheduled_at, expires_at, attempts, crashes_alone, claimed_alone
+        FROM mailglass.deliveries
         WHERE lease_expires_at <= now() ORDER BY lease_expires_at LIMIT %(size)s FOR UPDATE SKIP LOCKED) d
 ), policy AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(streams)s AS text[]), CAST(%(policies)s AS text[]),
@@ -347,14 +450,16 @@ WITH expired AS MATERIALIZED (
 ), known AS MATERIALIZED (
     SELECT e.id, e.position, e.status AS before, e.account, p.hold, p.policy = 'resend' AND e.attempts < p.most AS resends,
            e.attempts < p.most AS more, COALESCE(e.expires_at <= now(), false) AS expired,
-           date_part('epoch', now() - e.scheduled_at) AS age,
+           date_part('epoch', now() - e.scheduled_at) AS age, e.claimed_alone, e.crashes_alone,
            e.status <> 'claimed' AND COALESCE((
                SELECT true FROM mailglass.events v WHERE v.delivery_id = e.id AND v.source = 'provider'
                  AND v.kind = ANY (CAST(%(evidence)s AS text[])) LIMIT 1), false) AS accepted
     FROM expired e LEFT JOIN policy p ON p.stream = e.stream
 ), situation AS (
     SELECT k.id, k.position, k.before, CASE WHEN k.accepted THEN 0 ELSE k.hold END AS hold,
-           CASE WHEN k.before = 'claimed' THEN 'claim_lost'
+           CASE WHEN k.before = 'claimed' THEN
+                    CASE WHEN k.claimed_alone AND k.crashes_alone >= 3 AND mailglass.crashes_by_itself(k.id)
+                         THEN 'crashed_alone' ELSE 'claim_lost' END
                 WHEN k.before = 'sending' THEN
                     CASE WHEN k.more AND NOT k.accepted AND NOT k.expired AND EXISTS (
                              SELECT FROM remembering r
@@ -367,6 +472,7 @@ WITH expired AS MATERIALIZED (
     FROM known k
 ), rule (situation, after, kind, reason) AS (VALUES
     ('claim_lost', 'queued', 'released', 'lease_expired'),
+    ('crashed_alone', 'held', 'held', 'crashed_worker'),
     ('answer_askable', 'queued', 'uncertain', 'asked_again'),
     ('answer_lost', 'uncertain', 'uncertain', 'worker_lost'),
     ('proved', 'sent', 'settled', 'webhook_evidence'),
@@ -379,12 +485,18 @@ WITH expired AS MATERIALIZED (
 ), moved AS (
     UPDATE mailglass.deliveries d
     SET status = c.after, lease_token = NULL,
-        due_at = CASE WHEN c.after = 'queued' THEN now() END,
+        due_at = CASE WHEN c.after = 'queued' THEN now() + make_interval(secs => CASE
+            WHEN c.before IN ('claimed', 'sending') AND d.crashes > 0 THEN random() * %(spread)s ELSE 0 END) END,
+        crashes = CASE WHEN c.after IN ('held', 'sent', 'failed') THEN 0
+                       WHEN c.before IN ('claimed', 'sending') THEN LEAST(d.crashes + 1, 1000) ELSE d.crashes END,
+        crashes_alone = CASE WHEN c.after IN ('held', 'sent', 'failed') THEN 0
+                             WHEN c.before = 'claimed' AND d.claimed_alone THEN LEAST(d.crashes_alone + 1, 1000)
+                             ELSE d.crashes_alone END,
         lease_expires_at = CASE WHEN c.after = 'uncertain' THEN now() + make_interval(secs => c.hold) END,
         search_at = CASE WHEN c.after = 'uncertain' THEN now() END,
         search_account = CASE WHEN c.after = 'uncertain' THEN d.account END,
         in_doubt = c.after <> 'sent' AND (c.before <> 'claimed' OR d.in_doubt),
-        ask_again = c.ask_again OR (c.before = 'claimed' AND d.ask_again),
+        ask_again = c.after = 'queued' AND (c.ask_again OR (c.before = 'claimed' AND d.ask_again)),
         last_error = CASE WHEN c.after = 'sent' THEN d.last_error ELSE c.reason END,
         sent_at = CASE WHEN c.after = 'sent' THEN LEAST(d.sent_at, now()) ELSE d.sent_at END
     FROM decided c WHERE d.id = c.id
@@ -459,9 +571,10 @@ SELECT id, queue, tenant_id, stream FROM moved
 -- or are given up. Only the first ends the doubt. Where an actor is given, with an entry in the audit. Run again after
 -- its answer was lost, it finds its own events.
 WITH wanted AS MATERIALIZED (
-    SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
+    SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[]),
+                         CAST(%(provider_message_ids)s AS text[])) AS w (id, event_id, provider_message_id)
 ), picked AS MATERIALIZED (
-    SELECT d.id, w.event_id,
+    SELECT d.id, w.event_id, w.provider_message_id,
            CASE CAST(%(how)s AS text) WHEN 'sent' THEN 'sent' WHEN 'resend' THEN 'queued' ELSE 'failed' END AS after,
            CASE CAST(%(how)s AS text) WHEN 'sent' THEN 'settled' WHEN 'resend' THEN 'resent' ELSE 'failed' END AS kind
     FROM wanted w JOIN mailglass.deliveries d ON d.id = w.id
@@ -474,13 +587,15 @@ WITH wanted AS MATERIALIZED (
         search_at = NULL, search_account = NULL, in_doubt = p.after <> 'sent', ask_again = false,
         scheduled_at = CASE WHEN p.after = 'queued' THEN now() ELSE d.scheduled_at END,
         attempts = CASE WHEN p.after = 'queued' THEN 0 ELSE d.attempts END,
-        last_error = CASE WHEN p.after = 'sent' THEN d.last_error ELSE 'settled_by_hand' END,
+        last_error = CASE WHEN p.after = 'sent' THEN d.last_error ELSE CAST(%(reason)s AS text) END,
+        account = COALESCE(CAST(%(account)s AS text), d.account),
+        provider_message_id = COALESCE(p.provider_message_id, d.provider_message_id),
         sent_at = CASE WHEN p.after = 'sent' THEN LEAST(d.sent_at, now()) ELSE d.sent_at END
     FROM picked p WHERE d.id = p.id
     RETURNING d.id, d.tenant_id, d.queue, d.stream, d.account, p.after, p.kind, p.event_id
 ), noted AS (
     INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account)
-    SELECT event_id, id, tenant_id, kind, 'operator', now(), after, 'settled_by_hand', account FROM moved
+    SELECT event_id, id, tenant_id, kind, 'operator', now(), after, CAST(%(reason)s AS text), account FROM moved
 ), audited AS (
     INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
     SELECT CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.settle.' || CAST(%(how)s AS text),
@@ -535,6 +650,30 @@ WITH woken AS MATERIALIZED (
 )
 UPDATE mailglass.deliveries d SET waiting = false FROM woken w WHERE d.id = w.id
 
+-- name: take_turn
+-- Take the turn at a name, or keep it, for a time; answer whether it was got, and the seconds until it may be. It is free
+-- once its time is over, whatever became of its holder. An eager one takes it also where its holder has given it up but
+-- nobody should have it yet. One that is not free is only read.
+WITH taken AS (
+    INSERT INTO mailglass.turns AS t (name, holder, until)
+    SELECT %(name)s, CAST(%(holder)s AS uuid), clock_timestamp() + make_interval(secs => %(lease)s)
+    WHERE NOT EXISTS (
+        SELECT FROM mailglass.turns k
+        WHERE k.name = %(name)s AND k.until > clock_timestamp() AND k.holder IS DISTINCT FROM CAST(%(holder)s AS uuid)
+          AND NOT (%(eager)s AND k.holder IS NULL))
+    ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+    WHERE t.until <= clock_timestamp() OR t.holder = excluded.holder OR (%(eager)s AND t.holder IS NULL)
+    RETURNING 1
+)
+SELECT EXISTS (SELECT FROM taken) AS taken, GREATEST(0, COALESCE((
+    SELECT CAST(extract(epoch FROM k.until - clock_timestamp()) AS double precision)
+    FROM mailglass.turns k WHERE k.name = %(name)s), 0)) AS seconds
+
+-- name: end_turn
+-- Give a turn up that is still held; nobody but the eager has it before a rest is over.
+UPDATE mailglass.turns SET holder = NULL, until = clock_timestamp() + make_interval(secs => %(rest)s)
+WHERE name = %(name)s AND holder = CAST(%(holder)s AS uuid)
+
 -- name: ring
 -- Doorbells without Redis: set the marks that are free, or older than the patience; answer which were set.
 -- A mark that is there is only read: to lock it would line up all producers of a lane behind each other's commits.
@@ -547,6 +686,11 @@ ORDER BY n
 ON CONFLICT (name) DO UPDATE SET rung_at = excluded.rung_at
 WHERE b.rung_at < clock_timestamp() - make_interval(secs => %(patience)s)
 RETURNING name
+
+-- name: bell_ages
+-- For how many seconds marks have been set.
+SELECT d.name, CAST(extract(epoch FROM clock_timestamp() - d.rung_at) AS double precision) AS age
+FROM mailglass.doorbells d WHERE d.name = ANY (CAST(%(names)s AS text[]))
 
 -- name: clear_bells
 -- Clear marks, before the claim.
@@ -567,8 +711,7 @@ WITH wanted AS MATERIALIZED (
     ORDER BY d.id FOR UPDATE OF d
 ), moved AS (
     UPDATE mailglass.deliveries d
-    SET status = 'canceled', due_at = NULL, lease_expires_at = NULL,
-        idempotency_key = CASE WHEN NOT %(forget_key)s THEN d.idempotency_key END
+    SET status = 'canceled', due_at = NULL, lease_expires_at = NULL
     FROM picked p WHERE d.id = p.id
     RETURNING d.id, d.tenant_id, p.event_id
 ), noted AS (
@@ -591,8 +734,9 @@ SELECT id, true FROM doubtful
 
 -- name: release
 -- Let held deliveries go again, now; where an actor is given, with an entry in the audit. Somebody wants them sent, so
--- their age counts from here. What is in doubt stays so, and its event says that it is sent again. Run again after its
--- answer was lost, it finds its own events.
+-- their age counts from here. What is in doubt stays so, and its event says that it is sent again. The accounts that
+-- attempted them last are tried at once, and where one was never attempted, all that could be its own. Run again after
+-- its answer was lost, it finds its own events.
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
 ), picked AS MATERIALIZED (
@@ -600,9 +744,13 @@ WITH wanted AS MATERIALIZED (
     WHERE d.status = 'held' ORDER BY d.id FOR UPDATE OF d
 ), moved AS (
     UPDATE mailglass.deliveries d
-    SET status = 'queued', due_at = now(), scheduled_at = now(), attempts = 0, ask_again = false
+    SET status = 'queued', due_at = now(), scheduled_at = now(), attempts = 0, ask_again = false,
+        awaits_account = NULL
     FROM picked p WHERE d.id = p.id
-    RETURNING d.id, d.tenant_id, d.queue, d.stream, d.in_doubt, p.event_id
+    RETURNING d.id, d.tenant_id, d.queue, d.stream, d.account, d.in_doubt, p.event_id
+), tried AS (
+    UPDATE mailglass.breakers b SET open_until = LEAST(b.open_until, now()), probe_until = NULL, failed_delivery = NULL
+    WHERE b.account IN (SELECT m.account FROM moved m) OR EXISTS (SELECT FROM moved m WHERE m.account IS NULL)
 ), noted AS (
     INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status)
     SELECT event_id, id, tenant_id, CASE WHEN in_doubt THEN 'resent' ELSE 'released' END, 'operator', now(), 'queued'
@@ -617,6 +765,68 @@ WITH wanted AS MATERIALIZED (
                  count(*) FILTER (WHERE in_doubt) AS doubtful
           FROM moved) m
     WHERE CAST(%(actor)s AS text) IS NOT NULL AND m.count > 0
+)
+SELECT id, queue, tenant_id, stream FROM moved
+UNION ALL
+SELECT d.id, d.queue, d.tenant_id, d.stream
+FROM wanted w JOIN mailglass.events e ON e.id = w.event_id JOIN mailglass.deliveries d ON d.id = e.delivery_id
+
+-- name: hold
+-- Hold what is owed, because the ledger was restored and it may have been sent; where an actor is given, with an entry in
+-- the audit. What a worker has at this moment is left to it. Run again after its answer was lost, it finds its own events.
+WITH wanted AS MATERIALIZED (
+    SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
+), picked AS MATERIALIZED (
+    SELECT d.id, w.event_id FROM wanted w JOIN mailglass.deliveries d ON d.id = w.id
+    WHERE d.status IN ('queued', 'uncertain') OR (d.status IN ('claimed', 'sending') AND d.lease_expires_at <= now())
+    ORDER BY d.id FOR UPDATE OF d
+), moved AS (
+    UPDATE mailglass.deliveries d
+    SET status = 'held', in_doubt = true, ask_again = false, last_error = 'restored', due_at = NULL, lease_token = NULL,
+        lease_expires_at = NULL, search_at = NULL, search_account = NULL
+    FROM picked p WHERE d.id = p.id
+    RETURNING d.id, d.tenant_id, d.account, p.event_id
+), noted AS (
+    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account)
+    SELECT event_id, id, tenant_id, 'held', 'operator', now(), 'held', 'restored', account FROM moved
+), audited AS (
+    INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
+    SELECT CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.hold', m.tenant_id,
+           CAST(CAST(%(detail)s AS jsonb) || jsonb_build_object('count', m.count) AS json)
+    FROM (SELECT CASE WHEN count(DISTINCT tenant_id) = 1 THEN min(tenant_id) END AS tenant_id, count(*) AS count
+          FROM moved) m
+    WHERE CAST(%(actor)s AS text) IS NOT NULL AND m.count > 0
+)
+SELECT id FROM moved
+UNION ALL
+SELECT e.delivery_id FROM wanted w JOIN mailglass.events e ON e.id = w.event_id
+
+-- name: reschedule
+-- Make queued deliveries due at another moment, from which their age counts; where an actor is given, with an entry in the
+-- audit. What would expire before, and what its account is to be asked about again, is left. Run again after its answer
+-- was lost, it finds its own events.
+WITH wanted AS MATERIALIZED (
+    SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
+), picked AS MATERIALIZED (
+    SELECT d.id, w.event_id FROM wanted w JOIN mailglass.deliveries d ON d.id = w.id
+    WHERE d.tenant_id = %(tenant)s AND d.status = 'queued' AND NOT d.ask_again
+      AND COALESCE(d.expires_at > CAST(%(moment)s AS timestamptz), true)
+      AND NOT EXISTS (SELECT FROM mailglass.events e WHERE e.id = w.event_id)
+    ORDER BY d.id FOR UPDATE OF d
+), moved AS (
+    UPDATE mailglass.deliveries d
+    SET due_at = GREATEST(CAST(%(moment)s AS timestamptz), now()),
+        scheduled_at = GREATEST(CAST(%(moment)s AS timestamptz), now())
+    FROM picked p WHERE d.id = p.id
+    RETURNING d.id, d.tenant_id, d.queue, d.stream, p.event_id
+), noted AS (
+    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status)
+    SELECT event_id, id, tenant_id, 'rescheduled', 'operator', now(), 'queued' FROM moved
+), audited AS (
+    INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
+    SELECT CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.reschedule', %(tenant)s,
+           CAST(CAST(%(detail)s AS jsonb) || jsonb_build_object('count', m.count) AS json)
+    FROM (SELECT count(*) AS count FROM moved) m WHERE CAST(%(actor)s AS text) IS NOT NULL AND m.count > 0
 )
 SELECT id, queue, tenant_id, stream FROM moved
 UNION ALL
@@ -641,8 +851,9 @@ LIMIT %(size)s
 SELECT * FROM mailglass.deliveries WHERE id = CAST(%(id)s AS uuid)
 
 -- name: delivery_states
--- Where these deliveries stand.
+-- Where these deliveries stand, of one tenant or of all.
 SELECT id, status, last_error, in_doubt FROM mailglass.deliveries WHERE id = ANY (CAST(%(ids)s AS uuid[]))
+  AND (CAST(%(tenant)s AS text) IS NULL OR tenant_id = CAST(%(tenant)s AS text))
 
 -- name: timeline
 -- What happened to one delivery, in the order it was recorded.
@@ -1016,8 +1227,8 @@ SELECT v.version_num, s.oldest_code FROM mailglass.schema_version v CROSS JOIN m
 -- sent for a moment, never too much.
 SELECT granted, delays, blockers FROM mailglass.take_limits(
     CAST(%(keys)s AS text[]), CAST(%(intervals)s AS double precision[]), CAST(%(tolerances)s AS double precision[]),
-    CAST(%(counted)s AS integer[]), CAST(%(accounts)s AS text[]), CAST(%(members)s AS integer[]),
-    CAST(%(starts)s AS integer[]), CAST(%(runs)s AS integer[]), CAST(%(urgent)s AS boolean),
+    CAST(%(fulls)s AS double precision[]), CAST(%(counted)s AS integer[]), CAST(%(accounts)s AS text[]),
+    CAST(%(members)s AS integer[]), CAST(%(starts)s AS integer[]), CAST(%(runs)s AS integer[]), CAST(%(urgent)s AS boolean),
     CAST(%(horizon)s AS double precision), CAST(%(seed)s AS double precision), CAST(%(now)s AS bigint))
 
 -- name: give_places
@@ -1053,18 +1264,29 @@ DELETE FROM mailglass.rate_limits WHERE key IN (
     ORDER BY key LIMIT %(size)s FOR UPDATE SKIP LOCKED)
 RETURNING key
 
+
 -- name: breakers
--- The breakers of these accounts that are not closed: open with the seconds left, or half-open (none left).
-SELECT account, reason, GREATEST(CAST(extract(epoch FROM open_until - now()) AS double precision), 0) AS seconds
-FROM mailglass.breakers WHERE account = ANY (CAST(%(accounts)s AS text[]))
+-- The breakers of these accounts that are not closed: open with the seconds left, or half-open for so many seconds (below
+-- zero); and accounts that somebody has paused.
+SELECT b.account, b.reason, CAST(extract(epoch FROM b.open_until - now()) AS double precision) AS seconds,
+       b.failed_delivery
+FROM mailglass.breakers b
+WHERE b.account = ANY (CAST(%(accounts)s AS text[]))
+  AND NOT EXISTS (SELECT FROM mailglass.pauses z WHERE z.tenant_id = '' AND z.stream = '' AND z.account = b.account)
+UNION ALL
+SELECT z.account, 'paused', NULL, NULL
+FROM mailglass.pauses z
+WHERE z.tenant_id = '' AND z.stream = '' AND z.account = ANY (CAST(%(accounts)s AS text[]))
 
 -- name: trip
--- Open an account's breaker, twice as long at each failure in a row; a reset told by the provider counts as it is.
-INSERT INTO mailglass.breakers AS b (account, reason, failures, open_until)
+-- Open an account's breaker, twice as long at each failure in a row; a reset told by the provider counts as it is. The
+-- mail that failed is remembered, so that another one tries the account next.
+INSERT INTO mailglass.breakers AS b (account, reason, failures, open_until, failed_delivery, last_error)
 VALUES (%(account)s, %(reason)s, 1,
-        now() + make_interval(secs => COALESCE(CAST(%(reset)s AS double precision), CAST(%(base)s AS double precision))))
+        now() + make_interval(secs => COALESCE(CAST(%(reset)s AS double precision), CAST(%(base)s AS double precision))),
+        CAST(%(delivery)s AS uuid), CAST(%(error)s AS text))
 ON CONFLICT (account) DO UPDATE SET
-    reason = excluded.reason,
+    reason = excluded.reason, failed_delivery = excluded.failed_delivery, last_error = excluded.last_error,
     failures = b.failures + CASE WHEN b.open_until <= now() THEN 1 ELSE 0 END,
     open_until = GREATEST(b.open_until, now() + make_interval(secs => COALESCE(
         CAST(%(reset)s AS double precision),
@@ -1085,4 +1307,71 @@ UPDATE mailglass.breakers SET probe_until = NULL WHERE account = %(account)s
 
 -- name: reset_breaker
 -- The account works again.
-DELETE FROM mailglass.breakers WHERE account = %(account)s AND open_until <= now()
+DELETE FROM mailglass.breakers WHERE account = %(account)s AND open_until <= now() RETURNING account
+
+-- name: close_breaker
+-- Somebody says that the account works again, whatever was seen of it.
+DELETE FROM mailglass.breakers WHERE account = %(account)s RETURNING account
+
+-- name: wake_awaiting
+-- Let mail that waits for an account, or for any, be due now: an account can be used again.
+WITH awaiting AS MATERIALIZED (
+    SELECT d.id FROM mailglass.deliveries d
+    WHERE d.awaits_account IS NOT NULL
+      AND (CAST(%(account)s AS text) IS NULL OR d.awaits_account = CAST(%(account)s AS text))
+      AND d.status = 'queued' AND d.due_at > now()
+    LIMIT %(size)s FOR UPDATE SKIP LOCKED
+)
+UPDATE mailglass.deliveries d SET due_at = now() FROM awaiting a WHERE d.id = a.id
+RETURNING d.queue, d.tenant_id, d.stream
+
+-- name: account_states
+-- What stands against accounts: breakers, pauses, what was learnt of their rate, and how much mail waits for each.
+SELECT a.account, b.reason, b.failures, b.open_until, b.last_error, z.paused_at, z.actor AS paused_by,
+       CASE WHEN l.pause_until > e.now THEN to_timestamp(l.pause_until / 1000000.0) END AS throttled_until,
+       CASE WHEN l.slow_until > e.now THEN l.factor END AS slowed,
+       (SELECT count(*) FROM mailglass.deliveries d WHERE d.awaits_account = a.account) AS waiting
+FROM unnest(CAST(%(accounts)s AS text[])) AS a (account)
+CROSS JOIN (SELECT extract(epoch FROM now()) * 1000000 AS now) e
+LEFT JOIN mailglass.breakers b ON b.account = a.account
+LEFT JOIN mailglass.pauses z ON z.account = a.account AND z.tenant_id = '' AND z.stream = ''
+LEFT JOIN mailglass.rate_lessons l ON l.account = a.account
+ORDER BY a.account
+
+-- name: pause
+-- Pause an account, or a tenant's mail, or one stream of it, with an entry in the audit.
+WITH paused AS (
+    INSERT INTO mailglass.pauses (account, tenant_id, stream, actor)
+    VALUES (%(account)s, %(tenant)s, %(stream)s, %(actor)s)
+    ON CONFLICT DO NOTHING RETURNING account
+), audited AS (
+    INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
+    SELECT CAST(%(audit_id)s AS uuid), %(actor)s, %(action)s, NULLIF(%(tenant)s, ''), CAST(%(detail)s AS json) FROM paused
+    ON CONFLICT DO NOTHING
+)
+SELECT account FROM paused
+
+-- name: unpause
+-- End a pause, with an entry in the audit. Answers when it began.
+WITH ended AS (
+    DELETE FROM mailglass.pauses
+    WHERE account = %(account)s AND tenant_id = %(tenant)s AND stream = %(stream)s RETURNING paused_at
+), audited AS (
+    INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
+    SELECT CAST(%(audit_id)s AS uuid), %(actor)s, %(action)s, NULLIF(%(tenant)s, ''), CAST(%(detail)s AS json) FROM ended
+    ON CONFLICT DO NOTHING
+)
+SELECT paused_at FROM ended
+
+-- name: pauses
+-- What is paused.
+SELECT account, tenant_id, stream, paused_at, actor FROM mailglass.pauses ORDER BY tenant_id, stream, account
+
+-- name: spare_paused
+-- The time that a pause lasted makes no mail of its lane too old: it counts as if it was to leave later by that long.
+-- Mail in doubt keeps its age, by which its account remembers it.
+UPDATE mailglass.deliveries d
+SET scheduled_at = CAST(%(until)s AS timestamptz)
+                   - (GREATEST(CAST(%(since)s AS timestamptz), d.scheduled_at) - d.scheduled_at)
+WHERE d.tenant_id = %(tenant)s AND CAST(%(stream)s AS text) IN ('', d.stream) AND d.due_at IS NOT NULL
+  AND NOT d.in_doubt AND d.scheduled_at < CAST(%(until)s AS timestamptz)

@@ -7,8 +7,8 @@ selection finds the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,9 +16,10 @@ from uuid import UUID
 import sqlalchemy
 
 from mailglass.ledger import deliveries
-from mailglass.ledger.audit import Actor, digest
+from mailglass.ledger.audit import Actor
 from mailglass.ledger.database import Database
 from mailglass.ledger.deliveries import Cancellation
+from mailglass.ledger.filters import Selection
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.settlement import SETTLEABLE, Settlement
 from mailglass.ledger.settlement import settle as settle_these
@@ -27,79 +28,6 @@ from mailglass.routing import Lane
 
 # deliveries moved by one statement: some hundred milliseconds, in which their rows are locked
 BATCH = 5000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
-    """Which deliveries; what is None does not matter. Times are aware.
-
-    Attributes:
-        tenant: whose.
-        status: queued, held or uncertain.
-        stream: transactional, operational or bulk.
-        mailable: `package.module:Class`.
-        group: of one message to several people.
-        recipient: their address; compared in lower case, and never logged.
-        account: the account that attempted them last.
-        in_doubt: True for those that may have been sent, False for those that cannot have been.
-        reason: the last error; `template_failed` also stands for `template_failed:…`.
-        created_after, created_before: when they were recorded.
-        due_after, due_before: when they are due; what is held has no such moment.
-    """
-
-    tenant: str | None = None
-    status: Status | None = None
-    stream: str | None = None
-    mailable: str | None = None
-    group: UUID | None = None
-    recipient: str | None = field(default=None, repr=False)
-    account: str | None = None
-    in_doubt: bool | None = None
-    reason: str | None = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
-    due_after: datetime | None = None
-    due_before: datetime | None = None
-
-    @property
-    def narrows(self) -> bool:
-        """Whether it says more than whose they are."""
-        return any(getattr(self, item.name) is not None for item in fields(self) if item.name != "tenant")
-
-    def described(self) -> dict[str, object]:
-        """The filter as the audit keeps it: what is given, the recipient as a digest."""
-        given = {item.name: getattr(self, item.name) for item in fields(self)}
-        found = {name: value for name, value in given.items() if value is not None and name != "tenant"}
-        return found if self.recipient is None else {**found, "recipient": digest(self.recipient)}
-
-    def conditions(self, statuses: Sequence[Status]) -> Iterator[sqlalchemy.ColumnElement[bool]]:
-        """As SQL, over deliveries that stand in one of `statuses`."""
-        wanted = [status.value for status in statuses if self.status in (None, status)]
-        yield table.c.status.in_(wanted)
-        exact: Mapping[str, object] = {
-            "tenant_id": self.tenant,
-            "stream": self.stream,
-            "mailable": self.mailable,
-            "group_id": self.group,
-            "account": self.account,
-            "in_doubt": self.in_doubt,
-        }
-        for column, value in exact.items():
-            if value is not None:
-                yield table.c[column] == value
-        if self.recipient is not None:
-            yield sqlalchemy.func.lower(table.c.recipient) == self.recipient.lower()
-        if self.reason is not None:
-            begins = table.c.last_error.startswith(f"{self.reason}:", autoescape=True)
-            yield sqlalchemy.or_(table.c.last_error == self.reason, begins)
-        for column, after, before in (
-            ("created_at", self.created_after, self.created_before),
-            ("due_at", self.due_after, self.due_before),
-        ):
-            if after is not None:
-                yield table.c[column] >= after
-            if before is not None:
-                yield table.c[column] < before
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +47,8 @@ class Found:
 
 CANCELABLE = (Status.QUEUED, Status.HELD)
 RELEASABLE = (Status.HELD,)
+RESCHEDULABLE = (Status.QUEUED,)
+HOLDABLE = (Status.QUEUED, Status.CLAIMED, Status.SENDING, Status.UNCERTAIN)
 # what is uncertain is never canceled, and counted with what else may have been sent
 _CANCELED_OR_COUNTED = (*CANCELABLE, Status.UNCERTAIN)
 
@@ -140,7 +70,7 @@ def look(database: Database, selection: Selection, statuses: Sequence[Status], s
     """Count a selection and move nothing.
 
     Args:
-        statuses: `CANCELABLE`, `RELEASABLE` or `SETTLEABLE`.
+        statuses: `CANCELABLE`, `RELEASABLE`, `RESCHEDULABLE`, `HOLDABLE` or `SETTLEABLE`.
         sample: how many ids are named.
     """
     ((moment,),) = database.query(sqlalchemy.select(sqlalchemy.func.clock_timestamp()))
@@ -180,6 +110,33 @@ def release(
 ) -> Iterator[dict[UUID, Lane]]:
     """Let what is selected and held go again: each step moves one batch and yields the lanes to ring, by delivery."""
     return _moved(database, selection, RELEASABLE, batch, lambda ids: deliveries.release(database, ids, actor=actor))
+
+
+def hold(
+    database: Database, selection: Selection, *, actor: Actor | None = None, batch: int = BATCH
+) -> Iterator[set[UUID]]:
+    """Hold what is selected and owed, because it may have been sent: each step holds one batch and yields it."""
+    return _moved(database, selection, HOLDABLE, batch, lambda ids: deliveries.hold(database, ids, actor=actor))
+
+
+def reschedule(
+    database: Database, selection: Selection, moment: datetime, *, actor: Actor | None = None, batch: int = BATCH
+) -> Iterator[dict[UUID, Lane]]:
+    """Make what is selected and that nobody has claimed due at another moment; each step as `release`.
+
+    Raises:
+        ValueError: no tenant.
+    """
+    tenant = selection.tenant
+    if tenant is None:
+        raise ValueError("deliveries are rescheduled for one tenant: name it")
+    return _moved(
+        database,
+        selection,
+        RESCHEDULABLE,
+        batch,
+        lambda ids: deliveries.reschedule(database, ids, tenant, moment, actor=actor),
+    )
 
 
 def settle(

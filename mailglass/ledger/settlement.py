@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -108,6 +108,33 @@ def settle(
     Returns:
         The lanes of those that were settled, by delivery; to be rung where they are sent again.
     """
+    return _settle(ledger, dict.fromkeys(ids), settlement, "settled_by_hand", None, actor)
+
+
+def settle_found(
+    ledger: Runs, found: Mapping[UUID, str | None], account: str, *, actor: Actor | None = None
+) -> dict[UUID, Lane]:
+    """Settle deliveries as sent that an operator has found at a provider.
+
+    Args:
+        found: the provider's message ids by delivery, as far as it tells them.
+        account: whose provider has them.
+        actor: who searched, for the audit.
+
+    Returns:
+        Those that were settled.
+    """
+    return _settle(ledger, found, Settlement.SENT, "search_evidence", account, actor)
+
+
+def _settle(
+    ledger: Runs,
+    ids: Mapping[UUID, str | None],
+    settlement: Settlement,
+    reason: str,
+    account: str | None,
+    actor: Actor | None,
+) -> dict[UUID, Lane]:
     if not ids:
         return {}
     rows = ledger.run(
@@ -115,7 +142,10 @@ def settle(
         {
             "ids": arrays.uuids(ids),
             "event_ids": arrays.uuids(uuid7s(len(ids))),
+            "provider_message_ids": arrays.texts(ids.values()),
             "how": settlement.value,
+            "reason": reason,
+            "account": account,
             **(actor.params() if actor else NOBODY),
         },
     )

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
+from mailglass import clock
 from mailglass.addresses import Address
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ids import uuid7, uuid7s
 from mailglass.ledger import arrays
-from mailglass.ledger.database import Rows
 from mailglass.routing import Lane
 
-Runner = Callable[[str, Mapping[str, Any]], Rows]
+if TYPE_CHECKING:
+    # who imports `deliver_later` does not load SQLAlchemy by it
+    from mailglass.ledger.database import Rows
+
+_VERSION = 0xF << 76
+_VERSION_8 = 0x8 << 76
+
+Runner = Callable[[str, Mapping[str, Any]], "Rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +31,18 @@ class Item:
     """One delivery to record.
 
     Attributes:
-        message_id: of its content; deliveries of one group may share it.
+        message_id: of its content, which the deliveries of one group share: `content_id`, or `derived_content_id`.
         content: the content as JSON text.
         frozen: whether the content is final; a mailable's is rendered by the worker first.
+        group_id: of one message to several recipients. Its items stand side by side, and the first decides for all of
+            them: where it was there before, none is recorded.
         delay: seconds until it is to leave.
         grace: seconds more until it is due for the workers, because the caller sends it itself.
         lifetime: seconds until it expires, or None.
-        digest: of the content, to tell a repeated message from another one under the same idempotency key.
+        start_moment: the aware moment at which it is to leave, instead of `delay`.
+        end_moment: the aware moment at which it expires, instead of `lifetime`.
+        digest: of the call's content and recipients, to tell a repeated message from another one under the same
+            idempotency key or id.
     """
 
     id: UUID
@@ -45,6 +59,8 @@ class Item:
     delay: float = 0.0
     grace: float = 0.0
     lifetime: float | None = None
+    start_moment: datetime | None = None
+    end_moment: datetime | None = None
 
     def __repr__(self) -> str:
         return f"<Item {self.id}>"
@@ -59,6 +75,7 @@ class Recorded(NamedTuple):
         suppressed_by: the scope of the suppression in the way, or None.
         known: whether the delivery had been there before.
         digest: the standing delivery's.
+        late: it was not recorded, because it would end before it is due.
     """
 
     id: UUID
@@ -66,30 +83,63 @@ class Recorded(NamedTuple):
     suppressed_by: str | None = None
     known: bool = False
     digest: str | None = None
+    late: bool = False
 
 
-def submit(run: Runner, items: Sequence[Item]) -> list[Recorded]:
+def content_id(delivery_id: UUID) -> UUID:
+    """Return the id of one delivery's content, for a new UUIDv7: the same as a version 8, which is no other's."""
+    return UUID(int=delivery_id.int & ~_VERSION | _VERSION_8)
+
+
+def derived_content_id(tenant: str, owner_id: UUID) -> UUID:
+    """Return the id of content, to which no delivery of another call or tenant may refer, whoever chose the owner's.
+
+    Args:
+        owner_id: what the content belongs to: a group, or one delivery without a group.
+    """
+    digest = hashlib.sha256(f"{tenant}/{owner_id}".encode()).hexdigest()
+    return UUID(f"{digest[:12]}8{digest[13:16]}8{digest[17:32]}")
+
+
+def submit(run: Runner, items: Sequence[Item], called_at: float | None = None) -> list[Recorded]:
     """Record deliveries and answer in their order.
 
     Args:
         run: runs a named statement: the ledger's own connection, or one inside the caller's transaction.
         items: any number; a few hundred per call is best.
+        called_at: the moment on the monotonic clock from which their delays and lifetimes count; now if left out.
 
     Raises:
         LedgerUnavailableError: the database cannot be reached. All were recorded, under their ids, or none.
     """
-    rows = _submit_one(run, items[0]) if len(items) == 1 else _submit_all(run, items)
+    waited = 0.0 if called_at is None else clock.monotonic() - called_at
+    rows = _submit_one(run, items[0], waited) if len(items) == 1 else _submit_all(run, items, waited)
+    rows.sort(key=lambda row: row.position)
     known = [row.position for row in rows if not row.new]
     standing = _standing(run, items, known) if known else {}
-    return [
-        _new(items[row.position - 1], row.scope)
-        if row.new
-        else _repeated(items[row.position - 1], standing[row.position], row.scope)
-        for row in sorted(rows, key=lambda row: row.position)
-    ]
+    answers: list[Recorded] = []
+    for item, row in zip(items, rows, strict=True):
+        found = standing.get(row.position)
+        if row.new:
+            answers.append(_new(item, row.scope))
+        elif found is not None:
+            answers.append(_repeated(item, found, row.scope))
+        elif row.late:
+            answers.append(Recorded(item.id, "late", digest=item.digest, late=True))
+        elif item.group_id is not None and answers and item.group_id == items[len(answers) - 1].group_id:
+            # another call's first delivery stands in the way of the whole group
+            answers.append(answers[-1])
+        else:
+            raise LedgerUnavailableError("a delivery was removed while it was looked up: submit again")
+    return answers
 
 
-def _submit_one(run: Runner, item: Item) -> Rows:
+def standing(run: Runner, item: Item) -> Recorded | None:
+    """Return the delivery that stands under an item's idempotency key or id, or None."""
+    return _standing(run, [item], [1]).get(1)
+
+
+def _submit_one(run: Runner, item: Item, waited: float) -> Rows:
     lane, recipient = item.lane, item.recipient
     return run(
         "submit_one",
@@ -111,6 +161,9 @@ def _submit_one(run: Runner, item: Item) -> Rows:
             "delay": item.delay,
             "grace": item.grace,
             "lifetime": item.lifetime,
+            "start_moment": _text(item.start_moment),
+            "end_moment": _text(item.end_moment),
+            "waited": waited,
             "event_id": uuid7().hex,
             "content": item.content,
             "frozen": item.frozen,
@@ -118,28 +171,32 @@ def _submit_one(run: Runner, item: Item) -> Rows:
     )
 
 
-def _submit_all(run: Runner, items: Sequence[Item]) -> Rows:
+def _submit_all(run: Runner, items: Sequence[Item], waited: float) -> Rows:
     contents = {item.message_id: item for item in items}
     return run(
         "submit",
         {
             "ids": arrays.uuids([item.id for item in items]),
             "tenants": arrays.texts([item.lane.tenant for item in items]),
-            "groups": arrays.uuids([item.group_id for item in items]),
+            "groups": arrays.sparse(arrays.uuids, [item.group_id for item in items]),
             "messages": arrays.uuids([item.message_id for item in items]),
             "streams": arrays.texts([item.lane.stream for item in items]),
             "queues": arrays.texts([item.lane.queue for item in items]),
-            "mailables": arrays.texts([item.mailable for item in items]),
+            "mailables": arrays.sparse(arrays.texts, [item.mailable for item in items]),
             "recipients": arrays.texts([item.recipient.email for item in items]),
             "names": arrays.texts([item.recipient.name for item in items]),
             "keys": arrays.texts([item.recipient.key for item in items]),
             "domains": arrays.texts([item.recipient.domain for item in items]),
-            "idempotency_keys": arrays.texts([item.idempotency_key for item in items]),
-            "digests": arrays.texts([item.digest for item in items]),
+            "idempotency_keys": arrays.sparse(arrays.texts, [item.idempotency_key for item in items]),
+            "digests": arrays.sparse(arrays.texts, [item.digest for item in items]),
             "priorities": arrays.numbers([item.priority for item in items]),
             "delays": arrays.numbers([item.delay for item in items]),
-            "graces": arrays.numbers([item.grace for item in items]),
-            "lifetimes": arrays.numbers([item.lifetime for item in items]),
+            "graces": arrays.sparse(arrays.numbers, [item.grace or None for item in items]),
+            "lifetimes": arrays.sparse(arrays.numbers, [item.lifetime for item in items]),
+            "start_moments": arrays.sparse(arrays.moments, [item.start_moment for item in items]),
+            "end_moments": arrays.sparse(arrays.moments, [item.end_moment for item in items]),
+            "followers": _followers(items),
+            "waited": waited,
             "event_ids": arrays.uuids(uuid7s(len(items))),
             "content_ids": arrays.uuids(contents),
             "contents": arrays.texts([item.content for item in contents.values()]),
@@ -148,8 +205,22 @@ def _submit_all(run: Runner, items: Sequence[Item]) -> Rows:
     )
 
 
+def _followers(items: Sequence[Item]) -> str:
+    """Which items are recorded only with the first of their group; empty where there are none."""
+    groups = [item.group_id for item in items]
+    if not any(groups):
+        return "{}"
+    return arrays.booleans(
+        [group is not None and before == group for before, group in zip([None, *groups], groups, strict=False)]
+    )
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).isoformat()
+
+
 def _standing(run: Runner, items: Sequence[Item], positions: Sequence[int]) -> dict[int, Recorded]:
-    """What was there before, by the positions of the items that it stands for."""
+    """Return what was there before, by the positions of the items that it stands for."""
     known = [items[position - 1] for position in positions]
     rows = run(
         "standing",
@@ -159,8 +230,6 @@ def _standing(run: Runner, items: Sequence[Item], positions: Sequence[int]) -> d
             "idempotency_keys": arrays.texts([item.idempotency_key for item in known]),
         },
     )
-    if len(rows) < len(known):
-        raise LedgerUnavailableError("a delivery was removed while it was looked up: submit again")
     return {
         positions[row.position - 1]: Recorded(_uuid(row.id), row.status, known=True, digest=row.digest) for row in rows
     }

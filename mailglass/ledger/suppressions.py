@@ -122,7 +122,7 @@ def suppressions_of(ledger: Runs, tenant: str, address: Address) -> list[Suppres
 
 
 def blocked_copies(ledger: Runs, tenant: str, stream: str, copies: Sequence[Address]) -> set[str]:
-    """Which of these cc and bcc addresses are suppressed, as keys."""
+    """Return which of these addresses are suppressed, as keys."""
     rows = ledger.run(
         "blocked_copies",
         {

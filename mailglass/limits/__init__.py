@@ -27,6 +27,12 @@ Urgent mail has a promised level of its own, which other mail queues behind and 
 back for the next place that is really free, whatever was promised to a newsletter. And since the newsletter's mails may
 get there first, they leave urgent mail a tenth of the bursts that both share.
 
+A rule may change, and during a deploy workers ask by the old and the new one in turns. So the limit keeps the interval
+and the burst that its level was taken by. For another interval the level becomes as many mails of that one, and it is
+never more than the burst of who asks: the next urgent mail waits for one interval at the most. What this forgets must
+not be had again and again by asking in turns. So from the first change on a second level, the guard, is taken from by
+the smallest interval and the largest burst seen, until it has drained. Promises made under another rule are forgotten.
+
 Providers teach (`Limiter.learn`, `observe`, `set_rate`). A lesson pauses an account, stretches its interval for a
 while, or sets a rate. The tolerance stays what it is in seconds, so that slowing an account never gives it a fresh
 burst.

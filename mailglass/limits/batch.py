@@ -40,7 +40,8 @@ class Batch:
     Attributes:
         limits: each limit once, in the order of their keys: the order in which they are locked.
         intervals: what one mail adds to a limit's level.
-        tolerances: how high the level may rise.
+        tolerances: how high the level may rise by these mails.
+        fulls: how high it may rise by any mails under the same key.
         counted: where the level is a count that never drains, the seconds until it is over; 0 for the others.
         groups: the distinct combinations of limits, as positions (from 1) in `limits`.
         runs: group (from 1) and number of consecutive mails in it, flat, in the order of the requests.
@@ -49,6 +50,7 @@ class Batch:
     limits: tuple[Limit, ...]
     intervals: list[float]
     tolerances: list[float]
+    fulls: list[float]
     counted: list[int]
     groups: list[list[int]]
     runs: list[int]
@@ -91,9 +93,10 @@ def compile_batch(requests: Sequence[tuple[Limit, ...]], moment: float) -> Batch
     figures = [_figures(limit, moment) for limit in limits]
     return Batch(
         limits=limits,
-        intervals=[interval for interval, _, _ in figures],
-        tolerances=[tolerance for _, tolerance, _ in figures],
-        counted=[counted for _, _, counted in figures],
+        intervals=[interval for interval, _, _, _ in figures],
+        tolerances=[tolerance for _, tolerance, _, _ in figures],
+        fulls=[full for _, _, full, _ in figures],
+        counted=[counted for _, _, _, counted in figures],
         groups=[sorted({positions[limit.key] for limit in request}) for request in distinct.values()],
         runs=[
             figure
@@ -103,11 +106,12 @@ def compile_batch(requests: Sequence[tuple[Limit, ...]], moment: float) -> Batch
     )
 
 
-def _figures(limit: Limit, moment: float) -> tuple[float, float, int]:
+def _figures(limit: Limit, moment: float) -> tuple[float, float, float, int]:
     if isinstance(limit, Cap):
-        return 1.0, float(limit.maximum), max(1, math.ceil(limit.until - moment))
+        maximum = float(limit.maximum)
+        return 1.0, maximum, maximum, max(1, math.ceil(limit.until - moment))
     interval = exact_microseconds(limit.interval)
-    return interval, interval * limit.burst, 0
+    return interval, interval * (limit.burst - limit.reserve), interval * limit.burst, 0
 
 
 def exact_microseconds(seconds: float) -> float:

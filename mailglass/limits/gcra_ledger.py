@@ -35,6 +35,7 @@ class LedgerGcra:
                 "keys": arrays.texts(limit.key for limit in batch.limits),
                 "intervals": arrays.numbers(batch.intervals),
                 "tolerances": arrays.numbers(batch.tolerances),
+                "fulls": arrays.numbers(batch.fulls),
                 "counted": arrays.numbers(batch.counted),
                 "accounts": arrays.texts(limit.account if isinstance(limit, Rule) else "" for limit in batch.limits),
                 "members": arrays.numbers(position for group in batch.groups for position in group),

@@ -37,6 +37,7 @@ class RedisGcra:
         columns = {
             "intervals": batch.intervals,
             "tolerances": batch.tolerances,
+            "fulls": batch.fulls,
             "accounts": list(accounts),
             "groups": batch.groups,
             "runs": batch.runs,

@@ -38,9 +38,10 @@ class Rule:
         burst: 1 to 1,000,000 mails.
         type: whose limit it is.
         account: the account whose lessons (`Limiter.learn`) bear on this limit, or "".
+        reserve: mails of the burst that are left to others who take under the key; below the burst.
 
     Raises:
-        ConfigError: an interval below zero or a burst out of range.
+        ConfigError: an interval below zero, or a burst or reserve out of range.
     """
 
     key: str
@@ -48,12 +49,15 @@ class Rule:
     burst: int
     type: RateLimitType
     account: str = ""
+    reserve: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.interval < float("inf"):
             raise ConfigError(f"limit {self.key}", "interval is no duration", "Give seconds, 0 or more")
         if not 1 <= self.burst <= MAX_BURST:
             raise ConfigError(f"limit {self.key}", "burst is out of range", f"Give 1 to {MAX_BURST} mails")
+        if not 0 <= self.reserve < self.burst:
+            raise ConfigError(f"limit {self.key}", "reserve is out of range", "Give 0 or more mails, below the burst")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,4 +194,4 @@ def _binding(limit: LimitRule, key: str, mail: Mail, account: str = "") -> Rule 
     if mail.urgent and of_our_house:
         return None
     reserve = 0 if mail.urgent or of_our_house else limit.burst // _RESERVED
-    return Rule(key, limit.interval, limit.burst - reserve, _TYPES[limit.scope], account)
+    return Rule(key, limit.interval, limit.burst, _TYPES[limit.scope], account, reserve)

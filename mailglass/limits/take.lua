@@ -10,6 +10,7 @@
 local CLOCK_STEP = 1000000   -- the clock may go back so far; further back it was set, and levels follow it
 local GOLDEN = 0.6180339887498949
 local TOLD_TOLERANCE = 2000000
+local MAIL_PARTS = 1048576   -- of a mail, to which counts are rounded up: exact in a double, and the same on all servers
 local KEPT = 60000           -- ms that a drained limit is kept on
 
 local call, floor, ceil, min, max = redis.call, math.floor, math.ceil, math.min, math.max
@@ -20,25 +21,54 @@ if not now then
   now = time[1] * 1000000 + time[2]
 end
 
-local intervals, tolerances = batch.intervals, batch.tolerances
+local intervals, tolerances, fulls = batch.intervals, batch.tolerances, batch.fulls
 local count = #intervals
+-- the rules as they were asked for, before what providers taught
+local bases, bursts = {}, {}
 -- promises: up to where places are promised to mails of this batch's kind; others: to those of the other kind
 local stamps, levels, promises, others, touched = {}, {}, {}, {}, {}
+-- of limits whose rule has changed: the loosest rule since, and what was taken and has not drained at its rate
+local guard_intervals, guard_fulls, guards = {}, {}, {}
 -- ceilings: the highest level at which one more mail fits, below 0 during a pause
 local pauses, ceilings = {}, {}
 
+-- work at one interval as work at another: the same number of mails, rounded up
+local function mails(level, interval) return ceil(level / interval * MAIL_PARTS) / MAIL_PARTS end
+
 local function load(i, state)
-  local stamp, level, promise, hasty = now, 0, 0, 0
+  local base, full = intervals[i], fulls[i]
+  local stamp, level, promise, hasty, before, before_full = now, 0, 0, 0, 0, 0
+  local loosest, loosest_full, guard = 0, 0, 0
   if state then
     stamp, level, promise, hasty = struct.unpack('<dddd', state)
+    -- 32 bytes are of an older worker, which keeps no rule
+    if #state > 32 then before, before_full, loosest, loosest_full, guard = struct.unpack('<ddddd', state, 33) end
+  end
+  if base == 0 then
+    loosest = 0
+  elseif before > 0 and (before ~= base or before_full ~= full) then
+    if loosest == 0 then loosest, loosest_full, guard = before, before_full, min(level, before_full) end
+    if before ~= base then level = mails(level, before) * base end
+    promise, hasty = 0, 0
+  end
+  if loosest > 0 then
+    if base < loosest then
+      guard, loosest_full = mails(guard, loosest) * base, loosest_full / loosest * base
+      loosest = base
+    end
+    loosest_full = max(loosest_full, full / base * loosest)
+    guard = min(guard, loosest_full)
   end
   if now >= stamp then
     local elapsed = now - stamp
-    stamp, level = now, max(0, level - elapsed)
+    stamp, level, guard = now, max(0, level - elapsed), max(0, guard - elapsed)
     promise, hasty = max(0, promise - elapsed), max(0, hasty - elapsed)
   elseif stamp - now > CLOCK_STEP then
     stamp = now
   end
+  if guard == 0 then loosest, loosest_full = 0, 0 end
+  bases[i], bursts[i] = base, full
+  guard_intervals[i], guard_fulls[i], guards[i] = loosest, loosest_full, guard
   stamps[i], levels[i] = stamp, level
   if urgent then
     promises[i], others[i] = hasty, promise
@@ -52,11 +82,11 @@ local function heed(i, key)
   if not told[1] then return end
   local rate = tonumber(told[4])
   if rate > 0 and now < tonumber(told[5]) then
-    if intervals[i] == 0 then tolerances[i] = TOLD_TOLERANCE end
+    if intervals[i] == 0 then tolerances[i], fulls[i] = TOLD_TOLERANCE, TOLD_TOLERANCE end
     intervals[i] = max(intervals[i], 1000000 / rate)
   end
   if now < tonumber(told[2]) then intervals[i] = intervals[i] * tonumber(told[3]) end
-  tolerances[i] = max(tolerances[i], intervals[i])
+  tolerances[i], fulls[i] = max(tolerances[i], intervals[i]), max(fulls[i], intervals[i])
   pauses[i] = max(0, tonumber(told[1]) - now)
 end
 
@@ -66,11 +96,14 @@ for first = 1, count, 1000 do
 end
 for i = 1, count do pauses[i] = 0 end
 for offset, i in ipairs(batch.accounts) do heed(i, KEYS[count + offset]) end
-for i = 1, count do ceilings[i] = pauses[i] > 0 and -1 or tolerances[i] - intervals[i] end
+for i = 1, count do
+  -- what was taken under another rule is no more than the burst of this one, and nothing where there is no rate
+  levels[i] = intervals[i] == 0 and 0 or min(levels[i], fulls[i])
+  ceilings[i] = pauses[i] > 0 and -1 or tolerances[i] - intervals[i]
+end
 
--- how many of the wanted places this limit has
-local function room(i, wanted)
-  local space, interval = ceilings[i] - levels[i], intervals[i]
+-- how many of the wanted places fit into this space
+local function fitting(space, interval, wanted)
   if space < 0 then return 0 end
   if wanted == 1 or interval == 0 then return wanted end
   local places = floor(space / interval)
@@ -78,10 +111,24 @@ local function room(i, wanted)
   return min(wanted, places + 1)
 end
 
+-- how many of the wanted places this limit has
+local function room(i, wanted)
+  local places, loosest = fitting(ceilings[i] - levels[i], intervals[i], wanted), guard_intervals[i]
+  if loosest == 0 or places == 0 then return places end
+  return fitting(guard_fulls[i] - loosest - guards[i], loosest, places)
+end
+
+-- how long until one more mail fits by the loosest rule
+local function guarded(i)
+  local loosest = guard_intervals[i]
+  return loosest == 0 and 0 or max(0, guards[i] + loosest - guard_fulls[i])
+end
+
 -- when a refused mail should come back for this limit's sake
 local function wait(i, spread)
   local interval, tolerance, pause = intervals[i], tolerances[i], pauses[i]
   if interval == 0 then return pause + spread * min(pause, horizon) end
+  pause = max(pause, guarded(i))
   local free = max(levels[i] + interval - tolerance, pause)
   local promise = max(promises[i], levels[i], pause + tolerance - interval) + interval
   local slot = promise - tolerance
@@ -96,7 +143,7 @@ local function refuse(group, mails)
   local full = {}
   for position = 1, #group do
     local i = group[position]
-    if levels[i] > ceilings[i] then full[#full + 1] = i end
+    if levels[i] > ceilings[i] or guarded(i) > 0 then full[#full + 1] = i end
   end
   for _ = 1, mails do
     local spread = seed + refused * GOLDEN
@@ -123,6 +170,7 @@ for run = 1, #batch.runs, 2 do
     for position = 1, #group do
       local i = group[position]
       levels[i] = levels[i] + places * intervals[i]
+      guards[i] = guards[i] + places * guard_intervals[i]
       touched[i] = intervals[i] > 0
     end
   end
@@ -134,8 +182,10 @@ for i = 1, count do
   if touched[i] then
     local promise, hasty = promises[i], others[i]
     if urgent then promise, hasty = hasty, promise end
-    local kept = max(levels[i], promise, hasty)
-    call('SET', KEYS[i], struct.pack('<dddd', stamps[i], levels[i], promise, hasty), 'PX', ceil(kept / 1000) + KEPT)
+    local kept = max(levels[i], promise, hasty, guards[i])
+    local state = struct.pack('<ddddddddd', stamps[i], levels[i], promise, hasty, bases[i], bursts[i],
+                              guard_intervals[i], guard_fulls[i], guards[i])
+    call('SET', KEYS[i], state, 'PX', ceil(kept / 1000) + KEPT)
   end
 end
 return {table.concat(granted, ' '), table.concat(delays, ' '), table.concat(blockers, ' ')}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from mailglass.mail.refusal import Refusal
 
@@ -65,3 +66,7 @@ class Outcome:
     suppressed_for: float | None = None
     refusal: Refusal | None = field(default=None, compare=False)
     copies: tuple[CopyRefusal, ...] = ()
+
+
+EXPIRED: Final = Outcome(OutcomeClass.TRANSIENT, reason="mail_expired")
+"""Of a mail that expired before its attempt began: nothing was sent."""

@@ -7,10 +7,14 @@ only sends need not load.
 
 from __future__ import annotations
 
-from mailglass.outbound.later import DeliverLater, deliver_later
-from mailglass.outbound.many import deliver_many, deliver_many_or_raise
-from mailglass.outbound.now import deliver
-from mailglass.outbound.recording import Sendable
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mailglass.outbound.later import DeliverLater, deliver_later
+    from mailglass.outbound.many import deliver_many, deliver_many_or_raise
+    from mailglass.outbound.now import deliver
+    from mailglass.outbound.recording import Sendable
 
 __all__ = [
     "DeliverLater",
@@ -20,3 +24,20 @@ __all__ = [
     "deliver_many",
     "deliver_many_or_raise",
 ]
+
+_HOMES = {
+    "DeliverLater": "later",
+    "Sendable": "recording",
+    "deliver": "now",
+    "deliver_later": "later",
+    "deliver_many": "many",
+    "deliver_many_or_raise": "many",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mailglass.outbound' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"mailglass.outbound.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from celery import Task
+from celery.utils.threads import LocalStack
 
 from mailglass.celery import app
 from mailglass.errors import MessageError
-from mailglass.outbound.recording import Sendable, raise_if_suppressed, record
-from mailglass.outbound.when import when
 
 if TYPE_CHECKING:
+    from mailglass.outbound.recording import Sendable
     from mailglass.results import DeliveryGroup, DeliveryResult
+    from mailglass.tenancy import AnyTenant
 
 # what Celery itself passes along with a call, which changes nothing about a delivery
 _CANVAS_OPTIONS = frozenset(
@@ -34,6 +35,9 @@ class DeliverLater(Task):
     name = "mailglass.deliver_later"
     ignore_result = True
     typing = False
+    # bound to the app when Celery first asks for it: binding reads the settings
+    _app = app
+    request_stack: Any = LocalStack()
 
     def run(self, message: Sendable, session: Any = None) -> str:
         """Record in this process, as `deliver_later(message)` does; returns the delivery's (or the group's) id."""
@@ -86,6 +90,8 @@ class DeliverLater(Task):
             IdempotencyError: another message stands under this task_id.
             TypeError: an option that has no meaning for a delivery.
         """
+        from mailglass.outbound.recording import raise_if_suppressed, record
+        from mailglass.outbound.schedule import schedule
         from mailglass.results import DeliveryGroup, DeliveryResult
 
         message, session = _arguments(args, kwargs)
@@ -95,20 +101,29 @@ class DeliverLater(Task):
                 f"deliver_later has no option {', '.join(sorted(unknown))}: "
                 "countdown, eta, expires and priority are kept in the ledger; routes choose the queue"
             )
-        due = when(countdown, eta, send_at, expires, priority)
+        due = schedule(countdown, eta, send_at, expires, priority)
         pairs = record(message, due, session, _as_uuid(options.get("task_id")))
         recorded = [answer for _, answer in pairs]
         raise_if_suppressed(recorded)
-        results: list[DeliveryResult] = [DeliveryResult(str(answer.id)) for answer in recorded]
+        first = pairs[0][0]
+        results = [DeliveryResult(str(answer.id), first.lane.tenant) for answer in recorded]
         if len(results) == 1:
             return results[0]
-        return DeliveryGroup(str(pairs[0][0].group_id), results)
+        return DeliveryGroup(str(first.group_id), results, first.lane.tenant)
 
-    def AsyncResult(self, task_id: str, **_: Any) -> DeliveryResult:
-        """The result of an earlier call, by its delivery's id."""
+    def AsyncResult(self, task_id: str, *, tenant: str | AnyTenant | None = None, **_: Any) -> DeliveryResult:
+        """Return the result of an earlier call, by its delivery's id.
+
+        Args:
+            task_id: the id of the delivery.
+            tenant: whose it must be, or it is not found: the tenant in scope if left out, `ANY_TENANT` for anybody's.
+
+        Raises:
+            TenantError: no tenant is in scope.
+        """
         from mailglass.results import DeliveryResult
 
-        return DeliveryResult(task_id)
+        return DeliveryResult(task_id, tenant)
 
 
 def _arguments(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> tuple[Any, Any]:
@@ -131,4 +146,15 @@ def _as_uuid(value: object) -> UUID | None:
         raise MessageError("task_id", "must be a UUID; for a name of your own use idempotency_key") from None
 
 
-deliver_later: DeliverLater = app.register_task(DeliverLater())
+deliver_later = DeliverLater()
+
+
+def _register(sender: Any, **_: Any) -> None:
+    sender.register_task(deliver_later)
+
+
+# registering reads the settings, which are not read by an import
+if app.finalized:
+    _register(app)
+else:
+    app.on_after_finalize.connect(_register, weak=False)

@@ -15,11 +15,11 @@ from mailglass.errors import (
     LedgerUnavailableError,
     MailglassError,
     MessageError,
-    RouteError,
 )
-from mailglass.ledger.submit import Item, Recorded, submit
+from mailglass.ledger.submit import Item, Recorded, Runner, submit
 from mailglass.outbound.recording import Sendable, check_repeated, is_new, items_of, ring, runner_of
-from mailglass.outbound.when import When, when
+from mailglass.outbound.schedule import Schedule, ends_before_it_is_due, schedule
+from mailglass.runtime import get_runtime
 from mailglass.tenancy import current_tenant
 
 # what one statement records: deliveries, and characters of their content, a little more of which may be one message's
@@ -61,7 +61,9 @@ def deliver_many(
         TenantError: no tenant is in scope for a message. This, and what the iterable itself raises, ends the batch
             without an answer: what was recorded before, a few hundred deliveries at a time, stays recorded.
     """
-    due = when(countdown, eta, send_at, expires, priority)
+    due = schedule(countdown, eta, send_at, expires, priority)
+    # what is wrong with the settings is no message's fault
+    get_runtime()
     results = BatchResults()
     for prepared in _chunked(messages, due):
         answers = _Chunk(prepared, due, session)
@@ -73,6 +75,8 @@ def deliver_many(
                 raise
             results.extend(answers.lost(error))
             raise BatchFailedError.interrupted(results, len(prepared), error.retryable) from error
+        if not results and answers.late:
+            raise ends_before_it_is_due()
         results.extend(answers.results)
     return results
 
@@ -92,7 +96,7 @@ def deliver_many_or_raise(messages: Iterable[Sendable], **options: Any) -> Batch
     return results
 
 
-def _chunked(messages: Iterable[Sendable], due: When) -> Iterator[list[Prepared]]:
+def _chunked(messages: Iterable[Sendable], due: Schedule) -> Iterator[list[Prepared]]:
     chunk: list[Prepared] = []
     count = size = 0
     for message in messages:
@@ -111,16 +115,40 @@ def _chunked(messages: Iterable[Sendable], due: When) -> Iterator[list[Prepared]
 class _Chunk:
     """The messages of one statement: recorded, and answered."""
 
-    def __init__(self, prepared: Sequence[Prepared], due: When, session: Any) -> None:
+    def __init__(self, prepared: Sequence[Prepared], due: Schedule, session: Any) -> None:
         self._prepared = prepared
         self._due = due
         self._session = session
         self.results: list[ItemResult] = []
+        # whether nothing was recorded, since by the database's clock the call's own moments forbid it
+        self.late = False
 
     def submit(self) -> None:
         """Record all that can be, and ring where anything new is due now."""
+        refusal: LedgerError | None = None
+        try:
+            self._record()
+        except LedgerError as error:
+            # in the caller's own transaction nothing can follow a statement that was refused
+            if self._session is not None or not _unwritable(error):
+                raise
+            refusal = error
+        # outside of the handler: a refusal must not travel along with another one
+        if refusal is not None:
+            self.results = self._halves() if len(self._prepared) > 1 else self.lost(refusal)
+
+    def _halves(self) -> list[ItemResult]:
+        """Find the message whose value is refused: nothing was recorded of any, and the others may be yet."""
+        middle = len(self._prepared) // 2
+        halves = [_Chunk(part, self._due, None) for part in (self._prepared[:middle], self._prepared[middle:])]
+        for half in halves:
+            half.submit()
+        return [result for half in halves for result in half.results]
+
+    def _record(self) -> None:
         items = [item for entry in self._prepared if isinstance(entry, list) for item in entry]
-        recorded = submit(runner_of(self._session), items) if items else []
+        recorded = _submitted(runner_of(self._session), items, self._due) if items else []
+        self.late = bool(recorded) and all(answer.late for answer in recorded)
         answers = iter(recorded)
         self.results = [
             _item_result(entry, [next(answers) for _ in entry]) if isinstance(entry, list) else _invalid(entry)
@@ -143,12 +171,31 @@ class _Chunk:
         ]
 
 
-def _prepared(message: Sendable, tenant: str, due: When) -> Prepared:
+def _unwritable(error: LedgerError) -> bool:
+    """Whether one value could not be written at all: refused by the driver, or a data exception."""
+    return error.sqlstate is None or error.sqlstate.startswith("22")
+
+
+def _submitted(run: Runner, items: Sequence[Item], due: Schedule) -> list[Recorded]:
+    try:
+        return submit(run, items, due.called_at)
+    except UnicodeError as error:
+        problem = type(error).__name__
+    # outside of the handler: the error holds the text that it is about
+    raise LedgerError("submit", None, problem)
+
+
+def _prepared(message: Sendable, tenant: str, due: Schedule) -> Prepared:
+    """Return the items of a message, or why there are none: no message's error is another one's."""
     try:
         return items_of(message, tenant, due)
-    except (MessageError, RouteError) as error:
+    except MailglassError as error:
         # the traceback would keep this message, and the others of its chunk, for as long as the answer
         return error.with_traceback(None)
+    except Exception as error:
+        problem = type(error).__name__
+    # outside of the handler: the error may quote content, so it must not travel along as __context__
+    return MessageError("message", f"cannot be recorded ({problem}): a value in it is not what it seems")
 
 
 def _invalid(error: MailglassError) -> ItemResult:
@@ -156,6 +203,8 @@ def _invalid(error: MailglassError) -> ItemResult:
 
 
 def _item_result(items: Sequence[Item], recorded: Sequence[Recorded]) -> ItemResult:
+    if recorded[0].late:
+        return _invalid(ends_before_it_is_due())
     ids = tuple(answer.id for answer in recorded)
     if all(answer.suppressed_by is not None for answer in recorded):
         return ItemResult(ItemOutcome.SUPPRESSED, ids)

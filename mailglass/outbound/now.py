@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mailglass.errors import (
@@ -14,12 +16,16 @@ from mailglass.errors import (
 )
 from mailglass.mailable import Mailable
 from mailglass.message import Message
-from mailglass.outbound.recording import Sendable, raise_if_suppressed, record
-from mailglass.outbound.when import When
+from mailglass.outbound.recording import Sendable, items_of, raise_if_suppressed, record_items
+from mailglass.outbound.schedule import Schedule
 from mailglass.runtime import get_runtime
+from mailglass.tenancy import current_tenant
 
 if TYPE_CHECKING:
+    from mailglass.engine.reservation import Reservation
+    from mailglass.ledger.database import Database
     from mailglass.ledger.deliveries import Delivery
+    from mailglass.ledger.submit import Item
 
 # a delivery sent in the caller's process is due for the workers after this, should the caller die; seconds
 _GRACE = 60.0
@@ -37,7 +43,7 @@ def deliver(message: Sendable) -> Delivery:
     Raises:
         SuppressedError: the recipient is suppressed.
         DeliveryError: it failed for good; holds what was recorded.
-        RateLimitError: a limit is reached; nothing is sent, now or later, since nobody would wait for it.
+        RateLimitError: a limit is reached; nothing is recorded or sent, now or later, since nobody would wait for it.
         RouteError: as for `deliver_later`.
         LedgerUnavailableError: the database cannot be reached. What was recorded by then is sent by the workers: with
             an `idempotency_key` the same call again is safe.
@@ -48,15 +54,49 @@ def deliver(message: Sendable) -> Delivery:
     from mailglass.ledger.lifecycle import Status
 
     runtime = get_runtime()
-    ((item, recorded),) = record(message, When(grace=_GRACE), None)
-    raise_if_suppressed([recorded])
-    if not recorded.known:
-        limited = runtime.engine.run_these(item.lane, [item.id]).limited
-        if limited is not None and deliveries.cancel(runtime.database, [item.id], item.lane.tenant, forget_key=True):
-            raise RateLimitError(limited.type or RateLimitType.PER_ACCOUNT, limited.delay)
+    when = Schedule(grace=_GRACE)
+    (item,) = items_of(message, current_tenant(), when)
+    with _places_for(item) as reservation:
+        (recorded,) = record_items([item], when, None)
+        raise_if_suppressed([recorded])
+        if not recorded.known:
+            runtime.engine.run_these(item.lane, [item.id], reservation)
     delivery = deliveries.get(runtime.database, recorded.id)
     if delivery.status is Status.SUPPRESSED:
         raise SuppressedError(SuppressionType.ADDRESS, delivery.id)
     if delivery.status is Status.FAILED:
         raise DeliveryError(delivery.id, delivery.status, delivery.last_error)
     return delivery
+
+
+@contextmanager
+def _places_for(item: Item) -> Iterator[Reservation | None]:
+    """Take the mail's places within the limits before anybody can see it; give back what it does not use.
+
+    A mail that is recorded is owed, whoever was told of it. So a limit that is reached says so before the record, and
+    one that is reached meanwhile makes the mail wait. Neither a repeated mail nor a suppressed recipient needs a place.
+
+    Raises:
+        RateLimitError: a limit is reached; nothing was recorded.
+    """
+    engine, database = get_runtime().engine, get_runtime().database
+    if _needs_no_place(database, item):
+        yield None
+        return
+    reservation = engine.reserve(item)
+    try:
+        limited = reservation.limited
+        if limited is not None:
+            raise RateLimitError(limited.type or RateLimitType.PER_ACCOUNT, limited.delay)
+        yield reservation
+    finally:
+        engine.give_back(reservation)
+
+
+def _needs_no_place(database: Database, item: Item) -> bool:
+    from mailglass.ledger.submit import standing
+    from mailglass.ledger.suppressions import blocked_copies
+
+    if item.idempotency_key is not None and standing(database.run, item) is not None:
+        return True
+    return bool(blocked_copies(database, item.lane.tenant, item.lane.stream, [item.recipient]))

@@ -8,13 +8,13 @@ from collections.abc import Collection, Sequence
 from typing import Any, Union
 from uuid import UUID, uuid5
 
-from mailglass.addresses import Address
+from mailglass.addresses import Address, encodable
 from mailglass.errors import IdempotencyError, MessageError, SuppressedError, SuppressionType
 from mailglass.ids import uuid7
-from mailglass.ledger.submit import Item, Recorded, Runner, submit
+from mailglass.ledger.submit import Item, Recorded, Runner, content_id, derived_content_id, submit
 from mailglass.mailable import Mailable
 from mailglass.message import Message
-from mailglass.outbound.when import When
+from mailglass.outbound.schedule import Schedule, ends_before_it_is_due
 from mailglass.routing import Lane, RouteContext
 from mailglass.runtime import get_runtime
 from mailglass.tenancy import current_tenant
@@ -22,12 +22,13 @@ from mailglass.tenancy import current_tenant
 Sendable = Union[Message, Mailable]  # noqa: UP007 - read by Celery at run time
 
 
-def items_of(message: Sendable, tenant: str, when: When, first_id: UUID | None = None) -> list[Item]:
-    """One item for each recipient; those of one message share its content.
+def items_of(message: Sendable, tenant: str, when: Schedule, first_id: UUID | None = None) -> list[Item]:
+    """Return one item for each recipient; those of one message share its content.
 
     Args:
-        first_id: the id of the first delivery, where the caller has chosen it: all other ids follow from it, so that
-            the same call again, as Celery makes it of a task that is run again, finds what it recorded.
+        first_id: the id of the first delivery, if the caller has chosen it. All other ids follow from it, from the
+            tenant and from what the call says. So the same call again, as Celery makes it of a task that is run again,
+            finds what it recorded, and another call under the same id shares nothing with it.
     """
     if not isinstance(message, Message | Mailable):
         raise MessageError("message", f"must be a Message or a Mailable, not {type(message).__name__}")
@@ -39,45 +40,63 @@ def items_of(message: Sendable, tenant: str, when: When, first_id: UUID | None =
         raise MessageError("from_", "missing: name a sender, or set `from` for the account or default_from")
     body = message.content()
     content = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    if not encodable(content):
+        raise MessageError("message", "holds a lone surrogate, which no mail can carry")
     lane = Lane(route.queue, tenant, str(message.stream))
-    message_id = uuid7() if first_id is None else uuid5(first_id, "message")
     several = len(message.to) > 1
     mailable = body["mailable"]["class"] if isinstance(message, Mailable) else None
     if message.idempotency_key is not None and several:
         raise MessageError("idempotency_key", "allowed with exactly one `to`: each recipient is a delivery of its own")
     repeatable = message.idempotency_key is not None or first_id is not None
+    digest = _digest(lane, message.to, content) if repeatable else None
+    ids = [
+        uuid7() if first_id is None else uuid5(first_id, f"{position}:{digest}") if position else first_id
+        for position in range(len(message.to))
+    ]
+    group_id = None
+    if several:
+        group_id = uuid7() if first_id is None else uuid5(first_id, f"group:{digest}")
+    alone = first_id is None and not several
+    message_id = content_id(ids[0]) if alone else derived_content_id(tenant, group_id or ids[0])
     return [
         Item(
-            id=uuid7() if first_id is None else uuid5(first_id, str(position)) if position else first_id,
+            id=delivery_id,
             lane=lane,
             message_id=message_id,
             content=content,
             recipient=recipient,
             frozen=mailable is None,
-            group_id=message_id if several else None,
+            group_id=group_id,
             mailable=mailable,
             idempotency_key=message.idempotency_key,
-            digest=_digest(lane, recipient, content) if repeatable else None,
+            digest=digest,
             priority=when.priority,
-            delay=when.delay,
+            delay=when.countdown,
             grace=when.grace,
             lifetime=when.lifetime,
+            start_moment=when.eta,
+            end_moment=when.expires_at,
         )
-        for position, recipient in enumerate(message.to)
+        for delivery_id, recipient in zip(ids, message.to, strict=True)
     ]
 
 
-def _digest(lane: Lane, recipient: Address, content: str) -> str:
-    text = f"{lane.tenant}\n{recipient.key}\n{lane.stream}\n{content}"
+def _digest(lane: Lane, recipients: Sequence[Address], content: str) -> str:
+    """What tells one call from another: whose it is, to whom, and what it says."""
+    keys = "\n".join([recipient.key for recipient in recipients])
+    text = f"{lane.tenant}\n{keys}\n{lane.stream}\n{content}"
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def check_repeated(item: Item, recorded: Recorded) -> None:
-    """Whether the same message stands under the item's idempotency key, or its id.
+    """Check that the message was recorded, or that the same one stands under its idempotency key or its id.
 
     Raises:
-        IdempotencyError: another one does.
+        MessageError: it would end before it is due.
+        IdempotencyError: another one stands there.
     """
+    if recorded.late:
+        raise ends_before_it_is_due()
     if recorded.digest != item.digest:
         what = "id" if recorded.id == item.id else "idempotency key"
         raise IdempotencyError(
@@ -85,7 +104,9 @@ def check_repeated(item: Item, recorded: Recorded) -> None:
         )
 
 
-def record(message: Sendable, when: When, session: Any, first_id: UUID | None = None) -> list[tuple[Item, Recorded]]:
+def record(
+    message: Sendable, when: Schedule, session: Any, first_id: UUID | None = None
+) -> list[tuple[Item, Recorded]]:
     """Record one message and ring its lane if anything new is due now.
 
     Args:
@@ -93,12 +114,17 @@ def record(message: Sendable, when: When, session: Any, first_id: UUID | None = 
         first_id: the id of the first delivery, if the caller has chosen it.
     """
     items = items_of(message, current_tenant(), when, first_id)
-    recorded = submit(runner_of(session), items)
+    return list(zip(items, record_items(items, when, session), strict=True))
+
+
+def record_items(items: Sequence[Item], when: Schedule, session: Any) -> list[Recorded]:
+    """Record the items of one message and ring its lane if anything new is due now."""
+    recorded = submit(runner_of(session), items, when.called_at)
     for item, answer in zip(items, recorded, strict=True):
         check_repeated(item, answer)
     if when.now and any(is_new(answer) for answer in recorded):
         ring({items[0].lane}, session)
-    return list(zip(items, recorded, strict=True))
+    return recorded
 
 
 def is_new(answer: Recorded) -> bool:

@@ -11,8 +11,9 @@ from uuid import UUID
 from mailglass.cancel_results import CancelCounts
 from mailglass.errors import MessageError
 from mailglass.ledger import selection
+from mailglass.ledger.filters import Selection
 from mailglass.ledger.lifecycle import Status
-from mailglass.ledger.selection import CANCELABLE, RELEASABLE, Selection
+from mailglass.ledger.selection import CANCELABLE, RELEASABLE
 from mailglass.runtime import get_runtime
 from mailglass.streams import Stream
 from mailglass.tenancy import check_tenant, current_tenant
@@ -82,7 +83,7 @@ def release_many(*, tenant: str | None = None, **filters: Any) -> int:
 
 
 def _selection(tenant: str | None, filters: dict[str, Any], statuses: Sequence[Status]) -> Selection:
-    known = {field.name for field in fields(Selection)} - {"tenant"}
+    known = {field.name for field in fields(Selection)} - {"tenant", "ids"}
     for name in filters:
         if name not in known:
             raise MessageError(name, f"is no filter: use {', '.join(sorted(known))}")

@@ -117,6 +117,14 @@ class Provider(ABC):
             deadline: on `mailglass.clock.monotonic()`; no I/O may start after it, what was not started is `transient`.
         """
 
+    def fitting(self, mail: Outgoing) -> Outgoing:
+        """Return the mail with those of its tags and metadata that a request of this account can carry.
+
+        The others are no reason to fail a mail: they stay in the ledger, and an event says that they were left out.
+        `send` does the same by itself. No I/O, and the same again for a mail that fits.
+        """
+        return mail
+
     def verify(self, request: WebhookRequest) -> None:
         """Prove that a webhook comes from the provider, from its raw bytes, in constant time.
 

@@ -22,6 +22,8 @@ from mailglass.refusals.understand import understand
 from mailglass.telemetry import emit
 
 MAX_ID: Final = 255
+# a batch of a thousand events has some ten thousand
+MAX_CONTAINERS: Final = 250_000
 _ENHANCED = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?!\.?\d)")
 _EVENT_NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,64}\Z")
 
@@ -92,8 +94,11 @@ def parse_json(body: bytes) -> Any:
     """The body's JSON value.
 
     Raises:
-        WebhookBodyError: it is not JSON.
+        WebhookBodyError: it is not JSON, or holds more than `MAX_CONTAINERS` objects and arrays, each of which takes
+            some fifty times its size in memory.
     """
+    if body.count(b"{") + body.count(b"[") > MAX_CONTAINERS:
+        raise WebhookBodyError("the body holds too many objects")
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
 from mailglass.errors import WebhookBodyError
 
 MAX_FIELDS: Final = 1000
 _NAME = re.compile(rb'^content-disposition:[^\r\n]*?;[ \t]*name="([^"\r\n]*)"', re.IGNORECASE | re.MULTILINE)
+_PIECE: Final = 64 * 1024
+_ESCAPES = re.compile(rb"(?:%[0-9A-Fa-f]{2})++")
 
 Fields = Sequence[tuple[bytes, bytes]]
 
@@ -52,7 +53,23 @@ def _urlencoded(body: bytes) -> Fields:
 
 
 def _decoded(text: bytes) -> bytes:
-    return unquote_to_bytes(text.replace(b"+", b" "))
+    """Decode piece by piece: at once, as `urllib.parse` does it, takes up to 300 times the text's size in memory."""
+    text = text.replace(b"+", b" ")
+    if b"%" not in text:
+        return text
+    decoded, start = bytearray(), 0
+    while start < len(text):
+        end = start + _PIECE
+        # no piece ends within an escape
+        cut = text.find(b"%", end - 2, end) if end < len(text) else -1
+        end = end if cut < 0 else cut
+        decoded += _ESCAPES.sub(_octets, text[start:end])
+        start = end
+    return bytes(decoded)
+
+
+def _octets(run: re.Match[bytes]) -> bytes:
+    return bytes.fromhex(run[0].replace(b"%", b"").decode("ascii"))
 
 
 def _multipart(body: bytes) -> Fields:

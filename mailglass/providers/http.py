@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -189,13 +190,14 @@ class HTTPClient:
             extensions={"trace": progress.note},
         ) as response:
             received = bytearray()
-            for piece in response.iter_bytes():
+            for piece in response.iter_raw():
                 received += piece
                 if len(received) > MAX_ANSWER:
                     raise _Huge
                 if monotonic() > deadline:
                     raise _Late
-            return HTTPAnswer(response.status_code, dict(response.headers), bytes(received))
+            body = _unpacked(bytes(received), response.headers.get("content-encoding", ""))
+            return HTTPAnswer(response.status_code, dict(response.headers), body)
 
     def each(self, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """`work` for every item, on the account's bounded pool of threads; results in the items' order."""
@@ -278,6 +280,27 @@ class _Progress:
             self.written = True
 
 
+def _unpacked(body: bytes, encoding: str) -> bytes:
+    """The answer as it was before it was compressed, which no request of ours asks for; some servers do it anyway.
+
+    Raises:
+        _Huge: it is larger than `MAX_ANSWER`, however small it came.
+        ValueError: it is damaged or cut off.
+    """
+    if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
+        return body
+    stream = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    try:
+        unpacked = stream.decompress(body, MAX_ANSWER + 1)
+    except zlib.error:
+        raise ValueError("not what its encoding says") from None
+    if len(unpacked) > MAX_ANSWER:
+        raise _Huge
+    if not stream.eof:
+        raise ValueError("cut off")
+    return unpacked
+
+
 def _pieces(body: bytes, deadline: float) -> Iterator[bytes]:
     view = memoryview(body)
     for start in range(0, len(body), _CHUNK):
@@ -328,7 +351,7 @@ def retry_after(
     wait = _seconds(headers.get("retry-after", ""))
     if wait is None and (date := headers.get("retry-after")):
         try:
-            moment = parsedate_to_datetime(date)
+            moment = parsedate_to_datetime(date[:200])
             wait = (moment.replace(tzinfo=moment.tzinfo or UTC) - now()).total_seconds()
         except (ValueError, OverflowError):
             wait = None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 from mailglass.addresses import Address
-from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import Provider, RateSignal
 from mailglass.providers.http import HTTPAnswer, HTTPClient, HTTPOptions, HTTPRequest
@@ -21,6 +21,7 @@ ROUNDS: Final = 4
 """So many times the requests that may be in flight are handed to one `send`, where each carries one mail."""
 
 
+_UNENCODED = Outcome(OutcomeClass.TRANSIENT, reason="encode_failed")
 _UNANSWERED = Outcome(OutcomeClass.UNCERTAIN, reason="provider_error:no_outcome")
 
 
@@ -28,7 +29,7 @@ class Unsendable(Exception):
     """This mail asks for something the provider cannot do.
 
     Attributes:
-        reason: a closed code that names the feature, `unsupported_tags`.
+        reason: a closed code that names the feature, `unsupported_reply_to`.
     """
 
     def __init__(self, reason: str) -> None:
@@ -73,7 +74,7 @@ class HTTPProvider(Provider):
 
     @abstractmethod
     def encode(self, mail: Outgoing) -> bytes:
-        """One mail as the provider wants it.
+        """One mail as the provider wants it, its tags and metadata as `fitting` left them.
 
         Raises:
             Unsendable: the provider has no way to say what the mail says.
@@ -121,12 +122,12 @@ class HTTPProvider(Provider):
 
     def _ready(self, index: int, mail: Outgoing, outcomes: dict[int, Outcome]) -> _Ready | None:
         try:
-            return _Ready(index, mail, self.encode(mail))
+            return _Ready(index, mail, self.encode(self.fitting(mail)))
         except Unsendable as refusal:
             outcomes[index] = Outcome(OutcomeClass.REJECTED, reason=refusal.reason)
         except Exception as error:  # nothing was sent; a fault of ours must not fail the mails beside this one
             self._warn("mailglass.provider.encode_failed", error)
-            outcomes[index] = Outcome(OutcomeClass.TRANSIENT, reason="encode_failed")
+            outcomes[index] = _UNENCODED
         return None
 
     def _bundles(self, ready: Iterable[_Ready]) -> Iterator[list[_Ready]]:
@@ -146,8 +147,15 @@ class HTTPProvider(Provider):
 
     def _attempt(self, bundle: list[_Ready], deadline: float, outcomes: dict[int, Outcome]) -> list[_Ready]:
         """Send one request and note its outcomes; returns the mails to be asked about alone."""
+        for item in [item for item in bundle if item.mail.expired]:
+            outcomes[item.index] = EXPIRED
+            bundle = [other for other in bundle if other is not item]
+        if not bundle:
+            return []
         mails = [item.mail for item in bundle]
         answer = self._exchange(mails, [item.part for item in bundle], deadline)
+        if answer is None:
+            return bundle
         found = [answer] * len(bundle) if isinstance(answer, Outcome) else self._read(answer, mails)
         for item, outcome in zip(bundle, found, strict=True):
             outcomes[item.index] = outcome
@@ -155,12 +163,13 @@ class HTTPProvider(Provider):
             return [item for item in bundle if outcomes[item.index].kind is OutcomeClass.REJECTED]
         return []
 
-    def _exchange(self, mails: list[Outgoing], parts: list[bytes], deadline: float) -> HTTPAnswer | Outcome:
+    def _exchange(self, mails: list[Outgoing], parts: list[bytes], deadline: float) -> HTTPAnswer | Outcome | None:
+        """Return the answer, or None where there is no request for these mails together."""
         try:
             request = self.request(mails, parts)
         except Exception as error:
             self._warn("mailglass.provider.encode_failed", error)
-            return Outcome(OutcomeClass.TRANSIENT, reason="encode_failed")
+            return None if len(mails) > 1 else _UNENCODED
         answer = self.http.exchange(request, deadline=deadline)
         if isinstance(answer, HTTPAnswer):
             self._listen(answer, len(mails))
@@ -201,7 +210,7 @@ def encode_json(value: Any) -> bytes:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
     except UnicodeEncodeError:
         raise Unsendable("invalid_text") from None
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         raise Unsendable("invalid_options") from None
 
 

@@ -21,6 +21,7 @@ from mailglass.providers.copies import distinct_copies
 from mailglass.providers.http import HTTPAnswer, HTTPRequest, status_outcome
 from mailglass.providers.http_provider import Unsendable, encode_json, provider_options
 from mailglass.providers.http_search import Look, SearchableProvider, SearchOptions, query
+from mailglass.providers.labels import labelled
 from mailglass.providers.search import Sought, found
 from mailglass.providers.signatures import missing_secret, require_basic
 from mailglass.refusals.labels import LABELS
@@ -147,12 +148,14 @@ class MailjetProvider(SearchableProvider):
         pair = f"{self.options.api_key.reveal()}:{self.options.secret_key.reveal()}"
         return {"authorization": f"Basic {base64.b64encode(pair.encode()).decode('ascii')}"}
 
+    def fitting(self, mail: Outgoing) -> Outgoing:
+        options = mail.options.get(self.name)
+        # a mail belongs to one campaign, and whoever names it by the option means it
+        named = isinstance(options, Mapping) and any(str(key).lower() == "customcampaign" for key in options)
+        return labelled(mail, () if named else mail.tags[:1], mail.metadata)
+
     def encode(self, mail: Outgoing) -> bytes:
         options = provider_options(mail, self.name, _WRITTEN)
-        if len(mail.tags) > 1:
-            raise Unsendable("unsupported_tags")
-        if mail.tags and any(str(key).lower() == "customcampaign" for key in options):
-            raise Unsendable("option_conflict")
         if len(mail.reply_to) > 1:
             raise Unsendable("unsupported_reply_to")
         names = [name.lower() for name, _ in mail.headers]

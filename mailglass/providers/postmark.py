@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,13 +18,13 @@ from mailglass.providers.base import WebhookRequest
 from mailglass.providers.bodies import UNMAPPED, Meaning
 from mailglass.providers.http import HTTPAnswer, HTTPRequest, status_outcome
 from mailglass.providers.http_provider import (
-    Unsendable,
     encode_json,
     mailbox,
     mailboxes,
     provider_options,
 )
 from mailglass.providers.http_search import Look, SearchableProvider, SearchOptions, query
+from mailglass.providers.labels import labelled
 from mailglass.providers.postmark_suppressions import PostmarkSuppressions
 from mailglass.providers.search import Sought, found
 from mailglass.providers.signatures import missing_secret, require_basic
@@ -125,7 +124,6 @@ EVENTS: Final[Mapping[tuple[str, str], Meaning]] = {
 SEARCH_PAGE: Final = 50
 _TIMES: Final = ("BouncedAt", "DeliveredAt", "ReceivedAt", "ChangedAt")
 _WRITTEN: Final = frozenset("from to cc bcc subject htmlbody textbody replyto headers attachments tag metadata".split())
-_INACTIVE = re.compile(r"inactive addresses:\s*(.*)\.\s*Inactive recipients", re.IGNORECASE | re.DOTALL)
 
 
 class PostmarkProvider(SearchableProvider):
@@ -149,9 +147,10 @@ class PostmarkProvider(SearchableProvider):
     def credentials(self) -> Mapping[str, str]:
         return {"x-postmark-server-token": self.options.server_token.reveal()}
 
+    def fitting(self, mail: Outgoing) -> Outgoing:
+        return labelled(mail, mail.tags[:1], mail.metadata)
+
     def encode(self, mail: Outgoing) -> bytes:
-        if len(mail.tags) > 1:
-            raise Unsendable("unsupported_tags")
         options = provider_options(mail, self.name, _WRITTEN)
         fields: dict[str, Any] = {
             "From": mailbox(mail.sender),
@@ -257,8 +256,11 @@ def _coded(code: int, status: int) -> Outcome:
 
 
 def _inactive(message: object) -> set[str]:
-    found = _INACTIVE.search(message) if isinstance(message, str) else None
-    return {address.strip().lower() for address in found[1].split(",")} if found else set()
+    text = message.lower() if isinstance(message, str) else ""
+    _, begin, rest = text.partition("inactive addresses:")
+    addresses, end, _ = rest.rpartition("inactive recipients")
+    addresses = addresses.strip().removesuffix(".")
+    return {address.strip() for address in addresses.split(",")} if begin and end else set()
 
 
 def _event(item: dict[str, Any]) -> ProviderEvent:

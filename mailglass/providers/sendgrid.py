@@ -22,6 +22,7 @@ from mailglass.providers.bodies import UNMAPPED, Meaning
 from mailglass.providers.http import HTTPAnswer, HTTPRequest, status_outcome
 from mailglass.providers.http_provider import Unsendable, encode_json, provider_options
 from mailglass.providers.http_search import Look, SearchableProvider, SearchOptions, query
+from mailglass.providers.labels import as_far_as, labelled
 from mailglass.providers.rate_signals import RateHeaders
 from mailglass.providers.search import Sought, found
 from mailglass.providers.sendgrid_suppressions import SendGridSuppressions
@@ -73,6 +74,8 @@ STATUSES: Final[Mapping[int, OutcomeClass]] = {
     500: OutcomeClass.TRANSIENT,
     451: OutcomeClass.MISCONFIGURED,  # another region's account
 }
+# bytes of JSON, our delivery id included
+MAX_CUSTOM_ARGS: Final = 10_000
 QUOTA_MESSAGE: Final = "maximum credits exceeded"
 """SendGrid answers 401 both for a bad key and for a used-up allowance; only this text tells them apart."""
 
@@ -125,6 +128,12 @@ class SendGridProvider(SearchableProvider):
     def credentials(self) -> Mapping[str, str]:
         headers = {"authorization": f"Bearer {self.options.api_key.reveal()}"}
         return headers | {"on-behalf-of": self.options.subuser} if self.options.subuser else headers
+
+    def fitting(self, mail: Outgoing) -> Outgoing:
+        def fits(metadata: dict[str, str]) -> bool:
+            return len(encode_json({**metadata, "mailglass_id": str(mail.delivery_id)})) <= MAX_CUSTOM_ARGS
+
+        return labelled(mail, mail.tags, as_far_as(mail.metadata, fits))
 
     def encode(self, mail: Outgoing) -> bytes:
         names = [name.lower() for name, _ in mail.headers]

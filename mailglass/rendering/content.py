@@ -6,15 +6,17 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mailglass.errors import MessageError, TemplateError, TemplateErrorType
 from mailglass.mailable import Mailable
-from mailglass.message import check_bodies, check_subject
+from mailglass.message import MAX_BODY, check_bodies, check_subject
 
 if TYPE_CHECKING:
     import css_inline
 
+# css-inline takes 1.4 kB of stack a level; the smallest stack that a thread of CPython has by default is 512 kB
+MAX_HTML_DEPTH: Final = 256
 _STYLESHEET = re.compile(r"<(?:style|link)[\s>]", re.IGNORECASE)
 _BLANKS = re.compile("[\x00-\x20\x7f\x85\u2028\u2029]+")
 
@@ -86,6 +88,7 @@ def _imported(path: str) -> type[Mailable]:
 def _inlined(path: str, html: str) -> str:
     if not _STYLESHEET.search(html):
         return html
+    _check_for_native_code(path, html)
     try:
         return _inliner().inline(html)
     except Exception as error:
@@ -93,6 +96,23 @@ def _inlined(path: str, html: str) -> str:
     raise TemplateError(
         f"{path}: html: {problem} while inlining CSS; correct its style sheet", TemplateErrorType.STYLESHEET
     )
+
+
+def _check_for_native_code(path: str, html: str) -> None:
+    """Refuse HTML that the parser of css-inline, which recurses over it, would overflow its thread's stack with.
+
+    Raises:
+        TemplateError: it is too large or nests too deep.
+    """
+    from mailglass.rendering.nesting import nests_deeper
+
+    if len(html) > MAX_BODY:
+        problem = f"html: longer than {MAX_BODY} characters; leave something out"
+    elif nests_deeper(html, MAX_HTML_DEPTH):
+        problem = f"html: elements nest deeper than {MAX_HTML_DEPTH} levels; close them, or clean HTML that users wrote"
+    else:
+        return
+    raise TemplateError(f"{path}: {problem}", TemplateErrorType.REFUSED)
 
 
 def _text(path: str, html: str) -> str:

@@ -3,59 +3,55 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
+from collections.abc import Mapping
+from typing import Final
 
-_SKIPPED = frozenset("head title style script template svg object iframe video audio canvas map select".split())
-_VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
+from mailglass.rendering.html_tree import read_html
+
 # how many line ends stand before and after; 2 leaves a blank line
 _MARGIN = {
     **dict.fromkeys("p h1 h2 h3 h4 h5 h6 ul ol dl blockquote pre table figure address".split(), 2),
     **dict.fromkeys(
-        "html body div section article header footer main nav aside center form fieldset tr thead tbody tfoot caption "
-        "li dt dd figcaption details summary hr".split(),
+        "html body div section article header footer nav aside center form fieldset tr thead tbody tfoot caption "
+        "li dt dd figcaption details summary hr dialog dir hgroup legend listing main menu optgroup option search "
+        "select textarea xmp".split(),
         1,
     ),
 }
-_ENDED_BY: dict[str, frozenset[str]] = {
-    "p": frozenset(tag for tag in _MARGIN if tag not in ("html", "body")),
-    "li": frozenset({"li"}),
-    "dt": frozenset({"dt", "dd"}),
-    "dd": frozenset({"dt", "dd"}),
-    "td": frozenset({"td", "th", "tr", "tbody", "tfoot"}),
-    "th": frozenset({"td", "th", "tr", "tbody", "tfoot"}),
-    "tr": frozenset({"tr", "tbody", "tfoot"}),
-}
-_HIDDEN = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*hidden)\b", re.IGNORECASE)
 _SPACES = re.compile(r"[ \t\r\n\f]+")
 # soft hyphen, grapheme joiner, zero-width space, byte order mark: fillers that only HTML needs
 _FILLERS = re.compile("[\u00ad\u034f\u200b\ufeff]")
 _ORDINAL = re.compile(r"[0-9]{1,6}\Z")
 _CELL_GAP = "  "
 _RULE = "-" * 24
+# what quotes and lists put before each line: nested further they add nothing, or short lines in many of them would
+# grow to a multiple of their HTML
+_MAX_PREFIX: Final = 24
 
 
 def html_to_text(html: str) -> str:
     """The plain text of an HTML body.
 
     Links become `text (url)`, list items get `-` or a number, cells of a row stand side by side, quotes are marked
-    with `>`. Left out is what a reader does not see: head, style, script, comments, and every element with
-    `display:none`, `visibility:hidden` or `hidden`, such as a preheader. Lines are not wrapped.
+    with `>`. Left out is what a reader does not see: title, style, script, comments, SVG images, and every element
+    with `display:none`, `visibility:hidden` or `hidden`, such as a preheader. Lines are not wrapped.
 
     Args:
-        html: a document or fragment, with its CSS inlined, so that hidden elements say so themselves.
+        html: a document or fragment, with its CSS inlined, so that hidden elements say so themselves. Broken HTML is
+            read as a browser reads it. Time and memory grow with its length alone.
     """
-    walker = _Walker()
-    walker.feed(html)
-    walker.close()
-    return walker.text()
+    layout = _Layout()
+    if not read_html(html, layout):
+        layout = _Layout()
+        read_html(html, layout, show_inline=True)
+    return layout.finish()
 
 
-class _Walker(HTMLParser):
+class _Layout:
+    """Lays what is shown of an HTML document out as lines."""
+
     def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
         self._out: list[str] = []
-        self._open: list[str] = []
-        self._hidden_at: int | None = None
         self._breaks = 0
         self._space = ""
         self._prefixes: list[str] = []
@@ -64,47 +60,27 @@ class _Walker(HTMLParser):
         self._lists: list[int | None] = []
         self._links: list[tuple[str, int]] = []
         self._preformatted = 0
+        self._first_line = False
 
-    def text(self) -> str:
+    def finish(self) -> str:
+        """Return the whole text; one line end after the last line."""
         lines = [line.rstrip() for line in "".join(self._out).split("\n")]
         text = "\n".join(lines).strip("\n")
         return text + "\n" if text else ""
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        while self._open and tag in _ENDED_BY.get(self._open[-1], ()):
-            self._leave()
-        values = {name: value or "" for name, value in attrs}
-        if tag in _VOID:
-            if self._hidden_at is None and not _is_hidden(values):
-                self._void(tag, values)
-            return
-        self._open.append(tag)
-        if self._hidden_at is not None:
-            return
-        if tag in _SKIPPED or _is_hidden(values):
-            self._hidden_at = len(self._open)
-            return
+    def enter(self, tag: str, attributes: Mapping[str, str]) -> None:
+        """An element begins."""
+        self._first_line = False
         self._break(_MARGIN.get(tag, 0) if tag not in ("ul", "ol") or not self._lists else 1)
-        self._enter(tag, values)
+        self._enter(tag, attributes)
 
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "br":
-            self.handle_starttag(tag, [])
-        if tag not in self._open:
-            return
-        while self._open[-1] != tag:
-            self._leave()
-        self._leave()
-
-    def handle_data(self, data: str) -> None:
-        if self._hidden_at is not None:
-            return
-        data = _FILLERS.sub("", data)
+    def text(self, data: str) -> None:
+        """Characters, spaces as they are."""
+        if not data.isascii():
+            data = _FILLERS.sub("", data)
         if self._preformatted:
-            self._write_preformatted(data)
+            self._write_preformatted(data.removeprefix("\n") if self._first_line else data)
+            self._first_line = False
             return
         data = _SPACES.sub(" ", data)
         words = data.strip(" ")
@@ -114,7 +90,8 @@ class _Walker(HTMLParser):
             self._write(words.replace("\u00a0", " "))
             self._space = " " if data.endswith(" ") else ""
 
-    def _void(self, tag: str, values: dict[str, str]) -> None:
+    def void(self, tag: str, attributes: Mapping[str, str]) -> None:
+        """An element without content."""
         if tag == "br":
             self._breaks = self._breaks + 1 if self._out or self._breaks else 0
             self._space = ""
@@ -122,10 +99,10 @@ class _Walker(HTMLParser):
             self._break(1)
             self._write(_RULE)
             self._break(1)
-        elif tag == "img" and (alt := _SPACES.sub(" ", values.get("alt", "")).strip()):
+        elif tag == "img" and (alt := _SPACES.sub(" ", _FILLERS.sub("", attributes.get("alt", ""))).strip()):
             self._write(alt)
 
-    def _enter(self, tag: str, values: dict[str, str]) -> None:
+    def _enter(self, tag: str, values: Mapping[str, str]) -> None:
         match tag:
             case "td" | "th":
                 if not self._breaks and self._out:
@@ -138,9 +115,10 @@ class _Walker(HTMLParser):
             case "li":
                 self._enter_item()
             case "blockquote":
-                self._prefixes.append("> ")
-            case "pre":
+                self._indent("> ")
+            case "pre" | "listing" | "xmp" | "plaintext" | "textarea":
                 self._preformatted += 1
+                self._first_line = tag not in ("xmp", "plaintext")
             case "a":
                 self._links.append((_target(values.get("href", "")), len(self._out)))
 
@@ -150,15 +128,16 @@ class _Walker(HTMLParser):
         if number is not None:
             marker = f"{number}. "
             self._lists[-1] = number + 1
-        self._prefixes.append(" " * len(marker))
+        self._indent(" " * len(marker))
         self._marker = marker
 
-    def _leave(self) -> None:
-        tag = self._open.pop()
-        if self._hidden_at is not None:
-            if len(self._open) < self._hidden_at:
-                self._hidden_at = None
-            return
+    def _indent(self, prefix: str) -> None:
+        room = _MAX_PREFIX - sum(map(len, self._prefixes))
+        self._prefixes.append(prefix if len(prefix) <= room else "")
+
+    def leave(self, tag: str) -> None:
+        """An element ends."""
+        self._first_line = False
         match tag:
             case "a":
                 self._leave_link()
@@ -169,7 +148,7 @@ class _Walker(HTMLParser):
                 self._prefixes.pop()
             case "ul" | "ol":
                 self._lists.pop()
-            case "pre":
+            case "pre" | "listing" | "xmp" | "plaintext" | "textarea":
                 self._preformatted -= 1
         self._break(_MARGIN.get(tag, 0) if tag not in ("ul", "ol") or not self._lists else 1)
 
@@ -208,7 +187,8 @@ class _Walker(HTMLParser):
         prefix = "".join(self._prefixes)
         if not self._marker:
             return prefix
-        start = prefix[: len(prefix) - len(self._marker)] + self._marker
+        # the item's own prefix is as wide as its marker, or there is none
+        start = (prefix[: -len(self._marker)] if self._prefixes[-1] else prefix) + self._marker
         self._marker = ""
         return start
 
@@ -218,10 +198,6 @@ class _Walker(HTMLParser):
                 self._breaks += 1
             if line:
                 self._write(line.replace("\u00a0", " "))
-
-
-def _is_hidden(values: dict[str, str]) -> bool:
-    return "hidden" in values or _HIDDEN.search(values.get("style", "")) is not None
 
 
 def _bare(target: str) -> str:

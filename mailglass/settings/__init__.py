@@ -7,8 +7,9 @@ opened: an application that only queues mail needs none of them.
 from __future__ import annotations
 
 from mailglass.settings.accounts import AccountSettings, SyncMode
+from mailglass.settings.environment import ENVIRONMENT, UnknownVariable
 from mailglass.settings.limits import LimitRule, LimitScope
-from mailglass.settings.loading import ENVIRONMENT, Settings, configure, get_settings, load_settings
+from mailglass.settings.loading import Settings, configure, get_settings, load_settings
 from mailglass.settings.options import build_options
 from mailglass.settings.routes import DEFAULT_QUEUE, QUEUE, Route
 from mailglass.settings.secrets import Secret, resolve_secret
@@ -29,6 +30,7 @@ __all__ = [
     "Secret",
     "Settings",
     "SyncMode",
+    "UnknownVariable",
     "WarmupPlan",
     "WebhookSettings",
     "build_options",

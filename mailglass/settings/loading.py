@@ -6,13 +6,15 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from mailglass.addresses import Address
 from mailglass.errors import ConfigError
+from mailglass.server_urls import ENCODE, UNREADABLE, is_readable
 from mailglass.settings.accounts import AccountSettings, parse_accounts
+from mailglass.settings.environment import UnknownVariable, unknown_variables
 from mailglass.settings.limits import LimitRule, parse_limits
 from mailglass.settings.problems import Problems
 from mailglass.settings.queues import parse_queues, parse_tasks
@@ -26,24 +28,18 @@ from mailglass.settings.sections import (
     parse_section,
     parse_streams,
 )
-from mailglass.settings.values import NAME, NAME_REMEDY, address, choice, strings
+from mailglass.settings.values import NAME, NAME_REMEDY, address, choice, flag, strings
 from mailglass.streams import DEFAULT_POLICIES, Stream, StreamPolicy
-
-ENVIRONMENT = {
-    "MAILGLASS_CONFIG": "path of the TOML file (default: mailglass.toml in the working directory, if there is one)",
-    "MAILGLASS_DATABASE_URL": "PostgreSQL, for example postgresql://user@host/mailglass",
-    "MAILGLASS_BROKER_URL": "redis://, rediss:// or amqp:// URL of Celery's broker",
-    "MAILGLASS_REDIS_URL": "where doorbells ring when the broker is not Redis; without it they ring in PostgreSQL",
-    "MAILGLASS_DEFAULT_FROM": "sender of messages that name none",
-    "MAILGLASS_DEFAULT_TENANT": "tenant outside any tenant() block; empty: there is none",
-    "MAILGLASS_LOG_LEVEL": "debug, info, warning or error",
-    "MAILGLASS_LOG_FORMAT": "json or console",
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings of one process; build it with `load_settings`."""
+    """All settings of one process; build it with `load_settings`.
+
+    Attributes:
+        file: the TOML file that was read; None: there was none.
+        unknown_variables: what looked like a setting in the environment, and is ignored.
+    """
 
     database_url: Secret = field(default_factory=lambda: Secret(""))
     broker_url: Secret = field(default_factory=lambda: Secret(""))
@@ -54,6 +50,7 @@ class Settings:
     templates: tuple[str, ...] = ()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
+    show_content: bool = False
     accounts: Mapping[str, AccountSettings] = field(default_factory=dict)
     routes: tuple[Route, ...] = ()
     queues: tuple[str, ...] = ()
@@ -62,6 +59,8 @@ class Settings:
     engine: EngineSettings = field(default_factory=EngineSettings)
     webhooks: WebhookSettings = field(default_factory=WebhookSettings)
     limits: tuple[LimitRule, ...] = ()
+    file: Path | None = None
+    unknown_variables: tuple[UnknownVariable, ...] = ()
 
     @property
     def queue_names(self) -> list[str]:
@@ -101,11 +100,11 @@ def load_settings(environ: Mapping[str, str] | None = None, path: str | Path | N
         ConfigError: names the first wrong key and its remedy, and lists the others.
     """
     environ = os.environ if environ is None else environ
-    document = _read_document(environ, path)
+    file, document = _read_document(environ, path)
     problems = Problems()
     settings = _parse(document, environ, problems)
     problems.raise_if_any()
-    return settings
+    return replace(settings, file=file)
 
 
 _current: Settings | None = None
@@ -125,15 +124,15 @@ def configure(settings: Settings | None) -> None:
     _current = settings
 
 
-def _read_document(environ: Mapping[str, str], path: str | Path | None) -> dict[str, Any]:
+def _read_document(environ: Mapping[str, str], path: str | Path | None) -> tuple[Path | None, dict[str, Any]]:
     named = path or environ.get("MAILGLASS_CONFIG")
     file = Path(named) if named else Path("mailglass.toml")
     try:
         with file.open("rb") as stream:
-            return tomllib.load(stream)
+            return file.absolute(), tomllib.load(stream)
     except FileNotFoundError:
         if not named:
-            return {}
+            return None, {}
         raise ConfigError("MAILGLASS_CONFIG", f"no file at {file}", "Correct the path or unset it") from None
     except OSError as error:
         raise ConfigError(
@@ -145,14 +144,15 @@ def _read_document(environ: Mapping[str, str], path: str | Path | None) -> dict[
 
 _TOP_LEVEL = {
     "database_url", "broker_url", "redis_url", "default_from", "default_tenant", "tenancy", "templates",
-    "log_level", "log_format", "accounts", "routes", "queues", "tasks", "streams", "engine", "webhooks", "limits",
+    "log_level", "log_format", "show_content", "accounts", "routes", "queues", "tasks", "streams", "engine", "webhooks",
+    "limits",
 }  # fmt: skip
 
 
 def _parse(document: dict[str, Any], environ: Mapping[str, str], problems: Problems) -> Settings:
     for key in sorted(document.keys() - _TOP_LEVEL):
         problems.add(key, "unknown setting", f"Known are: {', '.join(sorted(_TOP_LEVEL))}")
-    _check_environment(document, environ, problems)
+    referenced = set(re.findall(r"env:([A-Za-z_][A-Za-z0-9_]*)", repr(document)))
     values: dict[str, Any] = {}
     for key in ("database_url", "broker_url", "redis_url"):
         secret = _url(key, document, environ, problems)
@@ -171,6 +171,7 @@ def _parse(document: dict[str, Any], environ: Mapping[str, str], problems: Probl
         "log_format", environ.get("MAILGLASS_LOG_FORMAT", document.get("log_format", "json")),
         ("json", "console"), problems,
     )  # fmt: skip
+    values["show_content"] = flag("show_content", document.get("show_content", False), problems)
     values["accounts"] = parse_accounts(document.get("accounts", {}), problems)
     values["routes"] = parse_routes(document.get("routes", []), values["accounts"], problems)
     values["queues"] = parse_queues(document.get("queues", []), problems)
@@ -183,14 +184,8 @@ def _parse(document: dict[str, Any], environ: Mapping[str, str], problems: Probl
     )
     check_engine(values["engine"], problems)
     check_webhooks(values["webhooks"], problems)
+    values["unknown_variables"] = unknown_variables(environ, referenced)
     return Settings(**values)
-
-
-def _check_environment(document: dict[str, Any], environ: Mapping[str, str], problems: Problems) -> None:
-    referenced = set(re.findall(r"env:([A-Za-z_][A-Za-z0-9_]*)", repr(document)))
-    for name in sorted(environ):
-        if name.startswith("MAILGLASS_") and name not in ENVIRONMENT and name not in referenced:
-            problems.add(name, "unknown environment variable", f"Unset it. Known are: {', '.join(ENVIRONMENT)}")
 
 
 _SCHEMES = {
@@ -212,6 +207,9 @@ def _url(key: str, document: dict[str, Any], environ: Mapping[str, str], problem
     scheme = secret.reveal().partition("://")[0]
     if scheme not in _SCHEMES[key]:
         problems.add(key, "an unsupported URL scheme", f"Use one of {', '.join(_SCHEMES[key])}")
+        return None
+    if not is_readable(key, secret.reveal()):
+        problems.add(key, UNREADABLE, ENCODE)
         return None
     return secret
 

@@ -53,3 +53,11 @@ def choice(key: str, value: object, allowed: tuple[str, ...], problems: Problems
 def whole(value: object, least: int) -> bool:
     """Whether it is a whole number, and not a smaller one."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def flag(key: str, value: object, problems: Problems) -> bool:
+    """A setting that is true or false."""
+    if not isinstance(value, bool):
+        problems.add(key, "neither true nor false", "Write true or false")
+        return False
+    return value

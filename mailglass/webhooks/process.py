@@ -141,17 +141,21 @@ def _read(webhook: StoredWebhook, settings: Settings, accounts: Accounts) -> _Re
     try:
         accounts.settings(webhook.account)
     except ConfigError:
-        return _dead(webhook, "unknown_account")
+        return _unknown_here(webhook, "unknown_account", settings)
     try:
         provider = accounts.open(webhook.account)
     except ConfigError:
-        # a secret may be missing where this worker runs: others, or this one later, may do better
-        if webhook.attempts >= settings.webhooks.max_attempts:
-            return _dead(webhook, "account_misconfigured")
-        return _Reading(webhook, [], WebhookStatus.RECEIVED, "account_misconfigured")
+        return _unknown_here(webhook, "account_misconfigured", settings)
     if provider.name != webhook.provider:
-        return _dead(webhook, "account_changed_provider")
+        return _unknown_here(webhook, "account_changed_provider", settings)
     return _normalise(webhook, webhook.body, provider, settings.webhooks.max_attempts)
+
+
+def _unknown_here(webhook: StoredWebhook, reason: str, settings: Settings) -> _Reading:
+    """What this worker's settings do not fit: others, or this one later, may have a newer file or a secret."""
+    if webhook.attempts >= settings.webhooks.max_attempts:
+        return _dead(webhook, reason)
+    return _Reading(webhook, [], WebhookStatus.RECEIVED, reason)
 
 
 def _normalise(webhook: StoredWebhook, body: bytes, provider: Provider, max_attempts: int) -> _Reading:

@@ -8,7 +8,17 @@ import traceback
 from collections.abc import Callable
 
 from mailglass import telemetry
-from tests.bench import drain, enqueue, fairness, importing, ingress, lanes, old_ledger, slow_providers
+from tests.bench import (
+    countdown,
+    drain,
+    enqueue,
+    fairness,
+    importing,
+    ingress,
+    lanes,
+    old_ledger,
+    slow_providers,
+)
 from tests.bench.figures import Comparison, as_json, table
 from tests.bench.machine import SETTING, Machine
 
@@ -19,6 +29,7 @@ BENCHES: dict[str, Callable[[Machine], list[Comparison]]] = {
     "drain": drain.run,
     "old_ledger": old_ledger.run,
     "fairness": fairness.run,
+    "countdown": countdown.run,
     "slow_providers": slow_providers.run,
     "lanes": lanes.run,
     "ingress": ingress.run,

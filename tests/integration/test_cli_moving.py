@@ -22,9 +22,9 @@ from mailglass.ledger import audit, deliveries, leases, selection
 from mailglass.ledger.audit import Actor
 from mailglass.ledger.database import Database, close_databases
 from mailglass.ledger.events import EngineEvent
+from mailglass.ledger.filters import Selection
 from mailglass.ledger.leases import Verdict
 from mailglass.ledger.lifecycle import Status
-from mailglass.ledger.selection import Selection
 from mailglass.ledger.submit import Item, submit
 from mailglass.routing import Lane
 from mailglass.runtime import close_runtime
@@ -146,7 +146,7 @@ def test_a_selection_holds_nothing_that_is_recorded_later(ledger: Database) -> N
 def test_interrupted_between_two_batches_the_same_command_goes_on_with_the_rest(
     ledger: Database, mailglass: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(moving, "_BATCH", 2)
+    monkeypatch.setattr(moving, "BATCH", 2)
     ids = queue(ledger, 5)
     command = ("cancel", "--tenant", "acme", "--stream", "bulk", "--yes")
     said: list[str] = []
@@ -213,7 +213,7 @@ def test_a_group_is_canceled_as_a_whole(ledger: Database, mailglass: Command) ->
 def test_a_command_that_does_not_say_what_is_refused(
     ledger: Database, mailglass: Command, arguments: list[Any]
 ) -> None:
-    assert mailglass(*arguments)[0] == 2
+    assert mailglass(*arguments)[0] == 64
 
 
 def test_held_ones_are_released_by_their_reason_and_account(ledger: Database, mailglass: Command) -> None:
@@ -238,7 +238,7 @@ def test_the_age_of_what_is_released_counts_from_then(ledger: Database, mailglas
 def test_every_batch_is_in_the_audit_with_its_actor_and_count(
     ledger: Database, mailglass: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(moving, "_BATCH", 2)
+    monkeypatch.setattr(moving, "BATCH", 2)
     queue(ledger, 3)
     mailglass("cancel", "--tenant", "acme", "--stream", "bulk")
     assert audit.entries(ledger) == []

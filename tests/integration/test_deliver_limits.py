@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 import sqlalchemy
 
-from mailglass import Message, clock, deliver
+from mailglass import Message, clock, deliver, deliver_later
 from mailglass.doorbell import RATES
-from mailglass.errors import RateLimitError, RateLimitType
+from mailglass.errors import IdempotencyError, RateLimitError, RateLimitType, SuppressedError
 from mailglass.ledger import deliveries
 from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.suppressions import Suppression, suppress
 from mailglass.routing import LimitContext, Tenancy
 from mailglass.settings import LimitRule, WarmupPlan, configure, get_settings
 from mailglass_beat.schedule import SCHEDULE
@@ -50,7 +52,7 @@ def test_over_a_warm_up_plan_the_caller_is_told_when_the_next_day_begins(house) 
     assert raised.value.type is RateLimitType.PER_ACCOUNT
     until_tomorrow = DAY - clock.now().timestamp() % DAY
     assert -5 < raised.value.retry_after - until_tomorrow < 35
-    assert deliveries.counts(house.runtime.database)["default"] == {"sent": 2, "canceled": 1}
+    assert deliveries.counts(house.runtime.database)["default"] == {"sent": 2}
 
 
 def test_over_a_warm_up_plan_another_account_sends_and_no_error_is_raised(house) -> None:
@@ -125,3 +127,84 @@ def test_beat_rings_the_task_that_learns_rates() -> None:
 
 def test_the_task_that_learns_rates_runs_where_nobody_tells_one(house) -> None:
     tasks.learn_rates()
+
+
+def test_a_mail_that_another_caller_was_told_of_is_never_taken_back_by_a_limit(house) -> None:
+    """Two callers race with the same keys, one of them under a limit: what either was told of is sent or waits."""
+    configure(replace(get_settings(), limits=(LimitRule.of("stream", "1/h", burst=1),)))
+    accepted: list[str] = []
+    refused: list[str] = []
+
+    def synchronous() -> None:
+        for number in range(40):
+            try:
+                deliver(message(stream="bulk", idempotency_key=f"order-{number}"))
+            except RateLimitError:
+                refused.append(f"order-{number}")
+
+    thread = threading.Thread(target=synchronous)
+    thread.start()
+    for number in range(40):
+        accepted.append(deliver_later.delay(message(stream="bulk", idempotency_key=f"order-{number}")).id)
+    thread.join(60)
+    assert refused, "nothing was refused, so nothing was shown"
+    stands = deliveries.states(house.runtime.database, accepted)
+    assert {state.status for state in stands.values()} <= {Status.SENT, Status.QUEUED}
+    assert set(deliveries.counts(house.runtime.database)["default"]) <= {"sent", "queued"}
+
+
+def test_a_limit_is_told_before_anything_is_recorded(house) -> None:
+    configure(replace(get_settings(), limits=(LimitRule.of("stream", "1/h", burst=1),)))
+    first = deliver(message(stream="bulk", idempotency_key="order-1"))
+    with pytest.raises(RateLimitError):
+        deliver(message(stream="bulk", idempotency_key="order-2"))
+    assert [delivery.id for delivery in deliveries.find(house.runtime.database)] == [first.id]
+    assert deliver(message(stream="bulk", idempotency_key="order-1")).id == first.id, "it is known, so no limit matters"
+    with pytest.raises(IdempotencyError):
+        deliver(Message(to="ada@example.com", subject="Other", text="Words.", stream="bulk", idempotency_key="order-1"))
+
+
+def test_a_suppressed_recipient_and_a_repeated_mail_take_no_place_of_a_plan(house) -> None:
+    warming_up("relay", "nowhere")
+    suppress(house.runtime.database, [Suppression("default", "gone@example.com", "hard_bounce", "webhook")])
+    with pytest.raises(SuppressedError):
+        deliver(Message(to="gone@example.com", subject="Receipt", text="Thank you."))
+    first = deliver(message(idempotency_key="order-1"))
+    assert deliver(message(idempotency_key="order-1")).id == first.id
+    assert deliver(message()).account == "nowhere"
+    with pytest.raises(RateLimitError):
+        deliver(message())
+
+
+def test_a_mail_that_turns_out_to_be_known_gives_its_place_back(house, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another caller records it after the place was taken, and before the record."""
+    warming_up("relay", "nowhere")
+    engine, reserve = house.runtime.engine, house.runtime.engine.reserve
+    given = message(idempotency_key="order-1")
+
+    def overtaken(item):
+        reservation = reserve(item)
+        deliver_later.delay(given)
+        return reservation
+
+    with monkeypatch.context() as racing:
+        racing.setattr(engine, "reserve", overtaken)
+        assert deliver(given).status is Status.QUEUED
+    assert [deliver(message()).account for _ in range(2)] == ["relay", "nowhere"]
+
+
+def test_a_caller_that_dies_after_its_place_was_taken_leaves_nothing_else(
+    house, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as dying:
+        dying.setattr("mailglass.outbound.now.record_items", killed)
+        with pytest.raises(Killed):
+            deliver(message())
+    assert deliveries.find(house.runtime.database) == []
+    assert deliver(message()).status is Status.SENT

@@ -308,12 +308,15 @@ def test_a_refused_resend_waits_for_a_person_because_the_first_attempt_may_have_
     assert (desk.delivery.status, desk.delivery.in_doubt) == (Status.SENT, False)
 
 
-@pytest.mark.parametrize("obstacle", ["scheduled_at = now() - interval '1 year'", "message_id = gen_random_uuid()"])
+@pytest.mark.parametrize(
+    "obstacle",
+    ["UPDATE mailglass.deliveries SET scheduled_at = now() - interval '1 year'", "DELETE FROM mailglass.messages"],
+)
 def test_a_resend_that_cannot_be_attempted_any_more_is_held_and_asked_of_no_account(
     ledger: Database, obstacle: str
 ) -> None:
     desk = lost_and_resent(ledger)
-    desk.execute(f"UPDATE mailglass.deliveries SET {obstacle}")
+    desk.execute(obstacle)
     assert desk.answers(OutcomeClass.ACCEPTED) is None
     assert (desk.delivery.status, desk.delivery.in_doubt) == (Status.HELD, True)
 

@@ -274,14 +274,6 @@ def test_suppressed_copies_are_dropped_with_an_event_and_the_mail_still_goes(led
     assert [event.kind for event in deliveries.timeline(ledger, delivery_id)] == ["queued", "copy_dropped", "attempted"]
 
 
-def test_a_lane_without_a_route_is_held_and_nothing_is_sent(ledger: Database) -> None:
-    (delivery_id,) = queue(ledger)
-    settings = replace(SETTINGS, routes=(Route(("main",), tenant="somebody-else"),))
-    engine(ledger, ScriptedProvider(), settings).run(LANE)
-    delivery = deliveries.get(ledger, delivery_id)
-    assert (delivery.status, delivery.last_error) == (Status.HELD, "no_route")
-
-
 def test_what_does_not_fit_into_the_tasks_time_is_given_back_unsent(ledger: Database) -> None:
     ids = queue(ledger, 6)
     provider = ScriptedProvider(batch_size=2)
@@ -504,3 +496,26 @@ def test_a_delivery_scheduled_far_ahead_is_not_too_old_when_its_time_comes(ledge
     engine(ledger, provider).run(LANE)
     assert statuses(ledger, [delivery_id]) == ["sent"]
     assert (clock.now() - provider.sent[0].created_at) < timedelta(minutes=5)
+
+
+class OneTag(ScriptedProvider):
+    """A provider whose requests carry one tag."""
+
+    def fitting(self, mail: Outgoing) -> Outgoing:
+        return mail if len(mail.tags) <= 1 else replace(mail, tags=mail.tags[:1])
+
+
+def test_what_a_request_does_not_carry_is_an_event_once_an_account_and_no_failure(ledger: Database) -> None:
+    content = {"v": 1, "subject": "Receipt", "text": "Thank you.", "tags": ["one", "two"]}
+    plain, tagged = queue(ledger)[0], queue(ledger, content=content)[0]
+    provider = OneTag(answers(Outcome(OutcomeClass.TRANSIENT, reason="http_503")))
+    engine(ledger, provider).run(LANE)
+    execute(ledger, "UPDATE mailglass.deliveries SET due_at = now()")
+    engine(ledger, OneTag()).run(LANE)
+    assert statuses(ledger, [plain, tagged]) == ["sent", "sent"]
+    found = ledger.query(
+        sqlalchemy.text("SELECT delivery_id, reason, account FROM mailglass.events WHERE kind = 'left_out'")
+    )
+    assert [tuple(row) for row in found] == [(tagged, "tags", "main")]
+    kept = ledger.query(sqlalchemy.text("SELECT content -> 'tags' AS tags FROM mailglass.messages ORDER BY id"))
+    assert [row.tags for row in kept] == [None, ["one", "two"]]

@@ -297,13 +297,13 @@ def test_one_mail_that_a_batch_cannot_carry_is_rejected_alone(lab: Bench) -> Non
         datetime.now(UTC), text="x", cc=copies,
     )  # fmt: skip
     assert send(lab.postmark, mail("sunny@x.example"), bad) == [O.ACCEPTED, O.REJECTED]
-    tagged = Outgoing(
+    refused = Outgoing(
         uuid4(), "acme", "transactional", Address("a@x.example"), Address("s@example.org"), "S",
-        datetime.now(UTC), text="x", tags=("one", "two"),
+        datetime.now(UTC), text="x", options={"postmark": {"Tag": "two"}},
     )  # fmt: skip
-    outcomes = lab.postmark.send([tagged, mail("sunny@x.example")], deadline=monotonic() + 20)
+    outcomes = lab.postmark.send([refused, mail("sunny@x.example")], deadline=monotonic() + 20)
     assert [outcome.kind for outcome in outcomes] == [O.REJECTED, O.ACCEPTED]
-    assert outcomes[0].reason == "unsupported_tags"
+    assert outcomes[0].reason == "option_conflict"
 
 
 @pytest.mark.parametrize("name", ["postmark", "sendgrid"])

@@ -119,6 +119,10 @@ class Slices:
         self.sizes.append(len(names))
         return self.marks.set(names, patience)
 
+    def ages(self, names: Sequence[str]) -> dict[str, float]:
+        self.sizes.append(len(names))
+        return self.marks.ages(names)
+
     def clear(self, names: Sequence[str]) -> None:
         self.marks.clear(names)
 
@@ -143,7 +147,13 @@ def published(doorbell: Doorbell, monkeypatch: pytest.MonkeyPatch, ends_after: i
             raise Killed
         rung.extend(bell.args)
 
+    def publish_together(bells) -> bool:
+        for bell in bells:
+            publish(bell)
+        return True
+
     monkeypatch.setattr(doorbell, "_publish", publish)
+    monkeypatch.setattr(doorbell, "_publish_together", publish_together)
     return rung
 
 

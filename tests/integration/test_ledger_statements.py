@@ -187,8 +187,11 @@ def test_a_delivery_is_recorded_alone_as_it_is_among_others(
                     (item.id,),
                 ).fetchall(),
             ]
-            start = connection.execute("SELECT now()").fetchone()[0]
-        moments = [value - start if isinstance(value, datetime) else value for value in rows[0]]
+            start = connection.execute("SELECT statement_timestamp()").fetchone()[0]
+        # each is a statement of its own, some milliseconds after the other
+        moments = [
+            round((value - start).total_seconds()) if isinstance(value, datetime) else value for value in rows[0]
+        ]
         stood.append((answer, again, moments, rows[1:]))
     assert stood[0] == stood[1]
 

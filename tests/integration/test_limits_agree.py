@@ -33,6 +33,17 @@ class Bucket:
     promised: Fraction = Fraction(0)
     promised_urgent: Fraction = Fraction(0)
     changed: bool = False
+    rule: tuple[Fraction, int] | None = None
+    guard: Guard | None = None
+
+
+@dataclass(frozen=True)
+class Guard:
+    """The loosest rule since the first change, and what was taken and has not drained at its rate."""
+
+    interval: Fraction
+    burst: int
+    level: Fraction
 
 
 @dataclass
@@ -70,6 +81,8 @@ class Model:
                 bucket = self.bucket(limit, now)
                 interval = self.figures(limit, now)[0]
                 bucket.level += interval
+                if bucket.guard is not None:
+                    bucket.guard = replace(bucket.guard, level=bucket.guard.level + bucket.guard.interval)
                 # a mail that takes nothing leaves nothing behind
                 bucket.changed = bucket.changed or interval > 0
             answers.append((0, ""))
@@ -87,40 +100,70 @@ class Model:
         if isinstance(limit, Cap):
             return replace(kept)
         elapsed = max(0, now - kept.stamp)
+        rule = (Fraction(exact_microseconds(limit.interval)), limit.burst)
+        kept = replace(kept)
+        if rule[0] == 0:
+            kept.guard = None
+        elif kept.rule is not None and kept.rule[0] > 0 and kept.rule != rule:
+            before, burst = kept.rule
+            if kept.guard is None:
+                kept.guard = Guard(before, burst, min(kept.level, before * burst))
+            if before != rule[0]:
+                kept.level = mails(kept.level / before) * rule[0]
+            kept.promised = kept.promised_urgent = Fraction(0)
+        if kept.guard is not None:
+            interval, burst = min(kept.guard.interval, rule[0]), max(kept.guard.burst, rule[1])
+            level = kept.guard.level
+            if interval != kept.guard.interval:
+                level = mails(level / kept.guard.interval) * interval
+            level = max(Fraction(0), min(level, interval * burst) - elapsed)
+            kept.guard = Guard(interval, burst, level) if level > 0 else None
+        _, _, full, _ = self.figures(limit, now)
+        level = max(Fraction(0), kept.level - elapsed)
         return Bucket(
             now if set_back else max(now, kept.stamp),
-            max(Fraction(0), kept.level - elapsed),
+            min(level, full),
             max(Fraction(0), kept.promised - elapsed),
             max(Fraction(0), kept.promised_urgent - elapsed),
+            rule=rule,
+            guard=kept.guard,
         )
 
-    def figures(self, limit: Limit, now: int) -> tuple[Fraction, Fraction, Fraction]:
-        """Interval, tolerance and pause."""
+    def figures(self, limit: Limit, now: int) -> tuple[Fraction, Fraction, Fraction, Fraction]:
+        """Interval, tolerance, the tolerance of those for whom nothing is reserved, and pause."""
         if isinstance(limit, Cap):
-            return Fraction(1), Fraction(limit.maximum), Fraction(0)
+            return Fraction(1), Fraction(limit.maximum), Fraction(limit.maximum), Fraction(0)
         interval = Fraction(exact_microseconds(limit.interval))
-        tolerance = interval * limit.burst
+        tolerance, full = interval * (limit.burst - limit.reserve), interval * limit.burst
         taught = self.lessons.get(limit.account, Taught())
         if now < taught.rate_until:
-            tolerance = tolerance or Fraction(2 * SECOND)
+            tolerance, full = tolerance or Fraction(2 * SECOND), full or Fraction(2 * SECOND)
             interval = max(interval, SECOND / taught.rate)
         if now < taught.slow_until:
             interval *= taught.factor
-        return interval, max(tolerance, interval), max(Fraction(0), taught.pause_until - now)
+        pause = max(Fraction(0), taught.pause_until - now)
+        return interval, max(tolerance, interval), max(full, interval), pause
 
     def fits(self, limit: Limit, now: int) -> bool:
-        interval, tolerance, pause = self.figures(limit, now)
+        interval, tolerance, _, pause = self.figures(limit, now)
         if interval == 0:
             return pause == 0
-        return pause == 0 and self.bucket(limit, now).level + interval <= tolerance
+        bucket = self.bucket(limit, now)
+        return pause == 0 and bucket.level + interval <= tolerance and self.guarded(bucket) <= 0
+
+    def guarded(self, bucket: Bucket) -> Fraction:
+        """How long until one more mail fits by the loosest rule."""
+        guard = bucket.guard
+        return Fraction(0) if guard is None else guard.level + guard.interval - guard.interval * guard.burst
 
     def wait(self, limit: Limit, now: int, spread: Fraction, urgent: bool) -> Fraction:
-        interval, tolerance, pause = self.figures(limit, now)
+        interval, tolerance, _, pause = self.figures(limit, now)
         if isinstance(limit, Cap):
             return max(1, math.ceil(limit.until - now / 1e6)) * SECOND + spread * HORIZON
         if interval == 0:
             return pause + spread * min(pause, HORIZON)
         bucket = self.bucket(limit, now)
+        pause = max(pause, self.guarded(bucket))
         free = max(pause, bucket.level + interval - tolerance)
         ahead = bucket.promised_urgent if urgent else max(bucket.promised, bucket.promised_urgent)
         promise = max(ahead, bucket.level, pause + tolerance - interval) + interval
@@ -150,11 +193,31 @@ class Model:
             taught.rate, taught.rate_until = Fraction(lesson.rate), now + Fraction(lesson.rate_lasting)
 
 
+def mails(count: Fraction) -> Fraction:
+    """A count of mails, rounded up as the servers round it."""
+    return Fraction(math.ceil(count * 2**20), 2**20)
+
+
 @dataclass(frozen=True)
 class Take:
+    """What is asked for.
+
+    Attributes:
+        requests: the limits of each mail.
+        rules: figures by key that the limits have meanwhile: interval and burst.
+    """
+
     requests: list[tuple[Limit, ...]]
     seed: float
     urgent: bool
+    rules: dict[str, tuple[float, int]]
+
+    def limit(self, limit: Limit) -> Limit:
+        if not isinstance(limit, Rule):
+            return limit
+        interval, burst = self.rules.get(limit.key, (limit.interval, limit.burst))
+        reserve = 0 if self.urgent else burst // 10
+        return replace(limit, interval=interval, burst=burst, reserve=reserve)
 
 
 @dataclass(frozen=True)
@@ -182,7 +245,9 @@ _requests = st.lists(
     min_size=1,
     max_size=8,
 ).map(lambda runs: [tuple(limits) for limits, times in runs for _ in range(times)])
-_takes = st.builds(Take, _requests, st.floats(0, 0.999), st.booleans())
+_figures = st.sampled_from([(1.0, 90), (0.01, 100), (0.01, 7), (1 / 3, 1), (2.0, 1000), (0.0, 1)])
+_rules = st.dictionaries(st.sampled_from([limit.key for limit in LIMITS if isinstance(limit, Rule)]), _figures)
+_takes = st.builds(Take, _requests, st.floats(0, 0.999), st.booleans(), st.one_of(st.just({}), _rules))
 # figures of few bits, so that the model's fractions and the servers' doubles stay the same
 _lessons = st.one_of(
     st.builds(
@@ -224,7 +289,7 @@ def renamed(limit: Limit, prefix: str) -> Limit:
 
 
 @settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(steps=_steps)
 def test_a_server_answers_as_the_model_does(
@@ -241,7 +306,8 @@ def test_a_server_answers_as_the_model_does(
         # counts are kept in the ledger alone
         kinds = (Rule, Cap) if isinstance(server, LedgerGcra) else (Rule,)
         requests = [
-            tuple(renamed(limit, prefix) for limit in request if isinstance(limit, kinds)) for request in step.requests
+            tuple(renamed(step.limit(limit), prefix) for limit in request if isinstance(limit, kinds))
+            for request in step.requests
         ]
         batch = compile_batch(requests, now / 1e6)
         if not batch.limits:
@@ -252,3 +318,88 @@ def test_a_server_answers_as_the_model_does(
         assert [grant.granted for grant in grants] == [not key for _, key in expected]
         assert [grant.type for grant in grants] == [types.get(key) for _, key in expected]
         assert [grant.delay * SECOND for grant in grants] == pytest.approx([delay for delay, _ in expected], abs=1.5)
+
+
+# a change of a limit: seconds since the last one, interval and burst, and how often it is asked meanwhile
+_change = st.tuples(
+    st.floats(0.001, 20.0),
+    st.sampled_from([0.002, 0.01, 0.1, 1 / 3, 1.0, 7.0]),
+    st.sampled_from([1, 2, 10, 90, 300]),
+    st.integers(1, 6),
+)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(changes=st.lists(_change, min_size=1, max_size=12), urgent=st.booleans())
+def test_rules_in_any_order_admit_what_the_loosest_would_and_one_burst_at_most(
+    server: RedisGcra | LedgerGcra, numbers: Iterator[int], changes: list[tuple[float, float, int, int]], urgent: bool
+) -> None:
+    key, now = f"changed:{next(numbers)}", NOON
+    taken: list[tuple[int, int]] = []
+    for seconds, interval, burst, asks in changes:
+        rule = Rule(key, interval, burst, RateLimitType.PER_ACCOUNT, reserve=0 if urgent else burst // 10)
+        for _ in range(asks):
+            now += int(seconds * SECOND / asks)
+            batch = compile_batch([(rule,)] * 1000, now / 1e6)
+            grants = server.take(batch, urgent=urgent, horizon=HORIZON, seed=0.5, now=now)
+            taken.append((now, sum(grant.granted for grant in grants)))
+    most = max(burst for _, _, burst, _ in changes)
+    for first in range(len(taken)):
+        for last in range(first, len(taken)):
+            elapsed = (taken[last][0] - taken[first][0]) / SECOND
+            loosest = max(burst + elapsed / interval for _, interval, burst, _ in changes)
+            assert sum(count for _, count in taken[first : last + 1]) <= loosest + most + 1e-6
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(changes=st.lists(_change, min_size=2, max_size=6), mixed=st.booleans())
+def test_the_first_urgent_mail_leaves_within_one_interval_of_a_new_rule(
+    server: RedisGcra | LedgerGcra, numbers: Iterator[int], changes: list[tuple[float, float, int, int]], mixed: bool
+) -> None:
+    key, now = f"changed:{next(numbers)}", NOON
+    before = None
+    for seconds, interval, burst, asks in changes:
+        if before == (interval, burst):
+            continue
+        before = (interval, burst)
+        urgent = Rule(key, interval, burst, RateLimitType.PER_ACCOUNT)
+        (grant,) = server.take(compile_batch([(urgent,)], now / 1e6), urgent=True, horizon=HORIZON, seed=0.5, now=now)
+        assert grant.granted or grant.delay <= interval + 1e-5
+        other = replace(urgent, reserve=burst // 10)
+        for number in range(asks):
+            rule, hasty = (other, False) if mixed and number % 2 else (urgent, True)
+            # more than there is room for, so that places are promised far ahead
+            batch = compile_batch([(rule,)] * (burst + 50), now / 1e6)
+            server.take(batch, urgent=hasty, horizon=HORIZON, seed=0.5, now=now)
+            now += int(seconds * SECOND / asks)
+
+
+def test_a_limit_that_is_removed_binds_nobody_any_more(server: RedisGcra | LedgerGcra, numbers: Iterator[int]) -> None:
+    key = f"removed:{next(numbers)}"
+    before = Rule(key, 1.0, 90, RateLimitType.PER_ACCOUNT, "one")
+    server.take(compile_batch([(before,)] * 120, NOON / 1e6), urgent=False, horizon=HORIZON, seed=0.5, now=NOON)
+    without = Rule(key, 0.0, 1, RateLimitType.PER_ACCOUNT, "one")
+    grants = server.take(
+        compile_batch([(without,)] * 1000, NOON / 1e6), urgent=True, horizon=HORIZON, seed=0.5, now=NOON + 1
+    )
+    assert all(grant.granted for grant in grants)
+
+
+def test_other_mail_takes_nothing_from_what_is_left_to_urgent_mail(
+    server: RedisGcra | LedgerGcra, numbers: Iterator[int]
+) -> None:
+    urgent = Rule(f"shared:{next(numbers)}", 1.0, 100, RateLimitType.PER_ACCOUNT)
+    other = replace(urgent, reserve=10)
+
+    def take(rule: Rule, count: int) -> int:
+        batch = compile_batch([(rule,)] * count, NOON / 1e6)
+        grants = server.take(batch, urgent=rule is urgent, horizon=HORIZON, seed=0.5, now=NOON)
+        return sum(grant.granted for grant in grants)
+
+    assert take(other, 200) == 90
+    # asked in turns, neither is a change of the other's rule
+    assert [take(urgent, 4), take(other, 5), take(urgent, 4), take(other, 5), take(urgent, 4)] == [4, 0, 4, 0, 2]

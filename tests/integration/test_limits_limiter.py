@@ -513,5 +513,5 @@ def test_the_revision_of_the_limits_can_be_taken_back_and_made_again(database_ur
             "UNION SELECT relname FROM pg_class WHERE relnamespace = 'mailglass'::regnamespace AND relname LIKE 'rate%'"
         ).fetchall()
     assert left == []
-    schema.upgrade(database_url, "0002")
+    schema.upgrade(database_url)
     assert count(Limiter(Database(database_url)).take([(GMAIL,)] * 3, now=NOON)) == 2

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 import sqlalchemy
 from celery import Celery
@@ -18,8 +21,11 @@ from celery.result import AsyncResult
 from sqlalchemy.orm import Session
 
 from mailglass import (
+    ANY_TENANT,
     Address,
     DeliveryError,
+    DeliveryGroup,
+    DeliveryNotFoundError,
     IdempotencyError,
     ItemOutcome,
     Message,
@@ -118,7 +124,7 @@ def test_anything_but_a_message_is_refused(house) -> None:
 def test_a_message_to_three_people_is_three_deliveries_in_one_group(house) -> None:
     group = deliver_later.delay(message(["a@example.com", "b@example.com", "c@example.com"]))
     assert len(group) == 3
-    found = deliveries.find(house.runtime.database, group_id=group.id)
+    found = deliveries.find(house.runtime.database, group=UUID(group.id))
     assert {delivery.recipient for delivery in found} == {"a@example.com", "b@example.com", "c@example.com"}
     assert set(group.states.values()) == {"queued"}
     contents = house.runtime.database.query(sqlalchemy.text("SELECT count(*) FROM mailglass.messages"))
@@ -146,6 +152,57 @@ def test_get_raises_what_was_recorded(house) -> None:
         result.get(timeout=1)
     assert caught.value.status == "canceled"
     assert result.get(timeout=1, propagate=False).status is Status.CANCELED
+
+
+def held(house, reason: str = "template_failed:undefined", **fields: object):
+    """The result of a delivery that waits for a person."""
+    result = deliver_later.delay(message(**fields))
+    with psycopg.connect(house.environment["MAILGLASS_DATABASE_URL"], autocommit=True) as connection:
+        for status in ("claimed", "held"):
+            connection.execute(
+                "UPDATE mailglass.deliveries SET status = %s, due_at = NULL, last_error = %s", (status, reason)
+            )
+    return result
+
+
+@pytest.mark.parametrize("timeout", [None, 30])
+@pytest.mark.parametrize("to", ["ada@example.com", ["ada@example.com", "grace@example.com"]])
+def test_get_raises_the_reason_of_what_is_held_at_once(house, timeout: float | None, to: object) -> None:
+    result = held(house, to=to)
+    with pytest.raises(DeliveryError, match="template_failed:undefined") as caught:
+        result.get(timeout=timeout)
+    assert (caught.value.status, caught.value.reason) == ("held", "template_failed:undefined")
+    shown = result.get(timeout=timeout, propagate=False)
+    assert {delivery.status for delivery in (shown if isinstance(to, list) else [shown])} == {Status.HELD}
+    assert not result.ready()
+
+
+def test_get_waits_on_for_what_is_held_if_asked_to(house) -> None:
+    result = held(house)
+    with pytest.raises(CeleryTimeoutError):
+        result.get(timeout=0.1, wait_if_held=True)
+    assert result.cancel()
+    with pytest.raises(DeliveryError, match="canceled"):
+        result.get(timeout=5, wait_if_held=True)
+
+
+def test_a_delivery_is_found_by_its_own_tenant_and_by_nobody_elses(house) -> None:
+    with tenant("acme"):
+        single, group = deliver_later.delay(message()), deliver_later.delay(message(["a@example.com", "b@example.com"]))
+    assert single.state == "queued", "the call's own result stays the call's tenant's"
+    assert group.state == "queued"
+    foreign = deliver_later.AsyncResult(single.id)
+    for look in (lambda: foreign.state, lambda: foreign.get(timeout=1), foreign.cancel, foreign.revoke):
+        with pytest.raises(DeliveryNotFoundError, match="of this tenant"):
+            look()
+    assert DeliveryGroup(group.id, [deliver_later.AsyncResult(each.id) for each in group]).states == {}
+    assert deliver_later.AsyncResult(single.id, tenant="acme").state == "queued"
+    assert pickle.loads(pickle.dumps(single)).state == "queued"
+    with tenant("acme"):
+        assert deliver_later.AsyncResult(single.id).state == "queued"
+    anybodys = deliver_later.AsyncResult(single.id, tenant=ANY_TENANT)
+    assert pickle.loads(pickle.dumps(anybodys)).delivery.tenant == "acme"
+    assert anybodys.cancel()
 
 
 @pytest.mark.parametrize(
@@ -220,6 +277,81 @@ def test_another_message_under_the_same_task_id_is_refused_and_not_swallowed(hou
     earlier = deliver_later.delay(message())
     with pytest.raises(IdempotencyError):
         deliver_later.apply_async((message(),), task_id=earlier.id)
+
+
+@pytest.mark.parametrize(
+    "several", [["grace@example.com", "linus@example.com"], ["ada@example.com", "linus@example.com"]]
+)
+def test_another_call_under_the_same_task_id_leaves_no_row_and_shares_no_content(house, several: list[str]) -> None:
+    task_id = str(uuid4())
+    first = deliver_later.apply_async((message(["ada@example.com", "grace@example.com"]),), task_id=task_id)
+    before = rows_of(house)
+    other = Message(to=["ada@example.com", "grace@example.com"], subject="Other", text="Other words.")
+    for scope in ("default", "acme"):
+        with tenant(scope), pytest.raises(IdempotencyError):
+            deliver_later.apply_async((message(several),), task_id=task_id)
+        with tenant(scope), pytest.raises(IdempotencyError):
+            deliver_later.apply_async((other,), task_id=task_id)
+        with tenant(scope), pytest.raises(IdempotencyError):
+            deliver_later.apply_async((message(several),), task_id=first[1].id)
+    assert rows_of(house) == before
+
+
+def test_of_two_calls_at_once_under_one_task_id_one_is_recorded_whole_and_the_other_not_at_all(house) -> None:
+    """Two transactions overlap: the second waits for the first, and neither adds to the other."""
+    task_id = str(uuid4())
+    engine = sqlalchemy.create_engine(sqlalchemy_url(house.environment["MAILGLASS_DATABASE_URL"]))
+    refused: list[BaseException] = []
+
+    def second() -> None:
+        try:
+            deliver_later.apply_async(
+                (message(["ada@example.com", "linus@example.com", "x@example.com"]),), task_id=task_id
+            )
+        except IdempotencyError as error:
+            refused.append(error)
+
+    with engine.begin() as connection:
+        group = deliver_later.apply_async(
+            (message(["ada@example.com", "grace@example.com"]),), {"session": connection}, task_id=task_id
+        )
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        waiting.join(0.3)
+    waiting.join(20)
+    assert len(refused) == 1
+    assert {str(delivery.id) for delivery in deliveries.find(house.runtime.database)} == {each.id for each in group}
+    engine.dispose()
+
+
+def test_the_database_refuses_a_delivery_on_the_content_of_another_call_or_tenant(house) -> None:
+    deliver_later.delay(message())
+    group = deliver_later.delay(message(["grace@example.com", "linus@example.com"]))
+    add = (
+        "INSERT INTO mailglass.deliveries (id, tenant_id, group_id, message_id, stream, queue, status, recipient,"
+        " recipient_domain) SELECT gen_random_uuid(), {}, {}, message_id, stream, queue, status, 'x@example.com',"
+        " 'example.com' FROM mailglass.deliveries WHERE group_id IS {} NULL LIMIT 1"
+    )
+    wrong = [
+        add.format("tenant_id", "NULL", ""),
+        add.format("'acme'", "group_id", "NOT"),
+        add.format("tenant_id", "gen_random_uuid()", "NOT"),
+        f"UPDATE mailglass.deliveries SET message_id = '{group.id}' WHERE group_id IS NULL",
+        "UPDATE mailglass.deliveries SET tenant_id = 'acme'",
+    ]
+    with psycopg.connect(house.environment["MAILGLASS_DATABASE_URL"], autocommit=True) as connection:
+        for statement in wrong:
+            with pytest.raises(psycopg.Error) as caught:
+                connection.execute(statement)
+            assert caught.value.sqlstate == "45A03", statement
+
+
+def rows_of(house) -> list[object]:
+    """All that a call could have added: deliveries, contents and events."""
+    return [
+        sorted(house.runtime.database.query(sqlalchemy.text(f"SELECT id FROM mailglass.{table}")))
+        for table in ("deliveries", "messages", "events")
+    ]
 
 
 def test_two_equal_messages_sent_on_purpose_are_two_deliveries(house) -> None:

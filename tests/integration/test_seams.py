@@ -20,6 +20,7 @@ from mailglass.ledger import database as database_module
 from mailglass.ledger import deliveries, leases
 from mailglass.ledger.breakers import trip
 from mailglass.ledger.database import Database, run_on, sqlalchemy_url
+from mailglass.ledger.leases import UNPLACED
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import Suppression, suppress
@@ -371,13 +372,18 @@ def test_a_mailable_that_this_worker_does_not_have_waits_for_one_that_does(ledge
 
 
 @pytest.mark.parametrize("nonsense", [5, Route(("first",), patience=0), Route(("first", "second"), weights=(1,)), [7]])
-def test_a_hook_that_answers_nonsense_holds_the_mail_and_breaks_no_batch(ledger: Database, nonsense: object) -> None:
+def test_a_hook_that_answers_nonsense_breaks_no_batch_and_holds_the_mail_later(
+    ledger: Database, nonsense: object
+) -> None:
     class Hooks(Tenancy):
         def resolve_route(self, context: object) -> object:  # type: ignore[override]
             return nonsense
 
     desk = Desk(ledger, router=Router(SETTINGS, Hooks()))
     (delivery_id,) = desk.queue()
+    desk.work()
+    assert desk.stands(delivery_id) == (Status.QUEUED, UNPLACED)
+    desk.execute("UPDATE mailglass.deliveries SET unplaced_since = now() - interval '10 minutes'")
     desk.work()
     assert desk.stands(delivery_id) == (Status.HELD, "no_route")
 

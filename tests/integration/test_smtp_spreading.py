@@ -9,12 +9,13 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from mailglass.addresses import Address
 from mailglass.clock import monotonic
-from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.smtp import SMTPOptions, SMTPProvider, batch
 from mailglass.providers.smtp.letters import Letter
@@ -223,9 +224,7 @@ def test_a_fault_of_ours_under_a_helper_leaves_only_its_own_mail_uncertain(
     assert brief(outcomes).count(("uncertain", "provider_error:KeyError")) == 1
 
 
-def test_a_mail_that_makes_us_fall_over_before_it_is_said_is_unsent(
-    server: Counting, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mail_that_cannot_be_packed_is_the_only_one_unsent(server: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
     mails = letters(4)
     with provider(server.port) as opened:
         packed = opened._pack
@@ -237,6 +236,28 @@ def test_a_mail_that_makes_us_fall_over_before_it_is_said_is_unsent(
 
         monkeypatch.setattr(opened, "_pack", pack)
         outcomes = opened.send(mails, deadline=monotonic() + PATIENCE)
+    assert brief(outcomes) == [
+        ("accepted", None), ("accepted", None), ("transient", "encode_failed"), ("accepted", None),
+    ]  # fmt: skip
+    assert set(server.taken.values()) == {1}
+    assert len(server.taken) == 3
+
+
+def test_a_time_limit_that_strikes_while_a_mail_is_packed_ends_the_batch(
+    server: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mails = letters(4)
+    with provider(server.port) as opened:
+        packed, struck = opened._pack, []
+
+        def pack(letter: Outgoing) -> Letter:
+            if letter is mails[2] and not struck:
+                struck.append(letter)
+                raise KeyError("as a time limit does, once")
+            return packed(letter)
+
+        monkeypatch.setattr(opened, "_pack", pack)
+        outcomes = opened.send(mails, deadline=monotonic() + PATIENCE)
 
     # the one before it was about to be said, and was not
     assert brief(outcomes) == [
@@ -244,6 +265,18 @@ def test_a_mail_that_makes_us_fall_over_before_it_is_said_is_unsent(
     ]  # fmt: skip
     assert set(server.taken.values()) == {1}
     assert len(server.taken) == 1
+
+
+def test_a_mail_that_has_expired_when_its_turn_comes_is_not_begun(server: Counting) -> None:
+    mails = letters(6)
+    for index in (0, 3, 5):
+        mails[index] = replace(mails[index], start_by=monotonic())
+    mails[1] = replace(mails[1], start_by=monotonic() + PATIENCE)
+    with provider(server.port) as opened:
+        outcomes = opened.send(mails, deadline=monotonic() + PATIENCE)
+    assert [index for index, outcome in enumerate(outcomes) if outcome == EXPIRED] == [0, 3, 5]
+    assert brief(outcomes).count(("accepted", None)) == 3
+    assert len(server.taken) == 3
 
 
 PROGRAM = """

@@ -16,6 +16,7 @@ from mailglass.providers.base import WebhookRequest
 from mailglass.providers.bodies import UNMAPPED, Meaning
 from mailglass.providers.http import HTTPAnswer, HTTPOptions, HTTPRequest, status_outcome
 from mailglass.providers.http_provider import HTTPProvider, Unsendable, encode_json, mailbox, provider_options
+from mailglass.providers.labels import labelled
 from mailglass.providers.signatures import missing_secret
 from mailglass.settings import Secret
 
@@ -67,10 +68,13 @@ class PigeonProvider(HTTPProvider):
     def credentials(self) -> Mapping[str, str]:
         return {"authorization": f"Bearer {self.options.api_key.reveal()}"}
 
+    def fitting(self, mail: Outgoing) -> Outgoing:
+        return labelled(mail, (), {})  # a pigeon carries no labels
+
     def encode(self, mail: Outgoing) -> bytes:
         if mail.attachments:
             raise Unsendable("unsupported_attachments")  # a pigeon carries paper
-        for feature in ("reply_to", "cc", "bcc", "headers", "tags", "metadata"):
+        for feature in ("reply_to", "cc", "bcc", "headers"):
             if getattr(mail, feature):
                 raise Unsendable(f"unsupported_{feature}")
         fields = {

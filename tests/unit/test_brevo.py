@@ -149,7 +149,6 @@ def attached(filename: str, content_type: str = "", content_id: str = "") -> dic
         ({"sender": Address("ö@example.org")}, "unsupported_smtputf8"),
         ({"reply_to": (Address("ö@example.org"),)}, "unsupported_smtputf8"),
         ({"cc": (Address("ö@example.org"),)}, "unsupported_smtputf8"),
-        ({"metadata": {"blob": "x" * 900}}, "unsupported_metadata"),
         ({"options": {"brevo": {"messageVersions": []}}}, "option_conflict"),
         ({"options": {"brevo": {"HTMLContent": "x"}}}, "option_conflict"),
         ({"options": {"brevo": [1]}}, "invalid_options"),

@@ -7,16 +7,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 
-from mailglass import cli
+from mailglass import __version__, cli
 from mailglass.cli import COMMANDS, Row, load, run
 from mailglass.cli.output import format_option, print_json
 from mailglass.errors import ConfigError, MailglassError
+from mailglass.settings import configure
 
 SETTINGS = """
 database_url = "env:DB"
@@ -102,7 +104,7 @@ def test_an_error_of_ours_is_one_paragraph_on_stderr(add: Any, capsys: pytest.Ca
 
 @pytest.mark.parametrize(
     ("raised", "code"),
-    [(KeyboardInterrupt(), 130), (click.Abort(), 1), (click.exceptions.Exit(3), 3), (click.UsageError("no"), 2)],
+    [(KeyboardInterrupt(), 130), (click.Abort(), 1), (click.exceptions.Exit(3), 3), (click.UsageError("no"), 64)],
 )
 def test_exit_codes(add: Any, raised: BaseException, code: int) -> None:
     @click.command()
@@ -139,7 +141,54 @@ def test_the_program_exits_with_the_code_and_without_a_traceback(tmp_path: Path)
     assert done.stdout == ""
     assert done.stderr.startswith("mailglass: MAILGLASS_CONFIG: no file at ")
     assert "Traceback" not in done.stderr
-    assert mailglass("no-such-command").returncode == 2
+    assert mailglass("no-such-command").returncode == 64
+
+
+def test_the_version_is_an_option_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"mailglass {__version__}\n"
+
+
+def commands(group: click.Group, *names: str) -> Iterator[tuple[str, ...]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        yield (*names, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, *names, name)
+
+
+def test_no_line_of_any_help_is_cut_off(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    every = [(), *commands(cli.cli)]
+    assert len(every) > 25
+    for names in every:
+        assert run([*names, "--help"]) == 0
+        listed = capsys.readouterr().out.partition("\nCommands:\n")[2]
+        assert "..." not in listed, names
+
+
+def test_wrong_usage_exits_with_the_code_of_sysexits_in_every_command() -> None:
+    for names in commands(cli.cli):
+        assert run([*names, "--no-such-option"]) == 64, names
+
+
+def test_output_that_cannot_be_written_is_one_line_and_not_a_success() -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        for arguments in (["--help"], ["version"], ["config", "env"]):
+            command = [sys.executable, "-m", "mailglass", *arguments]
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+            assert done.returncode == 1
+            assert done.stderr == "mailglass: cannot write the output: No space left on device\n"
+
+
+def test_a_reader_that_has_left_ends_the_command_quietly() -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-m", "mailglass", "config", "env"]
+    done = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_a_command_that_is_not_installed_is_an_error_only_when_it_is_used(
@@ -168,7 +217,7 @@ def test_config_check_shows_accounts_and_routes_and_no_secret(
 ) -> None:
     assert run(["--config", str(settings_file), "config", "check"]) == 0
     human = capsys.readouterr()
-    assert "postgresql://db.example.com:5433/mail" in human.out
+    assert "database  db.example.com  5433  mail" in human.out
     assert "acme    bulk    second, primary  mailglass.acme" in human.out
     assert human.err == "The settings are in order.\n"
     cli_output = human.out + human.err
@@ -178,8 +227,8 @@ def test_config_check_shows_accounts_and_routes_and_no_secret(
     assert machine.err == ""
     assert (data["tasks"], data["queues"]) == ({}, ["mailglass", "mailglass.acme"])
     assert data["schema_version"] == 1
-    assert data["database"] == "postgresql://db.example.com:5433/mail"
-    assert data["broker"] is None
+    assert data["database"] == [{"host": "db.example.com", "port": 5433, "database": "mail"}]
+    assert data["broker"] == []
     assert [account["name"] for account in data["accounts"]] == ["primary", "second"]
     assert data["routes"][0] == {
         "tenant": "acme",
@@ -200,12 +249,57 @@ def test_config_check_opens_every_account(tmp_path: Path, capsys: pytest.Capture
     assert "accounts.b.provider: unknown provider 'pigeon'" in said.err
 
 
-def test_config_check_without_routes_says_that_nothing_can_be_sent(
+COMPLETE = """
+database_url = "env:THE_DATABASE"
+[accounts.main]
+provider = "null"
+[[routes]]
+accounts = ["main"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        (COMPLETE, []),
+        (COMPLETE.replace("database_url", "redis_url").replace("env:THE_DATABASE", "env:THE_REDIS"), ["no database"]),
+        (COMPLETE.partition("[[routes]]")[0] + '[accounts.other]\nprovider = "null"\n', ["no route"]),
+        ("", ["no account", "no route", "no database"]),
+        (None, ["no account", "no route", "no database"]),
+    ],
+)
+def test_config_check_names_its_file_and_fails_where_nothing_can_be_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str | None,
+    missing: list[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("THE_DATABASE", "postgresql://db/x")
+    monkeypatch.setenv("THE_REDIS", "redis://cache/0")
+    if text is not None:
+        (tmp_path / "mailglass.toml").write_text(text, encoding="utf-8")
+    assert run(["config", "check"]) == (1 if missing else 0)
+    said = capsys.readouterr()
+    assert f"Settings file: {tmp_path / 'mailglass.toml' if text is not None else 'none'}" in said.out
+    assert [word for word in ("no account", "no route", "no database") if word in said.err] == missing
+    assert run(["config", "check", "--json"]) == (1 if missing else 0)
+    data = json.loads(capsys.readouterr().out)
+    assert (data["ok"], len(data["problems"])) == (not missing, len(missing))
+
+
+def test_config_check_fails_on_an_unknown_variable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "mailglass.toml").write_text(COMPLETE, encoding="utf-8")
+    monkeypatch.setenv("THE_DATABASE", "postgresql://db/x")
+    monkeypatch.setenv("MAILGLASS_SERVICE_HOST", "10.0.0.1")
     assert run(["config", "check"]) == 0
-    assert "nothing can be sent" in capsys.readouterr().err
+    capsys.readouterr()
+    configure(None)
+    monkeypatch.setenv("MAILGLASS_BROKER", "redis://:hunter2@x/0")
+    assert run(["config", "check"]) == 1
+    err = capsys.readouterr().err
+    assert "MAILGLASS_BROKER:" in err and "MAILGLASS_BROKER_URL" in err and "hunter2" not in err
 
 
 def test_config_env_lists_the_variables_and_never_a_value(
@@ -292,7 +386,7 @@ def test_format_is_human_or_json(add: Any, capsys: pytest.CaptureFixture[str]) -
         assert (data["schema_version"], data["name"]) == (1, "Zoë")
         formats.append(data["format"])
     assert formats == ["human", "human", "json", "json"]
-    assert run(["show", "--format", "xml"]) == 2
+    assert run(["show", "--format", "xml"]) == 64
 
 
 def test_several_problems_are_all_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from email.parser import BytesParser
 from email.policy import HTTP
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, unquote_to_bytes, urlencode
 
 import pytest
 from hypothesis import example, given
@@ -93,3 +93,9 @@ def test_multipart_forms_are_read_as_the_standard_library_reads_them(fields: lis
 def test_any_bytes_are_a_form_or_a_body_error(body: bytes) -> None:
     with contextlib.suppress(WebhookBodyError):
         assert all(isinstance(part, bytes) for field in read_form(body) for part in field)
+
+
+@given(st.lists(st.sampled_from([b"%", b"%4", b"%41", b"%zz", b"+", b"a", b"%25", b"x" * 65_533]), max_size=9))
+def test_escapes_are_decoded_wherever_a_piece_of_the_body_ends(pieces: list[bytes]) -> None:
+    value = b"".join(pieces)
+    assert read_form(b"v=" + value) == [(b"v", unquote_to_bytes(value.replace(b"+", b" ")))]

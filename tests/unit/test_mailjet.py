@@ -134,13 +134,11 @@ def test_a_campaign_may_be_named_by_the_mails_own_options() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"tags": ("one", "two")}, "unsupported_tags"),
         ({"reply_to": (Address("a@b.example"), Address("c@d.example"))}, "unsupported_reply_to"),
         ({"headers": (("X-A", "1"), ("x-a", "2"))}, "unsupported_repeated_headers"),
         ({"options": {"mailjet": {"Bcc": [{"Email": "spy@example.org"}]}}}, "option_conflict"),
         ({"options": {"mailjet": {"customid": "other"}}}, "option_conflict"),
         ({"options": {"mailjet": {"EventPayload": "x"}}}, "option_conflict"),
-        ({"tags": ("one",), "options": {"mailjet": {"CustomCampaign": "two"}}}, "option_conflict"),
         ({"options": {"mailjet": ["TrackOpens"]}}, "invalid_options"),
         ({"options": {"mailjet": {"Variables": object()}}}, "invalid_options"),
         ({"subject": "half a pair \ud83d"}, "invalid_text"),

@@ -115,7 +115,6 @@ def test_a_mails_own_options_choose_the_message_stream(provider: PostmarkProvide
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"tags": ("one", "two")}, "unsupported_tags"),
         ({"options": {"postmark": {"bcc": "spy@example.org"}}}, "option_conflict"),
         ({"options": {"postmark": {"Metadata": {"mailglass_id": "other"}}}}, "option_conflict"),
         ({"options": {"postmark": ["TrackOpens"]}}, "invalid_options"),

@@ -178,11 +178,49 @@ def test_a_wrong_part_of_a_route_is_refused(load, lines: str, key: str) -> None:
     assert error.key == f"routes[0].{key}"
 
 
-def test_an_unknown_variable_is_refused_and_the_known_ones_are_named(load: Load) -> None:
-    error = refused(load, MAILGLASS_DATABASE="postgresql://x")
-    assert error.key == "MAILGLASS_DATABASE"
-    for known in ENVIRONMENT:
-        assert known in error.remedy
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("MAILGLASS_DATABASE", "MAILGLASS_DATABASE_URL"),
+        ("MAILGLASS_BROKERURL", "MAILGLASS_BROKER_URL"),
+        ("MAILGLASS_log_level", "MAILGLASS_LOG_LEVEL"),
+        ("MAILGLASS_PORT", None),
+        ("MAILGLASS_SERVICE_HOSTS", None),
+        ("MAILGLASS_", None),
+    ],
+)
+def test_an_unknown_variable_is_ignored_and_named_with_the_nearest_known_one(
+    load: Load, name: str, nearest: str | None
+) -> None:
+    (unknown,) = load(**{name: "8025-secret"}).unknown_variables
+    assert unknown.name == name
+    assert unknown.nearest == nearest if nearest else unknown.nearest in ENVIRONMENT
+    assert name in str(unknown) and unknown.nearest in str(unknown)
+    assert "secret" not in str(unknown)
+
+
+SERVICE = {
+    "SERVICE_HOST": "10.96.0.11",
+    "SERVICE_PORT": "8025",
+    "SERVICE_PORT_HTTP": "8025",
+    "SERVICE_PORT_HTTP_METRICS": "9100",
+    "PORT": "tcp://10.96.0.11:8025",
+    "PORT_8025_TCP": "tcp://10.96.0.11:8025",
+    "PORT_8025_TCP_PROTO": "tcp",
+    "PORT_8025_TCP_PORT": "8025",
+    "PORT_8025_TCP_ADDR": "10.96.0.11",
+    "PORT_53_UDP": "udp://[fd00::a]:53",
+}
+
+
+@pytest.mark.parametrize("service", ["MAILGLASS", "MAILGLASS_WEB", "MAILGLASS_REDIS_MASTER_0"])
+def test_links_of_a_kubernetes_service_are_no_settings(load: Load, service: str) -> None:
+    links = {f"{service}_{name}": value for name, value in SERVICE.items()}
+    assert load(**links) == load()
+
+
+def test_variables_of_others_and_those_that_are_known_are_not_spoken_of(load: Load) -> None:
+    assert load(MAILGLASSES="1", mailglass_x="1", MAILGLASS_LOG_LEVEL="error").unknown_variables == ()
 
 
 def test_a_variable_that_the_file_refers_to_is_known(load: Load) -> None:
@@ -191,11 +229,11 @@ def test_a_variable_that_the_file_refers_to_is_known(load: Load) -> None:
 
 
 def test_several_problems_are_listed_at_once_and_the_first_is_the_errors_own(load: Load) -> None:
-    error = refused(load, 'colour = "red"\n[engine]\nlease = "long"', MAILGLASS_TASTE="sweet")
+    error = refused(load, 'colour = "red"\n[engine]\nlease = "long"', MAILGLASS_LOG_LEVEL="loud")
     lines = str(error).splitlines()
     assert len(lines) == 3
     assert lines[0].startswith("colour: ")
-    assert lines[1].startswith("MAILGLASS_TASTE: ")
+    assert lines[1].startswith("log_level: ")
     assert lines[2].startswith("engine.lease: ")
     assert error.key == "colour"
 

@@ -1,44 +1,91 @@
-"""Bootsteps: a worker that has been idle rings the pump, so that beat is an economy and no single point of failure."""
+"""Bootsteps: any worker, busy or idle, runs the pump when nobody has for a second. Beat is an economy.
+
+A thread of the worker's main process looks, since slots may all be busy for as long as a provider takes to answer. In
+the gevent and eventlet pools it is a green one. Where somebody else pumps, a look is one index probe in the ledger.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
 import random
-from typing import Any
+import threading
+from typing import Any, Final
 
 from celery import bootsteps
-from celery.worker import state
 
+from mailglass import telemetry
 from mailglass.celery import app
-from mailglass.doorbell import PUMP
 from mailglass.runtime import get_runtime
+from mailglass_workers import pumping
 
-_INTERVAL = 1.0
+_LONGEST_PAUSE: Final = 5.0
+# seconds that a fork waits for a run of the pump
+_FORK_WAITS: Final = 2.0
 
 
-class IdlePump(bootsteps.StartStopStep):
-    """Every second or so, rings the pump if no task was received since the last look."""
+class _ForkGuard:
+    """Lets no fork happen within a run of the pump.
 
-    requires = ("celery.worker.components:Timer",)
+    A child would inherit the locks that the pump's thread holds at that moment, such as those of cached properties, and
+    nobody would ever release them there.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._held = False
+
+    def before(self) -> None:
+        self._held = self.lock.acquire(timeout=_FORK_WAITS)
+
+    def in_parent(self) -> None:
+        if self._held:
+            self._held = False
+            self.lock.release()
+
+    def in_child(self) -> None:
+        self.lock, self._held = threading.Lock(), False
+
+
+_guard = _ForkGuard()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_guard.before, after_in_parent=_guard.in_parent, after_in_child=_guard.in_child)
+
+
+class Pump(bootsteps.StartStopStep):
+    """Runs the pump in a thread, whenever its turn is free."""
+
+    # its processes are forked by then
+    requires = ("celery.worker.components:Pool",)
 
     def __init__(self, worker: Any, **kwargs: Any) -> None:
         super().__init__(worker, **kwargs)
-        self._seen = -1
-        self._entry: Any = None
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def start(self, worker: Any) -> None:
-        interval = _INTERVAL + random.random() / 2  # noqa: S311
-        self._entry = worker.timer.call_repeatedly(interval, self._look)
+        self._ended.clear()
+        self._thread = threading.Thread(target=self._run, name="mailglass pump", daemon=True)
+        self._thread.start()
 
     def stop(self, worker: Any) -> None:
-        if self._entry is not None:
-            self._entry.cancel()
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join(_LONGEST_PAUSE)
 
-    def _look(self) -> None:
-        handled = sum(state.total_count.values())
-        idle, self._seen = handled == self._seen, handled
-        if idle and not state.active_requests:
-            runtime = get_runtime()
-            runtime.doorbell.ring_task(PUMP, patience=runtime.settings.engine.ring_patience)
+    def _run(self) -> None:
+        pause, failures = random.random(), 0  # noqa: S311 - spreads, hides nothing
+        while not self._ended.wait(pause):
+            try:
+                with _guard.lock:
+                    pause = pumping.take_turn(get_runtime())
+                failures = 0
+            except Exception as error:
+                failures += 1
+                pause = min(pumping.INTERVAL * failures, _LONGEST_PAUSE)
+                telemetry.emit("mailglass.pump.failed", level=logging.WARNING, error_type=type(error).__name__)
+            # workers that wait for the same moment do not ask at the same time
+            pause += random.uniform(0.0, 0.1)  # noqa: S311
 
 
-app.steps["worker"].add(IdlePump)
+app.steps["worker"].add(Pump)

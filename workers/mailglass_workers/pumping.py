@@ -1,13 +1,20 @@
-"""One run of the pump: take expired leases back, ring what has due work."""
+"""The pump: take expired leases back, ring what has due work. One process at a time, whoever finds that none has.
+
+A process that dies or freezes within a run keeps its turn for seconds only. Two that run at once do no harm: a lease is
+taken back once, and a lane has one ring.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import chain
 from typing import Final
+from uuid import uuid4
 
 from mailglass import clock, telemetry
-from mailglass.doorbell import SETTLE, WEBHOOKS
-from mailglass.ledger import lanes
+from mailglass.doorbell import PUMP, SETTLE, WEBHOOKS
+from mailglass.errors import LedgerUnavailableError
+from mailglass.ledger import lanes, pauses, turns
 from mailglass.runtime import Runtime
 from mailglass.webhooks import process
 
@@ -17,11 +24,50 @@ SETTLE_PATIENCE: Final = 60.0
 BUDGET: Final = 2.0
 
 
-def run(runtime: Runtime) -> None:
+# seconds between the beginnings of two runs; a run that takes longer is followed by a rest as long
+INTERVAL: Final = 1.0
+# seconds after which a run is taken for dead; longer than it takes
+LEASE: Final = 5.0
+
+
+def take_turn(runtime: Runtime, *, eager: bool = False) -> float:
+    """Run the pump, unless somebody does, or did within the last second.
+
+    Args:
+        runtime: whose deliveries.
+        eager: run also where the last run has ended within the last second.
+
+    Returns:
+        The seconds after which to try again.
+
+    Raises:
+        LedgerUnavailableError: the database cannot be reached.
+    """
+    token = uuid4()
+    turn = turns.take(runtime.database, PUMP, token, LEASE, eager=eager)
+    if not turn.taken:
+        return min(turn.seconds, INTERVAL)
+    started = clock.monotonic()
+    rest = INTERVAL
+    try:
+        finished = run(runtime)
+        took = clock.monotonic() - started
+        rest = max(INTERVAL - took, took) if finished else 0.0
+    finally:
+        # or the turn ends by itself
+        with suppress(LedgerUnavailableError):
+            turns.end(runtime.database, PUMP, token, rest)
+    return rest
+
+
+def run(runtime: Runtime) -> bool:
     """Take expired leases back, settle what waited long enough, and ring what has due work.
 
     Args:
         runtime: whose deliveries.
+
+    Returns:
+        Whether it had the time to ring all lanes.
 
     Raises:
         LedgerUnavailableError: the database cannot be reached.
@@ -29,11 +75,13 @@ def run(runtime: Runtime) -> None:
     started = clock.monotonic()
     patience, doorbell = runtime.settings.engine.ring_patience, runtime.doorbell
     moved = runtime.settler.sweep()
-    woken = lanes.lanes_woken(runtime.database)
+    paused = pauses.pauses(runtime.database)
+    woken = list(pauses.unpaused(paused, lanes.lanes_woken(runtime.database)))
     # mail that somebody put off to a moment does not wait until a hundred thousand lanes are read
     rung = doorbell.ring(woken)
-    due = set(chain(woken, lanes.lanes_ready(runtime.database)))
+    due = set(pauses.unpaused(paused, chain(woken, lanes.lanes_ready(runtime.database))))
     rung += doorbell.repair(due, patience, lambda: clock.monotonic() - started < BUDGET)
+    finished = clock.monotonic() - started < BUDGET
     if process.waiting(runtime.database):
         rung += doorbell.ring_task(WEBHOOKS, patience)
     if runtime.settler.waiting():
@@ -46,3 +94,4 @@ def run(runtime: Runtime) -> None:
             rung=rung,
             duration_ms=round((clock.monotonic() - started) * 1000),
         )
+    return finished

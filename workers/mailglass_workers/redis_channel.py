@@ -1,4 +1,4 @@
-"""What kombu's Redis transport has to be taught: to outlive a Redis that dies, and to notice a slot that is free again.
+"""What kombu's Redis transport has to be taught: to outlive what dies and what is no message, to notice a free slot.
 
 When Redis dies while tasks are under way, Celery gives up the connection, kombu's channels with it. A channel that
 still holds messages wants to put them back, and a task that ends later wants to acknowledge its message. Both ask the
@@ -8,11 +8,17 @@ back comes again after the visibility timeout, and the pump rings long before th
 
 A worker that takes no message beyond its slots waits for messages two seconds at a time. Without an event loop (gevent)
 nothing tells it meanwhile that a slot is free.
+
+What was laid into a queue by somebody else may not even be a message. By then it is out of the queue, and kombu's error
+ends the worker.
 """
 
 from __future__ import annotations
 
+from queue import Empty
 from typing import Any, Final
+
+from mailglass_workers.messages import note_refusal, without_lookups
 
 # seconds between two looks while all slots are taken
 _LOOK: Final = 0.05
@@ -34,6 +40,28 @@ def outlive_lost_connections() -> None:
 
     connparams.outlives = True  # type: ignore[attr-defined]
     Channel._connparams = connparams  # type: ignore[method-assign]
+
+
+def drop_what_is_no_message() -> None:
+    """Make kombu's Redis transport go on after an entry of a queue that it cannot read; once is enough."""
+    from kombu.transport.redis import Channel
+
+    given = Channel._brpop_read
+    if getattr(given, "drops", False):
+        return
+
+    def brpop_read(self: Any, **options: Any) -> Any:
+        lost: tuple[type[BaseException], ...] = (Empty, *without_lookups(self.connection_errors))
+        try:
+            return given(self, **options)
+        except lost:
+            raise
+        except Exception as error:
+            note_refusal("unreadable", error_type=type(error).__name__)
+            return True
+
+    brpop_read.drops = True  # type: ignore[attr-defined]
+    Channel._brpop_read = brpop_read  # type: ignore[method-assign]
 
 
 def notice_free_slots() -> None:

@@ -12,12 +12,13 @@ from celery.concurrency import get_implementation
 from mailglass import telemetry
 from mailglass.celery import app
 from mailglass.errors import MailglassError
-from mailglass.ledger import schema
 from mailglass.providers.registry import Accounts
-from mailglass.runtime import close_runtime
+from mailglass.runtime import close_runtime, tell_unknown_variables
 from mailglass.settings import get_settings
 from mailglass_workers import slots, stopping
-from mailglass_workers.redis_channel import notice_free_slots, outlive_lost_connections
+from mailglass_workers.messages import decompress_nothing
+from mailglass_workers.redis_channel import drop_what_is_no_message, notice_free_slots, outlive_lost_connections
+from mailglass_workers.startup import check_schema, require_accounts
 
 
 @signals.celeryd_init.connect
@@ -36,7 +37,10 @@ def check_before_start(instance: Any = None, options: dict[str, Any] | None = No
         if settings.require_broker().startswith("redis"):
             outlive_lost_connections()
             notice_free_slots()
-        schema.check(settings.require_database())
+            drop_what_is_no_message()
+        decompress_nothing()
+        require_accounts(settings)
+        check_schema(settings)
         Accounts(settings).check()
     except MailglassError as error:
         _refuse(str(error))
@@ -66,6 +70,7 @@ def configure_logging(**_: Any) -> None:
     """One form for all log lines; its presence keeps Celery from configuring its own."""
     settings = get_settings()
     telemetry.configure_logging(settings.log_level, settings.log_format)
+    tell_unknown_variables(settings)
 
 
 @signals.worker_process_init.connect

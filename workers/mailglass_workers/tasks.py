@@ -89,10 +89,10 @@ def dispatch(lane: str) -> None:
 @app.task(name=PUMP)
 @guarded
 def pump() -> None:
-    """Take expired leases back and ring what has due work."""
+    """Take expired leases back and ring what has due work, unless somebody is at it."""
     runtime = get_runtime()
     runtime.doorbell.answer_task(PUMP)
-    pumping.run(runtime)
+    pumping.take_turn(runtime, eager=True)
 
 
 @app.task(name=SETTLE)

@@ -7,6 +7,7 @@ import html
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from email.header import Header
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from mailglass.providers.file_types import name_agrees
 from mailglass.providers.http import HTTPAnswer, HTTPRequest, status_outcome
 from mailglass.providers.http_provider import Unsendable, encode_json, provider_options
 from mailglass.providers.http_search import Look, SearchableProvider
+from mailglass.providers.labels import as_far_as, labelled
 from mailglass.providers.rate_signals import RateHeaders
 from mailglass.providers.search import Sought
 from mailglass.providers.signatures import (
@@ -92,6 +94,11 @@ class BrevoProvider(SearchableProvider):
 
     def credentials(self) -> Mapping[str, str]:
         return {"api-key": self.options.api_key.reveal()}
+
+    def fitting(self, mail: Outgoing) -> Outgoing:
+        if not self.options.metadata or not mail.metadata:
+            return mail
+        return labelled(mail, mail.tags, as_far_as(mail.metadata, lambda some: _fits(replace(mail, metadata=some))))
 
     def encode(self, mail: Outgoing) -> bytes:
         _refuse_what_is_unsupported(mail)
@@ -219,10 +226,12 @@ def _custom(mail: Outgoing, metadata: bool) -> str:
             plain = json.dumps(told | {METADATA: base64.b64encode(packed).decode("ascii")})
     else:
         plain = json.dumps(told)
-    # a header is folded between words only
-    if any(len(word) > MAX_HEADER_WORD for word in plain.split()):
-        raise Unsendable("unsupported_metadata")
     return plain
+
+
+def _fits(mail: Outgoing) -> bool:
+    # a header is folded between words only
+    return all(len(word) <= MAX_HEADER_WORD for word in _custom(mail, metadata=True).split())
 
 
 def _attachment(item: Attachment) -> dict[str, str]:

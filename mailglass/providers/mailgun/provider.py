@@ -12,6 +12,7 @@ from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
 from mailglass.providers.http_search import Look, SearchableProvider
+from mailglass.providers.labels import labelled
 from mailglass.providers.mailgun import events, search, sending
 from mailglass.providers.mailgun.options import MailgunOptions
 from mailglass.providers.mailgun.suppressions import MailgunSuppressions
@@ -39,6 +40,9 @@ class MailgunProvider(SearchableProvider):
     def credentials(self) -> Mapping[str, str]:
         user = base64.b64encode(f"api:{self.options.api_key.reveal()}".encode()).decode("ascii")
         return {"authorization": f"Basic {user}"}
+
+    def fitting(self, mail: Outgoing) -> Outgoing:
+        return labelled(mail, filter(str.isascii, mail.tags), mail.metadata)
 
     def encode(self, mail: Outgoing) -> bytes:
         return sending.encode(mail)

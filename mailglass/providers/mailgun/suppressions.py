@@ -154,7 +154,7 @@ def _item(entry: ListedAddress, name: str) -> dict[str, Any]:
 
 def _moment(value: object) -> datetime | None:
     try:
-        moment = parsedate_to_datetime(str(value))
+        moment = parsedate_to_datetime(str(value)[:200])
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None

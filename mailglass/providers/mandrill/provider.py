@@ -40,6 +40,9 @@ class MandrillProvider(SearchableProvider):
     def credentials(self) -> Mapping[str, str]:
         return {}  # the key stands in the body of each call
 
+    def fitting(self, mail: Outgoing) -> Outgoing:
+        return sending.fitting(mail, self.options.max_metadata)
+
     def encode(self, mail: Outgoing) -> bytes:
         return sending.encode(mail, self.options)
 

@@ -14,6 +14,7 @@ from mailglass.providers import bodies
 from mailglass.providers.copies import distinct_copies
 from mailglass.providers.http import HTTPAnswer, status_outcome
 from mailglass.providers.http_provider import Unsendable, encode_json, mailboxes, provider_options
+from mailglass.providers.labels import as_far_as, labelled
 from mailglass.providers.mandrill.options import MandrillOptions
 
 NAME: Final = "mandrill"
@@ -90,7 +91,7 @@ def encode(mail: Outgoing, options: MandrillOptions) -> bytes:
     message: dict[str, Any] = {"subaccount": options.subaccount} if options.subaccount else {}
     message |= {key: value for key, value in given.items() if key not in _BESIDE_THE_MESSAGE}
     # asynchronous calls answer before they have looked at the recipients
-    return encode_json(call | {"async": False, "message": message | _message(mail, options.max_metadata)})
+    return encode_json(call | {"async": False, "message": message | _message(mail)})
 
 
 def path_of(mail: Outgoing) -> str:
@@ -142,9 +143,17 @@ def _rejection(why: str, message_id: str | None) -> Outcome:
     )
 
 
-def _message(mail: Outgoing, max_metadata: int) -> dict[str, Any]:
-    if any(len(tag) > MAX_TAG or tag.startswith("_") for tag in mail.tags):
-        raise Unsendable("unsupported_tags")
+def fitting(mail: Outgoing, max_metadata: int) -> Outgoing:
+    """Return the mail with the tags and metadata that Mandrill takes."""
+
+    def fits(metadata: dict[str, str]) -> bool:
+        return len(encode_json({"mailglass_id": str(mail.delivery_id), **metadata})) <= max_metadata
+
+    tags = (tag for tag in mail.tags if len(tag) <= MAX_TAG and not tag.startswith("_"))
+    return labelled(mail, tags, as_far_as(mail.metadata, fits))
+
+
+def _message(mail: Outgoing) -> dict[str, Any]:
     names = [name.lower() for name, _ in mail.headers]
     if len(set(names)) != len(names):
         raise Unsendable("unsupported_repeated_headers")
@@ -152,8 +161,6 @@ def _message(mail: Outgoing, max_metadata: int) -> dict[str, Any]:
     if mail.reply_to:
         headers["Reply-To"] = mailboxes(mail.reply_to)
     metadata = {"mailglass_id": str(mail.delivery_id), **mail.metadata}
-    if len(encode_json(metadata)) > max_metadata:
-        raise Unsendable("unsupported_metadata_size")
     cc, bcc = distinct_copies(mail)
     fields: dict[str, Any] = {
         "html": mail.html,

@@ -21,6 +21,7 @@ from mailglass.providers.base import WebhookRequest
 from mailglass.providers.file_types import bare_type, name_agrees
 from mailglass.providers.http import HTTPAnswer, HTTPOptions, HTTPRequest, retry_after, status_outcome
 from mailglass.providers.http_provider import HTTPProvider, Unsendable, encode_json, provider_options
+from mailglass.providers.labels import labelled
 from mailglass.providers.resend import events
 from mailglass.providers.resend.names import COPIES, DELIVERY, NAME, TAG
 from mailglass.providers.resend.suppressions import ResendSuppressions
@@ -139,6 +140,10 @@ class ResendProvider(HTTPProvider):
     def credentials(self) -> Mapping[str, str]:
         return {"authorization": f"Bearer {self.options.api_key.reveal()}"}
 
+    def fitting(self, mail: Outgoing) -> Outgoing:
+        metadata = {key: value for key, value in mail.metadata.items() if _TAG.match(key) and _TAG.match(value)}
+        return labelled(mail, filter(_TAG.match, mail.tags), metadata)
+
     def encode(self, mail: Outgoing) -> bytes:
         self._refuse_what_is_unsupported(mail)
         options = provider_options(mail, self.name, _WRITTEN)
@@ -246,10 +251,6 @@ def _attachment(item: Attachment) -> dict[str, str]:
 def _tags(mail: Outgoing) -> list[dict[str, str]]:
     """Resend's tags are pairs: labels are numbered, metadata keeps its names, the delivery's id comes back in one."""
     labels = {f"{TAG}{number}": tag for number, tag in enumerate(dict.fromkeys(mail.tags), 1)}
-    if not all(_TAG.match(tag) for tag in labels.values()):
-        raise Unsendable("unsupported_tags")
-    if not all(_TAG.match(key) and _TAG.match(value) for key, value in mail.metadata.items()):
-        raise Unsendable("unsupported_metadata")
     # a webhook does not say whom of several people it is about
     copies = {COPIES: "1"} if mail.cc or mail.bcc else {}
     pairs = {DELIVERY: str(mail.delivery_id), **copies, **labels, **mail.metadata}

@@ -8,6 +8,7 @@ from datetime import datetime
 from email.utils import parseaddr
 from typing import Any, Final
 
+from mailglass.addresses import MAX_MAILBOX
 from mailglass.errors import WebhookBodyError
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers import bodies
@@ -212,7 +213,8 @@ def _labels(mail: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _address(value: object) -> str | None:
     """The address itself where SES repeats a header's `Name <address>`."""
-    return bodies.address_of(parseaddr(value)[1] if isinstance(value, str) and "<" in value else value)
+    text = bodies.text(value, MAX_MAILBOX)
+    return bodies.address_of(parseaddr(text)[1] if text and "<" in text else text)
 
 
 def _object(value: object) -> dict[str, Any]:

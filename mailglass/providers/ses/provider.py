@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError
 
 from mailglass.errors import MessageError, ProviderCallError
 from mailglass.mail.events import ProviderEvent
-from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import Provider, Store, WebhookRequest
 from mailglass.providers.http_provider import ROUNDS, Unsendable
@@ -22,7 +22,7 @@ from mailglass.providers.ses.events import read_events
 from mailglass.providers.ses.exchange import call_once
 from mailglass.providers.ses.options import TOPIC_ARN, SESOptions
 from mailglass.providers.ses.polling import receive
-from mailglass.providers.ses.sending import outcome_of, send_parameters
+from mailglass.providers.ses.sending import fitting, outcome_of, send_parameters
 from mailglass.providers.ses.suppressions import SESSuppressionList
 from mailglass.providers.signatures import missing_secret
 from mailglass.telemetry import emit
@@ -67,6 +67,9 @@ class SESProvider(Provider):
         self.clients = Clients(account, options)
         self.batch_size = max(self.batch_size, ROUNDS * options.concurrency)
         self._certificates = Certificates(fetch)
+
+    def fitting(self, mail: Outgoing) -> Outgoing:
+        return fitting(mail)
 
     def send(self, mails: Sequence[Outgoing], *, deadline: float) -> list[Outcome]:
         return self.clients.each(lambda mail: self._send_one(mail, deadline), mails)
@@ -140,8 +143,10 @@ class SESProvider(Provider):
         self.clients.close()
 
     def _send_one(self, mail: Outgoing, deadline: float) -> Outcome:
+        if mail.expired:
+            return EXPIRED
         try:
-            parameters = send_parameters(mail, self.options)
+            parameters = send_parameters(fitting(mail), self.options)
         except Unsendable as refusal:
             return Outcome(OutcomeClass.REJECTED, reason=refusal.reason)
         except MessageError:

@@ -18,6 +18,7 @@ from mailglass.mail.outgoing import Outgoing
 from mailglass.providers import bodies
 from mailglass.providers.http import HTTPAnswer, retry_after, status_outcome
 from mailglass.providers.http_provider import Unsendable, provider_options
+from mailglass.providers.labels import labelled
 from mailglass.providers.ses.options import SESOptions
 from mailglass.rendering import mime
 
@@ -147,20 +148,27 @@ def _refusal(error: Mapping[str, Any], status: int, headers: Mapping[str, str]) 
 def _tags(mail: Outgoing) -> list[dict[str, str]]:
     named = [(ID_TAG, str(mail.delivery_id))]
     for number, tag in enumerate(mail.tags, start=1):
-        named.append((f"{LABEL_TAG}{number}", _tag_text(tag, "unsupported_tags")))
+        named.append((f"{LABEL_TAG}{number}", _tag_text(tag)))
     for key, value in mail.metadata.items():
-        named.append((_tag_text(key, "unsupported_metadata"), _tag_text(value, "unsupported_metadata")))
+        named.append((_tag_text(key), _tag_text(value)))
     return [{"Name": name, "Value": value} for name, value in named]
 
 
-def _tag_text(text: str, refusal: str) -> str:
+def fitting(mail: Outgoing) -> Outgoing:
+    """Return the mail with the tags and metadata that message tags can hold."""
+    metadata = {key: value for key, value in mail.metadata.items() if _is_short(key) and _is_short(value)}
+    return labelled(mail, filter(_is_short, mail.tags), metadata)
+
+
+def _is_short(text: str) -> bool:
+    return _TAG_TEXT.match(_tag_text(text)) is not None
+
+
+def _tag_text(text: str) -> str:
     """A text in the letters that message tags are made of: as it is, or in base64url behind a mark."""
     if _TAG_TEXT.match(text) and not text.startswith(_ENCODED):
         return text
     try:
-        encoded = _ENCODED + base64.urlsafe_b64encode(text.encode("utf-8")).decode("ascii").rstrip("=")
+        return _ENCODED + base64.urlsafe_b64encode(text.encode("utf-8")).decode("ascii").rstrip("=")
     except UnicodeEncodeError:
         raise Unsendable("invalid_text") from None
-    if not _TAG_TEXT.match(encoded):
-        raise Unsendable(refusal)
-    return encoded

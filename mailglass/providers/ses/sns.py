@@ -24,6 +24,9 @@ MESSAGE_ID: Final = "x-amz-sns-message-id"
 TOPIC: Final = "x-amz-sns-topic-arn"
 _TWINS: Final = ((TYPE, "Type"), (MESSAGE_ID, "MessageId"), (TOPIC, "TopicArn"))
 
+# Amazon takes 256 KiB of text, of which escapes make at most three times that
+MAX_MESSAGE: Final = 1024 * 1024
+
 NOTIFICATION: Final = "Notification"
 CONFIRMATION: Final = "SubscriptionConfirmation"
 UNSUBSCRIBED: Final = "UnsubscribeConfirmation"
@@ -53,7 +56,7 @@ class SNSMessage:
         Raises:
             WebhookBodyError: it is none.
         """
-        found = bodies.parse_json(body)
+        found = bodies.parse_json(body) if len(body) <= MAX_MESSAGE else None
         if not isinstance(found, dict):
             raise WebhookBodyError("Amazon SNS posts one JSON object")
         message = cls({key: value for key, value in found.items() if isinstance(value, str)})

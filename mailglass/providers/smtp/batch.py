@@ -11,7 +11,7 @@ from typing import Final
 
 from mailglass import telemetry
 from mailglass.clock import monotonic
-from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.smtp.letters import Letter
 from mailglass.providers.smtp.opening import SessionFailed
@@ -28,6 +28,18 @@ _GLANCE: Final = 0.1
 _NOT_STARTED: Final = Outcome(OutcomeClass.TRANSIENT, reason="deadline")
 _UNBUILDABLE: Final = Outcome(OutcomeClass.REJECTED, reason="message_invalid")
 _UNPACKED: Final = Outcome(OutcomeClass.TRANSIENT, reason="encode_failed")
+
+
+class _Unpackable(Exception):
+    """There is no letter for a mail.
+
+    Attributes:
+        outcome: of its attempt.
+    """
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.reason)
+        self.outcome = outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +96,7 @@ class Batch:
         try:
             self._carry_all()
         except Exception as error:
-            telemetry.emit(
-                "mailglass.dispatch.provider_failed",
-                level=logging.ERROR,
-                account=self._account,
-                provider="smtp",
-                error_type=type(error).__name__,
-            )
+            self._note("mailglass.dispatch.provider_failed", error)
             broken = _unknown(error)
         finally:
             self.stop()
@@ -110,14 +116,35 @@ class Batch:
                     return None
                 index = self._left.popleft()
                 self._held += 1
+            if self._mails[index].expired:
+                self._let_go(index, EXPIRED)
+                continue
             try:
-                return _Parcel(index, self._pack(self._mails[index]))
-            except ValueError:
-                self._let_go(index, _UNBUILDABLE)
+                return _Parcel(index, self._packed(self._mails[index]))
+            except _Unpackable as failure:
+                self._let_go(index, failure.outcome)
             except BaseException:
-                # it may be a time limit that happened to strike here, so the batch ends with it
+                # a time limit that happened to strike here: the batch ends with it
                 self._let_go(index, _UNPACKED)
                 raise
+
+    def _packed(self, mail: Outgoing) -> Letter:
+        """Pack a mail. A second try tells an error that is the mail's own from a time limit, which strikes once.
+
+        Raises:
+            _Unpackable: there is no way to pack it.
+        """
+        try:
+            return self._pack(mail)
+        except ValueError:
+            raise _Unpackable(_UNBUILDABLE) from None
+        except Exception as first:
+            try:
+                self._pack(mail)
+            except Exception as error:
+                self._note("mailglass.provider.encode_failed", error)
+                raise _Unpackable(_UNPACKED) from None
+            raise first
 
     def settle(self, parcel: _Parcel, outcome: Outcome) -> None:
         """Say what became of a mail."""
@@ -151,6 +178,11 @@ class Batch:
             if not self.pool.lend(self._help):
                 self._count_helpers(-1)
                 return
+
+    def _note(self, event: str, error: Exception) -> None:
+        telemetry.emit(
+            event, level=logging.ERROR, account=self._account, provider="smtp", error_type=type(error).__name__
+        )
 
     def _carry_all(self) -> None:
         while True:

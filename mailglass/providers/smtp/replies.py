@@ -13,6 +13,7 @@ from mailglass.refusals.consequences import FIRST, outcome_class, suppression
 from mailglass.refusals.understand import understand
 
 SERVICE_CLOSING: Final = 421
+_MAX_TEXT: Final = 2000
 START_INPUT: Final = 354
 AUTHENTICATION_NEEDED: Final = 530
 
@@ -39,7 +40,8 @@ class Reply:
 
     @property
     def text(self) -> str:
-        return "\n".join(self.lines)
+        """What is looked through for words: the beginning, as a server may write without bound."""
+        return "\n".join(self.lines)[:_MAX_TEXT]
 
     @property
     def enhanced(self) -> str | None:

@@ -46,6 +46,9 @@ class SparkPostProvider(SearchableProvider):
             headers["x-msys-subaccount"] = str(self.options.subaccount)
         return headers
 
+    def fitting(self, mail: Outgoing) -> Outgoing:
+        return sending.fitting(mail, self.options.max_metadata)
+
     def encode(self, mail: Outgoing) -> bytes:
         return sending.encode(mail, self.options)
 

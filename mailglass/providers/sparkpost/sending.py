@@ -16,6 +16,7 @@ from mailglass.providers import bodies
 from mailglass.providers.copies import distinct_copies
 from mailglass.providers.http import HTTPAnswer, status_outcome
 from mailglass.providers.http_provider import Unsendable, encode_json, mailboxes, provider_options
+from mailglass.providers.labels import as_far_as, labelled
 from mailglass.providers.sparkpost.options import SparkPostOptions
 from mailglass.streams import Stream
 
@@ -52,6 +53,15 @@ _WRITTEN: Final = frozenset("content recipients metadata".split())
 _CODE = re.compile(r"\d{3,6}\Z")
 
 
+def fitting(mail: Outgoing, max_metadata: int) -> Outgoing:
+    """Return the mail with the metadata that SparkPost takes."""
+
+    def fits(metadata: dict[str, str]) -> bool:
+        return len(encode_json({"mailglass_id": str(mail.delivery_id), **metadata})) <= max_metadata
+
+    return labelled(mail, mail.tags, as_far_as(mail.metadata, fits))
+
+
 def encode(mail: Outgoing, options: SparkPostOptions) -> bytes:
     """The transmission that carries one mail.
 
@@ -71,7 +81,7 @@ def encode(mail: Outgoing, options: SparkPostOptions) -> bytes:
         | chosen
         | {
             "options": _switches(mail, options) | dict(switches),
-            "recipients": _recipients(mail, options.max_metadata),
+            "recipients": _recipients(mail),
             "content": _content(mail),
         }
     )
@@ -157,11 +167,9 @@ def _switches(mail: Outgoing, options: SparkPostOptions) -> dict[str, Any]:
     }
 
 
-def _recipients(mail: Outgoing, max_metadata: int) -> list[dict[str, Any]]:
+def _recipients(mail: Outgoing) -> list[dict[str, Any]]:
     """The recipient, then everybody who gets a copy: each sees the recipient in To."""
     metadata = {"mailglass_id": str(mail.delivery_id), **mail.metadata}
-    if len(encode_json(metadata)) > max_metadata:
-        raise Unsendable("unsupported_metadata_size")
     shared: dict[str, Any] = {"metadata": metadata}
     if mail.tags:
         shared["tags"] = list(dict.fromkeys(mail.tags))

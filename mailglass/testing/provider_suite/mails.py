@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -10,7 +11,15 @@ from uuid import UUID, uuid5
 
 from mailglass.addresses import Address
 from mailglass.mail.outgoing import Outgoing
-from mailglass.message import MAX_HEADER_WORD, MAX_SUBJECT, Attachment
+from mailglass.message import (
+    MAX_HEADER_WORD,
+    MAX_METADATA,
+    MAX_METADATA_VALUE,
+    MAX_SUBJECT,
+    MAX_TAG,
+    MAX_TAGS,
+    Attachment,
+)
 
 DELIVERY: Final = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 """The delivery id that sample webhooks carry."""
@@ -87,6 +96,24 @@ HOSTILE: Final[Mapping[str, Mapping[str, Any]]] = {
     "a large body": {"text": "Zeile ü\n" * 60_000},
 }
 """By what is hostile in it: what differs from a plain mail."""
+
+
+_LETTERS: Final = ("a", "Z", "7", "_", "-", " ", ".", "/", '"', "\\", "<", "ü", "世", "🎉", "{{", "%", "=?")
+
+
+def labels() -> Iterator[tuple[tuple[str, ...], dict[str, str]]]:
+    """Tags and metadata of all lengths and letters that a message may have, the same at each run."""
+    draw = random.Random(7)  # noqa: S311 - drawn anew in the same way, not secret
+
+    def text(name: str, longest: int) -> str:
+        # the name makes it one that stands nowhere else in a request
+        letters = "".join(draw.choices(_LETTERS, k=draw.choice((0, 3, 40, longest))))
+        return (name + letters)[:longest] if draw.random() < 0.9 else ("_" + name + letters)[:longest]
+
+    for round_ in range(30):
+        tags = tuple(text(f"tag{round_}x{number}q", MAX_TAG) for number in range(draw.choice((0, 1, 2, MAX_TAGS))))
+        keys = [f"key{round_}x{number}q" for number in range(draw.choice((0, 1, 5, MAX_METADATA)))]
+        yield tags, {key: text("value", MAX_METADATA_VALUE) for key in keys}
 
 
 def hostile(kind: str) -> Outgoing:

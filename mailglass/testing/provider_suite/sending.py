@@ -12,7 +12,7 @@ from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import Provider
 from mailglass.testing.provider_suite.declaration import Declaration, Feature, send
-from mailglass.testing.provider_suite.mails import HOSTILE, hostile, plain
+from mailglass.testing.provider_suite.mails import HOSTILE, hostile, labels, plain
 from mailglass.testing.provider_suite.wire import Reply, Seen, Wire
 
 _NAMED = re.compile(
@@ -90,6 +90,18 @@ class SendingSuite(Declaration):
             assert outcome.kind is OutcomeClass.REJECTED, f"{outcome.kind}: {outcome.reason}"
             assert _NAMED.fullmatch(outcome.reason or ""), f"{outcome.reason} names no feature"
             assert self._requests_of(wire, mail) == 0, "what cannot be said is not sent"
+
+    def test_no_tag_or_metadata_fails_a_mail(self, provider: Provider, wire: Wire) -> None:
+        for number, (tags, metadata) in enumerate(labels()):
+            (outcome,) = send(provider, mail := plain(f"labels {number}", tags=tags, metadata=metadata))
+            assert outcome.kind is OutcomeClass.ACCEPTED, f"{outcome.reason} for {tags} and {metadata}"
+            assert self._requests_of(wire, mail) == 1
+            fitted = provider.fitting(mail)
+            assert provider.fitting(fitted) == fitted, "what fits once fits again"
+            assert [tag for tag in tags if tag in fitted.tags] == list(fitted.tags), "kept in their order"
+            assert fitted.metadata.items() <= mail.metadata.items()
+            for text in (set(tags) - set(fitted.tags)) | (metadata.keys() - fitted.metadata.keys()):
+                assert not self.holds(wire.seen[-1], text), "what is left out reaches no wire"
 
     def test_hostile_mails_sink_no_other(self, provider: Provider) -> None:
         alone = {kind: send(provider, hostile(kind))[0].kind for kind in HOSTILE}

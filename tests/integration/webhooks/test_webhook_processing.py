@@ -265,15 +265,28 @@ def test_a_dead_webhook_can_be_replayed(desk: Any) -> None:
     assert desk.delivery(delivery_id).outcome == "delivered"
 
 
-def test_a_webhook_of_an_account_that_is_gone_is_dead(desk: Any) -> None:
-    key = desk.post(account="retired")
-    process.run(desk.SETTINGS, desk.ledger, Accounts(desk.SETTINGS), after_claim=lambda more: None)
-    assert desk.stands(key) == ("dead", "unknown_account")
+def test_a_webhook_of_an_account_that_only_other_workers_know_waits_for_them_and_not_for_ever(desk: Any) -> None:
+    settings = replace(desk.SETTINGS, webhooks=WebhookSettings(max_attempts=2))
+    (delivery_id,) = desk.sent()
+    key, other = desk.post(account="retired"), desk.post(desk.event("delivered", delivery_id), account="other")
+    older = replace(settings, accounts={"main": settings.accounts["main"]})
+    for _ in range(2):
+        process.run(older, desk.ledger, Accounts(older), after_claim=lambda more: None)
+    assert desk.stands(key) == desk.stands(other) == ("received", "unknown_account")
+    desk.end_leases()
+    for _ in range(2):
+        desk.work(settings)
+    assert desk.stands(other)[0] == "processed"
+    assert desk.stands(key)[0] == "dead"
 
 
-def test_a_webhook_of_an_account_that_has_another_provider_by_now_is_dead(desk: Any) -> None:
+def test_a_webhook_of_an_account_that_has_another_provider_here_waits_and_not_for_ever(desk: Any) -> None:
+    settings = replace(desk.SETTINGS, webhooks=WebhookSettings(max_attempts=2))
     key = desk.post()
-    desk.work(main=ScriptedProvider(account="main"))
+    desk.work(settings, main=ScriptedProvider(account="main"))
+    assert desk.stands(key) == ("received", "account_changed_provider")
+    desk.end_leases()
+    desk.work(settings, main=ScriptedProvider(account="main"))
     assert desk.stands(key) == ("dead", "account_changed_provider")
 
 

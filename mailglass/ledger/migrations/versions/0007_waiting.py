@@ -11,7 +11,7 @@ depends_on: str | None = None
 
 # A row that is due stands in `deliveries_ready` by its lane. One that is put off stands in `deliveries_waiting` by its
 # moment. So neither index is ever walked over for the other's sake. The trigger sees every write, also older code's.
-# The condition is looked at without a call, and `now()` is the transaction's: what it was due by is due for good.
+# The condition is looked at without a call. What is due by the moment of its statement is due for good.
 WAITING = """
 ALTER TABLE mailglass.deliveries ADD COLUMN waiting boolean NOT NULL DEFAULT false;
 UPDATE mailglass.deliveries SET waiting = true WHERE due_at > now();
@@ -21,11 +21,11 @@ CREATE INDEX deliveries_waiting ON mailglass.deliveries (due_at, tenant_id, queu
     WHERE due_at IS NOT NULL AND waiting;
 CREATE FUNCTION mailglass.note_waiting() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    NEW.waiting := NEW.due_at > now();
+    NEW.waiting := NEW.due_at > statement_timestamp();
     RETURN NEW;
 END $$;
 CREATE TRIGGER deliveries_waiting BEFORE INSERT OR UPDATE OF due_at ON mailglass.deliveries FOR EACH ROW
-    WHEN (NEW.due_at IS NOT NULL AND NEW.waiting <> (NEW.due_at > now()))
+    WHEN (NEW.due_at IS NOT NULL AND NEW.waiting <> (NEW.due_at > statement_timestamp()))
     EXECUTE FUNCTION mailglass.note_waiting();
 """
 

@@ -1,0 +1,63 @@
+"""The filters of `mailglass deliveries`, the same for every command that takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeVar
+
+import click
+
+from mailglass.streams import Stream
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Moment(click.ParamType[datetime]):
+    """An ISO 8601 moment with its zone."""
+
+    name = "moment"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        try:
+            moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            self.fail("give a moment with its zone, such as 2030-01-31T09:00Z or 2030-01-31T09:00+02:00", param, ctx)
+        return moment
+
+
+ACCOUNT = click.option("--account", help="Only those that this account attempted last.")
+FILTERS = (
+    click.option("--stream", type=click.Choice([stream.value for stream in Stream]), help="Only this stream's."),
+    click.option("--mailable", metavar="MODULE:CLASS", help="Only those of this mailable."),
+    click.option("--group", type=click.UUID, metavar="ID", help="Only those of one message to several people."),
+    click.option("--recipient", metavar="ADDRESS", help="Only those to this address; the audit keeps its digest."),
+    ACCOUNT,
+    click.option("--reason", help="Only those with this last error; template_failed stands for all of its kinds."),
+    click.option(
+        "--in-doubt/--not-in-doubt",
+        "in_doubt",
+        default=None,
+        help="Only those that may have been sent, or cannot have.",
+    ),
+    click.option("--after", "created_after", type=Moment(), metavar="MOMENT", help="Recorded at it or later."),
+    click.option("--before", "created_before", type=Moment(), metavar="MOMENT", help="Recorded before it."),
+)
+DUE = (
+    click.option("--due-after", type=Moment(), metavar="MOMENT", help="Due at it or later."),
+    click.option("--due-before", type=Moment(), metavar="MOMENT", help="Due before it."),
+)
+YES = click.option("--yes", is_flag=True, help="With a filter: do it; without this, only say what would be done.")
+
+
+def options(*given: Callable[[F], F]) -> Callable[[F], F]:
+    """Add these options to a command, in this order."""
+
+    def add(command: F) -> F:
+        for option in reversed(given):
+            command = option(command)
+        return command
+
+    return add

@@ -1,0 +1,181 @@
+"""Poison stays alone: what cannot be sent is the verdict of its own delivery, whatever was claimed with it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from mailglass.addresses import Address
+from mailglass.engine import Engine
+from mailglass.errors import MessageError
+from mailglass.ids import uuid7
+from mailglass.ledger import deliveries
+from mailglass.ledger.database import Database
+from mailglass.ledger.submit import Item, submit
+from mailglass.message import Message
+from mailglass.rendering.templates import forget
+from mailglass.routing import Lane
+from mailglass.settings import AccountSettings, Route, Settings
+from mailglass.testing.provider import FixedAccounts, ScriptedProvider
+
+LANE = Lane("mailglass", "acme", "transactional")
+SETTINGS = Settings(
+    accounts={"main": AccountSettings("main", "scripted", Address("shop@example.com"))},
+    routes=(Route(("main",)),),
+)
+GOOD = json.dumps({"v": 1, "subject": "Receipt", "text": "Thank you."})
+FILE = {"filename": "a.pdf", "content_type": "application/pdf", "content_id": "", "content": "AAAA"}
+MODULE = """
+from mailglass.mailable import Mailable
+
+class Profile(Mailable):
+    subject = "Profile"
+    html = "<style>b { color: red }</style>{{ bio | safe }}"
+"""
+
+
+def nested(levels: int) -> str:
+    return "[" * levels + "]" * levels
+
+
+def stored(**fields: Any) -> str:
+    return json.dumps({"v": 1, "subject": "s", "text": "t", **fields})
+
+
+def mailable(bio: str) -> str:
+    return json.dumps({"v": 1, "mailable": {"class": "poison_app:Profile", "context": {"bio": bio}}})
+
+
+CONTENTS: dict[str, tuple[str, str]] = {
+    "lists too deep for css-inline": (mailable("<ol><li>" * 9000), "template_failed:refused"),
+    "formatting too deep for css-inline": (mailable("<b>" * 10_000), "template_failed:refused"),
+    "tables too deep for css-inline": (mailable("<table><tr><td>" * 3000), "template_failed:refused"),
+    "a mailable without its class": (json.dumps({"v": 1, "mailable": {"context": {}}}), "template_failed:rendering"),
+    "options too deep to read": (GOOD[:-1] + f', "options": {{"x": {nested(2500)}}}}}', "content_refused"),
+    "an attachment that is refused": (stored(attachments=[FILE | {"content_type": "no type"}]), "content_refused"),
+    "an attachment without content": (stored(attachments=[{"filename": "a.pdf"}]), "content_refused"),
+    "a sender without an address": (stored(**{"from": ["shop"]}), "content_refused"),
+    "copies of no shape": (stored(cc=[5]), "content_refused"),
+    "tags of lists": (stored(tags=[["a"]]), "content_refused"),
+    "no subject": (json.dumps({"v": 1, "text": "t"}), "content_refused"),
+    "no mapping": ("[]", "content_refused"),
+}
+
+
+@pytest.fixture
+def ledger(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
+def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An application whose mailable shows what users wrote."""
+    (tmp_path / "poison_app.py").write_text(MODULE, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    forget()
+    sys.modules.pop("poison_app", None)
+
+
+def engine(ledger: Database, provider: ScriptedProvider, settings: Settings = SETTINGS) -> Engine:
+    return Engine(settings, ledger, FixedAccounts(settings, {"main": provider}))
+
+
+def queue(ledger: Database, *contents: str, lane: Lane = LANE) -> list[UUID]:
+    items = [
+        Item(
+            id=uuid7(),
+            lane=lane,
+            message_id=uuid7(),
+            content=content,
+            recipient=Address(f"u{number}@example.com"),
+            frozen='"mailable"' not in content,
+        )
+        for number, content in enumerate(contents)
+    ]
+    return [recorded.id for recorded in submit(ledger.run, items)]
+
+
+def states(ledger: Database, ids: list[UUID]) -> list[tuple[str, str | None]]:
+    found: Mapping[UUID, Any] = deliveries.states(ledger, ids)
+    return [(found[key].status.value, found[key].last_error) for key in ids]
+
+
+@pytest.mark.parametrize("kind", CONTENTS)
+def test_stored_content_that_cannot_be_sent_is_held_alone(ledger: Database, app: None, kind: str) -> None:
+    content, reason = CONTENTS[kind]
+    for position in (0, 2, 4):
+        contents = [GOOD] * 4
+        contents.insert(position, content)
+        ids = queue(ledger, *contents)
+        provider = ScriptedProvider()
+        engine(ledger, provider).run(LANE)
+        poison = ids.pop(position)
+        assert states(ledger, [poison]) == [("held", reason)]
+        assert states(ledger, ids) == [("sent", None)] * 4
+        assert sorted(mail.delivery_id for mail in provider.sent) == ids
+
+
+def test_poison_sent_in_the_callers_process_is_its_verdict(ledger: Database) -> None:
+    (key,) = queue(ledger, stored(attachments=[FILE | {"content_type": "no type"}]))
+    engine(ledger, ScriptedProvider()).run_these(LANE, [key])
+    assert states(ledger, [key]) == [("held", "content_refused")]
+
+
+@pytest.mark.parametrize("room", ["place", "take", "_drop_blocked_copies"])
+def test_an_error_of_ours_about_a_mail_is_the_verdict_of_that_mail(
+    ledger: Database, monkeypatch: pytest.MonkeyPatch, room: str
+) -> None:
+    ids = queue(ledger, *[GOOD] * 5)
+    worker = engine(ledger, provider := ScriptedProvider())
+    owner: Any = {"place": worker._placer, "take": worker._places}.get(room, worker)
+    original: Callable[..., Any] = getattr(owner, room)
+
+    def failing(lane: Lane, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        items = batch if room == "place" else [item for placed in batch.placed for item in placed.items]
+        if any(item.delivery.id == ids[3] for item in items):
+            raise MemoryError
+        return original(lane, batch, *args, **kwargs)
+
+    monkeypatch.setattr(owner, room, failing)
+    rung: list[bool] = []
+    worker.run(LANE, after_claim=rung.append)
+    poison = ids.pop(3)
+    assert states(ledger, [poison]) == [("held", "unexpected_error")]
+    assert states(ledger, ids) == [("sent", None)] * 4
+    assert len(provider.sent) == 4
+    assert rung == [False]
+
+
+def test_rendered_content_that_the_ledger_refuses_is_held_alone(
+    ledger: Database, app: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = queue(ledger, mailable("one"), mailable("refused"), mailable("two"))
+    written = json.dumps
+    # what the database takes for no JSON
+    monkeypatch.setattr(
+        "mailglass.engine.content.json.dumps",
+        lambda value, **options: "{" if "refused" in str(value) else written(value, **options),
+    )
+    engine(ledger, ScriptedProvider()).run(LANE)
+    assert states(ledger, ids) == [("sent", None), ("held", "template_failed:refused"), ("sent", None)]
+
+
+def test_options_that_nest_too_deep_are_refused_where_the_message_is_built() -> None:
+    deep: Any = 1
+    for _ in range(986):
+        deep = [deep]
+    with pytest.raises(MessageError, match="provider_options: nested deeper than 32 levels"):
+        Message(to="ada@example.com", subject="s", text="t", provider_options={"sendgrid": {"x": deep}})
+    shared: Any = {}
+    for _ in range(25):
+        shared = {"a": shared}
+    Message(to="ada@example.com", subject="s", text="t", provider_options={"sendgrid": shared})

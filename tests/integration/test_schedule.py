@@ -1,0 +1,149 @@
+"""When a mail is due and when it expires: moments stay as they were given, durations count from the call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+import sqlalchemy
+from sqlalchemy.engine import Connection
+
+from mailglass import ItemOutcome, Message, MessageError, clock, deliver_later, deliver_many
+from mailglass.ledger import deliveries
+from mailglass.ledger.database import sqlalchemy_url
+from mailglass.ledger.deliveries import Delivery
+
+# between two statements of a test, on a machine that is shared
+SOON = timedelta(seconds=1.5)
+
+
+def message(to: object = "ada@example.com") -> Message:
+    return Message(to=to, subject="Receipt 1001", text="Thank you.")
+
+
+@pytest.fixture
+def old_transaction(house) -> Iterator[Connection]:
+    """A transaction of the application's that began two seconds ago."""
+    engine = sqlalchemy.create_engine(sqlalchemy_url(house.environment["MAILGLASS_DATABASE_URL"]))
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("SELECT now()"))
+        connection.execute(sqlalchemy.text("SELECT pg_sleep(2)"))
+        yield connection
+    engine.dispose()
+
+
+def recorded(connection: Connection, result) -> sqlalchemy.Row:
+    """The delivery as its own transaction sees it, with the moment at which it was read."""
+    query = (
+        "SELECT due_at, scheduled_at, expires_at, clock_timestamp() AS read_at FROM mailglass.deliveries WHERE id = :id"
+    )
+    return connection.execute(sqlalchemy.text(query), {"id": result.id}).one()
+
+
+def test_a_moment_stays_as_it_was_given_in_an_old_transaction(house, old_transaction: Connection) -> None:
+    eta = datetime.now(timezone(timedelta(hours=3))) + timedelta(hours=1)
+    expires = datetime.now(UTC) + timedelta(hours=2)
+    for to in ("ada@example.com", ["grace@example.com", "linus@example.com"]):
+        given = {"eta": eta, "expires": expires}
+        result = deliver_later.apply_async((message(to),), {"session": old_transaction}, **given)
+        found = recorded(old_transaction, result if isinstance(to, str) else result[1])
+        assert (found.due_at, found.scheduled_at, found.expires_at) == (eta, eta, expires)
+
+
+def test_a_duration_counts_from_the_call_in_an_old_transaction(house, old_transaction: Connection) -> None:
+    for to in ("ada@example.com", ["grace@example.com", "linus@example.com"]):
+        given = {"countdown": 1, "expires": 5}
+        result = deliver_later.apply_async((message(to),), {"session": old_transaction}, **given)
+        found = recorded(old_transaction, result if isinstance(to, str) else result[1])
+        assert abs(found.due_at - found.read_at - timedelta(seconds=1)) < SOON
+        assert abs(found.expires_at - found.read_at - timedelta(seconds=5)) < SOON
+
+
+def test_a_duration_counts_from_the_call_however_slow_the_messages_come(house) -> None:
+    def slow() -> Iterator[Message]:
+        yield message("first@example.com")
+        time.sleep(2)
+        yield message("second@example.com")
+
+    before = datetime.now(UTC)
+    results = deliver_many(slow(), countdown=600, expires=3600)
+    for result in results:
+        found = _read(house, result.ids[0])
+        assert abs(found.due_at - before - timedelta(seconds=600)) < SOON
+        assert abs(found.expires_at - before - timedelta(seconds=3600)) < SOON
+
+
+def test_what_leaves_at_once_is_due_when_it_is_recorded(house) -> None:
+    result = deliver_later.delay(message())
+    found = result.delivery
+    assert abs(found.due_at - found.created_at) < SOON
+
+
+@pytest.mark.parametrize("skew", [timedelta(hours=-5), timedelta(hours=5)])
+def test_a_producers_wrong_clock_moves_nothing(house, monkeypatch: pytest.MonkeyPatch, skew: timedelta) -> None:
+    now = datetime.now(UTC)
+    monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + skew)
+    eta, expires = now + timedelta(hours=1), now + timedelta(hours=2)
+    absolute = deliver_later.apply_async((message(),), eta=eta, expires=expires).delivery
+    assert (absolute.due_at, absolute.expires_at) == (eta, expires)
+    relative = deliver_later.apply_async((message(),), countdown=60, expires=120).delivery
+    assert abs(relative.due_at - now - timedelta(seconds=60)) < 2 * SOON
+    assert abs(relative.expires_at - now - timedelta(seconds=120)) < 2 * SOON
+    with pytest.raises(MessageError, match="past"):
+        deliver_later.apply_async((message(),), expires=now - timedelta(seconds=1))
+
+
+def test_a_moment_that_has_passed_is_due_at_once_and_its_age_counts_from_the_call(house) -> None:
+    found = deliver_later.apply_async((message(),), eta=datetime.now(UTC) - timedelta(days=30)).delivery
+    assert abs(found.due_at - found.created_at) < SOON
+    assert house.rings.count() == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"countdown": 600, "expires": timedelta(seconds=300)},
+        {"eta": timedelta(seconds=600), "expires": 300},
+        {"eta": timedelta(seconds=600), "expires": timedelta(seconds=600)},
+        {"expires": timedelta(seconds=-1)},
+    ],
+)
+@pytest.mark.parametrize("to", ["ada@example.com", ["ada@example.com", "grace@example.com"]])
+def test_a_mail_that_would_end_before_it_is_due_is_refused_and_not_recorded(house, options: dict, to: object) -> None:
+    now = datetime.now(UTC)
+    given = {name: now + value if isinstance(value, timedelta) else value for name, value in options.items()}
+    with pytest.raises(MessageError) as caught:
+        deliver_later.apply_async((message(to),), **given)
+    assert caught.value.field == "expires"
+    with pytest.raises(MessageError):
+        deliver_many([message(to), message()], **given)
+    assert deliveries.find(house.runtime.database) == []
+
+
+def test_a_moment_that_passes_while_messages_are_read_refuses_the_later_ones_alone(house) -> None:
+    expires = datetime.now(UTC) + timedelta(seconds=3)
+
+    def slow() -> Iterator[Message]:
+        yield from (message(f"u{number}@example.com") for number in range(500))
+        time.sleep(max((expires - datetime.now(UTC)).total_seconds(), 0) + 0.1)
+        yield message("late@example.com")
+
+    results = deliver_many(slow(), expires=expires)
+    assert [result.outcome for result in (results[0], results[499], results[500])] == [
+        ItemOutcome.QUEUED, ItemOutcome.QUEUED, ItemOutcome.INVALID,
+    ]  # fmt: skip
+    assert isinstance(results[500].error, MessageError)
+
+
+def test_a_repeated_call_finds_its_delivery_after_its_moment_has_passed(house) -> None:
+    given = Message(to="ada@example.com", subject="Receipt", text="Thanks.", idempotency_key="order-1")
+    expires = datetime.now(UTC) + timedelta(seconds=1)
+    first = deliver_later.apply_async((given,), expires=expires)
+    time.sleep(max((expires - datetime.now(UTC)).total_seconds(), 0) + 0.1)
+    assert deliver_later.apply_async((given,), expires=expires).id == first.id
+
+
+def _read(house, delivery_id) -> Delivery:
+    return deliveries.get(house.runtime.database, delivery_id)

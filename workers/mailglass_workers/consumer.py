@@ -1,0 +1,55 @@
+"""Celery's consumer, except that no message ends it: what cannot be worked on is dropped, unread by any log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from celery.worker import consumer
+
+from mailglass_workers.messages import RefusedError, check, note_refusal, without_lookups
+
+_logger = logging.getLogger("mailglass")
+
+
+class Consumer(consumer.Consumer):
+    """Looks at each message before Celery does, and drops those that Celery stumbles over."""
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
+        handle = super().create_task_handler(*args, **kwargs)
+        tasks = self.app.tasks
+        lost = without_lookups((*self.connection_errors, *self.channel_errors))
+
+        def on_task_received(message: Any) -> Any:
+            try:
+                check(message, tasks)
+                return handle(message)
+            except RefusedError as refusal:
+                self._drop(message, str(refusal))
+            except lost:
+                raise
+            except Exception as error:
+                self._drop(message, "unworkable", type(error).__name__)
+            return None
+
+        return on_task_received
+
+    def on_decode_error(self, message: Any, exc: BaseException) -> None:
+        self._drop(message, "body", type(exc).__name__)
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:
+        self._drop(message, "unknown_task")
+
+    def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> None:
+        self._drop(message, "unknown_task")
+
+    def on_invalid_task(self, body: Any, message: Any, exc: BaseException) -> None:
+        self._drop(message, "unworkable", type(exc).__name__)
+
+    def _drop(self, message: Any, reason: str, error_type: str | None = None) -> None:
+        """Take a message out of its queue for good. One that was taken already, by its task, stays so."""
+        size = len(message.body) if isinstance(message.body, bytes | str) else 0
+        note_refusal(reason, size=size, **({} if error_type is None else {"error_type": error_type}))
+        if not message.acknowledged:
+            message.reject_log_error(_logger, self.connection_errors)

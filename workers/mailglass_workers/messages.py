@@ -1,0 +1,168 @@
+"""Messages from the broker, looked at before Celery works on them: whoever may write to the broker writes them.
+
+A ring is worth nothing by itself: the ledger owes the mail, and the pump rings again. So whatever is no message that
+one of our tasks takes is refused and dropped, and what it says is never logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from mailglass import telemetry
+from mailglass.doorbell import DISPATCH, SUPPRESSIONS
+from mailglass.routing import Lane
+from mailglass.settings.queues import TASKS
+
+# bytes of a message; ours have a few hundred, an application's own tasks on this worker may have more
+LARGEST: Final = 1024 * 1024
+LARGEST_OF_OURS: Final = 16 * 1024
+_ID = re.compile(r"[A-Za-z0-9_.:-]{1,155}\Z")
+_LONGEST_NAME: Final = 255
+_LONGEST_LANE: Final = 160
+_OURS: Final = frozenset({DISPATCH, *TASKS})
+
+
+class RefusedError(Exception):
+    """A message is none that a worker of ours takes; its text is the reason, one of a closed set."""
+
+
+def check(message: Any, tasks: Mapping[str, Any]) -> None:
+    """Refuse a message that no task of this worker can be meant by.
+
+    Args:
+        message: kombu's, not decoded yet.
+        tasks: Celery's registry.
+
+    Raises:
+        RefusedError: says why, and repeats nothing of it.
+    """
+    if message.body is not None and len(message.body) > LARGEST:
+        raise RefusedError("too_large")
+    if message.content_type != "application/json" or message.content_encoding not in ("utf-8", "utf8", "us-ascii"):
+        raise RefusedError("content_type")
+    headers = message.headers
+    if not isinstance(headers, dict):
+        raise RefusedError("headers")
+    if headers.get("compression"):
+        raise RefusedError("content_type")
+    name = headers.get("task")
+    if not isinstance(name, str) or name not in tasks:
+        raise RefusedError("unknown_task")
+    if not isinstance(message.body, bytes | str) or (name in _OURS and len(message.body) > LARGEST_OF_OURS):
+        raise RefusedError("too_large" if message.body else "body")
+    _check_headers(headers)
+    args, kwargs = _decoded(message)
+    _check_arguments(name, tasks[name], args, kwargs)
+
+
+def note_refusal(reason: str, **fields: telemetry.Value) -> None:
+    """Say that a message was dropped.
+
+    Args:
+        reason: one of a closed set.
+        fields: what may be said of it: a task's name, a size.
+    """
+    telemetry.emit("mailglass.message.refused", level=logging.WARNING, reason=reason, **fields)
+
+
+def without_lookups(errors: Iterable[type[BaseException]]) -> tuple[type[BaseException], ...]:
+    """Leave KeyError out of kombu's connection errors: it comes from a message that lacks something, too."""
+    return tuple(error for error in errors if error is not KeyError)
+
+
+def decompress_nothing() -> None:
+    """Unlearn every compression: none of our messages has one, and a few bytes of a foreign one may fill the memory."""
+    from kombu import compression
+
+    compression._decoders.clear()
+
+
+def _check_headers(headers: Mapping[str, Any]) -> None:
+    """Those that Celery works on without a look of its own."""
+    identifier, shadow = headers.get("id"), headers.get("shadow")
+    if not isinstance(identifier, str) or not _ID.match(identifier):
+        raise RefusedError("id")
+    if shadow is not None and not (isinstance(shadow, str) and len(shadow) <= _LONGEST_NAME and shadow.isprintable()):
+        raise RefusedError("headers")
+    for field, allowed in _HEADERS.items():
+        value = headers.get(field)
+        if value is not None and not allowed(value):
+            raise RefusedError("headers")
+
+
+def _is_moment(value: object) -> bool:
+    if not isinstance(value, str) or len(value) > _LONGEST_NAME:
+        return False
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9
+
+
+def _are_limits(value: object) -> bool:
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == 2
+        and all(limit is None or (_is_number(limit) and limit > 0) for limit in value)
+    )
+
+
+def _is_short_text(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= LARGEST_OF_OURS
+
+
+_HEADERS: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "eta": _is_moment,
+    "expires": _is_moment,
+    "timelimit": _are_limits,
+    "retries": _is_number,
+    "stamps": lambda value: isinstance(value, dict),
+    "stamped_headers": lambda value: isinstance(value, list | tuple),
+    **dict.fromkeys(
+        ("root_id", "parent_id", "group", "origin", "argsrepr", "kwargsrepr", "lang", "meth"), _is_short_text
+    ),
+}
+
+
+def _decoded(message: Any) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of protocol 2."""
+    try:
+        payload = message.decode()
+    except Exception:
+        raise RefusedError("body") from None
+    match payload:
+        case [list() as args, dict() as kwargs, dict() as embedded] if all(
+            value is None or isinstance(value, list | dict) for value in embedded.values()
+        ):
+            return args, kwargs
+    raise RefusedError("body")
+
+
+def _check_arguments(name: str, task: Any, args: list[Any], kwargs: Mapping[str, Any]) -> None:
+    if name in _OURS and kwargs:
+        raise RefusedError("arguments")
+    if name == DISPATCH:
+        if len(args) != 1 or not isinstance(args[0], str) or len(args[0]) > _LONGEST_LANE:
+            raise RefusedError("lane")
+        try:
+            Lane.parse(args[0])
+        except ValueError:
+            raise RefusedError("lane") from None
+    elif name in _OURS:
+        most = 1 if name == SUPPRESSIONS else 0
+        if len(args) > most or any(not isinstance(value, str) or len(value) > _LONGEST_NAME for value in args):
+            raise RefusedError("arguments")
+    else:
+        try:
+            task.__header__(*args, **kwargs)
+        except TypeError:
+            raise RefusedError("arguments") from None
