@@ -17,6 +17,7 @@ from mailglass.engine.health import BREAKING, Sign, Unanswered, judge
 from mailglass.engine.lease import Recorder
 from mailglass.engine.lessons import Lessons
 from mailglass.engine.placing import Placed, Placer
+from mailglass.engine.telling import tell_uncertain
 from mailglass.engine.verdicts import decide, window
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import breakers, leases
@@ -136,6 +137,7 @@ class Attempter:
         refused = _refused(lane, placed.account, mails, outcomes)
         refused += self._refused_again(lane, placed.account, mails, outcomes)
         recorder.record(verdicts, refused, _refused_copies(mails, outcomes))
+        tell_uncertain(lane, placed.account, verdicts)
 
     def _refused_again(
         self, lane: Lane, account: str, mails: Sequence[Outgoing], outcomes: Sequence[Outcome]
