@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias, Union
 
 from mailglass.errors import MessageError
+from mailglass.texts import TextLike, evaluated
 
 # dot-atom local part and letter-digit-hyphen domain: what almost every address is. Anything else goes to
 # email-validator, which costs some 60 times as much.
@@ -58,6 +61,12 @@ class Address:
         return not self.email.isascii()
 
 
+# a mailbox as an application writes it
+AddressLike: TypeAlias = Union[TextLike, Address, tuple[TextLike, TextLike]]  # noqa: UP007 - read at run time too
+# one of them, or several
+AddressesLike: TypeAlias = Union[AddressLike, Sequence[AddressLike]]  # noqa: UP007
+
+
 def parse_address(value: object, field: str) -> Address:
     """Parse `ada@example.com`, `Ada <ada@example.com>`, an `Address` or a `(name, email)` pair.
 
@@ -70,8 +79,11 @@ def parse_address(value: object, field: str) -> Address:
     """
     if isinstance(value, Address):
         return _checked(value.email, value.name, field)
-    if isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, str) for part in value):
-        return _checked(value[1], value[0], field)
+    if isinstance(value, tuple):
+        value = tuple(evaluated(part, field) for part in value)
+        if len(value) == 2 and all(isinstance(part, str) for part in value):
+            return _checked(value[1], value[0], field)
+    value = evaluated(value, field)
     if not isinstance(value, str):
         raise MessageError(
             field, f"an address must be a str, an Address or a (name, email) pair, not {type(value).__name__}"
@@ -91,6 +103,8 @@ def parse_addresses(value: object, field: str) -> tuple[Address, ...]:
     """One address or a list of them. A string is always one address: commas are not split."""
     if value is None:
         return ()
+    if isinstance(value, tuple):
+        value = tuple(evaluated(part, field) for part in value)
     if isinstance(value, list | tuple) and not (
         isinstance(value, tuple)
         and len(value) == 2
@@ -157,6 +171,8 @@ def _validated(email: str, field: str) -> str:
         )
     except email_validator.EmailNotValidError:
         # its text quotes the address, so it is not passed on
+        if "@" in email and email.rpartition("@")[2].isalnum():
+            raise MessageError(field, "the domain has no dot, as localhost: no provider delivers there") from None
         raise MessageError(
             field, "not a valid e-mail address (RFC 5321); check it before building the message"
         ) from None

@@ -12,13 +12,15 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Any, ClassVar, Final, Literal, NamedTuple
+from typing import Any, ClassVar, Final, Literal, NamedTuple, NoReturn
 from uuid import UUID
 
-from mailglass.addresses import parse_address, parse_addresses
+from mailglass.addresses import AddressesLike, AddressLike, parse_address, parse_addresses
 from mailglass.errors import MessageError
+from mailglass.inprocess import refuse_to_travel
 from mailglass.message import (
     Attachment,
+    HeadersLike,
     check_attachments,
     check_copies,
     check_headers,
@@ -31,7 +33,8 @@ from mailglass.message import (
     check_tags,
     envelope_content,
 )
-from mailglass.streams import Stream
+from mailglass.streams import Stream, StreamLike
+from mailglass.texts import TextLike, evaluated
 
 MAX_CONTEXT: Final = 1024 * 1024
 MAX_DEPTH: Final = 32
@@ -119,18 +122,18 @@ class Mailable:
     def __init__(
         self,
         *,
-        to: Any,
+        to: AddressesLike,
         context: Mapping[str, Any] | None = None,
-        from_: Any = None,
-        reply_to: Any = (),
-        cc: Any = (),
-        bcc: Any = (),
-        headers: Mapping[str, str] | Sequence[tuple[str, str]] = (),
-        tags: Sequence[str] = (),
-        metadata: Mapping[str, str] | None = None,
+        from_: AddressLike | None = None,
+        reply_to: AddressesLike | None = (),
+        cc: AddressesLike | None = (),
+        bcc: AddressesLike | None = (),
+        headers: HeadersLike = (),
+        tags: Sequence[TextLike] = (),
+        metadata: Mapping[str, TextLike] | None = None,
         attachments: Sequence[Attachment] = (),
-        stream: Stream | str | None = None,
-        idempotency_key: str | None = None,
+        stream: StreamLike | None = None,
+        idempotency_key: TextLike | None = None,
         provider_options: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         _check_importable(type(self))
@@ -152,6 +155,9 @@ class Mailable:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} to {len(self.to)} on {self.stream}>"
+
+    def __json__(self) -> NoReturn:
+        refuse_to_travel("a Mailable")
 
     def content(self) -> dict[str, Any]:
         """The content as plain JSON values, without the recipients: what the ledger stores until it is rendered."""
@@ -223,6 +229,9 @@ def _plain(value: object, place: str, depth: int) -> Any:
         }
     if isinstance(value, list | tuple):
         return [_plain(item, f"{place}[{index}]", depth + 1) for index, item in enumerate(value)]
+    text = evaluated(value, "context")
+    if isinstance(text, str):
+        return _plain_text(text, place)
     raise MessageError(
         "context", f"{place} is a {type(value).__name__}, which is not JSON; pass its values as str, int, list or dict"
     )
@@ -240,6 +249,7 @@ def _plain_text(text: str, place: str) -> str:
 
 
 def _key(key: object, place: str) -> str:
+    key = evaluated(key, "context")
     if not isinstance(key, str):
         raise MessageError("context", f"{place} has a key of type {type(key).__name__}; keys must be str")
     return _plain_text(str.__str__(key), f"a key of {place}")

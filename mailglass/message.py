@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import base64
 import json
-import mimetypes
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, Union
 
-from mailglass.addresses import FORBIDDEN, Address, encodable, parse_address, parse_addresses
+from mailglass import content_types
+from mailglass.addresses import (
+    FORBIDDEN,
+    Address,
+    AddressesLike,
+    AddressLike,
+    encodable,
+    parse_address,
+    parse_addresses,
+)
 from mailglass.errors import MessageError
-from mailglass.streams import Stream
+from mailglass.inprocess import refuse_to_travel
+from mailglass.streams import Stream, StreamLike
+from mailglass.texts import TextLike, evaluated
+from mailglass.uris import as_uris
 
 MAX_SUBJECT: Final = 998
 MAX_BODY: Final = 5 * 1024 * 1024
@@ -30,16 +41,28 @@ MAX_IDEMPOTENCY_KEY: Final = 256
 MAX_OPTIONS_DEPTH: Final = 32
 
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,128}\Z")
-_CONTENT_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}(?:\s*;\s*[^\r\n\x00]{0,200})?\Z")
+_CONTENT_TYPE = re.compile(
+    r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}(?:[ \t]*;[^\x00-\x1f\x7f]{0,200})?\Z"
+)
 _SURROGATE: Final = "holds a lone surrogate, which no mail can carry"
 _METADATA_KEY = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_METADATA_KEY}}}\Z")
 _CONTENT_ID = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]{1,200}\Z")
 
+# header fields as an application gives them
+HeadersLike: TypeAlias = Union[Mapping[str, TextLike], Sequence[tuple[str, TextLike]]]  # noqa: UP007
+
 # written by mailglass or by the provider; a second one would be ambiguous or forged
 RESERVED_HEADERS: Final = frozenset(
-    "from sender to cc bcc reply-to subject date message-id mime-version content-type content-transfer-encoding "
+    "from sender to cc bcc reply-to subject date mime-version content-type content-transfer-encoding "
     "content-disposition content-id return-path received dkim-signature x-mailglass-id x-mailglass-proof".split()
 )
+
+
+_FIELDS_OF_HEADERS: Final = {
+    "from": "from_", "to": "to", "cc": "cc", "bcc": "bcc", "reply-to": "reply_to", "subject": "subject"
+}  # fmt: skip
+MESSAGE_ID_HEADERS: Final = frozenset({"message-id", "in-reply-to", "references"})
+_MESSAGE_ID = re.compile(r"<[!-;=?A-~]{1,200}@[!-;=?A-~]{1,200}>\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +72,7 @@ class Attachment:
     Attributes:
         filename: its name, without a path. Any characters but CR, LF, NUL, `/` and `\\`.
         content: its bytes.
-        content_type: `type/subtype`; guessed from the file name when empty.
+        content_type: `type/subtype`, perhaps with parameters; guessed from the file name when empty.
         content_id: set for an inline image, referred to as `cid:<content_id>` in the HTML. Without angle brackets.
     """
 
@@ -58,7 +81,19 @@ class Attachment:
     content_type: str = ""
     content_id: str = ""
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            filename: TextLike,
+            content: bytes | bytearray | memoryview,
+            content_type: TextLike = "",
+            content_id: TextLike = "",
+        ) -> None: ...
+
     def __post_init__(self) -> None:
+        for name in ("filename", "content_type", "content_id"):
+            object.__setattr__(self, name, evaluated(getattr(self, name), "attachments"))
         if not isinstance(self.filename, str) or not self.filename or len(self.filename) > 255:
             raise MessageError("attachments", "a filename must be a str of 1 to 255 characters")
         if FORBIDDEN.search(self.filename) or "/" in self.filename or "\\" in self.filename:
@@ -69,11 +104,14 @@ class Attachment:
             raise MessageError("attachments", f"content must be bytes, not {type(self.content).__name__}")
         object.__setattr__(self, "content", bytes(self.content))
         if not self.content_type:
-            guessed = mimetypes.guess_type(self.filename)[0] or "application/octet-stream"
-            object.__setattr__(self, "content_type", guessed)
+            object.__setattr__(self, "content_type", content_types.guessed(self.filename))
         if not isinstance(self.content_type, str) or not _CONTENT_TYPE.match(self.content_type):
-            raise MessageError("attachments", "content_type must be type/subtype, for example application/pdf")
-        if self.content_id and not _CONTENT_ID.match(self.content_id):
+            raise MessageError(
+                "attachments", "content_type must be type/subtype on one line, for example application/pdf"
+            )
+        if not encodable(self.content_type):
+            raise MessageError("attachments", f"a content_type {_SURROGATE}")
+        if not isinstance(self.content_id, str) or (self.content_id and not _CONTENT_ID.match(self.content_id)):
             raise MessageError("attachments", "content_id must be 1 to 200 plain characters, without angle brackets")
 
     def __repr__(self) -> str:
@@ -95,13 +133,14 @@ class Message:
     Args:
         to: one address or a list of up to 50. Strings, `(name, email)` pairs or `Address`.
         subject: up to 998 characters on one line.
-        text: the plain text body.
+        text: the plain text body. Made from the HTML when left out; "" for none.
         html: the HTML body. At least one of `text` and `html` is needed.
         from_: the sender; the account's or the project's default when left out.
         reply_to: one address or a list.
         cc: carried by the delivery; allowed with exactly one `to`, so that nobody gets a copy per recipient.
         bcc: as `cc`, in the envelope only.
-        headers: more header fields; those mailglass writes itself are refused.
+        headers: more header fields, `Message-ID` among them; those mailglass writes itself are refused. Hosts in URLs
+            of `List-…` fields become A-labels.
         tags: up to 10 labels for statistics; passed to providers that know tags.
         metadata: up to 50 strings that come back in webhooks where the provider can.
         attachments: files and inline images.
@@ -110,21 +149,43 @@ class Message:
         provider_options: per provider name, options passed to that provider as they are.
     """
 
-    to: tuple[Address, ...] | Sequence[Any] | Any
+    to: tuple[Address, ...]
     subject: str
     text: str | None = None
     html: str | None = None
-    from_: Address | Any | None = None
-    reply_to: tuple[Address, ...] | Any = ()
-    cc: tuple[Address, ...] | Any = ()
-    bcc: tuple[Address, ...] | Any = ()
-    headers: Mapping[str, str] | Sequence[tuple[str, str]] = ()
-    tags: Sequence[str] = ()
-    metadata: Mapping[str, str] | None = None
-    attachments: Sequence[Attachment] = ()
-    stream: Stream | str = Stream.TRANSACTIONAL
+    from_: Address | None = None
+    reply_to: tuple[Address, ...] = ()
+    cc: tuple[Address, ...] = ()
+    bcc: tuple[Address, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = None  # type: ignore[assignment]
+    attachments: tuple[Attachment, ...] = ()
+    stream: Stream = Stream.TRANSACTIONAL
     idempotency_key: str | None = None
-    provider_options: Mapping[str, Mapping[str, Any]] | None = None
+    provider_options: Mapping[str, Mapping[str, Any]] = None  # type: ignore[assignment]
+
+    if TYPE_CHECKING:
+        # the fields are what a message holds; this is what may be given for them
+        def __init__(
+            self,
+            *,
+            to: AddressesLike,
+            subject: TextLike,
+            text: TextLike | None = None,
+            html: TextLike | None = None,
+            from_: AddressLike | None = None,
+            reply_to: AddressesLike | None = (),
+            cc: AddressesLike | None = (),
+            bcc: AddressesLike | None = (),
+            headers: HeadersLike = (),
+            tags: Sequence[TextLike] = (),
+            metadata: Mapping[str, TextLike] | None = None,
+            attachments: Sequence[Attachment] = (),
+            stream: StreamLike = Stream.TRANSACTIONAL,
+            idempotency_key: TextLike | None = None,
+            provider_options: Mapping[str, Mapping[str, Any]] | None = None,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -134,6 +195,8 @@ class Message:
             put(self, field, parse_addresses(getattr(self, field), field))
         check_copies(self.to, self.cc, self.bcc)
         put(self, "subject", check_subject(self.subject))
+        for body in ("text", "html"):
+            put(self, body, evaluated(getattr(self, body), body))
         check_bodies(self.text, self.html)
         put(self, "headers", check_headers(self.headers))
         put(self, "tags", check_tags(self.tags))
@@ -146,6 +209,9 @@ class Message:
 
     def __repr__(self) -> str:
         return f"<Message to {len(self.to)} on {self.stream}>"
+
+    def __json__(self) -> NoReturn:
+        refuse_to_travel("a Message")
 
     def content(self) -> dict[str, Any]:
         """The frozen content as plain JSON values, without the recipients: what the ledger stores."""
@@ -191,7 +257,7 @@ def check_recipients(value: object) -> tuple[Address, ...]:
     """`to` as addresses: at least one, at most 50, none twice."""
     recipients = parse_addresses(value, "to")
     if not recipients:
-        raise MessageError("to", "at least one recipient is needed")
+        raise MessageError("to", "at least one recipient is needed; beside `bcc` alone, name yourself")
     if len(recipients) > MAX_RECIPIENTS:
         raise MessageError("to", f"at most {MAX_RECIPIENTS} recipients; use deliver_many for more")
     if len({recipient.key for recipient in recipients}) != len(recipients):
@@ -211,6 +277,7 @@ def check_copies(to: Sequence[Address], cc: Sequence[Address], bcc: Sequence[Add
 
 def check_subject(value: object) -> str:
     """A subject: a str on one line."""
+    value = evaluated(value, "subject")
     if not isinstance(value, str):
         raise MessageError("subject", f"must be a str, not {type(value).__name__}")
     if FORBIDDEN.search(value):
@@ -244,17 +311,18 @@ def check_headers(value: object) -> tuple[tuple[str, str], ...]:
     items: Any = value.items() if isinstance(value, Mapping) else (value or ())
     pairs: list[tuple[str, str]] = []
     for item in items:
-        if not (isinstance(item, tuple | list) and len(item) == 2 and all(isinstance(part, str) for part in item)):
+        parts = [evaluated(part, "headers") for part in item] if isinstance(item, tuple | list) else []
+        if len(parts) != 2 or not all(isinstance(part, str) for part in parts):
             raise MessageError("headers", "must be a mapping or pairs of str")
-        name, content = item
+        name, content = parts
         if not _HEADER_NAME.match(name):
             raise MessageError("headers", "a name must be 1 to 128 printable ASCII characters without a colon")
-        if name.lower() in RESERVED_HEADERS:
-            raise MessageError("headers", f"{name.lower()} is written by mailglass; use the message's own field for it")
+        refuse_reserved(name)
         if FORBIDDEN.search(content):
             raise MessageError("headers", "a value must not hold CR, LF or NUL")
         if len(content) > MAX_HEADER_VALUE or not encodable(content):
             raise MessageError("headers", f"a value must be encodable and at most {MAX_HEADER_VALUE} characters")
+        content = _as_written(name.lower(), content)
         if any(len(word) > MAX_HEADER_WORD for word in content.split()):
             raise MessageError(
                 "headers", f"a word longer than {MAX_HEADER_WORD} characters fits on no line (RFC 5322 2.1.1)"
@@ -265,18 +333,41 @@ def check_headers(value: object) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
+def refuse_reserved(name: str) -> None:
+    """Refuse a header field that mailglass or the provider writes.
+
+    Raises:
+        MessageError: names the message's own field for it, where there is one.
+    """
+    lowered = name.lower()
+    if lowered in _FIELDS_OF_HEADERS:
+        raise MessageError("headers", f"{lowered} is written by mailglass: use `{_FIELDS_OF_HEADERS[lowered]}`")
+    if lowered in RESERVED_HEADERS:
+        raise MessageError("headers", f"{lowered} is written by mailglass or the provider and cannot be set")
+
+
+def _as_written(name: str, content: str) -> str:
+    """A value in the ASCII that its field needs: URLs are encoded, and what cannot be is refused."""
+    if name == "message-id" and not _MESSAGE_ID.match(content.strip()):
+        raise MessageError("headers", "message-id must be `<left@right>` in plain ASCII (RFC 5322 3.6.4)")
+    if name in MESSAGE_ID_HEADERS and not content.isascii():
+        raise MessageError("headers", f"{name} holds message ids, which are plain ASCII (RFC 5322 3.6.4)")
+    return as_uris(content) if name.startswith("list-") else content
+
+
 def check_tags(value: object) -> tuple[str, ...]:
     """Tags: short strings on one line."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise MessageError("tags", "must be a list of str")
     if len(value) > MAX_TAGS:
         raise MessageError("tags", f"at most {MAX_TAGS} tags")
-    for tag in value:
+    tags = [evaluated(tag, "tags") for tag in value]
+    for tag in tags:
         if not isinstance(tag, str) or not tag or len(tag) > MAX_TAG or FORBIDDEN.search(tag):
             raise MessageError("tags", f"each must be a str of 1 to {MAX_TAG} characters without CR, LF or NUL")
         if not encodable(tag):
             raise MessageError("tags", _SURROGATE)
-    return tuple(value)
+    return tuple(tags)
 
 
 def check_metadata(value: object) -> dict[str, str]:
@@ -287,7 +378,8 @@ def check_metadata(value: object) -> dict[str, str]:
         raise MessageError("metadata", "must be a mapping of str to str")
     if len(value) > MAX_METADATA:
         raise MessageError("metadata", f"at most {MAX_METADATA} entries")
-    for key, content in value.items():
+    pairs = {evaluated(key, "metadata"): evaluated(content, "metadata") for key, content in value.items()}
+    for key, content in pairs.items():
         if not isinstance(key, str) or not _METADATA_KEY.match(key):
             raise MessageError("metadata", f"a key must be 1 to {MAX_METADATA_KEY} of letters, digits, `_`, `.`, `-`")
         if key.lower().startswith("mailglass"):
@@ -299,7 +391,7 @@ def check_metadata(value: object) -> dict[str, str]:
             )
         if not encodable(content):
             raise MessageError("metadata", _SURROGATE)
-    return dict(value)
+    return pairs
 
 
 def check_attachments(value: object) -> tuple[Attachment, ...]:
@@ -332,13 +424,25 @@ def check_provider_options(value: object) -> dict[str, dict[str, Any]]:
     # what is written here is read again in another process, whose stack may be used further by then
     if _nests_deeper(plain, MAX_OPTIONS_DEPTH):
         raise MessageError("provider_options", f"nested deeper than {MAX_OPTIONS_DEPTH} levels")
+    lazy: list[str] = []
+
+    def read(item: object) -> str:
+        text = evaluated(item, "provider_options")
+        if not isinstance(text, str):
+            raise TypeError
+        lazy.append(text)
+        return text
+
     try:
-        text = json.dumps(plain, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(plain, ensure_ascii=False, allow_nan=False, default=read)
+    except MessageError:
+        raise
     except (TypeError, ValueError, RecursionError):
         raise MessageError("provider_options", "must be JSON: str, finite numbers, bool, None, lists, dicts") from None
     if not encodable(text):
         raise MessageError("provider_options", _SURROGATE)
-    return plain
+    # lazy strings were read once, by writing them
+    return json.loads(text) if lazy else plain
 
 
 def _nests_deeper(value: object, limit: int) -> bool:
@@ -361,6 +465,7 @@ def check_idempotency_key(value: object) -> str | None:
     """An idempotency key: None or a printable str of up to 256 characters."""
     if value is None:
         return None
+    value = evaluated(value, "idempotency_key")
     if not isinstance(value, str) or not value or len(value) > MAX_IDEMPOTENCY_KEY or not value.isprintable():
         raise MessageError("idempotency_key", f"must be a printable str of 1 to {MAX_IDEMPOTENCY_KEY} characters")
     return value

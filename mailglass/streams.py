@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal, TypeAlias, Union
 
 
 class Stream(StrEnum):
@@ -12,6 +13,10 @@ class Stream(StrEnum):
     TRANSACTIONAL = "transactional"
     OPERATIONAL = "operational"
     BULK = "bulk"
+
+
+# a stream as an application writes it
+StreamLike: TypeAlias = Union[Stream, Literal["transactional", "operational", "bulk"]]  # noqa: UP007
 
 
 class UncertainPolicy(StrEnum):

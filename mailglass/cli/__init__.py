@@ -1,11 +1,12 @@
 """The command `mailglass`: its sub-commands are loaded when they are used, so that starting costs next to nothing.
 
 Data goes to standard output, everything else to standard error. Exit codes: 0 done, 1 an error that says its remedy,
-2 wrong usage, 130 interrupted; what a command returns more it documents itself.
+64 wrong usage (sysexits' EX_USAGE), 130 interrupted; what a command returns more it documents itself.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,11 +17,15 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from mailglass import __version__
 from mailglass.errors import MailglassError
 
 PROGRAM = "mailglass"
 EXIT_ERROR = 1
+EXIT_USAGE = 64
 EXIT_INTERRUPTED = 130
+# of a disk that is full, a quota, a pipe that nobody reads, a device that fails
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EPIPE, errno.EIO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,7 @@ class Row:
 
 
 COMMANDS: Mapping[str, Row] = {
+    "accounts": Row("mailglass.cli.accounts:accounts", "See accounts, pause and resume them, close their breakers."),
     "audit": Row("mailglass.cli.audit:audit", "List what was done by hand, newest first."),
     "bounce": Row("mailglass.cli.bounce:bounce", "Take in bounces and complaints that come back by mail."),
     "completion": Row("mailglass.cli.completion:completion", "Print the completion script of a shell."),
@@ -47,6 +53,8 @@ COMMANDS: Mapping[str, Row] = {
     "deliveries": Row("mailglass.cli.deliveries:deliveries", "See what became of deliveries."),
     "demo": Row("mailglass.cli.demo:demo", "Run the main job from end to end on a local stack.", "embedded"),
     "dev": Row("mailglass.cli.dev:dev", "Run a local stack to develop an application against.", "embedded"),
+    "pause": Row("mailglass.cli.pausing:pause", "Stop a tenant's mail, or one stream of it, at once."),
+    "resume": Row("mailglass.cli.pausing:resume", "Let a tenant's paused mail go again."),
     "suppressions": Row(
         "mailglass.cli.suppressions:suppressions", "Keep suppression lists in step, take addresses off."
     ),
@@ -115,6 +123,7 @@ def load(name: str, row: Row) -> click.Command:
 @click.option(
     "--color/--no-color", default=None, help="Colour, or none; default: on terminals, unless NO_COLOR is set."
 )
+@click.version_option(__version__, message="%(prog)s %(version)s")
 @click.pass_context
 def cli(ctx: click.Context, config_path: str | None, color: bool | None) -> None:
     """Mail you can see through: deliver transactional e-mail with Celery, and see what became of it."""
@@ -138,17 +147,31 @@ def run(arguments: Sequence[str]) -> int:
     """
     try:
         result = cli.main(list(arguments), prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in _UNWRITABLE or error.filename is not None:
+            raise
+        return _unwritable(error)
     except MailglassError as error:
         click.echo(f"{PROGRAM}: {error}", err=True)
         return EXIT_ERROR
     except click.ClickException as error:
         error.show()
-        return error.exit_code
+        return EXIT_USAGE if isinstance(error, click.UsageError) else error.exit_code
     except click.Abort as abort:
         return EXIT_INTERRUPTED if isinstance(abort.__cause__, KeyboardInterrupt) else EXIT_ERROR
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     return result if isinstance(result, int) else 0
+
+
+def _unwritable(error: OSError) -> int:
+    """Say that the output could not be written, and let nothing else try: the interpreter would as it ends."""
+    if error.errno != errno.EPIPE:
+        click.echo(f"{PROGRAM}: cannot write the output: {os.strerror(error.errno or 0)}", err=True)
+    if sys.__stdout__ is not None and sys.stdout is sys.__stdout__:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_ERROR
 
 
 def main() -> None:

@@ -21,9 +21,10 @@ def config() -> None:
 @config.command()
 @format_option
 def check(output_format: str) -> int:
-    """Load the settings and open every account, without connecting anywhere.
+    """Check the settings and open every account.
 
-    Exits with 1 and says what to do when something is wrong or missing, or when a variable is unknown.
+    Nothing is connected to. Exits with 1 and says what to do when something is wrong or missing, or when a variable is
+    unknown.
     """
     from mailglass.providers.registry import Accounts
 
@@ -46,7 +47,10 @@ def check(output_format: str) -> int:
 @config.command()
 @format_option
 def env(output_format: str) -> None:
-    """List the environment variables that mailglass knows, and whether they are set. Never shows a value."""
+    """List the environment variables it knows.
+
+    Says whether each is set. Never shows a value.
+    """
     if output_format == JSON:
         print_json(
             variables=[

@@ -35,6 +35,8 @@ def upgrade(actor: str, output_format: str) -> None:
         audit.record(get_database(url), actor, "db.upgrade", None, {"from": before, "to": after}, 1)
     if output_format == JSON:
         print_json(before=before, revision=after, head=schema.HEAD)
+    elif after > schema.HEAD:
+        click.echo(f"The schema is at revision {after}, newer than this version's ({schema.HEAD}): nothing to do.")
     elif before == after:
         click.echo(f"The schema is at revision {after} already.")
     else:
@@ -87,6 +89,26 @@ def wait(timeout: float, output_format: str) -> None:
 
     url = get_settings().require_database()
     _print_usable(schema.wait(url, timeout, lambda reason: note(f"waiting: {reason}")), output_format)
+
+
+@db.command("grants")
+@click.argument("role", type=click.Choice(["producer", "worker", "web", "reader"]))
+@click.option("--to", "name", metavar="NAME", help="The role in the database.  [default: mailglass_ROLE]")
+@format_option
+def grants_(role: str, name: str | None, output_format: str) -> None:
+    """Print the grants that a kind of process needs.
+
+    A producer calls deliver_later and deliver_many. A worker is a Celery worker, beat, or whatever calls deliver(). Web
+    is `mailglass web`. A reader counts what waits, and sees no address. Nothing is connected to: run what is printed as
+    the schema's owner, and again after each upgrade.
+    """
+    from mailglass.ledger.grants import Role, sql
+
+    lines = sql(Role(role), name or f"mailglass_{role}")
+    if output_format == JSON:
+        print_json(role=role, sql=lines)
+    else:
+        click.echo("\n".join(lines))
 
 
 def _print_usable(found: Version, output_format: str) -> None:

@@ -85,10 +85,10 @@ def settle(
     actor: str,
     output_format: str,
 ) -> int:
-    """Say what became of deliveries that may have been sent: by id, or by filter.
+    """Settle deliveries that may have been sent.
 
-    The first run only says which; --yes settles them. Look at the provider's own log before you do. By id it exits with
-    1 if one of them is not in doubt, or is with a worker.
+    Say what became of them, by id or by filter. The first run only says which; --yes settles them. Look at the
+    provider's own log before you do. By id it exits with 1 if one of them is not in doubt, or is with a worker.
     """
     from mailglass.ledger.settlement import Settlement
 

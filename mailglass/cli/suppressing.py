@@ -43,7 +43,9 @@ def add(
     actor: str,
     output_format: str,
 ) -> None:
-    """Send no more mail to addresses, or to whole domains. `-` reads them from standard input, one a line.
+    """Put addresses or domains on the list.
+
+    `-` reads them from standard input, one a line.
 
     What is on the list already stays as it is, but an entry that ends gives way to one that ends later or never.
     """
@@ -86,7 +88,10 @@ def add(
 @actor_option
 @format_option
 def remove_domain(domain: str, tenant: str, actor: str, output_format: str) -> int:
-    """Send mail to a whole domain again; entries of its addresses stay. Exits with 1 if it was not on the list."""
+    """Take a domain off the list.
+
+    Entries of its addresses stay. Exits with 1 if it was not on the list.
+    """
     from mailglass.errors import SuppressionType
     from mailglass.ledger import audit
     from mailglass.ledger.suppressions import unsuppress

@@ -32,7 +32,9 @@ for command in (suppressing.add, suppressing.check, suppressing.remove_domain):
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @format_option
 def sync(names: tuple[str, ...], dry_run: bool, output_format: str) -> int:
-    """Read the providers' lists to their ends and offer them ours, as each account's `suppressions` says.
+    """Sync the list with the providers'.
+
+    Reads the providers' lists to their ends and offers them ours, as each account's `suppressions` says.
 
     Without ACCOUNT: every account that does not say `off`. Exits with 1 if one of them failed.
     """
@@ -65,7 +67,9 @@ def sync(names: tuple[str, ...], dry_run: bool, output_format: str) -> int:
 @actor_option
 @format_option
 def remove(address: str, tenant: str, names: tuple[str, ...], force: bool, actor: str, output_format: str) -> int:
-    """Take an address off the list, and off the providers' lists of the tenant's accounts that push.
+    """Take an address off the list.
+
+    It is taken off the providers' lists of the tenant's accounts that push, too.
 
     An account that only pulls would bring the address back while it stands at its provider: name it with --at. Exits
     with 1 if something stands in the way still.

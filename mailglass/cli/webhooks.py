@@ -60,7 +60,9 @@ def list_(status: str | None, account: str | None, reason: str | None, limit: in
 def replay(
     ids: tuple[UUID, ...], account: str | None, reason: str | None, yes: bool, actor: str, output_format: str
 ) -> None:
-    """Give dead webhooks another life, once it is mended why they could not be understood: by id, or by filter.
+    """Process dead webhooks again.
+
+    By id or by filter, once it is mended why they could not be understood.
 
     By id it is done at once. By filter the first run only counts them; interrupted, the same command goes on.
     """

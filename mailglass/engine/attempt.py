@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
@@ -14,10 +13,11 @@ from uuid import UUID
 
 from mailglass import clock, telemetry
 from mailglass.addresses import encodable
+from mailglass.engine.health import BREAKING, Sign, Unanswered, judge, sign_of
 from mailglass.engine.lease import Recorder
 from mailglass.engine.lessons import Lessons
 from mailglass.engine.placing import Placed, Placer
-from mailglass.engine.verdicts import decide, not_started, window
+from mailglass.engine.verdicts import decide, window
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import breakers, leases
 from mailglass.ledger.database import Database
@@ -30,16 +30,11 @@ from mailglass.routing import Lane
 from mailglass.settings import Settings
 from mailglass.streams import Stream
 
-# provider calls in a row that failed as a whole before the breaker opens
-_PATIENCE: Final = 3
 _MAX_TEXT: Final = 1000
 _MAX_STATUS: Final = 9999
 _LONGEST_WAIT: Final = 7 * 86400.0
 _LONGEST_SUPPRESSION: Final = 366 * 86400.0
 _CLEANED: Final = ("provider_message_id", "reason", "enhanced_status", "status", "retry_after")
-# what says nothing of the account
-_OF_THE_MAIL: Final = (OutcomeClass.REJECTED, OutcomeClass.SUPPRESSED, OutcomeClass.THROTTLED)
-_BREAKING: Final = {OutcomeClass.MISCONFIGURED: "misconfigured", OutcomeClass.QUOTA: "quota"}
 
 
 class Attempter:
@@ -57,8 +52,11 @@ class Attempter:
         self._ledger = ledger
         self._placer = placer
         self._lessons = lessons
-        self._failed_calls: dict[str, int] = {}
-        self._lock = threading.Lock()
+        self._unanswered = Unanswered()
+
+    def doubtful(self, account: str) -> bool:
+        """Whether the account's last call had no answer, so that the next one should risk a single mail."""
+        return self._unanswered.doubtful(account)
 
     def attempt(self, lane: Lane, placed: Placed, mails: Sequence[Outgoing], recorder: Recorder) -> bool:
         """Attempt these mails once.
@@ -70,11 +68,10 @@ class Attempter:
         if left_out := _left_out(provider, mails):
             # before the mark: if it cannot be written, nothing was attempted
             leases.note_left_out(self._ledger, lane.tenant, placed.account, left_out)
-        attempts = leases.mark(
-            self._ledger, lease.token, [mail.delivery_id for mail in mails], placed.account, provider.name
-        )
+        attempts = self._mark(placed, mails, recorder)
         mails = [mail for mail in mails if mail.delivery_id in attempts]
         if not mails:
+            self._placer.not_probed(placed)
             return True
         recorder.begin(attempts)
         started = clock.monotonic()
@@ -84,9 +81,20 @@ class Attempter:
         recorder.report.attempted += len(mails)
         # first of all: what the provider answered is known only here
         self._record(lane, placed, mails, outcomes, attempts, duration, recorder)
-        usable = self._judge_account(placed, outcomes)
+        usable = self._judge_account(placed, mails, outcomes, duration / 1000)
         self._learn(lane, placed, mails, outcomes, recorder)
         return usable
+
+    def _mark(self, placed: Placed, mails: Sequence[Outgoing], recorder: Recorder) -> dict[UUID, int]:
+        """Mark what is still ours and has not expired; returns the attempt's number by id."""
+        expired: set[UUID] = set()
+        ids = [mail.delivery_id for mail in mails]
+        token = recorder.lease.token
+        attempts = leases.mark(self._ledger, token, ids, placed.account, placed.provider.name, expired)
+        if len(attempts) < len(ids):
+            recorder.expired(expired)
+            self._lessons.not_sent(placed, [key for key in ids if key not in attempts])
+        return attempts
 
     def _record(
         self,
@@ -100,7 +108,7 @@ class Attempter:
     ) -> None:
         policy = self._settings.streams[Stream(lane.stream)]
         now = clock.now()
-        fails_over = any(outcome.kind in _BREAKING for outcome in outcomes)
+        fails_over = any(sign_of(outcome) in BREAKING for outcome in outcomes)
         elsewhere = fails_over and self._elsewhere(placed)
         in_doubt = {item.delivery.id: item.delivery.ask_again for item in placed.items if item.delivery.in_doubt}
         verdicts = [
@@ -127,39 +135,47 @@ class Attempter:
             # queued again is right in both cases: whoever places it next finds out
             return len(placed.route.accounts) > 1
 
-    def _judge_account(self, placed: Placed, outcomes: Sequence[Outcome]) -> bool:
+    def _judge_account(
+        self, placed: Placed, mails: Sequence[Outgoing], outcomes: Sequence[Outcome], seconds: float
+    ) -> bool:
         """Open or close the account's breaker by what its provider said; whether it can take more now."""
         account = placed.account
-        outcomes = [outcome for outcome in outcomes if not not_started(outcome)]
-        if not outcomes:
-            self._placer.not_probed(placed)
-            return False
-        for outcome in outcomes:
-            if reason := _BREAKING.get(outcome.kind):
-                self._trip(account, reason, outcome.retry_after)
-                return False
-        whole_call_failed = all(outcome.kind is OutcomeClass.TRANSIENT for outcome in outcomes)
-        with self._lock:
-            failed = self._failed_calls[account] = self._failed_calls.get(account, 0) + 1 if whole_call_failed else 0
-        if whole_call_failed and (placed.probing or failed >= _PATIENCE):
-            self._trip(account, "transient", None)
-            return False
-        if placed.probing and any(outcome.kind is OutcomeClass.ACCEPTED for outcome in outcomes):
-            breakers.reset(self._ledger, account)
-            self._placer.forget()
-            telemetry.emit("mailglass.breaker.closed", account=account)
-        elif all(outcome.kind in _OF_THE_MAIL for outcome in outcomes):
-            self._placer.not_probed(placed)
-        return True
+        judgement = judge(outcomes)
+        sign, index = judgement.sign, judgement.index
+        if sign is Sign.NO_ANSWER:
+            given_up = self._unanswered.add(account, seconds)
+            if not (placed.probing or given_up):
+                return True
+        elif sign not in BREAKING:
+            return self._answered(placed, sign)
+        self._unanswered.forget(account)
+        self._trip(account, sign, mails[index].delivery_id, outcomes[index])
+        return False
 
-    def _trip(self, account: str, reason: str, reset: float | None) -> None:
-        seconds = breakers.trip(self._ledger, account, reason, reset)
+    def _answered(self, placed: Placed, sign: Sign) -> bool:
+        """The provider is there: a half-open breaker closes if the account works, else another mail may try it."""
+        if sign is not Sign.NOTHING:
+            self._unanswered.forget(placed.account)
+        if placed.probing and sign is Sign.WORKS:
+            if breakers.reset(self._ledger, placed.account):
+                breakers.wake(self._ledger, placed.account)
+            self._placer.forget()
+            telemetry.emit("mailglass.breaker.closed", account=placed.account)
+        else:
+            self._placer.not_probed(placed)
+        return sign is not Sign.NOTHING
+
+    def _trip(self, account: str, sign: Sign, delivery: UUID, outcome: Outcome) -> None:
+        reset = outcome.retry_after if sign in BREAKING else None
+        seconds = breakers.trip(
+            self._ledger, account, sign.value, reset, delivery=delivery, error=outcome.reason or outcome.kind.value
+        )
         self._placer.forget()
         telemetry.emit(
             "mailglass.breaker.opened",
             level=logging.ERROR,
             account=account,
-            reason=reason,
+            reason=sign.value,
             duration_ms=round(seconds * 1000),
         )
 

@@ -129,7 +129,7 @@ class Engine:
         recipient = item.recipient
         claimed = Claimed(
             item.id, item.message_id, recipient.email, recipient.name, None, 0, clock.now(), item.priority,
-            expired=False, age=0.0, content=None, frozen=item.frozen, suppressed_by=None,
+            expired=False, age=0.0, lifetime=None, content=None, frozen=item.frozen, suppressed_by=None,
         )  # fmt: skip
         placement = self._placer.place(item.lane, [Ready(claimed, json.loads(item.content))])
         report = BatchReport()
@@ -208,7 +208,8 @@ class Engine:
         policy = self._settings.streams[Stream(lane.stream)]
         rest = [delivery for delivery in claimed if recorder.holds(delivery.id)]
         for index, delivery in enumerate(rest):
-            if recorder.lease.over or should_stop():
+            # not when a slice is over: given back to be claimed together again, they would never be told apart
+            if clock.monotonic() >= recorder.lease.send_until or should_stop():
                 recorder.give_back([left.id for left in rest[index:]])
                 return
             try:
@@ -283,7 +284,8 @@ class Engine:
         size = self._pace.chunk_size(lane, placed.provider.batch_size)
         usable = True
         while mails and usable and not recorder.lease.over and not should_stop():
-            chunk, mails = mails[:size], mails[size:]
+            most = 1 if self._attempter.doubtful(placed.account) else size
+            chunk, mails = mails[:most], mails[most:]
             usable = self._attempter.attempt(lane, placed, chunk, recorder)
         if mails:
             recorder.report.more = recorder.report.more or usable
@@ -307,6 +309,7 @@ class Engine:
                     created_at=item.delivery.scheduled_at,
                     content=item.content,
                     default_sender=placed.sender,
+                    start_by=recorder.lease.expiry(item.delivery.lifetime),
                 )
             except Exception as error:
                 _note(lane, error, item.delivery)

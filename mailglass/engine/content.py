@@ -18,6 +18,8 @@ from mailglass.ledger.leases import Claimed, Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.streams import StreamPolicy
 
+# what a held delivery says that waited for an account as long as its stream allows
+ACCOUNT_UNAVAILABLE = "account_unavailable"
 # seconds until a delivery is offered again whose mailable this worker does not have
 _ELSEWHERE = 15.0
 
@@ -53,6 +55,9 @@ def sort_out(ledger: Runs, claimed: Sequence[Claimed], policy: StreamPolicy) -> 
             refused.append(refusal(delivery, Status.SUPPRESSED, f"suppressed_{delivery.suppressed_by}"))
         elif delivery.expired:
             refused.append(refusal(delivery, Status.FAILED, "expired"))
+        elif delivery.age > policy.max_age and delivery.awaits_account is not None:
+            # it was never its own fault: whoever mends the account decides whether it is still wanted
+            refused.append(refusal(delivery, Status.HELD, ACCOUNT_UNAVAILABLE))
         elif delivery.age > policy.max_age:
             refused.append(refusal(delivery, Status.FAILED, "too_old"))
         elif delivery.content is None:

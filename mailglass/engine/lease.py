@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID, uuid4
@@ -47,12 +47,18 @@ class Lease:
         stop_at: no further piece is begun.
         send_until: no send starts.
         record_until: the lease ends; nothing can be written any more.
+        started: it began.
     """
 
     token: UUID
     stop_at: float
     send_until: float
     record_until: float
+    started: float = field(default_factory=clock.monotonic)
+
+    def expiry(self, lifetime: float | None) -> float | None:
+        """Return the moment at which a delivery expires that had so many seconds left when it was claimed."""
+        return None if lifetime is None else self.started + lifetime
 
     @property
     def over(self) -> bool:
@@ -123,7 +129,16 @@ class Recorder:
         self.begin(written)
         for verdict in verdicts:
             if verdict.id in written:
-                self.report.moved[verdict.status] = self.report.moved.get(verdict.status, 0) + 1
+                self._count(verdict.status)
+
+    def expired(self, ids: Set[UUID]) -> None:
+        """Note those that the mark has failed, because they had expired by then."""
+        self.begin(ids)
+        for _ in ids:
+            self._count(Status.FAILED)
+
+    def _count(self, status: Status) -> None:
+        self.report.moved[status] = self.report.moved.get(status, 0) + 1
 
     def give_back(self, ids: Iterable[UUID]) -> None:
         """Queue again what was certainly not sent; not counted as an attempt."""

@@ -11,11 +11,11 @@ from uuid import UUID
 from mailglass import clock, telemetry
 from mailglass.addresses import Address
 from mailglass.engine.bulkhead import Bulkhead, Call
-from mailglass.engine.content import Ready, refusal
+from mailglass.engine.content import ACCOUNT_UNAVAILABLE, Ready, refusal
 from mailglass.engine.unplaced import unplaced
 from mailglass.engine.verdicts import NO_EVIDENCE, remembers, window
 from mailglass.errors import ConfigError, RouteError
-from mailglass.ledger.breakers import Breaker, breakers, end_probe, probe
+from mailglass.ledger.breakers import PAUSED, Breaker, breakers, end_probe, probe
 from mailglass.ledger.database import Runs
 from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, Verdict
@@ -27,6 +27,8 @@ from mailglass.settings import Route, Settings
 from mailglass.streams import Stream, StreamPolicy, UncertainPolicy
 
 _PROBING = 2.0
+# seconds that a half-open breaker waits for a mail that has not failed before
+_FRESH_ONLY = 30.0
 _CACHED = 0.5
 # seconds until a mail is offered again whose account has no slot of the worker's left
 _WITHOUT_SLOT = 1.0
@@ -119,6 +121,7 @@ class Placer:
             without: accounts that are not to be used now, though they will be.
         """
         placement = Placement()
+        began = clock.monotonic()
         by_account: dict[tuple[str, Route], list[Ready]] = {}
         routes: dict[tuple[str, tuple[str, ...]], Route | RouteError] = {}
         unknown: list[Claimed] = []
@@ -127,7 +130,7 @@ class Placer:
             if isinstance(route, RouteError) or self._asks_elsewhere(item.delivery):
                 unknown.append(item.delivery)
                 continue
-            chosen = self._choose(lane, route, item.delivery, without)
+            chosen = self._choose(lane, route, item.delivery, without, began)
             if chosen is None:
                 placement.left.append(item)
             elif isinstance(chosen, Verdict):
@@ -135,7 +138,7 @@ class Placer:
             else:
                 by_account.setdefault((chosen, route), []).append(item)
         for (account, route), items in by_account.items():
-            self._open(placement, account, route, items)
+            self._open(lane, placement, account, route, items)
         placement.verdicts += unplaced(self._ledger, unknown)
         return placement
 
@@ -174,7 +177,9 @@ class Placer:
                 routes[key] = error
         return routes[key]
 
-    def _choose(self, lane: Lane, route: Route, delivery: Claimed, without: Set[str]) -> str | Verdict | None:
+    def _choose(
+        self, lane: Lane, route: Route, delivery: Claimed, without: Set[str], began: float
+    ) -> str | Verdict | None:
         """The first account that can be used, beginning with the one whose turn it is; None: one of `without` alone."""
         order = ordered_accounts(route, delivery.id)
         if delivery.ask_again:
@@ -184,20 +189,22 @@ class Placer:
             start, order = 0, (delivery.account,)
         else:
             start = delivery.attempts // route.patience
-        open_breakers = self._breakers(route.accounts)
         turn = [order[(start + step) % len(order)] for step in range(len(order))]
         if without:
             turn = [name for name in turn if name not in without]
-        for name in turn:
-            breaker = open_breakers.get(name)
-            if breaker is None or breaker.half_open:
-                return name
+        # before it is put off, perhaps for half an hour, what is known must not be older than the claim
+        for known_since in (began - _CACHED, began):
+            open_breakers = self._breakers(route.accounts, known_since)
+            for name in turn:
+                breaker = open_breakers.get(name)
+                if breaker is None or breaker.half_open:
+                    return name
         reasons = {open_breakers[name].reason for name in turn}
-        if without and reasons <= {"misconfigured"}:
+        if without and reasons <= {"misconfigured", PAUSED}:
             return None
-        if reasons == {"misconfigured"}:
-            return refusal(delivery, Status.HELD, "account_misconfigured")
-        return _wait(delivery, min(open_breakers[name].seconds for name in turn))
+        # one that somebody has paused comes back when they say, and not when its time is over
+        name = min(turn, key=lambda name: (open_breakers[name].reason == PAUSED, open_breakers[name].seconds))
+        return self._wait(lane, delivery, name, open_breakers[name].seconds)
 
     def _remembers(self, account: str, age: float) -> bool:
         try:
@@ -206,7 +213,7 @@ class Placer:
             # held for that reason when it is placed
             return True
 
-    def _open(self, placement: Placement, account: str, route: Route, items: list[Ready]) -> None:
+    def _open(self, lane: Lane, placement: Placement, account: str, route: Route, items: list[Ready]) -> None:
         try:
             provider = self._accounts.open(account)
         except ConfigError as error:
@@ -221,12 +228,17 @@ class Placer:
         placed = Placed(account, provider, sender, route, items)
         if items and not self._admit(placement, placed):
             placement.without_slot.add(account)
-            placement.verdicts += [_wait(item.delivery, _WITHOUT_SLOT, "account_slow") for item in items]
+            placement.verdicts += [
+                self._wait(lane, item.delivery, account, _WITHOUT_SLOT, "account_slow") for item in items
+            ]
             return
-        if items and account in self._breakers(route.accounts):
-            placed.probing = probe(self._ledger, account)
-            placed.items, waiting = (items[:1], items[1:]) if placed.probing else ([], items)
-            placement.verdicts += [_wait(item.delivery, _PROBING) for item in waiting]
+        breaker = self._breakers(route.accounts).get(account)
+        if items and breaker is not None:
+            candidate = _candidate(breaker, items)
+            placed.probing = candidate is not None and probe(self._ledger, account)
+            placed.items = [item for item in items if placed.probing and item is candidate]
+            waiting = [item for item in items if not (placed.probing and item is candidate)]
+            placement.verdicts += [self._wait(lane, item.delivery, account, _PROBING) for item in waiting]
         if placed.items:
             placement.placed.append(placed)
         else:
@@ -245,10 +257,28 @@ class Placer:
         placed.call = call
         return call is not None
 
-    def _breakers(self, accounts: tuple[str, ...]) -> dict[str, Breaker]:
+    def _wait(
+        self, lane: Lane, delivery: Claimed, account: str, seconds: float, reason: str = ACCOUNT_UNAVAILABLE
+    ) -> Verdict:
+        """Due again when an account may be usable; jittered, and no event: nothing was attempted.
+
+        At the latest when it becomes too old, so that it is held then, and not whenever the account is tried next.
+        """
+        delay = max(seconds, 0.5) * (1 + random.random() / 5)  # noqa: S311
+        left = self._settings.streams[Stream(lane.stream)].max_age - delivery.age
+        delay = min(delay, max(left, 0.0) + 0.5)
+        return Verdict(delivery.id, Status.QUEUED, None, reason, delay=delay, counted=False, awaits_account=account)
+
+    def _breakers(self, accounts: tuple[str, ...], since: float | None = None) -> dict[str, Breaker]:
+        """The breakers that are not closed.
+
+        Args:
+            accounts: of these.
+            since: what was seen before this moment on the monotonic clock is out of date; None: half a second ago.
+        """
         cached = self._cache.get(accounts)
         now = clock.monotonic()
-        if cached is None or now - cached[0] > _CACHED:
+        if cached is None or cached[0] < (now - _CACHED if since is None else since):
             cached = self._cache[accounts] = (now, breakers(self._ledger, accounts))
         return cached[1]
 
@@ -260,7 +290,15 @@ def _without_answer(delivery: Claimed, policy: StreamPolicy) -> Verdict:
     return refusal(delivery, Status.HELD, NO_EVIDENCE)._replace(doubt=Doubt.OPEN)
 
 
-def _wait(delivery: Claimed, seconds: float, reason: str = "no_account_usable") -> Verdict:
-    """Due again when an account may be usable; jittered, and no event: nothing was attempted."""
-    delay = max(seconds, 0.5) * (1 + random.random() / 5)  # noqa: S311
-    return Verdict(delivery.id, Status.QUEUED, None, reason, delay=delay, counted=False)
+def _candidate(breaker: Breaker, items: Sequence[Ready]) -> Ready | None:
+    """The mail that may try a half-open breaker: one that has not failed before.
+
+    Where none comes for a while the one with the fewest attempts does, and the mail that failed last only alone.
+    """
+    others = [item for item in items if item.delivery.id != breaker.failed_delivery]
+    for item in others:
+        if not item.delivery.attempts and not item.delivery.in_doubt:
+            return item
+    if breaker.half_open_for < _FRESH_ONLY:
+        return None
+    return min(others or items, key=lambda item: item.delivery.attempts)

@@ -8,7 +8,7 @@ from uuid import UUID
 from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, Verdict
 from mailglass.ledger.lifecycle import Doubt, Status
-from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.providers.base import Provider
 from mailglass.streams import StreamPolicy
 
@@ -41,8 +41,8 @@ def memory(provider: Provider) -> float | None:
 
 
 def not_started(outcome: Outcome) -> bool:
-    """Whether the deadline came before the attempt began."""
-    return outcome.kind is OutcomeClass.TRANSIENT and outcome.reason == _NOT_STARTED
+    """Whether the deadline, or the end of the mail's life, came before the attempt began."""
+    return outcome == EXPIRED or (outcome.kind is OutcomeClass.TRANSIENT and outcome.reason == _NOT_STARTED)
 
 
 def backoff(attempt: int, policy: StreamPolicy, rng: random.Random | None = None) -> float:
@@ -79,6 +79,9 @@ def decide(
         asked_again: this attempt asked about that one, under the same idempotency key: a refusal answers it.
         rng: where the jitter comes from.
     """
+    if outcome == EXPIRED and not (in_doubt or asked_again):
+        # where it is in doubt, its next claim decides
+        return Verdict(delivery_id, Status.FAILED, EngineEvent.FAILED, _EXPIRED, counted=False)
     status, delay, reason, counted = Status.QUEUED, None, outcome.reason, True
     match outcome.kind:
         case OutcomeClass.ACCEPTED:
@@ -107,7 +110,11 @@ def decide(
             if attempt >= policy.max_attempts:
                 status, reason = Status.FAILED, f"attempts_exhausted:{outcome.reason or 'transient'}"
     if status is Status.QUEUED and age + (delay or 0.0) > policy.max_age:
-        status, reason = Status.FAILED, f"too_old:{outcome.reason or outcome.kind.value}"
+        if outcome.kind is OutcomeClass.QUOTA:
+            # it waits for its account, and no mail fails by that
+            status, reason = Status.HELD, f"account_unavailable:{outcome.reason or outcome.kind.value}"
+        else:
+            status, reason = Status.FAILED, f"too_old:{outcome.reason or outcome.kind.value}"
     doubt = _doubt(outcome, status, asked_again)
     if doubt is not Doubt.ANSWERED and status in _ENDS and (in_doubt or asked_again or doubt):
         # that no further attempt is made does not tell what became of the one before

@@ -25,6 +25,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from mailglass import clock
 from mailglass.errors import LedgerError, LedgerUnavailableError, MailglassError
+from mailglass.ledger.unreachable import unreachable
 from mailglass.servers import database_server
 
 T = TypeVar("T")
@@ -78,8 +79,18 @@ def statements() -> Mapping[str, str]:
 
 @cache
 def _named(name: str) -> sqlalchemy.TextClause:
-    """The statement for a connection that the caller brings, whatever its driver."""
-    return sqlalchemy.text(re.sub(r"%\((\w+)\)s", r":\1", statements()[name]))
+    """The statement for a connection that the caller brings, whatever its driver: every parameter is text.
+
+    Drivers do not agree on what a parameter is: some send what they are given as text, others ask the server for its
+    type and want a value of Python's for it. All of them send text as text.
+    """
+    return sqlalchemy.text(re.sub(r"%\((\w+)\)s", r"CAST(:\1 AS text)", statements()[name]))
+
+
+def _as_text(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return str(value)
 
 
 class Database:
@@ -91,6 +102,7 @@ class Database:
     """
 
     def __init__(self, url: str, pool_size: int = 10) -> None:
+        self._url = url
         self._engine: Engine = sqlalchemy.create_engine(
             sqlalchemy_url(url),
             isolation_level="AUTOCOMMIT",
@@ -113,12 +125,16 @@ class Database:
             },
         )
 
+        # counts the times that the pool was let go of
+        self._generation = 0
+        self._renewing = threading.Lock()
+
     def run(self, name: str, params: Mapping[str, Any] | None = None) -> Rows:
         """Run one statement of `queries.sql` and fetch what it returns.
 
-        A connection that turns out to be dead is replaced once, and the victim of a deadlock tries again: every
-        statement may be run twice without harm. One that has a parameter `again` is told so by it, and one that has a
-        parameter `waited`, in seconds, how long it had to wait for a connection too.
+        A connection that turns out to be dead is replaced once, with all of its age, and the victim of a deadlock
+        tries again: every statement may be run twice without harm. One that has a parameter `again` is told so by it,
+        and one that has a parameter `waited`, in seconds, how long it had to wait for a connection too.
 
         Raises:
             LedgerUnavailableError: the database cannot be reached, or cannot work now.
@@ -195,6 +211,7 @@ class Database:
         Args:
             params: of the statement; called for them once there is a connection.
         """
+        pool = self._engine.pool
         try:
             pooled = self._engine.raw_connection()
         except psycopg.Error as error:
@@ -215,6 +232,9 @@ class Database:
             pooled.invalidate(error)
             raise
         finally:
+            if pool is not self._engine.pool and pooled.is_valid:
+                # nobody comes back to the pool that it is of
+                pooled.invalidate()
             pooled.close()
 
     def _translated(self, error: psycopg.Error, sql: str, lost: bool) -> BaseException:
@@ -227,11 +247,14 @@ class Database:
     def _retried(self, work: Callable[[], T], name: str) -> T:
         pauses = {_Disconnected: [0.0], _Deadlocked: [0.05, 0.1, 0.2, 0.4]}
         while True:
+            generation = self._generation
             try:
                 return self._once(work)
             except (_Disconnected, _Deadlocked) as error:
+                if isinstance(error, _Disconnected):
+                    self._renew(generation)
                 if not pauses[type(error)]:
-                    raise LedgerUnavailableError(error.problem) from error.__cause__
+                    raise LedgerUnavailableError(self._problem(error)) from error.__cause__
                 time.sleep(pauses[type(error)].pop(0))
             except DBAPIError as error:
                 refusal = refused(error, name)
@@ -245,11 +268,27 @@ class Database:
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) in ("40P01", "40001"):
                 raise _Deadlocked from error
-            if error.connection_invalidated or isinstance(error, InterfaceError) or _is_connection_failure(error):
+            if _of_the_connection(error):
                 raise _Disconnected from error
             raise
         except sqlalchemy.exc.TimeoutError as error:
             raise LedgerUnavailableError("no database connection became free in time") from error
+
+    def _renew(self, generation: int) -> None:
+        """Let go of all connections of a generation, of which one was lost: a restart or failover ends them all.
+
+        So one statement meets a dead connection, and neither its second try nor any other statement meets the next.
+        """
+        with self._renewing:
+            if generation == self._generation:
+                self._generation += 1
+                self._engine.dispose()
+
+    def _problem(self, error: _Disconnected | _Deadlocked) -> str:
+        """Why it cannot work, for people."""
+        if isinstance(error, _Deadlocked):
+            return error.problem
+        return unreachable(self._url, getattr(error.__cause__, "orig", error.__cause__))
 
     def dispose(self, close: bool = True) -> None:
         """Close the pool; with close=False only forget it, as after a fork."""
@@ -259,8 +298,6 @@ class Database:
 class _Disconnected(Exception):
     """The connection was lost, or could not be made."""
 
-    problem = "the database cannot be reached"
-
 
 class _Deadlocked(Exception):
     """The statement was rolled back as the victim of a deadlock."""
@@ -269,12 +306,26 @@ class _Deadlocked(Exception):
 
 
 def _is_connection_failure(error: DBAPIError) -> bool:
-    state: str | None = getattr(error.orig, "sqlstate", None)
+    state = _sqlstate(error)
     if state is None:
         # the server was not reached
         return isinstance(error, OperationalError)
     # 08: connection exception, 57P: operator intervention, 53: no resources
     return state.startswith(("08", "57P", "53"))
+
+
+def _of_the_connection(error: DBAPIError) -> bool:
+    return error.connection_invalidated or isinstance(error, InterfaceError) or _is_connection_failure(error)
+
+
+def _sqlstate(error: DBAPIError) -> str | None:
+    """Return PostgreSQL's error code, wherever the driver keeps it."""
+    said: Any = error.orig
+    for attribute in ("sqlstate", "pgcode"):
+        if state := getattr(said, attribute, None):
+            return str(state)
+    details = said.args[0] if getattr(said, "args", None) else None
+    return details.get("C") if isinstance(details, dict) else None
 
 
 def refused(error: DBAPIError, name: str) -> MailglassError:
@@ -284,7 +335,7 @@ def refused(error: DBAPIError, name: str) -> MailglassError:
         error: the driver's, which may quote the rows it is about.
         name: the statement's.
     """
-    state = getattr(error.orig, "sqlstate", None)
+    state = _sqlstate(error)
     if state is None or state.startswith(_OF_THE_STATEMENT):
         return LedgerError(name, state, type(error).__name__)
     # a time limit, a standby, the server's own trouble: the same statement may work later
@@ -304,12 +355,32 @@ def run_on(connection: Connection, name: str, params: Mapping[str, Any]) -> Rows
             connection, as the caller knows it from its own statements; without parameters.
     """
     try:
-        return _fetch(connection.execute(_named(name), dict(params)))
+        return _fetch(connection.execute(_named(name), {key: _as_text(value) for key, value in params.items()}))
     except DBAPIError as error:
         error.hide_parameters = True
         refusal = refused(error, name)
-        if not isinstance(refusal, LedgerError) or _is_connection_failure(error):
+        if not isinstance(refusal, LedgerError) or _of_the_connection(error):
             raise
+    raise refusal
+
+
+def run_on_psycopg(connection: psycopg.Connection[Any], name: str, params: Mapping[str, Any]) -> Rows:
+    """Run one statement on a psycopg connection of the caller's, inside the caller's transaction.
+
+    Raises:
+        LedgerError: the database refuses the statement.
+        psycopg.Error: what concerns the caller's transaction as a whole.
+    """
+    try:
+        with psycopg.Cursor(connection, row_factory=namedtuple_row) as cursor:
+            cursor.execute(statements()[name], params)
+            return cursor.fetchall() if cursor.description else []
+    except psycopg.Error as error:
+        state = error.sqlstate
+        if connection.closed or not (state is None or state.startswith(_OF_THE_STATEMENT)):
+            raise
+        refusal = LedgerError(name, state, type(error).__name__)
+    # outside of the handler: the driver's error quotes rows
     raise refusal
 
 

@@ -28,9 +28,11 @@ class Claimed(NamedTuple):
     Attributes:
         scheduled_at: when it was first to leave; its age counts from there.
         age: seconds since then.
+        lifetime: seconds until it expires; None for never.
         content: JSON text, None where it was scrubbed.
         in_doubt: the outcome of an earlier attempt is not known: it may have been sent.
         ask_again: its account is to be asked about it again under the same idempotency key, before anything else.
+        awaits_account: the account that it has waited for, because that one could not be used; None for none.
         left_behind: more may be due that this claim left: over its size in bytes, or to be claimed apart.
     """
 
@@ -44,11 +46,13 @@ class Claimed(NamedTuple):
     priority: int
     expired: bool
     age: float
+    lifetime: float | None
     content: str | None
     frozen: bool
     suppressed_by: str | None
     in_doubt: bool = False
     ask_again: bool = False
+    awaits_account: str | None = None
     left_behind: bool = False
 
     def __repr__(self) -> str:
@@ -64,6 +68,7 @@ class Verdict(NamedTuple):
         delay: seconds: until it is due again, or how long evidence is waited for.
         counted: False where the attempt is not counted (throttling).
         doubt: what this says of whether it may have been sent; None where it says nothing, and a doubt stays.
+        awaits_account: the account that it is queued for, because that one cannot be used now; None for none.
     """
 
     id: UUID
@@ -78,6 +83,7 @@ class Verdict(NamedTuple):
     status_code: int | None = None
     enhanced_status: str | None = None
     duration_ms: int | None = None
+    awaits_account: str | None = None
 
 
 def claim(
@@ -156,10 +162,30 @@ def freeze(ledger: Runs, contents: Mapping[UUID, str]) -> dict[UUID, str]:
     return {row.id: row.content for row in rows if row.frozen}
 
 
-def mark(ledger: Runs, token: UUID, ids: Sequence[UUID], account: str, provider: str) -> dict[UUID, int]:
-    """Commit that these are about to be sent. Returns the attempt's number by id, only for those still leased."""
+def mark(
+    ledger: Runs, token: UUID, ids: Sequence[UUID], account: str, provider: str, expired: set[UUID] | None = None
+) -> dict[UUID, int]:
+    """Commit that these are about to be sent. What has expired by now fails instead.
+
+    Args:
+        expired: those that failed so are added to it.
+
+    Returns:
+        The attempt's number by id, only for those that are still leased and have not expired.
+    """
     rows = ledger.run("mark", {"ids": arrays.uuids(ids), "token": str(token), "account": account, "provider": provider})
-    return {ids[row.position - 1]: row.attempts for row in rows}
+    attempts = {ids[row.position - 1]: row.attempts for row in rows}
+    if rest := [key for key in ids if key not in attempts]:
+        failed = _expire(ledger, token, rest)
+        if expired is not None:
+            expired |= failed
+    return attempts
+
+
+def _expire(ledger: Runs, token: UUID, ids: Sequence[UUID]) -> set[UUID]:
+    """Fail those of these claimed deliveries that have expired; returns them."""
+    params = {"ids": arrays.uuids(ids), "event_ids": arrays.uuids(uuid7s(len(ids))), "token": str(token)}
+    return {row.id for row in ledger.run("expire", params)}
 
 
 def record(ledger: Runs, token: UUID, verdicts: Sequence[Verdict], refused: Sequence[Suppression] = ()) -> set[UUID]:
@@ -172,7 +198,7 @@ def record(ledger: Runs, token: UUID, verdicts: Sequence[Verdict], refused: Sequ
         return set()
     kinds: dict[tuple[Any, ...], int] = {}
     kind_of = [kinds.setdefault(_kind(verdict), len(kinds) + 1) for verdict in verdicts]
-    statuses, events, reasons, outcomes, doubts, counted, codes, enhanced, durations = zip(*kinds, strict=True)
+    statuses, events, reasons, outcomes, doubts, counted, codes, enhanced, durations, awaited = zip(*kinds, strict=True)
     rows = ledger.run(
         "record",
         {
@@ -191,6 +217,7 @@ def record(ledger: Runs, token: UUID, verdicts: Sequence[Verdict], refused: Sequ
             "status_codes": arrays.numbers(codes),
             "enhanced": arrays.texts(enhanced),
             "durations": arrays.numbers(durations),
+            "awaited": arrays.texts(awaited),
             "evidence": arrays.texts(sorted(EVIDENCE)),
             "unplaced": UNPLACED,
             **{f"refused_{name}": column for name, column in columns(refused).items()},
@@ -203,7 +230,7 @@ def _kind(verdict: Verdict) -> tuple[Any, ...]:
     """What many verdicts of a batch have in common, and is sent once for all of them."""
     return (
         verdict.status, verdict.event, verdict.reason, verdict.outcome, verdict.doubt, verdict.counted,
-        verdict.status_code, verdict.enhanced_status, verdict.duration_ms,
+        verdict.status_code, verdict.enhanced_status, verdict.duration_ms, verdict.awaits_account,
     )  # fmt: skip
 
 

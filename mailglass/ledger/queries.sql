@@ -132,6 +132,14 @@ CROSS JOIN LATERAL (
     SELECT k.id, k.status, k.idempotency_digest FROM mailglass.deliveries k WHERE k.id = w.id
     LIMIT 1) d
 
+-- name: has_ledger
+-- Whether there is a ledger in the database of this connection, and the database's name.
+SELECT to_regclass('mailglass.ledger_identity') IS NOT NULL AS there, current_database() AS database
+
+-- name: ledger_identity
+-- Which ledger it is. A copy of the database on the same server has another name.
+SELECT id, current_database() AS database FROM mailglass.ledger_identity
+
 -- name: claim
 -- Lease due deliveries of one lane, most urgent first, with their content and a second look at the suppressions: up to
 -- a number and a size, at least one; answer also whether the size left some behind. Content counts twice what it takes
@@ -141,6 +149,7 @@ CROSS JOIN LATERAL (
 -- with the server leaves its deliveries queued, and its mark then finds no lease.
 -- What was in a claim that ended without a verdict is claimed apart from the rest: at most eight that were in one, and
 -- alone what was in several. Whose turn it is where both are due is given, so that neither waits for the other's end.
+-- Of a paused lane nothing is leased.
 WITH unhurried AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
 ), held AS MATERIALIZED (
@@ -154,6 +163,8 @@ WITH unhurried AS MATERIALIZED (
         WHERE d.queue = %(queue)s AND d.tenant_id = %(tenant)s AND d.stream = %(stream)s
           AND d.crashes > 0 AND d.due_at <= now()
         ORDER BY (d.crashes > 1), d.priority DESC, d.due_at LIMIT LEAST(8, %(size)s) FOR UPDATE SKIP LOCKED) q
+    WHERE NOT EXISTS (SELECT FROM mailglass.pauses z
+                      WHERE z.tenant_id = %(tenant)s AND z.stream IN ('', %(stream)s) AND z.account = '')
     LIMIT CASE WHEN CAST(%(cap)s AS integer) IS NULL THEN 8
                ELSE LEAST(8, mailglass.room_for(%(tenant)s, CAST(%(cap)s AS integer))) END
 ), due AS MATERIALIZED (
@@ -164,6 +175,8 @@ WITH unhurried AS MATERIALIZED (
           AND d.priority = CAST(p.priority AS smallint) AND d.due_at <= now() AND d.crashes = 0
         ORDER BY d.due_at LIMIT %(size)s FOR UPDATE SKIP LOCKED) q
     WHERE NOT EXISTS (SELECT FROM held) AND NOT (%(suspects_first)s AND EXISTS (SELECT FROM suspect))
+      AND NOT EXISTS (SELECT FROM mailglass.pauses z
+                      WHERE z.tenant_id = %(tenant)s AND z.stream IN ('', %(stream)s) AND z.account = '')
     LIMIT CASE WHEN CAST(%(cap)s AS integer) IS NULL THEN %(size)s
                ELSE LEAST(%(size)s, mailglass.room_for(%(tenant)s, CAST(%(cap)s AS integer))) END
 ), wanted AS (
@@ -183,12 +196,13 @@ WITH unhurried AS MATERIALIZED (
     FROM measured p WHERE d.id = p.id AND d.status IN ('queued', 'claimed')
       AND (p.position = 1 OR COALESCE(p.bytes, 0) <= %(max_bytes)s)
     RETURNING d.id, d.message_id, d.recipient, d.recipient_name, d.recipient_domain, d.account, d.attempts,
-              d.scheduled_at, d.expires_at, d.priority, d.in_doubt, d.ask_again
+              d.scheduled_at, d.expires_at, d.priority, d.in_doubt, d.ask_again, d.awaits_account
 )
 SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts, c.scheduled_at, c.priority,
        COALESCE(c.expires_at <= now(), false) AS expired,
-       date_part('epoch', now() - c.scheduled_at) AS age,
+       date_part('epoch', now() - c.scheduled_at) AS age, date_part('epoch', c.expires_at - now()) AS lifetime,
        CAST(m.content AS text) AS content, COALESCE(m.frozen, false) AS frozen, s.scope, c.in_doubt, c.ask_again,
+       c.awaits_account,
        -- others may be due after suspects, and suspects after others
        (SELECT count(*) FROM due) > (SELECT count(*) FROM claimed) OR EXISTS (SELECT FROM suspect) AS left_behind
 FROM claimed c
@@ -205,10 +219,12 @@ LEFT JOIN LATERAL (
 -- Lease these deliveries whatever their due time, if nobody else has: for sending in the caller's own process.
 -- Run again after its answer was lost, it answers what it had leased.
 WITH picked AS MATERIALIZED (
-    SELECT id FROM mailglass.deliveries
-    WHERE id = ANY (CAST(%(ids)s AS uuid[]))
-      AND (status = 'queued' OR (status = 'claimed' AND lease_token = CAST(%(token)s AS uuid)))
-    FOR UPDATE SKIP LOCKED
+    SELECT d.id FROM mailglass.deliveries d
+    WHERE d.id = ANY (CAST(%(ids)s AS uuid[]))
+      AND (d.status = 'queued' OR (d.status = 'claimed' AND d.lease_token = CAST(%(token)s AS uuid)))
+      AND NOT EXISTS (SELECT FROM mailglass.pauses z
+                      WHERE z.tenant_id = d.tenant_id AND z.stream IN ('', d.stream) AND z.account = '')
+    FOR UPDATE OF d SKIP LOCKED
 ), claimed AS (
     UPDATE mailglass.deliveries d
     SET status = 'claimed', due_at = NULL, lease_token = CAST(%(token)s AS uuid),
@@ -216,13 +232,13 @@ WITH picked AS MATERIALIZED (
         claimed_alone = (SELECT count(*) = 1 FROM picked)
     FROM picked p WHERE d.id = p.id
     RETURNING d.id, d.message_id, d.recipient, d.recipient_name, d.account, d.attempts, d.scheduled_at, d.expires_at,
-              d.priority, d.in_doubt, d.ask_again
+              d.priority, d.in_doubt, d.ask_again, d.awaits_account
 )
 SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts, c.scheduled_at, c.priority,
        COALESCE(c.expires_at <= now(), false) AS expired,
-       date_part('epoch', now() - c.scheduled_at) AS age,
+       date_part('epoch', now() - c.scheduled_at) AS age, date_part('epoch', c.expires_at - now()) AS lifetime,
        CAST(m.content AS text) AS content, COALESCE(m.frozen, false) AS frozen, CAST(NULL AS text) AS scope,
-       c.in_doubt, c.ask_again
+       c.in_doubt, c.ask_again, c.awaits_account
 FROM claimed c LEFT JOIN mailglass.messages m ON m.id = c.message_id
 
 -- name: note_unplaced
@@ -254,7 +270,8 @@ WHERE EXISTS (
       AND (b.expires_at IS NULL OR b.expires_at > now()))
 
 -- name: mark
--- Commit that the provider call for these is about to begin. Only a live lease of this token marks anything.
+-- Commit that the provider call for these is about to begin. Only a live lease of this token marks anything, and nothing
+-- is marked that has expired by now: `expire` says so of it.
 -- (IS TRUE: found by their keys, and not by walking over every lease that lives.)
 UPDATE mailglass.deliveries d
 SET status = 'sending', attempts = attempts + CASE status WHEN 'claimed' THEN 1 ELSE 0 END,
@@ -262,7 +279,27 @@ SET status = 'sending', attempts = attempts + CASE status WHEN 'claimed' THEN 1 
 FROM unnest(CAST(%(ids)s AS uuid[])) WITH ORDINALITY AS i (id, position)
 WHERE d.id = i.id AND d.lease_token = CAST(%(token)s AS uuid)
   AND d.status IN ('claimed', 'sending') AND (d.lease_expires_at > now()) IS TRUE
+  AND (d.status = 'sending' OR (d.expires_at <= now()) IS NOT TRUE)
 RETURNING i.position, d.attempts
+
+-- name: expire
+-- Fail claimed deliveries that expired before their mark, with an event each. One that is to be asked about again may have
+-- been sent: it is queued, for its next claim to decide as for any that is in doubt.
+WITH expired AS MATERIALIZED (
+    SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS e (id, event_id)
+), moved AS (
+    UPDATE mailglass.deliveries d
+    SET status = CASE WHEN d.ask_again THEN 'queued' ELSE 'failed' END, due_at = CASE WHEN d.ask_again THEN now() END,
+        lease_token = NULL, lease_expires_at = NULL, crashes = 0, crashes_alone = 0, last_error = 'expired'
+    FROM expired e
+    WHERE d.id = e.id AND d.lease_token = CAST(%(token)s AS uuid) AND d.status = 'claimed' AND d.expires_at <= now()
+    RETURNING d.id, d.tenant_id, d.status, d.account, d.attempts, e.event_id
+), noted AS (
+    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account, attempt)
+    SELECT event_id, id, tenant_id, 'failed', 'engine', now(), 'failed', 'expired', account, attempts
+    FROM moved WHERE status = 'failed'
+)
+SELECT id FROM moved WHERE status = 'failed'
 
 -- name: record
 -- Write down what became of leased deliveries, with one event each. Only the holder of the lease writes anything.
@@ -277,9 +314,10 @@ WITH verdict AS MATERIALIZED (
     SELECT * FROM unnest(
         CAST(%(statuses)s AS text[]), CAST(%(kinds)s AS text[]), CAST(%(reasons)s AS text[]),
         CAST(%(outcomes)s AS text[]), CAST(%(doubts)s AS text[]), CAST(%(counted)s AS boolean[]),
-        CAST(%(status_codes)s AS integer[]), CAST(%(enhanced)s AS text[]), CAST(%(durations)s AS integer[])
+        CAST(%(status_codes)s AS integer[]), CAST(%(enhanced)s AS text[]), CAST(%(durations)s AS integer[]),
+        CAST(%(awaited)s AS text[])
     ) WITH ORDINALITY
-        AS v (status, kind, reason, outcome, doubt, counted, status_code, enhanced, duration_ms, number)
+        AS v (status, kind, reason, outcome, doubt, counted, status_code, enhanced, duration_ms, awaits, number)
 ), outcome AS MATERIALIZED (
     SELECT *, (v.status = 'uncertain' OR (
                v.kind = 'attempted' AND (v.status IN ('queued', 'held') OR v.doubt = 'answered'))) AND COALESCE((
@@ -295,7 +333,7 @@ WITH verdict AS MATERIALIZED (
     JOIN verdict v USING (number)
 ), told AS (
     SELECT id, position, event_id, delay, provider_message_id, kind, reason, outcome, doubt, counted, status_code,
-           enhanced, duration_ms, accepted, in_other_doubt,
+           enhanced, duration_ms, awaits, accepted, in_other_doubt,
            -- waiting or given back unsent, it may end the next worker as well
            NOT (status = 'queued' AND kind IS DISTINCT FROM 'attempted') AS tells,
            CASE WHEN accepted THEN 'uncertain' WHEN in_other_doubt THEN 'held' ELSE status END AS status
@@ -318,6 +356,7 @@ WITH verdict AS MATERIALIZED (
             WHEN o.doubt = 'answered' THEN o.in_other_doubt
             ELSE d.in_doubt END,
         ask_again = o.status = 'queued' AND CASE WHEN o.doubt IS NULL THEN d.ask_again ELSE o.doubt = 'asked' END,
+        awaits_account = CASE WHEN o.status = 'queued' THEN o.awaits END,
         crashes = CASE WHEN o.tells THEN 0 ELSE d.crashes END,
         crashes_alone = CASE WHEN o.tells THEN 0 ELSE d.crashes_alone END,
         last_error = o.reason,
@@ -688,8 +727,9 @@ SELECT id, true FROM doubtful
 
 -- name: release
 -- Let held deliveries go again, now; where an actor is given, with an entry in the audit. Somebody wants them sent, so
--- their age counts from here. What is in doubt stays so, and its event says that it is sent again. Run again after its
--- answer was lost, it finds its own events.
+-- their age counts from here. What is in doubt stays so, and its event says that it is sent again. The accounts that
+-- attempted them last are tried at once, and where one was never attempted, all that could be its own. Run again after
+-- its answer was lost, it finds its own events.
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
 ), picked AS MATERIALIZED (
@@ -697,9 +737,13 @@ WITH wanted AS MATERIALIZED (
     WHERE d.status = 'held' ORDER BY d.id FOR UPDATE OF d
 ), moved AS (
     UPDATE mailglass.deliveries d
-    SET status = 'queued', due_at = now(), scheduled_at = now(), attempts = 0, ask_again = false
+    SET status = 'queued', due_at = now(), scheduled_at = now(), attempts = 0, ask_again = false,
+        awaits_account = NULL
     FROM picked p WHERE d.id = p.id
-    RETURNING d.id, d.tenant_id, d.queue, d.stream, d.in_doubt, p.event_id
+    RETURNING d.id, d.tenant_id, d.queue, d.stream, d.account, d.in_doubt, p.event_id
+), tried AS (
+    UPDATE mailglass.breakers b SET open_until = LEAST(b.open_until, now()), probe_until = NULL, failed_delivery = NULL
+    WHERE b.account IN (SELECT m.account FROM moved m) OR EXISTS (SELECT FROM moved m WHERE m.account IS NULL)
 ), noted AS (
     INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status)
     SELECT event_id, id, tenant_id, CASE WHEN in_doubt THEN 'resent' ELSE 'released' END, 'operator', now(), 'queued'
@@ -1195,18 +1239,29 @@ DELETE FROM mailglass.rate_limits WHERE key IN (
     ORDER BY key LIMIT %(size)s FOR UPDATE SKIP LOCKED)
 RETURNING key
 
+
 -- name: breakers
--- The breakers of these accounts that are not closed: open with the seconds left, or half-open (none left).
-SELECT account, reason, GREATEST(CAST(extract(epoch FROM open_until - now()) AS double precision), 0) AS seconds
-FROM mailglass.breakers WHERE account = ANY (CAST(%(accounts)s AS text[]))
+-- The breakers of these accounts that are not closed: open with the seconds left, or half-open for so many seconds (below
+-- zero); and accounts that somebody has paused.
+SELECT b.account, b.reason, CAST(extract(epoch FROM b.open_until - now()) AS double precision) AS seconds,
+       b.failed_delivery
+FROM mailglass.breakers b
+WHERE b.account = ANY (CAST(%(accounts)s AS text[]))
+  AND NOT EXISTS (SELECT FROM mailglass.pauses z WHERE z.tenant_id = '' AND z.stream = '' AND z.account = b.account)
+UNION ALL
+SELECT z.account, 'paused', NULL, NULL
+FROM mailglass.pauses z
+WHERE z.tenant_id = '' AND z.stream = '' AND z.account = ANY (CAST(%(accounts)s AS text[]))
 
 -- name: trip
--- Open an account's breaker, twice as long at each failure in a row; a reset told by the provider counts as it is.
-INSERT INTO mailglass.breakers AS b (account, reason, failures, open_until)
+-- Open an account's breaker, twice as long at each failure in a row; a reset told by the provider counts as it is. The
+-- mail that failed is remembered, so that another one tries the account next.
+INSERT INTO mailglass.breakers AS b (account, reason, failures, open_until, failed_delivery, last_error)
 VALUES (%(account)s, %(reason)s, 1,
-        now() + make_interval(secs => COALESCE(CAST(%(reset)s AS double precision), CAST(%(base)s AS double precision))))
+        now() + make_interval(secs => COALESCE(CAST(%(reset)s AS double precision), CAST(%(base)s AS double precision))),
+        CAST(%(delivery)s AS uuid), CAST(%(error)s AS text))
 ON CONFLICT (account) DO UPDATE SET
-    reason = excluded.reason,
+    reason = excluded.reason, failed_delivery = excluded.failed_delivery, last_error = excluded.last_error,
     failures = b.failures + CASE WHEN b.open_until <= now() THEN 1 ELSE 0 END,
     open_until = GREATEST(b.open_until, now() + make_interval(secs => COALESCE(
         CAST(%(reset)s AS double precision),
@@ -1227,4 +1282,71 @@ UPDATE mailglass.breakers SET probe_until = NULL WHERE account = %(account)s
 
 -- name: reset_breaker
 -- The account works again.
-DELETE FROM mailglass.breakers WHERE account = %(account)s AND open_until <= now()
+DELETE FROM mailglass.breakers WHERE account = %(account)s AND open_until <= now() RETURNING account
+
+-- name: close_breaker
+-- Somebody says that the account works again, whatever was seen of it.
+DELETE FROM mailglass.breakers WHERE account = %(account)s RETURNING account
+
+-- name: wake_awaiting
+-- Let mail that waits for an account, or for any, be due now: an account can be used again.
+WITH awaiting AS MATERIALIZED (
+    SELECT d.id FROM mailglass.deliveries d
+    WHERE d.awaits_account IS NOT NULL
+      AND (CAST(%(account)s AS text) IS NULL OR d.awaits_account = CAST(%(account)s AS text))
+      AND d.status = 'queued' AND d.due_at > now()
+    LIMIT %(size)s FOR UPDATE SKIP LOCKED
+)
+UPDATE mailglass.deliveries d SET due_at = now() FROM awaiting a WHERE d.id = a.id
+RETURNING d.queue, d.tenant_id, d.stream
+
+-- name: account_states
+-- What stands against accounts: breakers, pauses, what was learnt of their rate, and how much mail waits for each.
+SELECT a.account, b.reason, b.failures, b.open_until, b.last_error, z.paused_at, z.actor AS paused_by,
+       CASE WHEN l.pause_until > e.now THEN to_timestamp(l.pause_until / 1000000.0) END AS throttled_until,
+       CASE WHEN l.slow_until > e.now THEN l.factor END AS slowed,
+       (SELECT count(*) FROM mailglass.deliveries d WHERE d.awaits_account = a.account) AS waiting
+FROM unnest(CAST(%(accounts)s AS text[])) AS a (account)
+CROSS JOIN (SELECT extract(epoch FROM now()) * 1000000 AS now) e
+LEFT JOIN mailglass.breakers b ON b.account = a.account
+LEFT JOIN mailglass.pauses z ON z.account = a.account AND z.tenant_id = '' AND z.stream = ''
+LEFT JOIN mailglass.rate_lessons l ON l.account = a.account
+ORDER BY a.account
+
+-- name: pause
+-- Pause an account, or a tenant's mail, or one stream of it, with an entry in the audit.
+WITH paused AS (
+    INSERT INTO mailglass.pauses (account, tenant_id, stream, actor)
+    VALUES (%(account)s, %(tenant)s, %(stream)s, %(actor)s)
+    ON CONFLICT DO NOTHING RETURNING account
+), audited AS (
+    INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
+    SELECT CAST(%(audit_id)s AS uuid), %(actor)s, %(action)s, NULLIF(%(tenant)s, ''), CAST(%(detail)s AS json) FROM paused
+    ON CONFLICT DO NOTHING
+)
+SELECT account FROM paused
+
+-- name: unpause
+-- End a pause, with an entry in the audit. Answers when it began.
+WITH ended AS (
+    DELETE FROM mailglass.pauses
+    WHERE account = %(account)s AND tenant_id = %(tenant)s AND stream = %(stream)s RETURNING paused_at
+), audited AS (
+    INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
+    SELECT CAST(%(audit_id)s AS uuid), %(actor)s, %(action)s, NULLIF(%(tenant)s, ''), CAST(%(detail)s AS json) FROM ended
+    ON CONFLICT DO NOTHING
+)
+SELECT paused_at FROM ended
+
+-- name: pauses
+-- What is paused.
+SELECT account, tenant_id, stream, paused_at, actor FROM mailglass.pauses ORDER BY tenant_id, stream, account
+
+-- name: spare_paused
+-- The time that a pause lasted makes no mail of its lane too old: it counts as if it was to leave later by that long.
+-- Mail in doubt keeps its age, by which its account remembers it.
+UPDATE mailglass.deliveries d
+SET scheduled_at = CAST(%(until)s AS timestamptz)
+                   - (GREATEST(CAST(%(since)s AS timestamptz), d.scheduled_at) - d.scheduled_at)
+WHERE d.tenant_id = %(tenant)s AND CAST(%(stream)s AS text) IN ('', d.stream) AND d.due_at IS NOT NULL
+  AND NOT d.in_doubt AND d.scheduled_at < CAST(%(until)s AS timestamptz)

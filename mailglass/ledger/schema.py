@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from mailglass import clock
 from mailglass.errors import LedgerUnavailableError, MailglassError, SchemaError
 
-HEAD = "0015"
+HEAD = "0017"
 _LOCK = 0x6D61696C676C6173  # "mailglas": one upgrade at a time
 
 
@@ -31,10 +31,15 @@ def upgrade(url: str, revision: str = "head") -> str:
         The revision that stands afterwards.
 
     Raises:
+        SchemaError: the schema is newer, and this code cannot work on it.
         LedgerUnavailableError: the database cannot be reached.
     """
     from alembic import command
 
+    found = version(url)
+    if found is not None and found.revision > HEAD:
+        # there is nothing to upgrade to, and alembic knows nothing of what stands
+        return check(url).revision
     with _connection(url) as connection:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
         connection.exec_driver_sql("CREATE SCHEMA IF NOT EXISTS mailglass")
@@ -175,14 +180,15 @@ def _connection(url: str) -> Iterator[Any]:
     from sqlalchemy.exc import OperationalError
 
     from mailglass.ledger.database import sqlalchemy_url
+    from mailglass.ledger.unreachable import unreachable
 
     engine = sqlalchemy.create_engine(sqlalchemy_url(url), poolclass=sqlalchemy.NullPool)
     try:
         with engine.connect() as connection:
             yield connection
     except OperationalError as error:
-        # its text may hold the URL's user; the remedy is the same for every cause
-        raise LedgerUnavailableError("cannot reach the database: check MAILGLASS_DATABASE_URL") from error
+        # its text may hold the URL's user
+        raise LedgerUnavailableError(unreachable(url, error.orig)) from error
     finally:
         engine.dispose()
 

@@ -47,6 +47,7 @@ deliveries = Table(
     Column("attempts", SmallInteger, nullable=False),
     Column("in_doubt", Boolean, nullable=False),
     Column("ask_again", Boolean, nullable=False),
+    _text("awaits_account"),
     Column("crashes", SmallInteger, nullable=False),
     Column("crashes_alone", SmallInteger, nullable=False),
     Column("claimed_alone", Boolean, nullable=False),

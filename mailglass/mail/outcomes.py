@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class OutcomeClass(StrEnum):
@@ -42,3 +43,7 @@ class Outcome:
     retry_after: float | None = None
     hard_bounce: bool = False
     suppressed_for: float | None = None
+
+
+EXPIRED: Final = Outcome(OutcomeClass.TRANSIENT, reason="mail_expired")
+"""Of a mail that expired before its attempt began: nothing was sent."""

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from mailglass.addresses import Address
+from mailglass.clock import monotonic
 from mailglass.message import Attachment
 
 
@@ -19,6 +20,8 @@ class Outgoing:
     Attributes:
         delivery_id: ours; sent as metadata and read back from webhooks.
         created_at: when the delivery was first to leave; the Date header of every attempt.
+        start_by: on `mailglass.clock.monotonic()`; an attempt that was not started by then must not be, since the mail
+            has expired; None for never.
     """
 
     delivery_id: UUID
@@ -38,6 +41,12 @@ class Outgoing:
     metadata: Mapping[str, str] = field(default_factory=dict)
     attachments: tuple[Attachment, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    start_by: float | None = None
+
+    @property
+    def expired(self) -> bool:
+        """Whether no attempt may be started any more."""
+        return self.start_by is not None and monotonic() >= self.start_by
 
     def __repr__(self) -> str:
         return f"<Outgoing {self.delivery_id}>"

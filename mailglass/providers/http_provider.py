@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 from mailglass.addresses import Address
-from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import Provider, RateSignal
+from mailglass.providers.copies import with_distinct_copies
 from mailglass.providers.http import HTTPAnswer, HTTPClient, HTTPOptions, HTTPRequest
 from mailglass.providers.rate_signals import RateGauge, RateHeaders, read_signal
 from mailglass.telemetry import emit
@@ -74,7 +75,7 @@ class HTTPProvider(Provider):
 
     @abstractmethod
     def encode(self, mail: Outgoing) -> bytes:
-        """One mail as the provider wants it, its tags and metadata as `fitting` left them.
+        """One mail as the provider wants it, its tags and metadata as `fitting` left them, everybody named once.
 
         Raises:
             Unsendable: the provider has no way to say what the mail says.
@@ -122,7 +123,7 @@ class HTTPProvider(Provider):
 
     def _ready(self, index: int, mail: Outgoing, outcomes: dict[int, Outcome]) -> _Ready | None:
         try:
-            return _Ready(index, mail, self.encode(self.fitting(mail)))
+            return _Ready(index, mail, self.encode(self.fitting(with_distinct_copies(mail))))
         except Unsendable as refusal:
             outcomes[index] = Outcome(OutcomeClass.REJECTED, reason=refusal.reason)
         except Exception as error:  # nothing was sent; a fault of ours must not fail the mails beside this one
@@ -147,6 +148,11 @@ class HTTPProvider(Provider):
 
     def _attempt(self, bundle: list[_Ready], deadline: float, outcomes: dict[int, Outcome]) -> list[_Ready]:
         """Send one request and note its outcomes; returns the mails to be asked about alone."""
+        for item in [item for item in bundle if item.mail.expired]:
+            outcomes[item.index] = EXPIRED
+            bundle = [other for other in bundle if other is not item]
+        if not bundle:
+            return []
         mails = [item.mail for item in bundle]
         answer = self._exchange(mails, [item.part for item in bundle], deadline)
         if answer is None:

@@ -22,12 +22,14 @@ def outgoing(
     created_at: datetime,
     content: Mapping[str, Any],
     default_sender: Address | None,
+    start_by: float | None = None,
 ) -> Outgoing:
     """One delivery as a provider gets it.
 
     Args:
         content: as `Message.content()` wrote it.
         default_sender: for content that names no sender.
+        start_by: on the monotonic clock; when the mail expires, None for never.
 
     Raises:
         ValueError: neither the content nor the default names a sender.
@@ -54,6 +56,7 @@ def outgoing(
         metadata=content.get("metadata", {}),
         attachments=_attachments(content.get("attachments")),
         options=content.get("options", {}),
+        start_by=start_by,
     )
 
 

@@ -403,3 +403,23 @@ def test_held_ones_are_released_by_reason_and_rung(house) -> None:
     assert release_many(reason="template_failed", status="held") == 2
     assert set(deliveries.counts(ledger)["default"]) == {"queued"}
     assert house.rings.count() == 1
+
+
+def test_a_message_whose_error_nobody_foresaw_is_that_messages_answer_alone(house) -> None:
+    class Broken(Message):
+        def content(self) -> dict[str, Any]:
+            raise RuntimeError("very.private@example.com")
+
+    spoilt = message(to="spoilt@example.com")
+    object.__setattr__(spoilt, "subject", "\ud800")
+    strange = message(to="strange@example.com")
+    object.__setattr__(strange, "metadata", {"key": object()})
+    named = message(to="named@example.com")
+    object.__setattr__(named.to[0], "name", "\ud800")
+    given = [*keyed(4), Broken(to="b@example.com", subject="s", text="t"), spoilt, strange, named, *list(keyed(8))[4:]]
+    results = deliver_many(given)
+    assert [result.outcome.value for result in results] == ["queued"] * 4 + ["invalid"] * 4 + ["queued"] * 4
+    for result in results[4:8]:
+        assert "private" not in str(result.error)
+        assert result.error.__context__ is None
+    assert deliver_many([named])[0].outcome is ItemOutcome.INVALID

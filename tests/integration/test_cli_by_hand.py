@@ -96,7 +96,7 @@ def test_by_id_only_dead_ones_are_replayed(ledger: Database, mailglass: Command)
     dead, done = keep(ledger, "dead"), keep(ledger, "processed")
     assert mailglass("webhooks", "replay", dead, done)[1]["moved"] == 1
     assert standing(ledger) == {dead: "received", done: "processed"}
-    assert mailglass("webhooks", "replay")[0] == 2
+    assert mailglass("webhooks", "replay")[0] == 64
 
 
 def test_addresses_and_domains_are_added_by_hand_and_the_audit_holds_neither(
@@ -127,9 +127,9 @@ def test_many_are_read_from_standard_input(
 def test_one_that_cannot_be_read_refuses_all_and_is_not_repeated(
     ledger: Database, mailglass: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["suppressions", "add", "ada@example.com", "very secret@", "--tenant", "acme"]) == 2
+    assert run(["suppressions", "add", "ada@example.com", "very secret@", "--tenant", "acme"]) == 64
     assert "secret" not in capsys.readouterr().err
-    assert mailglass("suppressions", "add", "example.com", "--tenant", "acme", "--stream", "bulk")[0] == 2
+    assert mailglass("suppressions", "add", "example.com", "--tenant", "acme", "--stream", "bulk")[0] == 64
     assert suppressions_of(ledger, "acme", ADA) == []
     assert audit.entries(ledger) == []
 
@@ -141,7 +141,7 @@ def test_an_entry_may_end_by_itself(ledger: Database, mailglass: Command) -> Non
     assert entry.expires_at == end
     assert (
         mailglass("suppressions", "add", "ada@example.com", "--tenant", "acme", "--expires", "2020-01-01T00:00Z")[0]
-        == 2
+        == 64
     )
 
 
@@ -164,7 +164,7 @@ def test_what_stands_in_the_way_of_an_address_is_told(ledger: Database, mailglas
 
 def test_a_domain_is_taken_off_and_its_addresses_stay(ledger: Database, mailglass: Command) -> None:
     mailglass("suppressions", "add", "example.com", "ada@example.com", "--tenant", "acme")
-    assert mailglass("suppressions", "remove-domain", "ada@example.com", "--tenant", "acme")[0] == 2
+    assert mailglass("suppressions", "remove-domain", "ada@example.com", "--tenant", "acme")[0] == 64
     assert mailglass("suppressions", "remove-domain", "EXAMPLE.com", "--tenant", "acme")[0] == 0
     assert mailglass("suppressions", "remove-domain", "example.com", "--tenant", "acme")[0] == 1
     assert [entry.scope for entry in suppressions_of(ledger, "acme", ADA)] == [SuppressionType.ADDRESS]

@@ -158,7 +158,24 @@ def test_a_delivery_that_is_not_there_is_an_error(ledger: Database, mailglass: C
     said = mailglass("deliveries", "show", uuid4())
     assert said.code == 1
     assert "no delivery" in said.err
-    assert mailglass("deliveries", "show", "17").code == 2
+    assert mailglass("deliveries", "show", "17").code == 64
+
+
+def test_an_upgrade_on_a_newer_schema_does_nothing_or_says_to_upgrade_mailglass(
+    ledger: Database, mailglass: Callable[..., Said]
+) -> None:
+    def stand(revision: str, oldest: str) -> None:
+        ledger.query(sqlalchemy.text(f"UPDATE mailglass.schema_version SET version_num = '{revision}'"))
+        ledger.query(sqlalchemy.text(f"UPDATE mailglass.schema_support SET oldest_code = '{oldest}'"))
+
+    stand("9999", "0005")
+    said = mailglass("db", "upgrade")
+    assert (said.code, said.err) == (0, "")
+    assert "revision 9999, newer than this version's" in said.out
+    stand("9999", "9999")
+    said = mailglass("db", "upgrade")
+    assert said.code == 1
+    assert said.err.count("\n") == 1 and "upgrade mailglass" in said.err
 
 
 def test_deliveries_are_listed_newest_first_by_filter(ledger: Database, mailglass: Callable[..., Said]) -> None:
@@ -209,7 +226,7 @@ def test_canceling_leaves_other_tenants_and_what_is_under_way_alone(
     ledger.query(
         sqlalchemy.text("UPDATE mailglass.deliveries SET status = 'claimed' WHERE id = :id").bindparams(id=under_way)
     )
-    assert mailglass("deliveries", "cancel", mine).code == 2
+    assert mailglass("deliveries", "cancel", mine).code == 64
     said = mailglass("deliveries", "cancel", mine, theirs, under_way, "--tenant", "acme", "--json")
     assert said.code == 1
     assert said.json == {"canceled": [str(mine)], "left": [str(theirs), str(under_way)], "in_doubt": []}
@@ -251,7 +268,7 @@ def test_all_held_deliveries_of_one_tenant_are_released(
 def test_release_asks_for_ids_or_for_one_tenants_held(
     ledger: Database, mailglass: Callable[..., Said], arguments: list[Any]
 ) -> None:
-    assert mailglass("deliveries", "release", *arguments).code == 2
+    assert mailglass("deliveries", "release", *arguments).code == 64
 
 
 def test_what_is_released_is_rung(

@@ -213,7 +213,7 @@ def test_a_group_is_canceled_as_a_whole(ledger: Database, mailglass: Command) ->
 def test_a_command_that_does_not_say_what_is_refused(
     ledger: Database, mailglass: Command, arguments: list[Any]
 ) -> None:
-    assert mailglass(*arguments)[0] == 2
+    assert mailglass(*arguments)[0] == 64
 
 
 def test_held_ones_are_released_by_their_reason_and_account(ledger: Database, mailglass: Command) -> None:

@@ -196,7 +196,7 @@ def test_a_filter_settles_batch_by_batch_just_what_it_names(
     ],
 )
 def test_a_command_that_is_not_clear_changes_nothing(arguments: tuple[str, ...]) -> None:
-    assert run(["deliveries", "settle", *arguments]) == 2
+    assert run(["deliveries", "settle", *arguments]) == 64
 
 
 def test_settling_again_after_a_lost_answer_says_what_was_settled(

@@ -30,6 +30,12 @@ EXPIRE = sqlalchemy.text(
     "WHERE status IN ('claimed', 'sending')"
 )
 
+AHEAD = sqlalchemy.text(
+    "INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at) "
+    "SELECT CAST('7fffffff' || substr(CAST(gen_random_uuid() AS text), 9) AS uuid), gen_random_uuid(), 'acme', "
+    "'opened', 'provider', now() FROM generate_series(1, 2500)"
+)
+
 
 @pytest.fixture
 def ledger(database_url: str) -> Iterator[Database]:
@@ -96,7 +102,10 @@ def test_a_delivery_that_crashed_alone_three_times_is_held_with_an_event(ledger:
         crash(ledger)
     assert [len(sent) for sent in rounds] == [0, 4, 7, 0, 0]
     assert states(ledger, [poison]) == [("held", "crashed_worker")]
-    last = deliveries.timeline(ledger, poison)[-1]
+    timeline = deliveries.timeline(ledger, poison)
+    # the first two crashes were not alone
+    assert [event.reason for event in timeline].count("lease_expired") == 4
+    last = timeline[-1]
     assert (last.kind, last.status, last.reason) == ("held", Status.HELD, "crashed_worker")
     assert states(ledger, others) == [("sent", None)] * 11
 
@@ -207,6 +216,17 @@ def test_many_that_crash_alone_are_held_where_others_are_sent(ledger: Database) 
     queue(ledger, 4)
     for _ in range(5):
         work(ledger, poison)
+        crash(ledger)
+    assert states(ledger, list(poison)) == [("held", "crashed_worker")] * 8
+
+
+def test_events_of_a_clock_that_is_ahead_hide_no_attempt(ledger: Database) -> None:
+    poison = set(queue(ledger, 8))
+    queue(ledger, 4)
+    for number in range(5):
+        work(ledger, poison)
+        if number == 3:
+            ledger.query(AHEAD)
         crash(ledger)
     assert states(ledger, list(poison)) == [("held", "crashed_worker")] * 8
 

@@ -9,12 +9,13 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from mailglass.addresses import Address
 from mailglass.clock import monotonic
-from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.smtp import SMTPOptions, SMTPProvider, batch
 from mailglass.providers.smtp.letters import Letter
@@ -264,6 +265,18 @@ def test_a_time_limit_that_strikes_while_a_mail_is_packed_ends_the_batch(
     ]  # fmt: skip
     assert set(server.taken.values()) == {1}
     assert len(server.taken) == 1
+
+
+def test_a_mail_that_has_expired_when_its_turn_comes_is_not_begun(server: Counting) -> None:
+    mails = letters(6)
+    for index in (0, 3, 5):
+        mails[index] = replace(mails[index], start_by=monotonic())
+    mails[1] = replace(mails[1], start_by=monotonic() + PATIENCE)
+    with provider(server.port) as opened:
+        outcomes = opened.send(mails, deadline=monotonic() + PATIENCE)
+    assert [index for index, outcome in enumerate(outcomes) if outcome == EXPIRED] == [0, 3, 5]
+    assert brief(outcomes).count(("accepted", None)) == 3
+    assert len(server.taken) == 3
 
 
 PROGRAM = """

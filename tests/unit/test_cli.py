@@ -7,13 +7,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 
-from mailglass import cli
+from mailglass import __version__, cli
 from mailglass.cli import COMMANDS, Row, load, run
 from mailglass.cli.output import format_option, print_json
 from mailglass.errors import ConfigError, MailglassError
@@ -103,7 +104,7 @@ def test_an_error_of_ours_is_one_paragraph_on_stderr(add: Any, capsys: pytest.Ca
 
 @pytest.mark.parametrize(
     ("raised", "code"),
-    [(KeyboardInterrupt(), 130), (click.Abort(), 1), (click.exceptions.Exit(3), 3), (click.UsageError("no"), 2)],
+    [(KeyboardInterrupt(), 130), (click.Abort(), 1), (click.exceptions.Exit(3), 3), (click.UsageError("no"), 64)],
 )
 def test_exit_codes(add: Any, raised: BaseException, code: int) -> None:
     @click.command()
@@ -140,7 +141,54 @@ def test_the_program_exits_with_the_code_and_without_a_traceback(tmp_path: Path)
     assert done.stdout == ""
     assert done.stderr.startswith("mailglass: MAILGLASS_CONFIG: no file at ")
     assert "Traceback" not in done.stderr
-    assert mailglass("no-such-command").returncode == 2
+    assert mailglass("no-such-command").returncode == 64
+
+
+def test_the_version_is_an_option_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"mailglass {__version__}\n"
+
+
+def commands(group: click.Group, *names: str) -> Iterator[tuple[str, ...]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        yield (*names, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, *names, name)
+
+
+def test_no_line_of_any_help_is_cut_off(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    every = [(), *commands(cli.cli)]
+    assert len(every) > 25
+    for names in every:
+        assert run([*names, "--help"]) == 0
+        listed = capsys.readouterr().out.partition("\nCommands:\n")[2]
+        assert "..." not in listed, names
+
+
+def test_wrong_usage_exits_with_the_code_of_sysexits_in_every_command() -> None:
+    for names in commands(cli.cli):
+        assert run([*names, "--no-such-option"]) == 64, names
+
+
+def test_output_that_cannot_be_written_is_one_line_and_not_a_success() -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        for arguments in (["--help"], ["version"], ["config", "env"]):
+            command = [sys.executable, "-m", "mailglass", *arguments]
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+            assert done.returncode == 1
+            assert done.stderr == "mailglass: cannot write the output: No space left on device\n"
+
+
+def test_a_reader_that_has_left_ends_the_command_quietly() -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-m", "mailglass", "config", "env"]
+    done = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_a_command_that_is_not_installed_is_an_error_only_when_it_is_used(
@@ -338,7 +386,7 @@ def test_format_is_human_or_json(add: Any, capsys: pytest.CaptureFixture[str]) -
         assert (data["schema_version"], data["name"]) == (1, "Zoë")
         formats.append(data["format"])
     assert formats == ["human", "human", "json", "json"]
-    assert run(["show", "--format", "xml"]) == 2
+    assert run(["show", "--format", "xml"]) == 64
 
 
 def test_several_problems_are_all_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

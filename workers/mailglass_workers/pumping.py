@@ -14,7 +14,7 @@ from uuid import uuid4
 from mailglass import clock, telemetry
 from mailglass.doorbell import PUMP, SETTLE, WEBHOOKS
 from mailglass.errors import LedgerUnavailableError
-from mailglass.ledger import lanes, turns
+from mailglass.ledger import lanes, pauses, turns
 from mailglass.routing import Lane
 from mailglass.runtime import Runtime
 from mailglass.webhooks import process
@@ -81,6 +81,7 @@ def run(runtime: Runtime, keep: Callable[[], None] = lambda: None) -> bool:
     started = clock.monotonic()
     patience, doorbell = runtime.settings.engine.ring_patience, runtime.doorbell
     moved = runtime.settler.sweep()
+    paused = pauses.pauses(runtime.database)
     rung, woken, looked = 0, set[Lane](), float("-inf")
 
     def look() -> None:
@@ -89,12 +90,12 @@ def run(runtime: Runtime, keep: Callable[[], None] = lambda: None) -> bool:
         keep()
         if clock.monotonic() - looked >= INTERVAL / 2:
             looked = clock.monotonic()
-            found = lanes.lanes_woken(runtime.database)
+            found = list(pauses.unpaused(paused, lanes.lanes_woken(runtime.database)))
             woken.update(found)
             rung += doorbell.ring(found)
 
     look()
-    due = {*lanes.lanes_ready(runtime.database, after_page=look), *woken}
+    due = {*pauses.unpaused(paused, lanes.lanes_ready(runtime.database, after_page=look)), *woken}
     until = clock.monotonic() + BUDGET
 
     def go_on() -> bool:

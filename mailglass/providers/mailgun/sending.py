@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from mailglass.clock import now
+from mailglass.content_types import written
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.message import Attachment
@@ -39,6 +40,7 @@ _LONGEST_RESET: Final = 3600.0
 _WRITTEN: Final = frozenset(
     "from to cc bcc subject text html attachment inline message recipient-variables o:tag".split()
 )
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
 _OPTION_NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}\Z")
 
 
@@ -54,6 +56,9 @@ class _Field:
     @property
     def head(self) -> bytes:
         lines = f'Content-Disposition: form-data; name="{_quotable(self.name)}"'
+        if _CONTROLS.search(self.filename) or _CONTROLS.search(self.content_type):
+            # it would end the line, and begin another one
+            raise Unsendable("invalid_attachment")
         if self.filename:
             # as browsers write it (WHATWG HTML 4.10.21.8); Mailgun does not read RFC 2231
             lines += f'; filename="{self.filename.replace(chr(34), "%22")}"\r\nContent-Type: {self.content_type}'
@@ -128,22 +133,22 @@ def _until_reset(text: str) -> float | None:
 
 def _fields(mail: Outgoing) -> Iterator[_Field]:
     cc, bcc = distinct_copies(mail)
-    yield _Field("from", _utf8(mailbox(mail.sender)))
-    yield _Field("to", _utf8(mailbox(mail.recipient)))
+    yield _Field("from", _line(mailbox(mail.sender)))
+    yield _Field("to", _line(mailbox(mail.recipient)))
     for name, addresses in (("cc", cc), ("bcc", bcc), ("h:Reply-To", mail.reply_to)):
         if addresses:
-            yield _Field(name, _utf8(mailboxes(addresses)))
-    yield _Field("subject", _utf8(mail.subject))
+            yield _Field(name, _line(mailboxes(addresses)))
+    yield _Field("subject", _line(mail.subject))
     for name, body in (("text", mail.text), ("html", mail.html)):
         if body is not None:
             yield _Field(name, _utf8(body))
     for name, value in mail.headers:
-        yield _Field(f"h:{name}", _utf8(value))
+        yield _Field(f"h:{name}", _line(value))
     for tag in dict.fromkeys(mail.tags):
-        yield _Field("o:tag", _utf8(tag))
+        yield _Field("o:tag", _line(tag))
     yield _Field("v:mailglass_id", str(mail.delivery_id).encode())
     for key, value in mail.metadata.items():
-        yield _Field(f"v:{key}", _utf8(value))
+        yield _Field(f"v:{key}", _line(value))
 
 
 def _options(mail: Outgoing) -> Iterator[_Field]:
@@ -169,8 +174,8 @@ def _option(value: Any) -> bytes:
 def _file(item: Attachment) -> _Field:
     if item.inline:
         # the file's name is what the HTML refers to, so its own name has no place
-        return _Field("inline", item.content, item.content_id, item.content_type)
-    return _Field("attachment", item.content, item.filename, item.content_type)
+        return _Field("inline", item.content, item.content_id, written(item.content_type))
+    return _Field("attachment", item.content, item.filename, written(item.content_type))
 
 
 def _form(fields: list[_Field]) -> bytes:
@@ -185,9 +190,16 @@ def _form(fields: list[_Field]) -> bytes:
 
 
 def _quotable(name: str) -> str:
-    if '"' in name or "\\" in name or not name.isascii():
+    if '"' in name or "\\" in name or not name.isascii() or _CONTROLS.search(name):
         raise Unsendable("unsupported_header_name")
     return name
+
+
+def _line(text: str) -> bytes:
+    """A value that becomes one line of the mail."""
+    if "\r" in text or "\n" in text:
+        raise Unsendable("invalid_text")
+    return _utf8(text)
 
 
 def _utf8(text: str) -> bytes:

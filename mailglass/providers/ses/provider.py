@@ -11,9 +11,10 @@ from botocore.exceptions import BotoCoreError
 
 from mailglass.errors import MessageError, ProviderCallError
 from mailglass.mail.events import ProviderEvent
-from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import Provider, Store, WebhookRequest
+from mailglass.providers.copies import with_distinct_copies
 from mailglass.providers.http_provider import ROUNDS, Unsendable
 from mailglass.providers.ses import sns
 from mailglass.providers.ses.certificates import Certificates, Fetch, fetch_certificate
@@ -143,8 +144,10 @@ class SESProvider(Provider):
         self.clients.close()
 
     def _send_one(self, mail: Outgoing, deadline: float) -> Outcome:
+        if mail.expired:
+            return EXPIRED
         try:
-            parameters = send_parameters(fitting(mail), self.options)
+            parameters = send_parameters(fitting(with_distinct_copies(mail)), self.options)
         except Unsendable as refusal:
             return Outcome(OutcomeClass.REJECTED, reason=refusal.reason)
         except MessageError:

@@ -11,7 +11,7 @@ from typing import Final
 
 from mailglass import telemetry
 from mailglass.clock import monotonic
-from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.smtp.letters import Letter
 from mailglass.providers.smtp.opening import SessionFailed
@@ -116,6 +116,9 @@ class Batch:
                     return None
                 index = self._left.popleft()
                 self._held += 1
+            if self._mails[index].expired:
+                self._let_go(index, EXPIRED)
+                continue
             try:
                 return _Parcel(index, self._packed(self._mails[index]))
             except _Unpackable as failure:

@@ -1,0 +1,69 @@
+"""`mailglass pause` and `resume`: stop a tenant's mail, or one stream of it, and let it go again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from mailglass.cli.actor import actor_option
+from mailglass.cli.output import JSON, format_option, note, print_json
+from mailglass.settings import get_settings
+from mailglass.settings.values import NAME
+from mailglass.streams import Stream
+
+if TYPE_CHECKING:
+    from mailglass.ledger.database import Database
+
+_TENANT = click.option("--tenant", required=True, help="Whose mail.")
+_STREAM = click.option(
+    "--stream", type=click.Choice([stream.value for stream in Stream]), help="Only this stream of it."
+)
+
+
+@click.command()
+@_TENANT
+@_STREAM
+@actor_option
+@format_option
+def pause(tenant: str, stream: str | None, actor: str, output_format: str) -> None:
+    """Stop a tenant's mail, or one stream of it, at once.
+
+    It waits until it is resumed. What is being sent at this moment goes out. Everything else is recorded as ever, and
+    no worker claims it.
+    """
+    from mailglass.ledger.pauses import pause_lanes
+
+    changed = pause_lanes(_opened(tenant), tenant, None if stream is None else Stream(stream), actor)
+    _report(tenant, stream, "paused", changed, output_format)
+
+
+@click.command()
+@_TENANT
+@_STREAM
+@actor_option
+@format_option
+def resume(tenant: str, stream: str | None, actor: str, output_format: str) -> None:
+    """Let a tenant's paused mail go again. The time of the pause makes none of it too old."""
+    from mailglass.ledger.pauses import resume_lanes
+
+    changed = resume_lanes(_opened(tenant), tenant, None if stream is None else Stream(stream), actor)
+    _report(tenant, stream, "resumed", changed, output_format)
+
+
+def _opened(tenant: str) -> Database:
+    from mailglass.ledger.database import get_database
+
+    if not NAME.match(tenant):
+        raise click.BadParameter("not a tenant's name", param_hint="--tenant")
+    return get_database(get_settings().require_database())
+
+
+def _report(tenant: str, stream: str | None, done: str, changed: bool, output_format: str) -> None:
+    what = tenant if stream is None else f"{tenant}, {stream}"
+    if output_format == JSON:
+        print_json(tenant=tenant, stream=stream, **{done: changed})
+    elif changed:
+        click.echo(f"{what}: {done}.")
+    else:
+        note(f"{what}: nothing to be {done}.")

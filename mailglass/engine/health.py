@@ -1,0 +1,101 @@
+"""Health of accounts: what the answers of a provider say of the account, and how many went without one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from mailglass.engine.bulkhead import SLOW
+from mailglass.engine.verdicts import not_started
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+
+# calls in a row without an answer before the breaker opens
+NO_ANSWER_AFTER: Final = 3
+
+
+class Sign(Enum):
+    """What one outcome says of its account."""
+
+    WORKS = "works"
+    ANSWERS = "answers"  # about this mail: the provider is there, which says nothing of the account's own standing
+    NO_ANSWER = "transient"  # timeout, lost connection, 5xx, an answer that cannot be read
+    REFUSED = "misconfigured"
+    USED_UP = "quota"
+    NOTHING = "nothing"  # it was not asked
+
+
+_SIGNS: Final = {
+    OutcomeClass.ACCEPTED: Sign.WORKS,
+    OutcomeClass.THROTTLED: Sign.ANSWERS,
+    OutcomeClass.REJECTED: Sign.ANSWERS,
+    OutcomeClass.SUPPRESSED: Sign.ANSWERS,
+    OutcomeClass.TRANSIENT: Sign.NO_ANSWER,
+    OutcomeClass.UNCERTAIN: Sign.NO_ANSWER,
+    OutcomeClass.MISCONFIGURED: Sign.REFUSED,
+    OutcomeClass.QUOTA: Sign.USED_UP,
+}
+# nothing was asked of the provider: the mail could not be written in its form
+_UNASKED: Final = frozenset({"encode_failed"})
+BREAKING: Final = frozenset({Sign.REFUSED, Sign.USED_UP})
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a call says of its account.
+
+    Attributes:
+        sign: the gravest of its outcomes; of calls that were answered in part, that they were.
+        index: of the outcome that says so.
+    """
+
+    sign: Sign
+    index: int
+
+
+def sign_of(outcome: Outcome) -> Sign:
+    """Return what one outcome says of its account."""
+    if not_started(outcome) or (outcome.kind is OutcomeClass.TRANSIENT and outcome.reason in _UNASKED):
+        return Sign.NOTHING
+    return _SIGNS[outcome.kind]
+
+
+def judge(outcomes: Sequence[Outcome]) -> Judgement:
+    """Return what the outcomes of one call say of the account, together."""
+    signs = [sign_of(outcome) for outcome in outcomes]
+    for wanted in (Sign.REFUSED, Sign.USED_UP, Sign.WORKS, Sign.ANSWERS, Sign.NO_ANSWER):
+        if wanted in signs:
+            return Judgement(wanted, signs.index(wanted))
+    return Judgement(Sign.NOTHING, 0)
+
+
+class Unanswered:
+    """Counts the calls in a row that accounts gave no answer to. One per process; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def add(self, account: str, seconds: float) -> bool:
+        """Count a call without an answer; return whether the account is given up.
+
+        Args:
+            account: whose call.
+            seconds: how long it lasted. Whoever waits for a timeout three times keeps mail waiting for minutes.
+        """
+        with self._lock:
+            calls = self._calls.get(account, 0) + (NO_ANSWER_AFTER if seconds >= SLOW else 1)
+            self._calls[account] = calls
+        return calls >= NO_ANSWER_AFTER
+
+    def forget(self, account: str) -> None:
+        """The account has answered, or its breaker is open."""
+        if account in self._calls:
+            with self._lock:
+                self._calls.pop(account, None)
+
+    def doubtful(self, account: str) -> bool:
+        """Whether the last call had no answer: then the next one risks a single mail."""
+        return account in self._calls
