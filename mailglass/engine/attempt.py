@@ -17,6 +17,7 @@ from mailglass.engine.health import BREAKING, Sign, Unanswered, judge, sign_of
 from mailglass.engine.lease import Recorder
 from mailglass.engine.lessons import Lessons
 from mailglass.engine.placing import Placed, Placer
+from mailglass.engine.telling import tell_uncertain
 from mailglass.engine.verdicts import decide, window
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import breakers, leases
@@ -127,6 +128,7 @@ class Attempter:
             for mail, outcome in zip(mails, outcomes, strict=True)
         ]
         recorder.record(verdicts, _refused(lane, placed.account, mails, outcomes))
+        tell_uncertain(lane, placed.account, verdicts)
 
     def _elsewhere(self, placed: Placed) -> bool:
         try:

@@ -1182,6 +1182,15 @@ SET cursor = excluded.cursor, synced_at = COALESCE(excluded.synced_at, s.synced_
 -- Take a lock that this session holds until it lets go or ends.
 SELECT pg_try_advisory_lock(hashtextextended(%(name)s, 0)) AS locked
 
+-- name: try_lock_in_transaction
+-- Take the same lock until the transaction ends.
+SELECT pg_try_advisory_xact_lock(hashtextextended(%(name)s, 0)) AS locked
+
+-- name: session_settings
+-- What the session has of these settings.
+SELECT array_agg(name ORDER BY name) AS names, array_agg(current_setting(name) ORDER BY name) AS settings
+FROM unnest(CAST(%(names)s AS text[])) AS name
+
 -- name: unlock
 -- Let go of it.
 SELECT pg_advisory_unlock(hashtextextended(%(name)s, 0))

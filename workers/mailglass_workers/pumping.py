@@ -6,6 +6,7 @@ taken back once, and a lane has one ring.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -15,6 +16,7 @@ from mailglass import clock, telemetry
 from mailglass.doorbell import PUMP, SETTLE, WEBHOOKS
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import lanes, pauses, turns
+from mailglass.ledger.events import EngineEvent
 from mailglass.routing import Lane
 from mailglass.runtime import Runtime
 from mailglass.webhooks import process
@@ -109,10 +111,14 @@ def run(runtime: Runtime, keep: Callable[[], None] = lambda: None) -> bool:
         rung += doorbell.ring_task(WEBHOOKS, patience)
     if runtime.settler.waiting():
         rung += doorbell.ring_task(SETTLE, SETTLE_PATIENCE)
+    uncertain = sum(kind == EngineEvent.UNCERTAIN for _, kind in moved)
     if moved or rung:
         telemetry.emit(
             "mailglass.pump",
+            # workers that ended in the middle of a call have left these
+            level=logging.WARNING if uncertain else logging.INFO,
             settled=len(moved),
+            uncertain=uncertain,
             lanes=len(due),
             rung=rung,
             duration_ms=round((clock.monotonic() - started) * 1000),
