@@ -11,6 +11,8 @@ from typing import Final
 from mailglass.engine.bulkhead import SLOW
 from mailglass.engine.verdicts import not_started
 from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.refusals.consequences import breaks_at_once
+from mailglass.refusals.rows import OPENING
 
 # calls in a row without an answer before the breaker opens
 NO_ANSWER_AFTER: Final = 3
@@ -59,6 +61,9 @@ def sign_of(outcome: Outcome) -> Sign:
     """Return what one outcome says of its account."""
     if not_started(outcome) or (outcome.kind is OutcomeClass.TRANSIENT and outcome.reason in _UNASKED):
         return Sign.NOTHING
+    if outcome.refusal is not None and outcome.refusal.stage not in OPENING and not breaks_at_once(outcome.refusal):
+        # it answered, about a mail or a mailbox; of the account one recipient's server proves nothing
+        return Sign.ANSWERS
     return _SIGNS[outcome.kind]
 
 

@@ -20,8 +20,10 @@ from mailglass.ledger.database import Runs
 from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, Verdict
 from mailglass.ledger.lifecycle import Doubt, Status
+from mailglass.mail.refusal import Scope
 from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts
+from mailglass.refusals.understand import scope_of
 from mailglass.routing import Lane, RouteContext, Router, ordered_accounts
 from mailglass.settings import Route, Settings
 from mailglass.streams import Stream, StreamPolicy, UncertainPolicy
@@ -188,7 +190,7 @@ class Placer:
                 return _without_answer(delivery, self._settings.streams[Stream(lane.stream)])
             start, order = 0, (delivery.account,)
         else:
-            start = delivery.attempts // route.patience
+            start = _turn(delivery, order, route)
         turn = [order[(start + step) % len(order)] for step in range(len(order))]
         if without:
             turn = [name for name in turn if name not in without]
@@ -281,6 +283,19 @@ class Placer:
         if cached is None or cached[0] < (now - _CACHED if since is None else since):
             cached = self._cache[accounts] = (now, breakers(self._ledger, accounts))
         return cached[1]
+
+
+def _turn(delivery: Claimed, order: Sequence[str], route: Route) -> int:
+    """Return whose turn it is: the account's after a certain number of attempts, by what the last refusal was about.
+
+    Greylisting and the like want to see the same sender again. What was about the account wants another one.
+    """
+    refusal = delivery.refusal
+    if refusal is not None and delivery.account in order:
+        last, scope = order.index(delivery.account), scope_of(refusal)
+        if scope in (Scope.MAILBOX, Scope.ACCOUNT):
+            return last if scope is Scope.MAILBOX else last + 1
+    return delivery.attempts // route.patience
 
 
 def _without_answer(delivery: Claimed, policy: StreamPolicy) -> Verdict:
