@@ -30,6 +30,7 @@ from mailglass.mail.refusal import Refusal
 from mailglass.providers.base import Provider
 from mailglass.providers.labels import left_out
 from mailglass.refusals.consequences import FIRST, bounce_class, suppression
+from mailglass.refusals.counting import count_refusals
 from mailglass.routing import Lane
 from mailglass.settings import Settings
 from mailglass.streams import Stream
@@ -138,6 +139,9 @@ class Attempter:
         refused += self._refused_again(lane, placed.account, mails, outcomes)
         recorder.record(verdicts, refused, _refused_copies(mails, outcomes))
         tell_uncertain(lane, placed.account, verdicts)
+        told = [refusal.code for _, refusal in _about_whom(mails, outcomes)]
+        if told:
+            count_refusals(placed.account, told)
 
     def _refused_again(
         self, lane: Lane, account: str, mails: Sequence[Outgoing], outcomes: Sequence[Outcome]
