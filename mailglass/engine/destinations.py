@@ -12,6 +12,7 @@ from mailglass.ledger import destinations
 from mailglass.ledger.database import Runs
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
+from mailglass.mail.refusal import Refusal, Stage
 from mailglass.refusals.consequences import Hears, hears
 
 # seconds for which what other workers have learnt may be unknown here
@@ -46,7 +47,7 @@ class Destinations:
             domain = mail.recipient.domain
             if outcome.kind is OutcomeClass.ACCEPTED:
                 taken.add(domain)
-            elif outcome.refusal is not None and hears(outcome.refusal) is Hears.DESTINATION:
+            elif outcome.refusal is not None and _speaks_for_a_domain(outcome.refusal):
                 refused[domain] = outcome.retry_after
         known = self._cache.get(account, (0.0, {}))[1]
         freed = [domain for domain in taken if domain in known and domain not in refused]
@@ -60,3 +61,8 @@ class Destinations:
         except LedgerUnavailableError as error:
             telemetry.emit("mailglass.limits.not_learnt", level=logging.WARNING, error_type=type(error).__name__)
         self._cache.pop(account, None)
+
+
+def _speaks_for_a_domain(refusal: Refusal) -> bool:
+    """Return whether the recipient's side has spoken: before RCPT nobody knew who the mail was for."""
+    return hears(refusal) is Hears.DESTINATION and refusal.stage in (Stage.RCPT, Stage.DATA, Stage.DOT)
