@@ -12,6 +12,7 @@ from mailglass import clock, telemetry
 from mailglass.addresses import Address
 from mailglass.engine.bulkhead import Bulkhead, Call
 from mailglass.engine.content import ACCOUNT_UNAVAILABLE, Ready, refusal
+from mailglass.engine.destinations import Destinations
 from mailglass.engine.unplaced import unplaced
 from mailglass.engine.verdicts import NO_EVIDENCE, remembers, window
 from mailglass.errors import ConfigError, RouteError
@@ -20,13 +21,17 @@ from mailglass.ledger.database import Runs
 from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, Verdict
 from mailglass.ledger.lifecycle import Doubt, Status
+from mailglass.mail.refusal import Scope
 from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts
+from mailglass.refusals.understand import scope_of
 from mailglass.routing import Lane, RouteContext, Router, ordered_accounts
 from mailglass.settings import Route, Settings
 from mailglass.streams import Stream, StreamPolicy, UncertainPolicy
 
 _PROBING = 2.0
+# seconds until a mail is offered again whose recipients' domain is tried by another one
+_TRYING = 5.0
 # seconds that a half-open breaker waits for a mail that has not failed before
 _FRESH_ONLY = 30.0
 _CACHED = 0.5
@@ -112,6 +117,7 @@ class Placer:
         self._accounts = accounts
         self._router = router
         self._bulkhead = bulkhead
+        self.destinations = Destinations(ledger)
         self._cache: dict[tuple[str, ...], tuple[float, dict[str, Breaker]]] = {}
 
     def place(self, lane: Lane, ready: Sequence[Ready], without: Set[str] = frozenset()) -> Placement:
@@ -138,7 +144,7 @@ class Placer:
             else:
                 by_account.setdefault((chosen, route), []).append(item)
         for (account, route), items in by_account.items():
-            self._open(lane, placement, account, route, items)
+            self._open(lane, placement, account, route, self._asked_to_wait(lane, placement, account, items))
         placement.verdicts += unplaced(self._ledger, unknown)
         return placement
 
@@ -188,7 +194,7 @@ class Placer:
                 return _without_answer(delivery, self._settings.streams[Stream(lane.stream)])
             start, order = 0, (delivery.account,)
         else:
-            start = delivery.attempts // route.patience
+            start = _turn(delivery, order, route)
         turn = [order[(start + step) % len(order)] for step in range(len(order))]
         if without:
             turn = [name for name in turn if name not in without]
@@ -226,6 +232,8 @@ class Placer:
             placement.verdicts += [refusal(item.delivery, Status.HELD, "no_sender") for item in nameless]
             items = [item for item in items if "from" in item.content]
         placed = Placed(account, provider, sender, route, items)
+        if not items:
+            return
         if items and not self._admit(placement, placed):
             placement.without_slot.add(account)
             placement.verdicts += [
@@ -243,6 +251,25 @@ class Placer:
             placement.placed.append(placed)
         else:
             placed.release()
+
+    def _asked_to_wait(self, lane: Lane, placement: Placement, account: str, items: list[Ready]) -> list[Ready]:
+        """Put mail off whose recipients' domain has asked this account to come later; one at a time tries it then."""
+        waits = self.destinations.waits(account)
+        if not waits:
+            return items
+        going: list[Ready] = []
+        for item in items:
+            domain = item.delivery.recipient.rpartition("@")[2].lower()
+            seconds = None if item.delivery.ask_again else waits.get(domain)
+            if seconds is None:
+                going.append(item)
+            elif seconds <= 0:
+                going.append(item)
+                waits[domain] = _TRYING
+            else:
+                wait = self._wait(lane, item.delivery, account, seconds, "destination_deferred")
+                placement.verdicts.append(wait._replace(awaits_account=None))
+        return going
 
     def _admit(self, placement: Placement, placed: Placed) -> bool:
         """Whether this worker may call the account now: a batch waits for one account that may be slow at the most."""
@@ -281,6 +308,19 @@ class Placer:
         if cached is None or cached[0] < (now - _CACHED if since is None else since):
             cached = self._cache[accounts] = (now, breakers(self._ledger, accounts))
         return cached[1]
+
+
+def _turn(delivery: Claimed, order: Sequence[str], route: Route) -> int:
+    """Return whose turn it is: the account's after a certain number of attempts, by what the last refusal was about.
+
+    Greylisting and the like want to see the same sender again. What was about the account wants another one.
+    """
+    refusal = delivery.refusal
+    if refusal is not None and delivery.account in order:
+        last, scope = order.index(delivery.account), scope_of(refusal)
+        if scope in (Scope.MAILBOX, Scope.ACCOUNT):
+            return last if scope is Scope.MAILBOX else last + 1
+    return delivery.attempts // route.patience
 
 
 def _without_answer(delivery: Claimed, policy: StreamPolicy) -> Verdict:

@@ -303,4 +303,5 @@ def _event(row: Any) -> Event:
         bounce_class=row.bounce_class,
         reject_reason=row.reject_reason,
         machine=bool(row.machine),
+        refusal=row.refusal,
     )

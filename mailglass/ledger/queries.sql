@@ -188,13 +188,14 @@ WITH unhurried AS MATERIALIZED (
     FROM measured p WHERE d.id = p.id AND d.status IN ('queued', 'claimed')
       AND (p.position = 1 OR COALESCE(p.bytes, 0) <= %(max_bytes)s)
     RETURNING d.id, d.message_id, d.recipient, d.recipient_name, d.recipient_domain, d.account, d.attempts,
-              d.scheduled_at, d.expires_at, d.priority, d.in_doubt, d.ask_again, d.awaits_account
+              d.scheduled_at, d.expires_at, d.priority, d.in_doubt, d.ask_again, d.awaits_account, d.deferrals,
+              d.refusal
 )
 SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts, c.scheduled_at, c.priority,
        COALESCE(c.expires_at <= now(), false) AS expired,
        date_part('epoch', now() - c.scheduled_at) AS age, date_part('epoch', c.expires_at - now()) AS lifetime,
        CAST(m.content AS text) AS content, COALESCE(m.frozen, false) AS frozen, s.scope, c.in_doubt, c.ask_again,
-       c.awaits_account,
+       c.awaits_account, c.deferrals, c.refusal,
        -- others may be due after suspects, and suspects after others
        (SELECT count(*) FROM due) > (SELECT count(*) FROM claimed) OR EXISTS (SELECT FROM suspect) AS left_behind
 FROM claimed c
@@ -224,13 +225,13 @@ WITH picked AS MATERIALIZED (
         claimed_alone = (SELECT count(*) = 1 FROM picked)
     FROM picked p WHERE d.id = p.id
     RETURNING d.id, d.message_id, d.recipient, d.recipient_name, d.account, d.attempts, d.scheduled_at, d.expires_at,
-              d.priority, d.in_doubt, d.ask_again, d.awaits_account
+              d.priority, d.in_doubt, d.ask_again, d.awaits_account, d.deferrals, d.refusal
 )
 SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts, c.scheduled_at, c.priority,
        COALESCE(c.expires_at <= now(), false) AS expired,
        date_part('epoch', now() - c.scheduled_at) AS age, date_part('epoch', c.expires_at - now()) AS lifetime,
        CAST(m.content AS text) AS content, COALESCE(m.frozen, false) AS frozen, CAST(NULL AS text) AS scope,
-       c.in_doubt, c.ask_again, c.awaits_account
+       c.in_doubt, c.ask_again, c.awaits_account, c.deferrals, c.refusal
 FROM claimed c LEFT JOIN mailglass.messages m ON m.id = c.message_id
 
 -- name: note_unplaced
@@ -301,15 +302,17 @@ SELECT id FROM moved WHERE status = 'failed'
 -- What may have been sent stays in doubt until an answer ends that: by being sent, or by the answer to the very question;
 -- where another account's answer is missing too, it is held.
 -- One that is to be asked about again stays so while it is queued, whatever it waits for in between.
--- Recipients that the provider refuses are suppressed in the same breath, as by `suppress`.
+-- Recipients that the provider refuses are suppressed in the same breath, as by `suppress`; copies that it refused are
+-- events of the mail they are copies of.
 WITH verdict AS MATERIALIZED (
     SELECT * FROM unnest(
         CAST(%(statuses)s AS text[]), CAST(%(kinds)s AS text[]), CAST(%(reasons)s AS text[]),
         CAST(%(outcomes)s AS text[]), CAST(%(doubts)s AS text[]), CAST(%(counted)s AS boolean[]),
         CAST(%(status_codes)s AS integer[]), CAST(%(enhanced)s AS text[]), CAST(%(durations)s AS integer[]),
-        CAST(%(awaited)s AS text[])
+        CAST(%(awaited)s AS text[]), CAST(%(refusals)s AS text[]), CAST(%(deferred)s AS boolean[])
     ) WITH ORDINALITY
-        AS v (status, kind, reason, outcome, doubt, counted, status_code, enhanced, duration_ms, awaits, number)
+        AS v (status, kind, reason, outcome, doubt, counted, status_code, enhanced, duration_ms, awaits, refusal,
+              deferred, number)
 ), outcome AS MATERIALIZED (
     SELECT *, (v.status = 'uncertain' OR (
                v.kind = 'attempted' AND (v.status IN ('queued', 'held') OR v.doubt = 'answered'))) AND COALESCE((
@@ -325,7 +328,7 @@ WITH verdict AS MATERIALIZED (
     JOIN verdict v USING (number)
 ), told AS (
     SELECT id, position, event_id, delay, provider_message_id, kind, reason, outcome, doubt, counted, status_code,
-           enhanced, duration_ms, awaits, accepted, in_other_doubt,
+           enhanced, duration_ms, awaits, refusal, deferred, accepted, in_other_doubt,
            -- waiting or given back unsent, it may end the next worker as well
            NOT (status = 'queued' AND kind IS DISTINCT FROM 'attempted') AS tells,
            CASE WHEN accepted THEN 'uncertain' WHEN in_other_doubt THEN 'held' ELSE status END AS status
@@ -348,6 +351,8 @@ WITH verdict AS MATERIALIZED (
             WHEN o.doubt = 'answered' THEN o.in_other_doubt
             ELSE d.in_doubt END,
         ask_again = o.status = 'queued' AND CASE WHEN o.doubt IS NULL THEN d.ask_again ELSE o.doubt = 'asked' END,
+        deferrals = d.deferrals + CASE WHEN o.deferred THEN 1 ELSE 0 END,
+        refusal = CASE WHEN o.kind = 'attempted' THEN o.refusal ELSE d.refusal END,
         awaits_account = CASE WHEN o.status = 'queued' THEN o.awaits END,
         crashes = CASE WHEN o.tells THEN 0 ELSE d.crashes END,
         crashes_alone = CASE WHEN o.tells THEN 0 ELSE d.crashes_alone END,
@@ -358,13 +363,23 @@ WITH verdict AS MATERIALIZED (
     FROM told o
     WHERE d.id = o.id AND d.lease_token = CAST(%(token)s AS uuid)
     RETURNING o.position, d.id, d.tenant_id, d.account, d.attempts, o.event_id, o.kind, o.status, o.outcome, o.reason,
-              o.status_code, o.enhanced, o.duration_ms
+              o.status_code, o.enhanced, o.duration_ms, o.refusal
 ), noted AS (
     INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, outcome, reason,
-                                  account, attempt, status_code, enhanced_status, duration_ms)
+                                  account, attempt, status_code, enhanced_status, duration_ms, refusal)
     SELECT event_id, id, tenant_id, kind, 'engine', now(), status, outcome, reason, account, attempts, status_code,
-           enhanced, duration_ms
+           enhanced, duration_ms, refusal
     FROM moved WHERE kind IS NOT NULL
+), copied AS (
+    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, reason, account, attempt,
+                                  status_code, enhanced_status, bounce_class, refusal)
+    SELECT c.event_id, m.id, m.tenant_id, 'copy_refused', 'engine', now(), 'copy', m.account, m.attempts,
+           c.status_code, c.enhanced, c.bounce_class, c.refusal
+    FROM unnest(CAST(%(copy_event_ids)s AS uuid[]), CAST(%(copy_ids)s AS uuid[]),
+                CAST(%(copy_status_codes)s AS integer[]), CAST(%(copy_enhanced)s AS text[]),
+                CAST(%(copy_classes)s AS text[]), CAST(%(copy_refusals)s AS text[]))
+        AS c (event_id, id, status_code, enhanced, bounce_class, refusal)
+    JOIN moved m ON m.id = c.id
 ), suppressed AS (
     INSERT INTO mailglass.suppressions AS s (id, tenant_id, scope, value, stream, reason, source, account, expires_at)
     SELECT n.id, n.tenant_id, n.scope, n.value, n.stream, n.reason, n.source, n.account, n.expires_at
@@ -954,16 +969,17 @@ CROSS JOIN LATERAL (
 -- name: append
 -- Append providers' events; one that is already there is left alone. Answers which were new.
 INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, reason, account, enhanced_status,
-                              bounce_class, reject_reason, machine, click_hash, webhook_event_id)
+                              bounce_class, reject_reason, machine, click_hash, webhook_event_id, refusal)
 SELECT e.id, e.delivery_id, e.tenant_id, e.kind, 'provider', e.occurred_at, e.reason, e.account, e.enhanced,
-       e.bounce_class, e.reject_reason, e.machine, e.click_hash, e.webhook_event_id
+       e.bounce_class, e.reject_reason, e.machine, e.click_hash, e.webhook_event_id, e.refusal
 FROM unnest(
     CAST(%(ids)s AS uuid[]), CAST(%(delivery_ids)s AS uuid[]), CAST(%(tenants)s AS text[]), CAST(%(kinds)s AS text[]),
     CAST(%(occurred)s AS timestamptz[]), CAST(%(reasons)s AS text[]), CAST(%(accounts)s AS text[]),
     CAST(%(enhanced)s AS text[]), CAST(%(bounce_classes)s AS text[]), CAST(%(reject_reasons)s AS text[]),
-    CAST(%(machines)s AS boolean[]), CAST(%(click_hashes)s AS text[]), CAST(%(webhook_event_ids)s AS uuid[])
+    CAST(%(machines)s AS boolean[]), CAST(%(click_hashes)s AS text[]), CAST(%(webhook_event_ids)s AS uuid[]),
+    CAST(%(refusals)s AS text[])
 ) AS e (id, delivery_id, tenant_id, kind, occurred_at, reason, account, enhanced, bounce_class, reject_reason, machine,
-        click_hash, webhook_event_id)
+        click_hash, webhook_event_id, refusal)
 ORDER BY e.id
 ON CONFLICT DO NOTHING
 RETURNING id
@@ -1077,6 +1093,23 @@ SET id = CASE WHEN s.expires_at IS NULL THEN s.id ELSE excluded.id END,
 WHERE (s.reason <> 'complaint' AND excluded.reason = 'complaint') OR s.expires_at <= now()
    OR s.expires_at < COALESCE(excluded.expires_at, 'infinity')
 RETURNING id
+
+-- name: doubt_addresses
+-- Note refusals that leave open whether an address is gone for good, whatever their order. Answers those addresses that
+-- were refused so a day or more apart. What is older than thirty days counts no more.
+WITH told AS (
+    SELECT tenant_id, value, min(at) AS first, max(at) AS last
+    FROM unnest(CAST(%(tenants)s AS text[]), CAST(%(values)s AS text[]), CAST(%(moments)s AS timestamptz[]))
+        AS t (tenant_id, value, at)
+    GROUP BY tenant_id, value
+)
+INSERT INTO mailglass.address_doubts AS a (tenant_id, value, since, latest)
+SELECT tenant_id, value, first, last FROM told ORDER BY value, tenant_id
+ON CONFLICT (value, tenant_id) DO UPDATE
+SET since = CASE WHEN a.latest < excluded.since - interval '30 days' THEN excluded.since
+                 ELSE LEAST(a.since, excluded.since) END,
+    latest = GREATEST(a.latest, excluded.latest)
+RETURNING tenant_id, value, latest >= since + interval '1 day' AS again
 
 -- name: unsubscribe
 -- Note that people left a stream, and when: of several times the latest, by the provider's own clock. An entry of another

@@ -108,5 +108,6 @@ class Refusal:
 
     @property
     def code(self) -> str:
-        """The value as the ledger's events keep it: `mailbox_full/temporary/gmail`."""
-        return "/".join(filter(None, (self.about, self.lasting, self.receiver)))
+        """The value as the ledger keeps it: `mailbox_full/temporary/gmail`, `sender_rate/temporary//used_up`."""
+        parts = (self.about, self.lasting, self.receiver or "", "used_up" if self.used_up else "")
+        return "/".join(parts).rstrip("/")

@@ -170,4 +170,5 @@ def _event(fact: Fact, match: Match) -> Event:
         reason=COPY if match.is_copy(fact) else None,
         bounce_class=fact.bounce_class,
         machine=fact.machine,
+        refusal=fact.refusal,
     )
