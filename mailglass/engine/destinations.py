@@ -12,7 +12,7 @@ from mailglass.ledger import destinations
 from mailglass.ledger.database import Runs
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.mail.refusal import Refusal, Stage
+from mailglass.mail.refusal import About, Refusal, Stage
 from mailglass.refusals.consequences import Hears, hears
 
 # seconds for which what other workers have learnt may be unknown here
@@ -64,5 +64,9 @@ class Destinations:
 
 
 def _speaks_for_a_domain(refusal: Refusal) -> bool:
-    """Return whether the recipient's side has spoken: before RCPT nobody knew who the mail was for."""
-    return hears(refusal) is Hears.DESTINATION and refusal.stage in (Stage.RCPT, Stage.DATA, Stage.DOT)
+    """Return whether the recipient's side has spoken: before RCPT nobody knew who the mail was for.
+
+    A server that is only in trouble may be the account's own.
+    """
+    heard = hears(refusal) is Hears.DESTINATION and refusal.stage in (Stage.RCPT, Stage.DATA, Stage.DOT)
+    return heard and refusal.about not in (About.INFRASTRUCTURE, About.PROTOCOL, About.UNKNOWN)
