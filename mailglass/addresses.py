@@ -171,6 +171,8 @@ def _validated(email: str, field: str) -> str:
         )
     except email_validator.EmailNotValidError:
         # its text quotes the address, so it is not passed on
+        if "@" in email and email.rpartition("@")[2].isalnum():
+            raise MessageError(field, "the domain has no dot, as localhost: no provider delivers there") from None
         raise MessageError(
             field, "not a valid e-mail address (RFC 5321); check it before building the message"
         ) from None

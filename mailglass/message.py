@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-import mimetypes
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, Union
 
+from mailglass import content_types
 from mailglass.addresses import (
     FORBIDDEN,
     Address,
@@ -22,6 +22,7 @@ from mailglass.addresses import (
 from mailglass.errors import MessageError
 from mailglass.streams import Stream, StreamLike
 from mailglass.texts import TextLike, evaluated
+from mailglass.uris import as_uris
 
 MAX_SUBJECT: Final = 998
 MAX_BODY: Final = 5 * 1024 * 1024
@@ -51,9 +52,16 @@ HeadersLike: TypeAlias = Union[Mapping[str, TextLike], Sequence[tuple[str, TextL
 
 # written by mailglass or by the provider; a second one would be ambiguous or forged
 RESERVED_HEADERS: Final = frozenset(
-    "from sender to cc bcc reply-to subject date message-id mime-version content-type content-transfer-encoding "
+    "from sender to cc bcc reply-to subject date mime-version content-type content-transfer-encoding "
     "content-disposition content-id return-path received dkim-signature x-mailglass-id x-mailglass-proof".split()
 )
+
+
+_FIELDS_OF_HEADERS: Final = {
+    "from": "from_", "to": "to", "cc": "cc", "bcc": "bcc", "reply-to": "reply_to", "subject": "subject"
+}  # fmt: skip
+MESSAGE_ID_HEADERS: Final = frozenset({"message-id", "in-reply-to", "references"})
+_MESSAGE_ID = re.compile(r"<[!-;=?A-~]{1,200}@[!-;=?A-~]{1,200}>\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,7 @@ class Attachment:
     Attributes:
         filename: its name, without a path. Any characters but CR, LF, NUL, `/` and `\\`.
         content: its bytes.
-        content_type: `type/subtype`; guessed from the file name when empty.
+        content_type: `type/subtype`, perhaps with parameters; guessed from the file name when empty.
         content_id: set for an inline image, referred to as `cid:<content_id>` in the HTML. Without angle brackets.
     """
 
@@ -95,8 +103,7 @@ class Attachment:
             raise MessageError("attachments", f"content must be bytes, not {type(self.content).__name__}")
         object.__setattr__(self, "content", bytes(self.content))
         if not self.content_type:
-            guessed = mimetypes.guess_type(self.filename)[0] or "application/octet-stream"
-            object.__setattr__(self, "content_type", guessed)
+            object.__setattr__(self, "content_type", content_types.guessed(self.filename))
         if not isinstance(self.content_type, str) or not _CONTENT_TYPE.match(self.content_type):
             raise MessageError(
                 "attachments", "content_type must be type/subtype on one line, for example application/pdf"
@@ -125,13 +132,14 @@ class Message:
     Args:
         to: one address or a list of up to 50. Strings, `(name, email)` pairs or `Address`.
         subject: up to 998 characters on one line.
-        text: the plain text body.
+        text: the plain text body. Made from the HTML when left out; "" for none.
         html: the HTML body. At least one of `text` and `html` is needed.
         from_: the sender; the account's or the project's default when left out.
         reply_to: one address or a list.
         cc: carried by the delivery; allowed with exactly one `to`, so that nobody gets a copy per recipient.
         bcc: as `cc`, in the envelope only.
-        headers: more header fields; those mailglass writes itself are refused.
+        headers: more header fields, `Message-ID` among them; those mailglass writes itself are refused. Hosts in URLs
+            of `List-…` fields become A-labels.
         tags: up to 10 labels for statistics; passed to providers that know tags.
         metadata: up to 50 strings that come back in webhooks where the provider can.
         attachments: files and inline images.
@@ -245,7 +253,7 @@ def check_recipients(value: object) -> tuple[Address, ...]:
     """`to` as addresses: at least one, at most 50, none twice."""
     recipients = parse_addresses(value, "to")
     if not recipients:
-        raise MessageError("to", "at least one recipient is needed")
+        raise MessageError("to", "at least one recipient is needed; beside `bcc` alone, name yourself")
     if len(recipients) > MAX_RECIPIENTS:
         raise MessageError("to", f"at most {MAX_RECIPIENTS} recipients; use deliver_many for more")
     if len({recipient.key for recipient in recipients}) != len(recipients):
@@ -305,12 +313,12 @@ def check_headers(value: object) -> tuple[tuple[str, str], ...]:
         name, content = parts
         if not _HEADER_NAME.match(name):
             raise MessageError("headers", "a name must be 1 to 128 printable ASCII characters without a colon")
-        if name.lower() in RESERVED_HEADERS:
-            raise MessageError("headers", f"{name.lower()} is written by mailglass; use the message's own field for it")
+        refuse_reserved(name)
         if FORBIDDEN.search(content):
             raise MessageError("headers", "a value must not hold CR, LF or NUL")
         if len(content) > MAX_HEADER_VALUE or not encodable(content):
             raise MessageError("headers", f"a value must be encodable and at most {MAX_HEADER_VALUE} characters")
+        content = _as_written(name.lower(), content)
         if any(len(word) > MAX_HEADER_WORD for word in content.split()):
             raise MessageError(
                 "headers", f"a word longer than {MAX_HEADER_WORD} characters fits on no line (RFC 5322 2.1.1)"
@@ -319,6 +327,28 @@ def check_headers(value: object) -> tuple[tuple[str, str], ...]:
     if len(pairs) > MAX_HEADERS:
         raise MessageError("headers", f"at most {MAX_HEADERS} header fields")
     return tuple(pairs)
+
+
+def refuse_reserved(name: str) -> None:
+    """Refuse a header field that mailglass or the provider writes.
+
+    Raises:
+        MessageError: names the message's own field for it, where there is one.
+    """
+    lowered = name.lower()
+    if lowered in _FIELDS_OF_HEADERS:
+        raise MessageError("headers", f"{lowered} is written by mailglass: use `{_FIELDS_OF_HEADERS[lowered]}`")
+    if lowered in RESERVED_HEADERS:
+        raise MessageError("headers", f"{lowered} is written by mailglass or the provider and cannot be set")
+
+
+def _as_written(name: str, content: str) -> str:
+    """A value in the ASCII that its field needs: URLs are encoded, and what cannot be is refused."""
+    if name == "message-id" and not _MESSAGE_ID.match(content.strip()):
+        raise MessageError("headers", "message-id must be `<left@right>` in plain ASCII (RFC 5322 3.6.4)")
+    if name in MESSAGE_ID_HEADERS and not content.isascii():
+        raise MessageError("headers", f"{name} holds message ids, which are plain ASCII (RFC 5322 3.6.4)")
+    return as_uris(content) if name.startswith("list-") else content
 
 
 def check_tags(value: object) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ def accounts() -> None:
 @accounts.command("list")
 @format_option
 def list_accounts(output_format: str) -> None:
-    """List the accounts of the settings and what stands against each."""
+    """List accounts, and what stands against each."""
     from mailglass.ledger.pauses import account_states
 
     settings = get_settings()
@@ -48,7 +48,10 @@ def list_accounts(output_format: str) -> None:
 @click.argument("account")
 @format_option
 def show(account: str, output_format: str) -> None:
-    """Show one account: its limits, its warm-up, its breaker, and the error that opened it."""
+    """Show one account.
+
+    Its limits, its warm-up, its breaker, and the error that opened it.
+    """
     from mailglass.ledger.pauses import account_states
 
     settings = _known(account)
@@ -66,7 +69,10 @@ def show(account: str, output_format: str) -> None:
 @actor_option
 @format_option
 def pause(account: str, actor: str, output_format: str) -> None:
-    """Call an account no more until it is resumed: its mail goes to the route's next account, or waits."""
+    """Call an account no more until it is resumed.
+
+    Its mail goes to the route's next account, or waits.
+    """
     from mailglass.ledger.pauses import pause_account
 
     _report(account, "paused", pause_account(_ledger(_known(account)), account, actor), output_format)
@@ -77,7 +83,10 @@ def pause(account: str, actor: str, output_format: str) -> None:
 @actor_option
 @format_option
 def resume(account: str, actor: str, output_format: str) -> None:
-    """Call a paused account again; what waited for it is due now."""
+    """Call a paused account again.
+
+    What waited for it is due now.
+    """
     from mailglass.ledger.pauses import resume_account
 
     _report(account, "resumed", resume_account(_ledger(_known(account)), account, actor), output_format)
@@ -88,7 +97,10 @@ def resume(account: str, actor: str, output_format: str) -> None:
 @actor_option
 @format_option
 def close_breaker(account: str, actor: str, output_format: str) -> None:
-    """Take an account for working again, whatever was seen of it; what waited for it is due now."""
+    """Close an account's breaker.
+
+    It is taken for working again, whatever was seen of it. What waited for it is due now.
+    """
     from mailglass.ledger import audit, breakers
 
     database = _ledger(_known(account))

@@ -91,6 +91,26 @@ def wait(timeout: float, output_format: str) -> None:
     _print_usable(schema.wait(url, timeout, lambda reason: note(f"waiting: {reason}")), output_format)
 
 
+@db.command("grants")
+@click.argument("role", type=click.Choice(["producer", "worker", "web", "reader"]))
+@click.option("--to", "name", metavar="NAME", help="The role in the database.  [default: mailglass_ROLE]")
+@format_option
+def grants_(role: str, name: str | None, output_format: str) -> None:
+    """Print the grants that a kind of process needs.
+
+    A producer calls deliver_later and deliver_many. A worker is a Celery worker, beat, or whatever calls deliver(). Web
+    is `mailglass web`. A reader counts what waits, and sees no address. Nothing is connected to: run what is printed as
+    the schema's owner, and again after each upgrade.
+    """
+    from mailglass.ledger.grants import Role, sql
+
+    lines = sql(Role(role), name or f"mailglass_{role}")
+    if output_format == JSON:
+        print_json(role=role, sql=lines)
+    else:
+        click.echo("\n".join(lines))
+
+
 def _print_usable(found: Version, output_format: str) -> None:
     from mailglass.ledger import schema
 

@@ -23,16 +23,25 @@ _WEB_PORT = 8025
 @click.option(
     "--messages", type=click.IntRange(1, 1_000_000), default=600, show_default=True, metavar="N", help="How many mails."
 )
+@click.option(
+    "--burst",
+    type=click.IntRange(0, 1_000_000),
+    default=5000,
+    show_default=True,
+    metavar="N",
+    help="Mails of a calm burst at the end, which shows the pace; 0 for none.",
+)
 @click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C.")
 @click.option("--show-secrets", is_flag=True, help="With --keep: show the passwords of database and broker.")
 @format_option
 @click.pass_context
-def demo(ctx: click.Context, messages: int, keep: bool, show_secrets: bool, output_format: str) -> int:
+def demo(ctx: click.Context, messages: int, burst: int, keep: bool, show_secrets: bool, output_format: str) -> int:
     """Run the main job from end to end on a local stack.
 
     Starts PostgreSQL and Valkey (or uses MAILGLASS_DATABASE_URL and MAILGLASS_BROKER_URL), a worker, beat, the web
     process and a lab that stands in for the providers; confirms a file of orders by mail; then shows what became of
-    them and checks, delivery by delivery, that nothing was lost and nothing sent twice. Data and logs are kept in
+    them and checks, delivery by delivery, that nothing was lost and nothing sent twice. Throttling, lost answers and
+    retries of that weather hold mails back, so a calm burst follows and shows the pace. Data and logs are kept in
     .mailglass.
 
     Exits with 1 if that check fails or something does not start, with 130 after Ctrl-C.
@@ -46,7 +55,7 @@ def demo(ctx: click.Context, messages: int, keep: bool, show_secrets: bool, outp
     narrating = narrator(ctx.color)
     with Platform(ROOT, "demo", narrating.say, _WEB_PORT if keep else None) as platform:
         narrating.say(f"everything runs; sending {messages} mails")
-        summary = play(platform, messages, narrating)
+        summary = play(platform, messages, narrating, burst)
         _report(summary, platform, output_format, keep=keep, secrets=show_secrets)
         if keep:
             _keep(platform)

@@ -40,6 +40,8 @@ def lines(summary: Summary) -> Iterator[tuple[str, str]]:
     yield from _timeline(summary.example)
     yield from _suppression(summary.bounced)
     yield "Throughput", _throughput(summary.pace)
+    if summary.burst.accepted:
+        yield "", _calm(summary.burst)
     yield from _verdict(summary)
 
 
@@ -64,6 +66,11 @@ def values(summary: Summary) -> dict[str, Any]:
             "per_second": round(summary.pace.per_second, 1),
             "seconds_to_95_percent": round(summary.pace.most_seconds, 3),
             "per_second_to_95_percent": round(summary.pace.most_per_second, 1),
+        },
+        "calm_burst": {
+            "accepted": summary.burst.accepted,
+            "seconds": round(summary.burst.seconds, 3),
+            "per_second": round(summary.burst.per_second, 1),
         },
         "timeline": [_event(event) for event in summary.example],
         "suppression": _suppression_values(summary.bounced),
@@ -127,6 +134,13 @@ def _throughput(pace: Pace) -> str:
         f"{pace.per_second:.0f} mails/s from the first call to the last acceptance ({pace.accepted} in "
         f"{pace.seconds:.1f} s, retries and holds included); {pace.most_per_second:.0f} mails/s for the first 95 % "
         f"({pace.most_seconds:.1f} s)"
+    )
+
+
+def _calm(burst: Pace) -> str:
+    return (
+        f"{burst.per_second:.0f} mails/s in a calm burst ({burst.accepted} in {burst.seconds:.1f} s): without weather "
+        "nothing waits for a retry"
     )
 
 

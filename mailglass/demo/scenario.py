@@ -9,6 +9,7 @@ from uuid import UUID
 
 from mailglass.addresses import parse_address
 from mailglass.demo.assembly import Platform
+from mailglass.demo.burst import burst
 from mailglass.demo.check import check
 from mailglass.demo.facts import Facts, facts_of
 from mailglass.demo.load import Submitted, submit
@@ -38,13 +39,14 @@ _POSTING = (ACCOUNTS["acme"], ACCOUNTS["globex"])
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
-def play(platform: Platform, orders: int, narrator: Narrator) -> Summary:
+def play(platform: Platform, orders: int, narrator: Narrator, calm: int = 0) -> Summary:
     """Confirm so many orders through a running platform and see what becomes of each mail.
 
     Args:
         platform: started.
         orders: how many, at least 1.
         narrator: told how it goes.
+        calm: mails of a burst at the end that meets no weather; 0 for none.
 
     Raises:
         StackError: a part of the platform is gone for good.
@@ -54,14 +56,14 @@ def play(platform: Platform, orders: int, narrator: Narrator) -> Summary:
     configure(settings)
     try:
         with Outside(platform.lab.http_url) as outside:
-            return _play(platform, outside, orders, narrator)
+            return _play(platform, outside, orders, narrator, calm)
     finally:
         narrator.close()
         close_runtime()
         configure(None)
 
 
-def _play(platform: Platform, outside: Outside, number: int, narrator: Narrator) -> Summary:
+def _play(platform: Platform, outside: Outside, number: int, narrator: Narrator, calm: int) -> Summary:
     database = get_runtime().database
     run = run_name(time.time())
     submitted = Submitted()
@@ -72,16 +74,18 @@ def _play(platform: Platform, outside: Outside, number: int, narrator: Narrator)
     facts = facts_of(database, submitted.orders)
     bounced = _bounced(database, submitted.orders, facts.values())
     refused = [bounced.refused] if bounced and bounced.refused else []
-    standings = {key: item.standing for key, item in (facts | facts_of(database, refused)).items()}
+    burst_facts = burst(database, calm, run, narrator.say, platform.look, _PATIENCE)
+    standings = {key: item.standing for key, item in (facts | facts_of(database, refused) | burst_facts).items()}
     received = outside.received()
     return Summary(
         orders=number,
         by_status=Counter(item.status.value for item in facts.values()),
         by_outcome=Counter(item.outcome for item in facts.values() if item.outcome),
         by_tenant=Counter(item.tenant for item in facts.values()),
-        check=check([*submitted.orders, *refused], standings, received, submitted.repeated),
+        check=check([*submitted.orders, *refused, *burst_facts], standings, received, submitted.repeated),
         pace=pace(facts.values()),
-        received=sum(received.get(key, 0) for key in standings),
+        burst=pace(burst_facts.values()),
+        received=sum(received.get(key, 0) for key in standings if key not in burst_facts),
         resent=sum(item.resends > 0 for item in standings.values()),
         example=_example(database, facts.values()),
         bounced=bounced,

@@ -77,6 +77,7 @@ class Summary:
         by_status: their deliveries by where they stand.
         by_outcome: by the most telling thing the providers said.
         by_tenant: by shop.
+        burst: the pace of a calm burst after them; none accepted where there was none.
         received: acceptances that the lab counted for them.
         resent: how many were sent again after an uncertain outcome.
         example: the timeline of the one with the most to tell.
@@ -91,6 +92,7 @@ class Summary:
     by_tenant: Mapping[str, int]
     check: Check
     pace: Pace
+    burst: Pace
     received: int
     resent: int
     example: tuple[Event, ...]

@@ -337,7 +337,8 @@ def _recordable(outcome: object) -> Outcome:
     """An outcome that the ledger can take, whatever a provider wrote: one that it refuses would sink its batch's."""
     if not isinstance(outcome, Outcome) or not isinstance(outcome.kind, OutcomeClass):
         return Outcome(OutcomeClass.UNCERTAIN, reason="provider_error:no_outcome")
-    if not isinstance(outcome.refusal, Refusal | None) or not isinstance(outcome.copies, tuple):
+    refusal: object = outcome.refusal
+    if not isinstance(refusal, Refusal | None):
         outcome = replace(outcome, refusal=None, copies=())
     wait = outcome.retry_after if isinstance(outcome.retry_after, int | float) else None
     clean = (

@@ -208,7 +208,8 @@ class Engine:
         policy = self._settings.streams[Stream(lane.stream)]
         rest = [delivery for delivery in claimed if recorder.holds(delivery.id)]
         for index, delivery in enumerate(rest):
-            if recorder.lease.over or should_stop():
+            # not when a slice is over: given back to be claimed together again, they would never be told apart
+            if clock.monotonic() >= recorder.lease.send_until or should_stop():
                 recorder.give_back([left.id for left in rest[index:]])
                 return
             try:

@@ -15,6 +15,7 @@ from mailglass.ledger.submit import Item, Recorded, Runner, content_id, derived_
 from mailglass.mailable import Mailable
 from mailglass.message import Message
 from mailglass.outbound.schedule import Schedule, ends_before_it_is_due
+from mailglass.rendering.content import with_text
 from mailglass.routing import Lane, RouteContext
 from mailglass.runtime import get_runtime
 from mailglass.tenancy import current_tenant
@@ -39,16 +40,18 @@ def items_of(message: Sendable, tenant: str, when: Schedule, first_id: UUID | No
     if message.from_ is None and account.sender is None and settings.default_from is None:
         raise MessageError("from_", "missing: name a sender, or set `from` for the account or default_from")
     body = message.content()
-    content = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    said = content = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     if not encodable(content):
         raise MessageError("message", "holds a lone surrogate, which no mail can carry")
+    if not isinstance(message, Mailable) and "html" in body and not body.get("text"):
+        content = json.dumps(with_text(body), ensure_ascii=False, separators=(",", ":"))
     lane = Lane(route.queue, tenant, str(message.stream))
     several = len(message.to) > 1
     mailable = body["mailable"]["class"] if isinstance(message, Mailable) else None
     if message.idempotency_key is not None and several:
         raise MessageError("idempotency_key", "allowed with exactly one `to`: each recipient is a delivery of its own")
     repeatable = message.idempotency_key is not None or first_id is not None
-    digest = _digest(lane, message.to, content) if repeatable else None
+    digest = _digest(lane, message.to, said) if repeatable else None
     ids = [
         uuid7() if first_id is None else uuid5(first_id, f"{position}:{digest}") if position else first_id
         for position in range(len(message.to))
@@ -82,7 +85,11 @@ def items_of(message: Sendable, tenant: str, when: Schedule, first_id: UUID | No
 
 
 def _digest(lane: Lane, recipients: Sequence[Address], content: str) -> str:
-    """What tells one call from another: whose it is, to whom, and what it says."""
+    """What tells one call from another: whose it is, to whom, and what it says.
+
+    Args:
+        content: without what is made from it, which another version may make otherwise.
+    """
     keys = "\n".join([recipient.key for recipient in recipients])
     text = f"{lane.tenant}\n{keys}\n{lane.stream}\n{content}"
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from unicodedata import normalize
 
 from mailglass.addresses import Address
 from mailglass.mail.outgoing import Outgoing
+from mailglass.uris import a_labels
+
+
+def with_distinct_copies(mail: Outgoing) -> Outgoing:
+    """Return the mail with each person named once, the first time; the mail itself where that is so."""
+    if not mail.cc and not mail.bcc:
+        return mail
+    cc, bcc = distinct_copies(mail)
+    if len(cc) == len(mail.cc) and len(bcc) == len(mail.bcc):
+        return mail
+    return replace(mail, cc=tuple(cc), bcc=tuple(bcc))
 
 
 def distinct_copies(mail: Outgoing) -> tuple[list[Address], list[Address]]:
     """The mail's cc and bcc without the recipient and without repetitions; who is in cc is not in bcc."""
-    seen = {mail.recipient.key}
+    seen = {_person(mail.recipient)}
 
     def unseen(addresses: Iterable[Address]) -> list[Address]:
         found = []
         for address in addresses:
-            if address.key not in seen:
-                seen.add(address.key)
+            if (person := _person(address)) not in seen:
+                seen.add(person)
                 found.append(address)
         return found
 
     return unseen(mail.cc), unseen(mail.bcc)
+
+
+def _person(address: Address) -> str:
+    """Whose address it is, however its letters' case and its domain are spelled."""
+    local, _, domain = address.email.rpartition("@")
+    return f"{normalize('NFC', local).lower()}@{a_labels(domain).lower()}"

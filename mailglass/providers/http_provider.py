@@ -13,6 +13,7 @@ from mailglass.addresses import Address
 from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import Provider, RateSignal
+from mailglass.providers.copies import with_distinct_copies
 from mailglass.providers.http import HTTPAnswer, HTTPClient, HTTPOptions, HTTPRequest
 from mailglass.providers.rate_signals import RateGauge, RateHeaders, read_signal
 from mailglass.telemetry import emit
@@ -74,7 +75,7 @@ class HTTPProvider(Provider):
 
     @abstractmethod
     def encode(self, mail: Outgoing) -> bytes:
-        """One mail as the provider wants it, its tags and metadata as `fitting` left them.
+        """One mail as the provider wants it, its tags and metadata as `fitting` left them, everybody named once.
 
         Raises:
             Unsendable: the provider has no way to say what the mail says.
@@ -122,7 +123,7 @@ class HTTPProvider(Provider):
 
     def _ready(self, index: int, mail: Outgoing, outcomes: dict[int, Outcome]) -> _Ready | None:
         try:
-            return _Ready(index, mail, self.encode(self.fitting(mail)))
+            return _Ready(index, mail, self.encode(self.fitting(with_distinct_copies(mail))))
         except Unsendable as refusal:
             outcomes[index] = Outcome(OutcomeClass.REJECTED, reason=refusal.reason)
         except Exception as error:  # nothing was sent; a fault of ours must not fail the mails beside this one

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mailglass.addresses import Address
+from mailglass.content_types import written
 from mailglass.errors import ConfigError, WebhookBodyError
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.mail.outcomes import Outcome, OutcomeClass
@@ -240,7 +241,7 @@ def _person(address: Address) -> dict[str, str]:
 
 def _attachment(item: Attachment) -> dict[str, str]:
     return {
-        "ContentType": item.content_type,
+        "ContentType": written(item.content_type),
         "Filename": item.filename,
         "Base64Content": base64.b64encode(item.content).decode("ascii"),
     }

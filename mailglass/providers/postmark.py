@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
+from mailglass.content_types import written
 from mailglass.errors import ConfigError, WebhookBodyError
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.mail.outcomes import Outcome, OutcomeClass
@@ -215,7 +216,7 @@ def _attachment(item: Attachment) -> dict[str, str]:
     fields = {
         "Name": item.filename,
         "Content": base64.b64encode(item.content).decode("ascii"),
-        "ContentType": item.content_type,
+        "ContentType": written(item.content_type),
     }
     return fields | {"ContentID": f"cid:{item.content_id}"} if item.content_id else fields
 

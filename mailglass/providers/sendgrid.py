@@ -19,6 +19,7 @@ from mailglass.message import Attachment
 from mailglass.providers import bodies
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.bodies import UNMAPPED, Meaning
+from mailglass.providers.copies import distinct_copies
 from mailglass.providers.http import HTTPAnswer, HTTPRequest, status_outcome
 from mailglass.providers.http_provider import Unsendable, encode_json, provider_options
 from mailglass.providers.http_search import Look, SearchableProvider, SearchOptions, query
@@ -139,11 +140,12 @@ class SendGridProvider(SearchableProvider):
         names = [name.lower() for name, _ in mail.headers]
         if len(set(names)) != len(names):
             raise Unsendable("unsupported_repeated_headers")
-        seen = {mail.recipient.key}
+        # the API refuses a mail that names somebody twice
+        cc, bcc = distinct_copies(mail)
         person: dict[str, Any] = {
             "to": [_mailbox(mail.recipient)],
-            "cc": [_mailbox(address) for address in mail.cc if _new(address, seen)],
-            "bcc": [_mailbox(address) for address in mail.bcc if _new(address, seen)],
+            "cc": [_mailbox(address) for address in cc],
+            "bcc": [_mailbox(address) for address in bcc],
             "custom_args": {**mail.metadata, "mailglass_id": str(mail.delivery_id)},
         }
         options = provider_options(mail, self.name, _WRITTEN)
@@ -206,14 +208,6 @@ class SendGridProvider(SearchableProvider):
 
 def _mailbox(address: Address) -> dict[str, str]:
     return {"email": address.email, "name": address.name} if address.name else {"email": address.email}
-
-
-def _new(address: Address, seen: set[str]) -> bool:
-    """Whether the address was not named before: the API refuses a mail that names one twice."""
-    if address.key in seen:
-        return False
-    seen.add(address.key)
-    return True
 
 
 def _filled(fields: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Final
 
 from mailglass.mail.events import BounceClass
 from mailglass.mail.outcomes import OutcomeClass
-from mailglass.mail.refusal import About, Certainty, Lasting, Refusal, Scope, Stage
+from mailglass.mail.refusal import About, Certainty, Lasting, Part, Refusal, Scope, Stage
 from mailglass.refusals.rows import OPENING
 
 _A = About
@@ -125,6 +125,7 @@ BOUNCE_CLASSES: Final[Mapping[Lasting, Mapping[About, BounceClass]]] = MappingPr
 
 # RFC 3463: the mailbox, the other system, the way there, policy; 5.1 may mean the sender's address
 _SOFT_SUBJECTS: Final = ("5.2.", "5.3.", "5.4.", "5.7.")
+_VAGUE_SUBJECTS: Final = ("5.1.", "5.5.", "5.6.")
 
 
 def bounce_class(refusal: Refusal, enhanced: str | None = None) -> BounceClass:
@@ -138,6 +139,8 @@ def bounce_class(refusal: Refusal, enhanced: str | None = None) -> BounceClass:
         return BounceClass.HARD
     if refusal.about is _A.UNKNOWN and (enhanced or "").startswith(_SOFT_SUBJECTS):
         return BounceClass.SOFT
+    if refusal.spoke == (Part.ENHANCED,) and (enhanced or "").startswith(_VAGUE_SUBJECTS):
+        return BounceClass.UNDETERMINED
     return BOUNCE_CLASSES[refusal.lasting][refusal.about]
 
 

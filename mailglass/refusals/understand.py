@@ -49,7 +49,11 @@ _TOLD_APART: Final = frozenset().union(*(row.codes for row in patterns.ORDER))
 def scope_of(code: str) -> Scope:
     """Return how far a refusal usually reaches, from its `code` as the ledger keeps it."""
     try:
-        return Scope.ACCOUNT if code.endswith("/used_up") else _SCOPES.get(About(code.partition("/")[0]), Scope.MAIL)
+        return (
+            Scope.ACCOUNT
+            if code.endswith(("/used_up", "/account"))
+            else _SCOPES.get(About(code.partition("/")[0]), Scope.MAIL)
+        )
     except ValueError:
         return Scope.MAIL
 

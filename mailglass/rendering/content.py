@@ -58,12 +58,31 @@ def _rendered(path: str, context: Mapping[str, Any]) -> dict[str, str]:
         parts["html"] = _inlined(path, render(cls, "html", found.html, context))
         if found.text is None:
             parts["text"] = _text(path, parts["html"])
+    if "html" in parts and not parts.get("text", "").strip():
+        parts.pop("text", None)
     try:
         check_subject(parts["subject"])
         check_bodies(parts.get("text"), parts.get("html"))
     except MessageError as error:
         raise TemplateError(f"{path}: {error}", TemplateErrorType.REFUSED) from None
     return parts
+
+
+def with_text(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a plain message's content with the text part that is made from its HTML where it brings none.
+
+    Args:
+        content: as `Message.content()` wrote it. An empty text beside HTML stands for none and is taken out.
+    """
+    html, text = content.get("html"), content.get("text")
+    if html is None or text:
+        return content
+    if text is None:
+        from mailglass.rendering.text import html_to_text
+
+        text = html_to_text(html)
+    rest = {key: value for key, value in content.items() if key != "text"}
+    return rest | {"text": text} if 0 < len(text) <= MAX_BODY else rest
 
 
 def _imported(path: str) -> type[Mailable]:
@@ -119,7 +138,8 @@ def _text(path: str, html: str) -> str:
     from mailglass.rendering.text import html_to_text
 
     try:
-        return html_to_text(html)
+        # what is longer is refused
+        return html_to_text(html) if len(html) <= MAX_BODY else ""
     except Exception as error:
         problem = type(error).__name__
     raise TemplateError(f"{path}: text: {problem} while making it from the HTML; add a text_template")

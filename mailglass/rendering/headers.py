@@ -10,11 +10,12 @@ import base64
 import re
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from urllib.parse import quote
 
 from mailglass.addresses import FORBIDDEN, Address
+from mailglass.content_types import extended
 from mailglass.errors import MessageError
-from mailglass.message import RESERVED_HEADERS
+from mailglass.message import MESSAGE_ID_HEADERS, refuse_reserved
+from mailglass.uris import as_uris
 
 # RFC 2047 2 limits lines that hold an encoded word to 76 and an encoded word to 75; RFC 5322 2.1.1 any line to 998
 LINE = 76
@@ -25,14 +26,11 @@ _OVERHEAD = len("=?utf-8?q??=")
 _SHORTEST_FIRST_WORD = 24
 _LONGEST_PLAIN_WORD = 900
 _FREE_TEXT = frozenset({"subject", "comments"})
-_MESSAGE_IDS = frozenset({"in-reply-to", "references"})
 _NAME = re.compile(r"[!-9;-~]+\Z")
 _UNUSUAL = re.compile(r"[^\t -~]")
 _WORD = re.compile(r"[ \t]+[^ \t]+")
 _TOKEN = re.compile(r"[ \t]+(?:<[^<>]*>|[^ \t])+")
-_BRACKETED = re.compile(r"<[^<>]*>")
 _PLAIN_PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z")
-_PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
 # RFC 2047 5(3): what stands for itself even inside a phrase
 _Q_PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/"
 _Q = tuple(chr(byte) if byte in _Q_PLAIN else "_" if byte == 0x20 else f"={byte:02X}" for byte in range(256))
@@ -64,18 +62,16 @@ def text_header(name: str, value: str) -> str:
     value = " " + value.strip(" \t")
     if kind in _FREE_TEXT:
         return _fold(name, _encode_runs(_WORD.findall(value), _unfit_as_free_text, LINE - len(name) - 2))
-    if not plain and kind in _MESSAGE_IDS:
+    if not plain and kind in MESSAGE_ID_HEADERS:
         raise MessageError("headers", f"{kind} holds message ids, which are plain ASCII (RFC 5322 3.6.4)")
     if not plain and kind.startswith("list-"):
-        # RFC 3987 3.1: an IRI becomes a URI by percent-encoding its UTF-8 octets
-        value = _BRACKETED.sub(lambda match: quote(match[0], safe=_PRINTABLE), value)
+        value = as_uris(value)
     return _fold(name, _encode_runs(_TOKEN.findall(value), _not_plain, LINE - len(name) - 2))
 
 
 def own_header(name: str, value: str) -> str:
     """As `text_header`, for a field the message brought along: those mailglass writes itself are refused."""
-    if name.lower() in RESERVED_HEADERS:
-        raise MessageError("headers", f"{name.lower()} is written by mailglass; use the message's own field for it")
+    refuse_reserved(name)
     return text_header(name, value)
 
 
@@ -112,19 +108,8 @@ def disposition_header(kind: str, filename: str) -> str:
     refuse_line_ends(filename)
     if not _not_plain(filename) and "=?" not in filename:
         return _fold("Content-Disposition", [f" {kind};", f" filename={_quoted(filename)}"])
-    # pieces end between characters: some readers decode each piece by itself
-    pieces, piece, room = [], "UTF-8''", LINE - len(" filename*999*=;")
-    for char in filename:
-        encoded = quote(char, safe="")
-        if len(piece) + len(encoded) > room:
-            pieces.append(piece)
-            piece = ""
-        piece += encoded
-    pieces.append(piece)
-    if len(pieces) == 1:
-        return _fold("Content-Disposition", [f" {kind};", f" filename*={piece}"])
-    parameters = [f" filename*{number}*={piece};" for number, piece in enumerate(pieces)]
-    return _fold("Content-Disposition", [f" {kind};", *parameters[:-1], parameters[-1].rstrip(";")])
+    pieces = extended("filename", filename)
+    return _fold("Content-Disposition", [f" {kind};", *(f" {piece};" for piece in pieces[:-1]), f" {pieces[-1]}"])
 
 
 def refuse_line_ends(value: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from mailglass.content_types import written
 from mailglass.errors import MessageError
 from mailglass.mail.outgoing import Outgoing
 from mailglass.message import Attachment
@@ -31,7 +32,6 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 _BOUNDARY_MARK = "=_"
 _NEEDS_ENCODING = re.compile(r"[^\t\n -~]|[ \t](?:\n|\Z)|" + _BOUNDARY_MARK)
 _LINE_END = re.compile(r"\r\n?")
-_PRINTABLE = re.compile(r"[\t -~]+\Z")
 _MIME_TYPE = re.compile(r"[!-~]+/[!-~]+")
 _CONTENT_ID = re.compile(r"[!-;=?-~]+\Z")
 
@@ -66,7 +66,10 @@ def build(mail: Outgoing) -> bytes:
 
 
 def message_id(mail: Outgoing) -> str:
-    """The Message-ID of every attempt: `<delivery id @ the sender's domain>`."""
+    """The Message-ID of every attempt: the message's own, else `<delivery id @ the sender's domain>`."""
+    for name, value in mail.headers:
+        if name.lower() == "message-id":
+            return value.strip()
     return f"<{mail.delivery_id}@{mail.sender.domain}>"
 
 
@@ -87,7 +90,7 @@ def _headers(mail: Outgoing) -> list[str]:
         f"Date: {_date(mail.created_at)}",
         f"Message-ID: {message_id(mail)}",
     ]
-    fields += [own_header(name, value) for name, value in mail.headers]
+    fields += [own_header(name, value) for name, value in mail.headers if name.lower() != "message-id"]
     fields.append(f"X-Mailglass-Id: {mail.delivery_id}")
     return fields
 
@@ -141,9 +144,7 @@ def _text(subtype: str, text: str) -> _Part:
 
 def _attachment(item: Attachment, mail: Outgoing) -> _Part:
     refuse_line_ends(item.content_type)
-    content_type, encoding = item.content_type, "base64"
-    if not _PRINTABLE.match(content_type):
-        content_type = content_type.partition(";")[0]
+    content_type, encoding = written(item.content_type), "base64"
     if not _MIME_TYPE.match(content_type):
         raise MessageError("attachments", "content_type must be type/subtype, for example application/pdf")
     family = content_type.partition("/")[0].lower()

@@ -25,6 +25,7 @@ _TYPES = {
     jinja2.TemplateNotFound: TemplateErrorType.MISSING_FILE,
     jinja2.TemplateSyntaxError: TemplateErrorType.SYNTAX,
 }
+_UNKNOWN = re.compile(r"(?:Encountered unknown (tag)|No (filter|test) named) '([A-Za-z_][A-Za-z0-9_.]*)'")
 _UNDEFINED = re.compile(r"'([A-Za-z_][A-Za-z0-9_]*)' is undefined\Z")
 
 
@@ -76,7 +77,12 @@ def describe(error: Exception) -> str:
     )
     # the name of a variable stands in the template itself; any other text of an error may quote a value
     missing = _UNDEFINED.match(str(error)) if isinstance(error, jinja2.UndefinedError) else None
-    return f"{type(error).__name__}{' of ' + missing[1] if missing else ''}{_place(error)}; {remedy}"
+    unknown = _UNKNOWN.match(error.message or "") if isinstance(error, jinja2.TemplateSyntaxError) else None
+    return f"{type(error).__name__}{' of ' + missing[1] if missing else ''}{_unknown(unknown)}{_place(error)}; {remedy}"
+
+
+def _unknown(found: re.Match[str] | None) -> str:
+    return f": unknown {found[1] or found[2]} {found[3]}" if found else ""
 
 
 def _type_of(error: Exception) -> TemplateErrorType:

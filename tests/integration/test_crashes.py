@@ -30,6 +30,12 @@ EXPIRE = sqlalchemy.text(
     "WHERE status IN ('claimed', 'sending')"
 )
 
+AHEAD = sqlalchemy.text(
+    "INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at) "
+    "SELECT CAST('7fffffff' || substr(CAST(gen_random_uuid() AS text), 9) AS uuid), gen_random_uuid(), 'acme', "
+    "'opened', 'provider', now() FROM generate_series(1, 2500)"
+)
+
 
 @pytest.fixture
 def ledger(database_url: str) -> Iterator[Database]:
@@ -207,6 +213,17 @@ def test_many_that_crash_alone_are_held_where_others_are_sent(ledger: Database) 
     queue(ledger, 4)
     for _ in range(5):
         work(ledger, poison)
+        crash(ledger)
+    assert states(ledger, list(poison)) == [("held", "crashed_worker")] * 8
+
+
+def test_events_of_a_clock_that_is_ahead_hide_no_attempt(ledger: Database) -> None:
+    poison = set(queue(ledger, 8))
+    queue(ledger, 4)
+    for number in range(5):
+        work(ledger, poison)
+        if number == 3:
+            ledger.query(AHEAD)
         crash(ledger)
     assert states(ledger, list(poison)) == [("held", "crashed_worker")] * 8
 

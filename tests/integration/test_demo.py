@@ -104,7 +104,7 @@ def nothing_was_lost_or_doubled(summary: Any, orders: int) -> bool:
 
 
 def test_the_demo_confirms_its_orders_and_loses_and_doubles_nothing(run: Callable[..., Run]) -> None:
-    demo = run("demo", "--messages", "60", "--format", "json")
+    demo = run("demo", "--messages", "60", "--burst", "200", "--format", "json")
     assert demo.process.wait(120) == 0, demo.said
     summary = demo.json()
     assert nothing_was_lost_or_doubled(summary, 60)
@@ -116,13 +116,15 @@ def test_the_demo_confirms_its_orders_and_loses_and_doubles_nothing(run: Callabl
     assert summary["suppression"]["refused"]
     assert len(summary["timeline"]) > 3
     assert summary["throughput"]["per_second"] > 0
+    assert summary["calm_burst"]["accepted"] == 200
+    assert summary["calm_burst"]["per_second"] > summary["throughput"]["per_second"]
     assert "60 of 60 final" in demo.said
     # what is for programs holds ids and counts only
     assert "@" not in demo.output
 
 
 def test_a_killed_worker_changes_the_time_and_not_the_outcome(run: Callable[..., Run], until: Until) -> None:
-    demo = run("demo", "--messages", "300", "--json")
+    demo = run("demo", "--messages", "300", "--burst", "0", "--json")
     assert until(lambda: "everything runs" in demo.said, 60), demo.said
     url = demo.environment("demo.env")["MAILGLASS_DATABASE_URL"]
     with psycopg.connect(url, autocommit=True) as ledger:
@@ -139,9 +141,9 @@ def test_on_servers_that_are_given_it_runs_among_older_data_and_stops_everything
     run: Callable[..., Run], until: Until, database_url: str, broker_url: str
 ) -> None:
     given = {"MAILGLASS_DATABASE_URL": database_url, "MAILGLASS_BROKER_URL": broker_url}
-    first = run("demo", "--messages", "12", "--json", env=given)
+    first = run("demo", "--messages", "12", "--burst", "0", "--json", env=given)
     assert first.process.wait(120) == 0, first.said
-    second = run("demo", "--messages", "12", "--json", "--keep", env=given)
+    second = run("demo", "--messages", "12", "--burst", "0", "--json", "--keep", env=given)
     assert until(lambda: "until Ctrl-C" in second.said, 120), second.said
     summary = second.json()
     assert nothing_was_lost_or_doubled(summary, 12)

@@ -569,3 +569,14 @@ def test_a_broken_metric_does_not_decide_about_a_mail(house) -> None:
         assert deliver(message()).status is Status.SENT
     finally:
         end()
+
+
+def test_a_message_of_html_is_recorded_with_its_text(house) -> None:
+    result = deliver_later.delay(Message(to="ada@example.com", subject="S", html="<style>p{}</style><p>Hello"))
+    with psycopg.connect(house.environment["MAILGLASS_DATABASE_URL"], autocommit=True) as connection:
+        found = connection.execute(
+            "SELECT m.content ->> 'text' FROM mailglass.messages m JOIN mailglass.deliveries d ON d.message_id = m.id"
+            " WHERE d.id = %s",
+            [result.id],
+        ).fetchone()
+    assert found == ("Hello\n",)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -21,7 +22,7 @@ from mailglass.ledger.submit import Item, submit
 from mailglass.message import Message
 from mailglass.rendering.templates import forget
 from mailglass.routing import Lane
-from mailglass.settings import AccountSettings, Route, Settings
+from mailglass.settings import AccountSettings, EngineSettings, Route, Settings
 from mailglass.testing.provider import FixedAccounts, ScriptedProvider
 
 LANE = Lane("mailglass", "acme", "transactional")
@@ -153,6 +154,25 @@ def test_an_error_of_ours_about_a_mail_is_the_verdict_of_that_mail(
     assert states(ledger, ids) == [("sent", None)] * 4
     assert len(provider.sent) == 4
     assert rung == [False]
+
+
+def test_an_error_that_comes_after_the_slice_is_over_is_found_all_the_same(
+    ledger: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = queue(ledger, *[GOOD] * 5)
+    late = engine(ledger, ScriptedProvider(), replace(SETTINGS, engine=EngineSettings(slice=0.0)))
+    original = late._placer.place
+
+    def failing(lane: Lane, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        if any(item.delivery.id == ids[3] for item in batch):
+            raise MemoryError
+        return original(lane, batch, *args, **kwargs)
+
+    monkeypatch.setattr(late._placer, "place", failing)
+    late.run(LANE)
+    assert states(ledger, ids)[3] == ("held", "unexpected_error")
+    engine(ledger, provider := ScriptedProvider()).run(LANE)
+    assert len(provider.sent) == 4
 
 
 def test_rendered_content_that_the_ledger_refuses_is_held_alone(

@@ -198,7 +198,7 @@ def test_the_pace_of_nothing_is_none() -> None:
 
 SUMMARY = Summary(
     orders=3, by_status={"sent": 2, "failed": 1}, by_outcome={"delivered": 2}, by_tenant={"acme": 3}, check=Check(),
-    pace=Pace(2, 1.0, 0.5), received=2, resent=0, example=(), bounced=None,
+    pace=Pace(2, 1.0, 0.5), burst=Pace(), received=2, resent=0, example=(), bounced=None,
     outside={
         "throttled": 0, "faults": 0, "lost_answers": 0, "suppressed": 0, "webhooks_acknowledged": 2,
     },
@@ -213,6 +213,13 @@ def told(summary: Summary) -> str:
 def test_a_good_run_is_told_so() -> None:
     assert "nothing was lost" in told(SUMMARY)
     assert values(SUMMARY)["ok"] is True
+
+
+def test_a_calm_burst_is_told_with_its_own_pace() -> None:
+    assert "burst" not in told(SUMMARY)
+    summary = replace(SUMMARY, burst=Pace(5000, 5.0, 4.0))
+    assert "1000 mails/s in a calm burst (5000 in 5.0 s)" in told(summary)
+    assert values(summary)["calm_burst"] == {"accepted": 5000, "seconds": 5.0, "per_second": 1000.0}
 
 
 def test_what_differs_is_told_by_id_and_count() -> None:

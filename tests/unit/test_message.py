@@ -219,3 +219,77 @@ def test_what_no_ledger_can_keep_is_refused_when_the_message_is_built(field: str
     with pytest.raises(MessageError) as caught:
         Message(to="ada@example.com", subject="s", text="t", **{field: value})
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("filename", "content_type"),
+    [
+        ("report.csv", "text/csv"),
+        ("report.csv.gz", "application/gzip"),
+        ("x.tar.gz", "application/gzip"),
+        ("x.tgz", "application/gzip"),
+        ("x.tar.bz2", "application/x-bzip2"),
+        ("x.tar.xz", "application/x-xz"),
+        ("image.svgz", "application/gzip"),
+        ("x.csv.br", "application/octet-stream"),
+        ("data:text;html,x", "application/octet-stream"),
+        ("no-extension", "application/octet-stream"),
+    ],
+)
+def test_the_type_of_a_file_is_that_of_its_bytes(filename: str, content_type: str) -> None:
+    assert Attachment(filename, b"x").content_type == content_type
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("<https://bücher.example/größe?ä=1>", "<https://xn--bcher-kva.example/gr%C3%B6%C3%9Fe?%C3%A4=1>"),
+        ("<https://u@bücher.example:8443>", "<https://u@xn--bcher-kva.example:8443>"),
+        (
+            "<mailto:u@bücher.example?subject=ü>, <https://bücher.example>",
+            "<mailto:u@xn--bcher-kva.example?subject=%C3%BC>, <https://xn--bcher-kva.example>",
+        ),
+        ("<https://plain.example/%C3%BC>", "<https://plain.example/%C3%BC>"),
+        ("<https://ü ü/>", "<https://%C3%BC %C3%BC/>"),
+    ],
+)
+def test_a_url_in_a_header_is_ascii_with_its_host_in_a_labels(value: str, written: str) -> None:
+    message = Message(to="ada@example.com", subject="S", text="x", headers={"List-Unsubscribe": value})
+    assert message.headers == (("List-Unsubscribe", written),)
+
+
+@pytest.mark.parametrize("name", ["In-Reply-To", "References", "Message-ID"])
+def test_a_message_id_that_no_header_can_hold_is_refused_when_the_message_is_built(name: str) -> None:
+    with pytest.raises(MessageError, match="plain ASCII"):
+        Message(to="ada@example.com", subject="S", text="x", headers={name: "<ü@example.com>"})
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("Reply-To", "use `reply_to`"), ("From", "use `from_`"), ("Date", "cannot be set"), ("Sender", "cannot be set")],
+)
+def test_a_header_that_is_refused_names_the_field_for_it_where_there_is_one(name: str, remedy: str) -> None:
+    with pytest.raises(MessageError, match=remedy):
+        Message(to="ada@example.com", subject="S", text="x", headers={name: "x"})
+
+
+@pytest.mark.parametrize("value", ["x", "<a>", "<a@b", "<a@b> <c@d>", "<a b@c>", "<a@b\u200b>"])
+def test_a_message_id_is_one_id_in_brackets(value: str) -> None:
+    with pytest.raises(MessageError, match="message-id"):
+        Message(to="ada@example.com", subject="S", text="x", headers={"Message-ID": value})
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"to": ["a@example.com", "b@example.com"], "cc": "c@example.com"}, "cc: allowed with exactly one `to`"),
+        ({"to": [], "bcc": "c@example.com"}, "to: at least one recipient is needed; beside `bcc` alone"),
+        ({"to": ["ada@example.com", "Ada@EXAMPLE.com"]}, "to: a recipient is named twice"),
+        ({"to": "root@localhost"}, "to: the domain has no dot"),
+        ({"to": "ada@example.com", "cc": "root@localhost"}, "cc: the domain has no dot"),
+    ],
+)
+def test_recipients_that_no_mail_can_show_alike_are_refused_with_a_remedy(fields: dict, problem: str) -> None:
+    with pytest.raises(MessageError) as caught:
+        Message(subject="S", text="x", **fields)
+    assert problem in str(caught.value)

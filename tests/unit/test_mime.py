@@ -222,7 +222,7 @@ def test_nothing_can_break_out_of_its_header(place: str, end: str) -> None:
     assert "eve" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["Bcc", "content-type", "Message-ID", "X-Mailglass-Id"])
+@pytest.mark.parametrize("name", ["Bcc", "content-type", "Date", "X-Mailglass-Id"])
 def test_a_header_that_mailglass_writes_itself_cannot_be_forged(name: str) -> None:
     with pytest.raises(MessageError, match="written by mailglass"):
         build(mail(headers=((name, "x"),)))
@@ -323,14 +323,19 @@ def test_a_composite_attachment_that_needs_encoding_becomes_an_octet_stream(cont
     assert part.get_content() == content
 
 
-def test_parameters_of_a_content_type_are_kept_unless_no_header_can_carry_them() -> None:
-    files = (
-        Attachment("i.ics", b"BEGIN", "text/calendar; method=REQUEST"),
-        Attachment("j.csv", b"1", "text/csv; name=ü"),
-    )
-    first, second = parsed(mail(attachments=files)).iter_attachments()
-    assert first["Content-Type"].params["method"] == "REQUEST"
-    assert second["Content-Type"] == "text/csv"
+@pytest.mark.parametrize("name", ["Einladung.ics", "Größe.ics", '"Größe; \\"x\\".ics"', "世界" * 15])
+def test_every_parameter_of_a_content_type_arrives(name: str) -> None:
+    file = Attachment("i.ics", b"BEGIN", f"text/calendar; charset=utf-8; name={name}; method=REQUEST")
+    (found,) = parsed(mail(attachments=(file,))).iter_attachments()
+    plain = name.strip('"').replace("\\", "")
+    assert dict(found["Content-Type"].params) == {"charset": "utf-8", "name": plain, "method": "REQUEST"}
+    assert found["Content-Type"].content_type == "text/calendar"
+
+
+def test_a_message_id_of_the_messages_own_takes_the_place_of_ours() -> None:
+    own = mail(headers=(("X-Order", "7"), ("message-id", "<thread-7@shop.example>")))
+    assert message_id(own) == "<thread-7@shop.example>"
+    assert parsed(own).get_all("Message-ID") == ["<thread-7@shop.example>"]
 
 
 def test_text_that_holds_a_boundary_cannot_end_its_part() -> None:

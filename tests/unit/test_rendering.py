@@ -18,6 +18,7 @@ from mailglass.errors import TemplateError
 from mailglass.mail.outgoing import Outgoing
 from mailglass.message import Attachment, Message
 from mailglass.rendering import render_content
+from mailglass.rendering.content import with_text
 from mailglass.rendering.outgoing import outgoing
 from mailglass.rendering.templates import forget
 from mailglass.settings import Settings, configure
@@ -210,11 +211,16 @@ SECRET = "secret-value"
         ('html = "<p>\\n{{ nobody }}</p>"', "html: UndefinedError of nobody in the class line 2; pass what is missing"),
         ('html = "{{ d[value] }}"', "html: UndefinedError in the class line 1; pass what is missing"),
         ('html = "{{ 1 / 0 }}"', "html: ZeroDivisionError in the class line 1"),
+        ('html = "{% spam %}"', "html: TemplateSyntaxError: unknown tag spam in the class line 1"),
+        ('html = "{{ value is odder }}"', "html: TemplateAssertionError: unknown test odder in the class line 1"),
         ('html = "{% if %}"', "html: TemplateSyntaxError in the class line 1; correct the template"),
         ('html_template = "none.html"', "html (none.html): TemplateNotFound; put the file into templates/"),
         ('html_template = "outer.html"', "html: UndefinedError of nobody in inner.html line 3"),
         ('html = "{% include value %}"', "html: TemplateNotFound in the class line 1"),
-        ('html = "{{ value | nofilter }}"', "TemplateAssertionError in the class line 1; correct the template"),
+        (
+            'html = "{{ value | nofilter }}"',
+            "TemplateAssertionError: unknown filter nofilter in the class line 1",
+        ),
         ('html = "{{ value * 6000000 }}"', "longer than"),
         ('subject = "{{ value * 100 }}"; html = "x"', "subject: at most 998 characters"),
     ],
@@ -359,3 +365,17 @@ def test_a_class_that_is_not_installed_here_may_be_so_later() -> None:
     with pytest.raises(TemplateError) as caught:
         render_content(stored("no.such.module:Receipt"))
     assert (caught.value.type, caught.value.retryable) == ("not_installed", True)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ({"html": "<p>Hello</p>"}, "Hello\n"),
+        ({"html": "<p>Hello</p>", "text": "Hi"}, "Hi"),
+        ({"html": "<p>Hello</p>", "text": ""}, None),
+        ({"html": "<img src=x>"}, None),
+        ({"text": ""}, ""),
+    ],
+)
+def test_a_message_of_html_gets_a_text_and_none_if_it_says_so(content: dict[str, str], text: str | None) -> None:
+    assert with_text(content).get("text") == text

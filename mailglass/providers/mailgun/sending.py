@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from mailglass.clock import now
+from mailglass.content_types import written
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.message import Attachment
@@ -173,8 +174,8 @@ def _option(value: Any) -> bytes:
 def _file(item: Attachment) -> _Field:
     if item.inline:
         # the file's name is what the HTML refers to, so its own name has no place
-        return _Field("inline", item.content, item.content_id, item.content_type)
-    return _Field("attachment", item.content, item.filename, item.content_type)
+        return _Field("inline", item.content, item.content_id, written(item.content_type))
+    return _Field("attachment", item.content, item.filename, written(item.content_type))
 
 
 def _form(fields: list[_Field]) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from mailglass.addresses import Address
+from mailglass.content_types import written
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.message import Attachment
@@ -191,14 +192,14 @@ def _person(address: Address, kind: str) -> dict[str, str]:
 
 
 def _attachment(item: Attachment) -> dict[str, str]:
-    return {"type": item.content_type, "name": item.filename, "content": _base64(item.content)}
+    return {"type": written(item.content_type), "name": item.filename, "content": _base64(item.content)}
 
 
 def _image(item: Attachment) -> dict[str, str]:
     if not item.content_type.lower().startswith("image/"):
         raise Unsendable("unsupported_inline_type")
     # its name is what the HTML refers to, so the file's own has no place
-    return {"type": item.content_type, "name": item.content_id, "content": _base64(item.content)}
+    return {"type": written(item.content_type), "name": item.content_id, "content": _base64(item.content)}
 
 
 def _base64(content: bytes) -> str:

@@ -14,6 +14,7 @@ from mailglass.mail.events import ProviderEvent
 from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import Provider, Store, WebhookRequest
+from mailglass.providers.copies import with_distinct_copies
 from mailglass.providers.http_provider import ROUNDS, Unsendable
 from mailglass.providers.ses import sns
 from mailglass.providers.ses.certificates import Certificates, Fetch, fetch_certificate
@@ -146,7 +147,7 @@ class SESProvider(Provider):
         if mail.expired:
             return EXPIRED
         try:
-            parameters = send_parameters(fitting(mail), self.options)
+            parameters = send_parameters(fitting(with_distinct_copies(mail)), self.options)
         except Unsendable as refusal:
             return Outcome(OutcomeClass.REJECTED, reason=refusal.reason)
         except MessageError:

@@ -16,6 +16,7 @@ from mailglass.mail.events import ProviderEvent
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import Provider
+from mailglass.providers.copies import with_distinct_copies
 from mailglass.providers.smtp.auth import TokenSource
 from mailglass.providers.smtp.batch import Batch
 from mailglass.providers.smtp.letters import Envelope, Letter
@@ -85,6 +86,7 @@ class SMTPProvider(Provider):
         Raises:
             ValueError: there is no way to say it.
         """
+        mail = with_distinct_copies(mail)
         message = mime.build(mail)
         if token := self._proofs.token(mail):
             message = f"{proofs.HEADER}: {token}\r\n".encode("ascii") + message

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mailglass.addresses import Address
+from mailglass.content_types import written
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.message import Attachment
@@ -208,4 +209,4 @@ def _person(address: Address) -> dict[str, str]:
 def _file(item: Attachment, name: str) -> dict[str, str]:
     if len(name.encode()) > 255:
         raise Unsendable("unsupported_file_name")
-    return {"type": item.content_type, "name": name, "data": base64.b64encode(item.content).decode("ascii")}
+    return {"type": written(item.content_type), "name": name, "data": base64.b64encode(item.content).decode("ascii")}

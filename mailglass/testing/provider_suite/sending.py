@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from mailglass.addresses import Address
 from mailglass.clock import monotonic
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import Provider
 from mailglass.testing.provider_suite.declaration import Declaration, Feature, send
-from mailglass.testing.provider_suite.mails import HOSTILE, hostile, labels, plain
+from mailglass.testing.provider_suite.mails import HOSTILE, RECIPIENT, hostile, labels, plain
 from mailglass.testing.provider_suite.wire import Reply, Seen, Wire
 
 _NAMED = re.compile(
@@ -102,6 +103,17 @@ class SendingSuite(Declaration):
             assert fitted.metadata.items() <= mail.metadata.items()
             for text in (set(tags) - set(fitted.tags)) | (metadata.keys() - fitted.metadata.keys()):
                 assert not self.holds(wire.seen[-1], text), "what is left out reaches no wire"
+
+    def test_a_person_in_another_spelling_gets_one_copy(self, provider: Provider, wire: Wire) -> None:
+        first, again = "eva@xn--bcher-kva.example", "Eva@bücher.example"
+        copies = {"cc": (Address(RECIPIENT.upper()), Address(first)), "bcc": (Address(again), Address(first.upper()))}
+        (outcome,) = send(provider, plain("spellings", **copies))
+        if outcome.kind is not OutcomeClass.ACCEPTED:
+            assert _NAMED.fullmatch(outcome.reason or ""), f"{outcome.reason} names no feature"
+            return
+        assert any(self.holds(request, first) for request in wire.seen)
+        for spelling in (RECIPIENT.upper(), again, first.upper()):
+            assert not any(self.holds(request, spelling) for request in wire.seen)
 
     def test_hostile_mails_sink_no_other(self, provider: Provider) -> None:
         alone = {kind: send(provider, hostile(kind))[0].kind for kind in HOSTILE}
