@@ -118,6 +118,8 @@ class Placer:
         self._router = router
         self._bulkhead = bulkhead
         self.destinations = Destinations(ledger)
+        # the accounts whose providers hang, as a batch that was placed at this moment has found
+        self._hanging: tuple[float, dict[str, bool]] = (0.0, {})
         self._cache: dict[tuple[str, ...], tuple[float, dict[str, Breaker]]] = {}
 
     def place(self, lane: Lane, ready: Sequence[Ready], without: Set[str] = frozenset()) -> Placement:
@@ -201,16 +203,30 @@ class Placer:
         # before it is put off, perhaps for half an hour, what is known must not be older than the claim
         for known_since in (began - _CACHED, began):
             open_breakers = self._breakers(route.accounts, known_since)
-            for name in turn:
-                breaker = open_breakers.get(name)
-                if breaker is None or breaker.half_open:
-                    return name
+            usable = [name for name in turn if name not in open_breakers or open_breakers[name].half_open]
+            if usable:
+                return self._answering(usable, delivery, began)
         reasons = {open_breakers[name].reason for name in turn}
         if without and reasons <= {"misconfigured", PAUSED}:
             return None
         # one that somebody has paused comes back when they say, and not when its time is over
         name = min(turn, key=lambda name: (open_breakers[name].reason == PAUSED, open_breakers[name].seconds))
         return self._wait(lane, delivery, name, open_breakers[name].seconds)
+
+    def _answering(self, usable: Sequence[str], delivery: Claimed, began: float) -> str:
+        """The first account whose provider does not hang just now; what was attempted before stays with the first."""
+        bulkhead = self._bulkhead
+        if bulkhead is None or len(usable) < 2 or delivery.attempts or delivery.in_doubt:
+            return usable[0]
+        if self._hanging[0] != began:
+            self._hanging = (began, {})
+        known = self._hanging[1]
+        for name in usable:
+            if name not in known:
+                known[name] = bulkhead.hangs(name)
+            if not known[name]:
+                return name
+        return usable[0]
 
     def _remembers(self, account: str, age: float) -> bool:
         try:

@@ -38,6 +38,11 @@ class Unsendable(Exception):
         self.reason = reason
 
 
+_NOT_STARTED: Final = Outcome(OutcomeClass.TRANSIENT, reason="deadline")
+# requests in a row without an answer after which a call begins no further one
+_SILENT_AFTER: Final = 3
+
+
 @dataclass(frozen=True, slots=True)
 class _Ready:
     """A mail as the provider wants it, and its place among the mails of one `send`."""
@@ -101,8 +106,19 @@ class HTTPProvider(Provider):
         outcomes: dict[int, Outcome] = {}
         ready = [item for index, mail in enumerate(mails) if (item := self._ready(index, mail, outcomes))]
 
+        silent: list[int] = []
+
         def attempt(bundle: list[_Ready]) -> list[_Ready]:
-            return self._attempt(bundle, deadline, outcomes)
+            if len(silent) >= _SILENT_AFTER:
+                # what was not asked of a provider that answers nothing is free to go elsewhere
+                outcomes.update((item.index, _NOT_STARTED) for item in bundle)
+                return []
+            refused = self._attempt(bundle, deadline, outcomes)
+            if bundle and all(_unanswered(outcomes.get(item.index)) for item in bundle):
+                silent.append(len(bundle))
+            else:
+                silent.clear()
+            return refused
 
         unknown = _UNANSWERED
         try:
@@ -199,6 +215,13 @@ class HTTPProvider(Provider):
         emit(
             event, level=logging.WARNING, provider=self.name, account=self.account, error_type=type(error).__name__
         )  # fmt: skip
+
+
+def _unanswered(outcome: Outcome | None) -> bool:
+    """Whether a request was made and no answer of the provider's came."""
+    if outcome is None or outcome.status is not None or outcome in (_NOT_STARTED, _UNENCODED):
+        return False
+    return outcome.kind in (OutcomeClass.TRANSIENT, OutcomeClass.UNCERTAIN)
 
 
 def encode_json(value: Any) -> bytes:
