@@ -260,6 +260,25 @@ class LedgerError(MailglassError):
         return self.sqlstate is None or self.sqlstate.startswith(("22", "23"))
 
 
+class SessionError(MailglassError):
+    """A caller's `session=` leads to another database than the ledger's: no worker would ever read what is there.
+
+    Args:
+        database: the name of the session's database.
+        ledger_there: whether it has a ledger of its own.
+    """
+
+    def __init__(self, database: str, *, ledger_there: bool) -> None:
+        what = "which has another ledger" if ledger_there else "which has no ledger"
+        super().__init__(
+            f"session= is connected to the database {database}, {what} than MAILGLASS_DATABASE_URL names: "
+            "give a session of that database, or leave session= out"
+            if ledger_there
+            else f"session= is connected to the database {database}, {what}: give a session of the database that "
+            "MAILGLASS_DATABASE_URL names, or leave session= out"
+        )
+
+
 class TemplateErrorType(StrEnum):
     """Why a mailable could not be rendered; the delivery is held as `template_failed:<type>`."""
 

@@ -12,11 +12,12 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Any, ClassVar, Final, Literal, NamedTuple
+from typing import Any, ClassVar, Final, Literal, NamedTuple, NoReturn
 from uuid import UUID
 
 from mailglass.addresses import AddressesLike, AddressLike, parse_address, parse_addresses
 from mailglass.errors import MessageError
+from mailglass.inprocess import refuse_to_travel
 from mailglass.message import (
     Attachment,
     HeadersLike,
@@ -154,6 +155,9 @@ class Mailable:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} to {len(self.to)} on {self.stream}>"
+
+    def __json__(self) -> NoReturn:
+        refuse_to_travel("a Mailable")
 
     def content(self) -> dict[str, Any]:
         """The content as plain JSON values, without the recipients: what the ledger stores until it is rendered."""

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, Union
 
 from mailglass import content_types
 from mailglass.addresses import (
@@ -20,6 +20,7 @@ from mailglass.addresses import (
     parse_addresses,
 )
 from mailglass.errors import MessageError
+from mailglass.inprocess import refuse_to_travel
 from mailglass.streams import Stream, StreamLike
 from mailglass.texts import TextLike, evaluated
 from mailglass.uris import as_uris
@@ -208,6 +209,9 @@ class Message:
 
     def __repr__(self) -> str:
         return f"<Message to {len(self.to)} on {self.stream}>"
+
+    def __json__(self) -> NoReturn:
+        refuse_to_travel("a Message")
 
     def content(self) -> dict[str, Any]:
         """The frozen content as plain JSON values, without the recipients: what the ledger stores."""

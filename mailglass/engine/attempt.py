@@ -17,6 +17,7 @@ from mailglass.engine.health import BREAKING, Sign, Suspicions, Unanswered, judg
 from mailglass.engine.lease import Recorder
 from mailglass.engine.lessons import Lessons
 from mailglass.engine.placing import Placed, Placer
+from mailglass.engine.telling import tell_uncertain
 from mailglass.engine.verdicts import decide, window
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import breakers, leases
@@ -30,6 +31,7 @@ from mailglass.mail.refusal import Refusal
 from mailglass.providers.base import Provider
 from mailglass.providers.labels import left_out
 from mailglass.refusals.consequences import FIRST, bounce_class, suppression
+from mailglass.refusals.counting import count_refusals
 from mailglass.routing import Lane
 from mailglass.settings import Settings
 from mailglass.streams import Stream
@@ -141,6 +143,10 @@ class Attempter:
         refused = _refused(lane, placed.account, mails, outcomes)
         refused += self._refused_again(lane, placed.account, mails, outcomes)
         recorder.record(verdicts, refused, _refused_copies(mails, outcomes))
+        tell_uncertain(lane, placed.account, verdicts)
+        told = [refusal.code for _, refusal in _about_whom(mails, outcomes)]
+        if told:
+            count_refusals(placed.account, told)
 
     def _refused_again(
         self, lane: Lane, account: str, mails: Sequence[Outgoing], outcomes: Sequence[Outcome]

@@ -25,27 +25,16 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from mailglass import clock
 from mailglass.errors import LedgerError, LedgerUnavailableError, MailglassError
+from mailglass.ledger.pooler import STARTUP_OPTIONS, pooler_refusal
 from mailglass.ledger.unreachable import unreachable
 from mailglass.servers import database_server
+from mailglass.settings import get_settings
 
 T = TypeVar("T")
 # of named tuples, or of SQLAlchemy's rows where the connection is the caller's
 Rows = list[Any]
 
 _CONNECT_TIMEOUT = 5
-# Every statement is a few index look-ups by key. Plans made while a table was small must not scan it once it is
-# large, and planning costs more than most of them: so no sequential plans, and one generic plan for each.
-_SESSION = " ".join(
-    f"-c {setting}"
-    for setting in (
-        "plan_cache_mode=force_generic_plan",
-        "enable_seqscan=off",
-        "enable_hashjoin=off",
-        "enable_mergejoin=off",
-        "jit=off",
-        "timezone=UTC",
-    )
-)
 _READ_ONLY = "25006"
 # unsupported, data exception, integrity, syntax or access rule, the schema's own: the same again is refused again
 _OF_THE_STATEMENT = ("0A", "22", "23", "42", "45")
@@ -79,8 +68,18 @@ def statements() -> Mapping[str, str]:
 
 @cache
 def _named(name: str) -> sqlalchemy.TextClause:
-    """The statement for a connection that the caller brings, whatever its driver."""
-    return sqlalchemy.text(re.sub(r"%\((\w+)\)s", r":\1", statements()[name]))
+    """The statement for a connection that the caller brings, whatever its driver: every parameter is text.
+
+    Drivers do not agree on what a parameter is: some send what they are given as text, others ask the server for its
+    type and want a value of Python's for it. All of them send text as text.
+    """
+    return sqlalchemy.text(re.sub(r"%\((\w+)\)s", r"CAST(:\1 AS text)", statements()[name]))
+
+
+def _as_text(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return str(value)
 
 
 class Database:
@@ -89,10 +88,12 @@ class Database:
     Args:
         url: of the PostgreSQL database.
         pool_size: connections kept; as many again may be opened for a moment.
+        pooled: behind a pooler in transaction mode: no startup parameters, no prepared statements, no session locks.
     """
 
-    def __init__(self, url: str, pool_size: int = 10) -> None:
+    def __init__(self, url: str, pool_size: int = 10, pooled: bool = False) -> None:
         self._url = url
+        self._pooled = pooled
         self._engine: Engine = sqlalchemy.create_engine(
             sqlalchemy_url(url),
             isolation_level="AUTOCOMMIT",
@@ -111,16 +112,20 @@ class Database:
                 "keepalives_count": 3,
                 # what was written into a dead connection is not waited for as long as the kernel would; milliseconds
                 "tcp_user_timeout": 30_000,
-                "options": _SESSION,
+                **({"prepare_threshold": None} if pooled else {"options": STARTUP_OPTIONS}),
             },
         )
+
+        # counts the times that the pool was let go of
+        self._generation = 0
+        self._renewing = threading.Lock()
 
     def run(self, name: str, params: Mapping[str, Any] | None = None) -> Rows:
         """Run one statement of `queries.sql` and fetch what it returns.
 
-        A connection that turns out to be dead is replaced once, and the victim of a deadlock tries again: every
-        statement may be run twice without harm. One that has a parameter `again` is told so by it, and one that has a
-        parameter `waited`, in seconds, how long it had to wait for a connection too.
+        A connection that turns out to be dead is replaced once, with all of its age, and the victim of a deadlock
+        tries again: every statement may be run twice without harm. One that has a parameter `again` is told so by it,
+        and one that has a parameter `waited`, in seconds, how long it had to wait for a connection too.
 
         Raises:
             LedgerUnavailableError: the database cannot be reached, or cannot work now.
@@ -144,6 +149,8 @@ class Database:
     def locked(self, name: str) -> Iterator[bool]:
         """Hold a lock by this name among all processes, if nobody else holds it; lost with its connection.
 
+        Behind a pooler a transaction holds it, because a session is not one's own.
+
         Yields:
             Whether it is held.
 
@@ -156,7 +163,7 @@ class Database:
         finally:
             try:
                 if held:
-                    pooled.driver_connection.execute(statements()["unlock"], {"name": name})
+                    self._unlock(pooled.driver_connection, name)
             except psycopg.Error as error:
                 # what cannot let go must not go back to the pool
                 pooled.invalidate(error)
@@ -165,18 +172,28 @@ class Database:
 
     def _try_lock(self, name: str) -> tuple[Any, bool]:
         """A connection of the pool's, and whether it has got the lock."""
-        sql = statements()["try_lock"]
+        sql = statements()["try_lock_in_transaction" if self._pooled else "try_lock"]
         try:
             pooled: Any = self._engine.raw_connection()
         except psycopg.Error as error:
             raise self._translated(error, sql, lost=True) from error
         try:
+            if self._pooled:
+                pooled.driver_connection.execute("BEGIN")
             (row,) = pooled.driver_connection.execute(sql, {"name": name}).fetchall()
+            if self._pooled and not row[0]:
+                pooled.driver_connection.execute("COMMIT")
         except psycopg.Error as error:
             lost = pooled.driver_connection.closed
             pooled.invalidate(error)
             raise self._translated(error, sql, lost) from error
         return pooled, bool(row[0])
+
+    def _unlock(self, connection: Any, name: str) -> None:
+        if self._pooled:
+            connection.execute("COMMIT")
+        else:
+            connection.execute(statements()["unlock"], {"name": name})
 
     def query(self, statement: sqlalchemy.Executable) -> Rows:
         """Run a SQLAlchemy statement, for reads whose shape the caller chooses.
@@ -197,6 +214,7 @@ class Database:
         Args:
             params: of the statement; called for them once there is a connection.
         """
+        pool = self._engine.pool
         try:
             pooled = self._engine.raw_connection()
         except psycopg.Error as error:
@@ -217,6 +235,9 @@ class Database:
             pooled.invalidate(error)
             raise
         finally:
+            if pool is not self._engine.pool and pooled.is_valid:
+                # nobody comes back to the pool that it is of
+                pooled.invalidate()
             pooled.close()
 
     def _translated(self, error: psycopg.Error, sql: str, lost: bool) -> BaseException:
@@ -229,9 +250,12 @@ class Database:
     def _retried(self, work: Callable[[], T], name: str) -> T:
         pauses = {_Disconnected: [0.0], _Deadlocked: [0.05, 0.1, 0.2, 0.4]}
         while True:
+            generation = self._generation
             try:
                 return self._once(work)
             except (_Disconnected, _Deadlocked) as error:
+                if isinstance(error, _Disconnected):
+                    self._renew(generation)
                 if not pauses[type(error)]:
                     raise LedgerUnavailableError(self._problem(error)) from error.__cause__
                 time.sleep(pauses[type(error)].pop(0))
@@ -245,13 +269,25 @@ class Database:
         try:
             return work()
         except DBAPIError as error:
+            if (behind := pooler_refusal(error.orig)) is not None:
+                raise behind from None
             if getattr(error.orig, "sqlstate", None) in ("40P01", "40001"):
                 raise _Deadlocked from error
-            if error.connection_invalidated or isinstance(error, InterfaceError) or _is_connection_failure(error):
+            if _of_the_connection(error):
                 raise _Disconnected from error
             raise
         except sqlalchemy.exc.TimeoutError as error:
             raise LedgerUnavailableError("no database connection became free in time") from error
+
+    def _renew(self, generation: int) -> None:
+        """Let go of all connections of a generation, of which one was lost: a restart or failover ends them all.
+
+        So one statement meets a dead connection, and neither its second try nor any other statement meets the next.
+        """
+        with self._renewing:
+            if generation == self._generation:
+                self._generation += 1
+                self._engine.dispose()
 
     def _problem(self, error: _Disconnected | _Deadlocked) -> str:
         """Why it cannot work, for people."""
@@ -275,12 +311,26 @@ class _Deadlocked(Exception):
 
 
 def _is_connection_failure(error: DBAPIError) -> bool:
-    state: str | None = getattr(error.orig, "sqlstate", None)
+    state = _sqlstate(error)
     if state is None:
         # the server was not reached
         return isinstance(error, OperationalError)
     # 08: connection exception, 57P: operator intervention, 53: no resources
     return state.startswith(("08", "57P", "53"))
+
+
+def _of_the_connection(error: DBAPIError) -> bool:
+    return error.connection_invalidated or isinstance(error, InterfaceError) or _is_connection_failure(error)
+
+
+def _sqlstate(error: DBAPIError) -> str | None:
+    """Return PostgreSQL's error code, wherever the driver keeps it."""
+    said: Any = error.orig
+    for attribute in ("sqlstate", "pgcode"):
+        if state := getattr(said, attribute, None):
+            return str(state)
+    details = said.args[0] if getattr(said, "args", None) else None
+    return details.get("C") if isinstance(details, dict) else None
 
 
 def refused(error: DBAPIError, name: str) -> MailglassError:
@@ -290,7 +340,7 @@ def refused(error: DBAPIError, name: str) -> MailglassError:
         error: the driver's, which may quote the rows it is about.
         name: the statement's.
     """
-    state = getattr(error.orig, "sqlstate", None)
+    state = _sqlstate(error)
     if state is None or state.startswith(_OF_THE_STATEMENT):
         return LedgerError(name, state, type(error).__name__)
     # a time limit, a standby, the server's own trouble: the same statement may work later
@@ -310,27 +360,52 @@ def run_on(connection: Connection, name: str, params: Mapping[str, Any]) -> Rows
             connection, as the caller knows it from its own statements; without parameters.
     """
     try:
-        return _fetch(connection.execute(_named(name), dict(params)))
+        return _fetch(connection.execute(_named(name), {key: _as_text(value) for key, value in params.items()}))
     except DBAPIError as error:
         error.hide_parameters = True
         refusal = refused(error, name)
-        if not isinstance(refusal, LedgerError) or _is_connection_failure(error):
+        if not isinstance(refusal, LedgerError) or _of_the_connection(error):
             raise
     raise refusal
 
 
+def run_on_psycopg(connection: psycopg.Connection[Any], name: str, params: Mapping[str, Any]) -> Rows:
+    """Run one statement on a psycopg connection of the caller's, inside the caller's transaction.
+
+    Raises:
+        LedgerError: the database refuses the statement.
+        psycopg.Error: what concerns the caller's transaction as a whole.
+    """
+    try:
+        with psycopg.Cursor(connection, row_factory=namedtuple_row) as cursor:
+            cursor.execute(statements()[name], params)
+            return cursor.fetchall() if cursor.description else []
+    except psycopg.Error as error:
+        state = error.sqlstate
+        if connection.closed or not (state is None or state.startswith(_OF_THE_STATEMENT)):
+            raise
+        refusal = LedgerError(name, state, type(error).__name__)
+    # outside of the handler: the driver's error quotes rows
+    raise refusal
+
+
 _lock = threading.Lock()
-_databases: dict[str, Database] = {}
+_databases: dict[tuple[str, bool], Database] = {}
 
 
-def get_database(url: str) -> Database:
-    """This process's pool for a URL."""
-    database = _databases.get(url)
+def get_database(url: str, pooled: bool | None = None) -> Database:
+    """This process's pool for a URL.
+
+    Args:
+        pooled: whether a pooler in transaction mode stands before it; as the process's settings say when left out.
+    """
+    key = url, get_settings().pooled if pooled is None else pooled
+    database = _databases.get(key)
     if database is None:
         with _lock:
-            database = _databases.get(url)
+            database = _databases.get(key)
             if database is None:
-                database = _databases[url] = Database(url)
+                database = _databases[key] = Database(url, pooled=key[1])
     return database
 
 

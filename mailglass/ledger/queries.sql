@@ -132,6 +132,14 @@ CROSS JOIN LATERAL (
     SELECT k.id, k.status, k.idempotency_digest FROM mailglass.deliveries k WHERE k.id = w.id
     LIMIT 1) d
 
+-- name: has_ledger
+-- Whether there is a ledger in the database of this connection, and the database's name.
+SELECT to_regclass('mailglass.ledger_identity') IS NOT NULL AS there, current_database() AS database
+
+-- name: ledger_identity
+-- Which ledger it is. A copy of the database on the same server has another name.
+SELECT id, current_database() AS database FROM mailglass.ledger_identity
+
 -- name: claim
 -- Lease due deliveries of one lane, most urgent first, with their content and a second look at the suppressions: up to
 -- a number and a size, at least one; answer also whether the size left some behind. Content counts twice what it takes
@@ -1206,6 +1214,15 @@ SET cursor = excluded.cursor, synced_at = COALESCE(excluded.synced_at, s.synced_
 -- name: try_lock
 -- Take a lock that this session holds until it lets go or ends.
 SELECT pg_try_advisory_lock(hashtextextended(%(name)s, 0)) AS locked
+
+-- name: try_lock_in_transaction
+-- Take the same lock until the transaction ends.
+SELECT pg_try_advisory_xact_lock(hashtextextended(%(name)s, 0)) AS locked
+
+-- name: session_settings
+-- What the session has of these settings.
+SELECT array_agg(name ORDER BY name) AS names, array_agg(current_setting(name) ORDER BY name) AS settings
+FROM unnest(CAST(%(names)s AS text[])) AS name
 
 -- name: unlock
 -- Let go of it.

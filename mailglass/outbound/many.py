@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mailglass.batch_results import BatchResults, ItemOutcome, ItemResult
 from mailglass.errors import (
@@ -17,10 +17,14 @@ from mailglass.errors import (
     MessageError,
 )
 from mailglass.ledger.submit import Item, Recorded, Runner, submit
-from mailglass.outbound.recording import Sendable, check_repeated, is_new, items_of, ring, runner_of
+from mailglass.outbound.recording import Sendable, check_repeated, is_new, items_of, ring
 from mailglass.outbound.schedule import Schedule, ends_before_it_is_due, schedule
+from mailglass.outbound.session import NOT_GIVEN, NotGiven, runner_of
 from mailglass.runtime import get_runtime
 from mailglass.tenancy import current_tenant
+
+if TYPE_CHECKING:
+    from mailglass.outbound.session import SessionLike
 
 # what one statement records: deliveries, and characters of their content, a little more of which may be one message's
 CHUNK = 500
@@ -38,7 +42,7 @@ def deliver_many(
     send_at: datetime | None = None,
     expires: float | datetime | None = None,
     priority: int | None = None,
-    session: Any = None,
+    session: SessionLike | NotGiven = NOT_GIVEN,
 ) -> BatchResults:
     """Record many messages: one statement for every few hundred deliveries, answers in input order.
 
@@ -62,8 +66,10 @@ def deliver_many(
             without an answer: what was recorded before, a few hundred deliveries at a time, stays recorded.
     """
     due = schedule(countdown, eta, send_at, expires, priority)
-    # what is wrong with the settings is no message's fault
+    # what is wrong with the settings or the session is no message's fault
     get_runtime()
+    if session is not NOT_GIVEN:
+        runner_of(session)
     results = BatchResults()
     for prepared in _chunked(messages, due):
         answers = _Chunk(prepared, due, session)
@@ -71,7 +77,7 @@ def deliver_many(
             answers.submit()
         except (LedgerUnavailableError, LedgerError) as error:
             # in the caller's own transaction nothing stands that was recorded before
-            if session is not None or not results:
+            if session is not NOT_GIVEN or not results:
                 raise
             results.extend(answers.lost(error))
             raise BatchFailedError.interrupted(results, len(prepared), error.retryable) from error
@@ -115,7 +121,7 @@ def _chunked(messages: Iterable[Sendable], due: Schedule) -> Iterator[list[Prepa
 class _Chunk:
     """The messages of one statement: recorded, and answered."""
 
-    def __init__(self, prepared: Sequence[Prepared], due: Schedule, session: Any) -> None:
+    def __init__(self, prepared: Sequence[Prepared], due: Schedule, session: object) -> None:
         self._prepared = prepared
         self._due = due
         self._session = session
@@ -130,7 +136,7 @@ class _Chunk:
             self._record()
         except LedgerError as error:
             # in the caller's own transaction nothing can follow a statement that was refused
-            if self._session is not None or not _unwritable(error):
+            if self._session is not NOT_GIVEN or not _unwritable(error):
                 raise
             refusal = error
         # outside of the handler: a refusal must not travel along with another one
@@ -140,7 +146,7 @@ class _Chunk:
     def _halves(self) -> list[ItemResult]:
         """Find the message whose value is refused: nothing was recorded of any, and the others may be yet."""
         middle = len(self._prepared) // 2
-        halves = [_Chunk(part, self._due, None) for part in (self._prepared[:middle], self._prepared[middle:])]
+        halves = [_Chunk(part, self._due, NOT_GIVEN) for part in (self._prepared[:middle], self._prepared[middle:])]
         for half in halves:
             half.submit()
         return [result for half in halves for result in half.results]

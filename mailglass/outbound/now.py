@@ -18,6 +18,7 @@ from mailglass.mailable import Mailable
 from mailglass.message import Message
 from mailglass.outbound.recording import Sendable, items_of, raise_if_suppressed, record_items
 from mailglass.outbound.schedule import Schedule
+from mailglass.outbound.session import NOT_GIVEN
 from mailglass.runtime import get_runtime
 from mailglass.tenancy import current_tenant
 
@@ -57,7 +58,7 @@ def deliver(message: Sendable) -> Delivery:
     when = Schedule(grace=_GRACE)
     (item,) = items_of(message, current_tenant(), when)
     with _places_for(item) as reservation:
-        (recorded,) = record_items([item], when, None)
+        (recorded,) = record_items([item], when, NOT_GIVEN)
         raise_if_suppressed([recorded])
         if not recorded.known:
             runtime.engine.run_these(item.lane, [item.id], reservation)

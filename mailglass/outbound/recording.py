@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Sequence
-from typing import Any, Union
+from typing import Union
 from uuid import UUID, uuid5
 
 from mailglass.addresses import Address, encodable
 from mailglass.errors import IdempotencyError, MessageError, SuppressedError, SuppressionType
 from mailglass.ids import uuid7
-from mailglass.ledger.submit import Item, Recorded, Runner, content_id, derived_content_id, submit
+from mailglass.ledger.submit import Item, Recorded, content_id, derived_content_id, submit
 from mailglass.mailable import Mailable
 from mailglass.message import Message
 from mailglass.outbound.schedule import Schedule, ends_before_it_is_due
+from mailglass.outbound.session import NOT_GIVEN, is_psycopg, runner_of
 from mailglass.rendering.content import with_text
 from mailglass.routing import Lane, RouteContext
 from mailglass.runtime import get_runtime
@@ -112,19 +113,19 @@ def check_repeated(item: Item, recorded: Recorded) -> None:
 
 
 def record(
-    message: Sendable, when: Schedule, session: Any, first_id: UUID | None = None
+    message: Sendable, when: Schedule, session: object, first_id: UUID | None = None
 ) -> list[tuple[Item, Recorded]]:
     """Record one message and ring its lane if anything new is due now.
 
     Args:
-        session: a SQLAlchemy session or connection of the caller's, or None.
+        session: a session or connection of the caller's, or `NOT_GIVEN`.
         first_id: the id of the first delivery, if the caller has chosen it.
     """
     items = items_of(message, current_tenant(), when, first_id)
     return list(zip(items, record_items(items, when, session), strict=True))
 
 
-def record_items(items: Sequence[Item], when: Schedule, session: Any) -> list[Recorded]:
+def record_items(items: Sequence[Item], when: Schedule, session: object) -> list[Recorded]:
     """Record the items of one message and ring its lane if anything new is due now."""
     recorded = submit(runner_of(session), items, when.called_at)
     for item, answer in zip(items, recorded, strict=True):
@@ -139,11 +140,13 @@ def is_new(answer: Recorded) -> bool:
     return not answer.known and answer.status == "queued"
 
 
-def ring(lanes: Collection[Lane], session: Any) -> None:
-    """Ring lanes: now, or when the caller's transaction is over."""
+def ring(lanes: Collection[Lane], session: object) -> None:
+    """Ring lanes: now, or when the caller's transaction is over. Where nobody hears of its end the pump rings."""
     doorbell = get_runtime().doorbell
-    if session is None:
+    if session is NOT_GIVEN:
         doorbell.ring(lanes)
+        return
+    if is_psycopg(session):
         return
     from mailglass.aftercommit import ring_after_commit
 
@@ -156,27 +159,3 @@ def raise_if_suppressed(recorded: Sequence[Recorded]) -> None:
     scopes = [answer.suppressed_by for answer in recorded if answer.suppressed_by is not None]
     if len(scopes) == len(recorded):
         raise SuppressedError(SuppressionType(scopes[0]), recorded[0].id)
-
-
-def runner_of(session: Any) -> Runner:
-    """Runs statements on the ledger's own connection, or inside the caller's transaction."""
-    if session is None:
-        return get_runtime().database.run
-    from mailglass.ledger.database import run_on
-
-    connection = _connection(session)
-    return lambda name, params: run_on(connection, name, params)
-
-
-def _connection(session: Any) -> Any:
-    from sqlalchemy.engine import Connection
-    from sqlalchemy.orm import Session, scoped_session
-
-    if isinstance(session, Connection):
-        return session
-    if isinstance(session, Session | scoped_session):
-        return session.connection()
-    raise TypeError(
-        f"session must be a SQLAlchemy Session or Connection, not {type(session).__name__}; "
-        "with an AsyncSession use `await session.run_sync(lambda s: deliver_later.delay(message, session=s))`"
-    )

@@ -113,7 +113,8 @@ class Provider(ABC):
         """Attempt each mail once and say what became of it, in input order. Never retries, never raises for a mail.
 
         Args:
-            mails: at most `batch_size`.
+            mails: at most `batch_size`. One that is `expired` when its turn comes is not begun: its outcome is
+                `mailglass.mail.outcomes.EXPIRED`.
             deadline: on `mailglass.clock.monotonic()`; no I/O may start after it, what was not started is `transient`.
         """
 

@@ -20,6 +20,7 @@ from psycopg import sql
 from mailglass.errors import StackError
 from mailglass.stack.directory import remove_stale_pid_file, write_private
 from mailglass.stack.process import ChildProcess, Guardian
+from mailglass.stack.reach import let_through
 from mailglass.stack.server import EmbeddedServer
 
 SUPERUSER = "mailglass"
@@ -196,10 +197,10 @@ def find_binaries() -> Path:
 def prepare_system_user(binaries: Path, directory: Path) -> str:
     """See to it that a system user for PostgreSQL exists and reaches what it must; for root only.
 
-    Directories on the way that are closed to others become traversable, not readable.
+    Directories on the way that are closed to others stay so: an entry in their ACL lets this user alone through.
 
     Raises:
-        StackError: there is no such user and none can be added.
+        StackError: there is no such user and none can be added, or a directory on the way cannot let it through.
     """
     import pwd
 
@@ -219,9 +220,11 @@ def prepare_system_user(binaries: Path, directory: Path) -> str:
             ) from None
     for place in (directory, binaries):
         for parent in (place, *place.parents):
-            mode = parent.stat().st_mode
-            if not mode & stat.S_IXOTH:
-                parent.chmod(mode | stat.S_IXOTH)
+            if not let_through(parent, pwd.getpwnam(SYSTEM_USER).pw_uid):
+                raise StackError(
+                    f"PostgreSQL does not run as root, and {parent} lets the system user {SYSTEM_USER} not through: "
+                    f"use another directory, run `chmod o+x {parent}`, or run mailglass as an ordinary user"
+                )
     if not (binaries / "postgres").stat().st_mode & stat.S_IXOTH:
         _open_programs(binaries)
     return SYSTEM_USER

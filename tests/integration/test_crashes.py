@@ -102,7 +102,10 @@ def test_a_delivery_that_crashed_alone_three_times_is_held_with_an_event(ledger:
         crash(ledger)
     assert [len(sent) for sent in rounds] == [0, 4, 7, 0, 0]
     assert states(ledger, [poison]) == [("held", "crashed_worker")]
-    last = deliveries.timeline(ledger, poison)[-1]
+    timeline = deliveries.timeline(ledger, poison)
+    # the first two crashes were not alone
+    assert [event.reason for event in timeline].count("lease_expired") == 4
+    last = timeline[-1]
     assert (last.kind, last.status, last.reason) == ("held", Status.HELD, "crashed_worker")
     assert states(ledger, others) == [("sent", None)] * 11
 

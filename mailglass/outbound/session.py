@@ -1,0 +1,133 @@
+"""Whose transaction a delivery is recorded in: one of the ledger's own, or the caller's."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from collections.abc import Mapping
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from mailglass.errors import SessionError
+
+if TYPE_CHECKING:
+    import psycopg
+    from sqlalchemy.engine import Connection
+    from sqlalchemy.orm import Session, scoped_session
+
+    from mailglass.ledger.database import Database, Rows
+    from mailglass.ledger.submit import Runner
+
+    # what `session=` takes
+    SessionLike: TypeAlias = Session | scoped_session[Any] | Connection | psycopg.Connection[Any]
+
+_ASYNC: Final = "await session.run_sync(lambda s: deliver_later.delay(message, session=s))"
+
+
+class NotGiven(Enum):
+    """The type of `NOT_GIVEN`."""
+
+    NOT_GIVEN = "not given"
+
+    def __repr__(self) -> str:
+        return "NOT_GIVEN"
+
+
+NOT_GIVEN: Final = NotGiven.NOT_GIVEN
+"""No session: the delivery is recorded in a transaction of the ledger's own. None is an error, never this."""
+
+
+def _ledger() -> Database:
+    # who only imports `deliver_later` opens nothing, and reads no settings
+    from mailglass.runtime import get_runtime
+
+    return get_runtime().database
+
+
+def runner_of(session: object) -> Runner:
+    """Return what runs statements on the ledger's own connection, or inside the caller's transaction.
+
+    Raises:
+        TypeError: not a session or connection.
+        SessionError: of another database than the ledger's.
+    """
+    if session is NOT_GIVEN:
+        return _ledger().run
+    if session is None:
+        raise TypeError("session is None: leave it out for a transaction of mailglass's own, or give a session")
+    from mailglass.ledger import database
+
+    if is_psycopg(session):
+        run = _runner(database.run_on_psycopg, session)
+        info = session.info  # type: ignore[attr-defined]
+        _check((info.host, info.port, info.dbname), run)
+        return run
+    connection = _connection(session)
+    run = _runner(database.run_on, connection)
+    _check(connection.engine, run)
+    return run
+
+
+def is_psycopg(session: object) -> bool:
+    """Whether it is a psycopg connection, whose commit nobody can hear of."""
+    psycopg = sys.modules.get("psycopg")
+    return psycopg is not None and isinstance(session, psycopg.Connection)
+
+
+def _runner(run_on: Any, connection: Any) -> Runner:
+    def run(name: str, params: Mapping[str, Any]) -> Rows:
+        rows: Rows = run_on(connection, name, params)
+        return rows
+
+    return run
+
+
+def _connection(session: Any) -> Connection:
+    from sqlalchemy.engine import Connection
+    from sqlalchemy.orm import Session, scoped_session
+
+    if isinstance(session, Connection):
+        return session
+    if isinstance(session, Session | scoped_session):
+        return session.connection()
+    raise TypeError(
+        f"session must be a SQLAlchemy Session or Connection, or a psycopg Connection, not {type(session).__name__}; "
+        f"with an AsyncSession use `{_ASYNC}`"
+    )
+
+
+# what was found to be the ledger's own database: engines for as long as they live, and addresses of plain connections
+_engines: weakref.WeakSet[Any] = weakref.WeakSet()
+_addresses: set[tuple[object, ...]] = set()
+_own: weakref.WeakKeyDictionary[Database, tuple[str, str]] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def _check(key: Any, run: Runner) -> None:
+    """Check once that a caller's connection leads to the ledger: what stands elsewhere no worker would ever read.
+
+    Raises:
+        SessionError: it leads to another database.
+    """
+    ours = _ledger()
+    known: Any = _addresses if isinstance(key, tuple) else _engines
+    with _lock:
+        if ours in _own and key in known:
+            return
+    expected = _own.get(ours) or _identity(ours.run)
+    (row,) = run("has_ledger", {})
+    if not row.there or _identity(run) != expected:
+        raise SessionError(str(row.database), ledger_there=bool(row.there))
+    with _lock:
+        if ours not in _own:
+            # another ledger than before, as after `configure`
+            _engines.clear()
+            _addresses.clear()
+        _own[ours] = expected
+        known.add(key)
+
+
+def _identity(run: Any) -> tuple[str, str]:
+    (row,) = run("ledger_identity", {})
+    return str(row.id), str(row.database)
