@@ -39,6 +39,8 @@ class Unsendable(Exception):
 
 
 _NOT_STARTED: Final = Outcome(OutcomeClass.TRANSIENT, reason="deadline")
+# what no request was made for
+_UNASKED: Final = (None, _NOT_STARTED, _UNENCODED, EXPIRED)
 # requests in a row without an answer after which a call begins no further one
 _SILENT_AFTER: Final = 3
 
@@ -114,10 +116,11 @@ class HTTPProvider(Provider):
                 outcomes.update((item.index, _NOT_STARTED) for item in bundle)
                 return []
             refused = self._attempt(bundle, deadline, outcomes)
-            if bundle and all(_unanswered(outcomes.get(item.index)) for item in bundle):
-                silent.append(len(bundle))
-            else:
+            asked = [outcomes[item.index] for item in bundle if outcomes.get(item.index) not in _UNASKED]
+            if any(map(_answered, asked)):
                 silent.clear()
+            elif asked:
+                silent.append(len(asked))
             return refused
 
         unknown = _UNANSWERED
@@ -217,11 +220,9 @@ class HTTPProvider(Provider):
         )  # fmt: skip
 
 
-def _unanswered(outcome: Outcome | None) -> bool:
-    """Whether a request was made and no answer of the provider's came."""
-    if outcome is None or outcome.status is not None or outcome in (_NOT_STARTED, _UNENCODED):
-        return False
-    return outcome.kind in (OutcomeClass.TRANSIENT, OutcomeClass.UNCERTAIN)
+def _answered(outcome: Outcome) -> bool:
+    """Whether the provider has said anything to the request, be it an error."""
+    return outcome.status is not None or outcome.kind not in (OutcomeClass.TRANSIENT, OutcomeClass.UNCERTAIN)
 
 
 def encode_json(value: Any) -> bytes:
