@@ -1393,3 +1393,39 @@ SET scheduled_at = CAST(%(until)s AS timestamptz)
                    - (GREATEST(CAST(%(since)s AS timestamptz), d.scheduled_at) - d.scheduled_at)
 WHERE d.tenant_id = %(tenant)s AND CAST(%(stream)s AS text) IN ('', d.stream) AND d.due_at IS NOT NULL
   AND NOT d.in_doubt AND d.scheduled_at < CAST(%(until)s AS timestamptz)
+
+-- name: destinations
+-- The recipient domains that an account waits for, with the seconds; 0 where one mail at a time may try.
+SELECT domain, GREATEST(CAST(extract(epoch FROM until - now()) AS double precision), 0) AS seconds
+FROM mailglass.destinations
+WHERE account = %(account)s AND until > now() - make_interval(secs => %(tried)s)
+
+-- name: slow_destinations
+-- Let an account's mail to these domains wait: as long as was asked for, else twice as long each time. What is refused
+-- during a wait was sent before it, and teaches nothing new.
+WITH refused AS (
+    SELECT * FROM unnest(CAST(%(domains)s AS text[]), CAST(%(asked)s AS double precision[])) AS r (domain, asked)
+), forgotten AS (
+    DELETE FROM mailglass.destinations
+    WHERE account = %(account)s AND until < now() - interval '1 day'
+      AND domain <> ALL (CAST(%(domains)s AS text[]))
+)
+INSERT INTO mailglass.destinations AS d (account, domain, failures, until)
+SELECT %(account)s, r.domain, 1, now() + make_interval(secs => LEAST(
+           COALESCE(r.asked, CAST(%(first)s AS double precision)), CAST(%(longest)s AS double precision)))
+FROM refused r ORDER BY r.domain
+ON CONFLICT (account, domain) DO UPDATE SET
+    failures = CASE WHEN d.until > now() THEN d.failures
+                    WHEN d.until > now() - make_interval(secs => %(tried)s) THEN LEAST(d.failures + 1, 16)
+                    ELSE 1 END,
+    until = CASE WHEN d.until > now() THEN GREATEST(d.until, excluded.until)
+                 WHEN d.until > now() - make_interval(secs => %(tried)s) THEN GREATEST(
+                     excluded.until, now() + make_interval(secs => LEAST(
+                         CAST(%(longest)s AS double precision), CAST(%(first)s AS double precision)
+                         * power(2, d.failures))))
+                 ELSE excluded.until END
+
+-- name: free_destinations
+-- These domains take an account's mail again.
+DELETE FROM mailglass.destinations
+WHERE account = %(account)s AND domain = ANY (CAST(%(domains)s AS text[]))
