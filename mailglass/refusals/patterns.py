@@ -396,6 +396,12 @@ SENDER: Final = (
 RATES: Final = (
     Row(
         _A.RECIPIENT_RATE,
+        ("(?:daily|hourly|message) ~ ?limits? ~ ?(?:of|for) (?:this|the) (?:mail ?box|recipient|user|address)",),
+        FIELD,
+        _T,
+    ),
+    Row(
+        _A.RECIPIENT_RATE,
         (
             "<who> ~ ?receiving ~ ?(?:too|rate|quickly|fast|many|high)",
             "receiving ~ ?(?:mail|messages|e-?mail) ~ ?(?:at a rate|too)",
