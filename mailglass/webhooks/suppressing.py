@@ -60,18 +60,19 @@ def learn(ledger: Runs, linked: Iterable[tuple[Fact, Match]]) -> int:
 
 def _refused_again(ledger: Runs, linked: Sequence[tuple[Fact, Match]]) -> list[Suppression]:
     """Return entries for those who were refused as perhaps gone a day or more apart."""
-    doubts = {
-        (match.tenant, value): fact
+    doubts = [
+        (match.tenant, value, fact)
         for fact, match in linked
         if fact.doubted and (value := _address(fact, match)) is not None
-    }
+    ]
     if not doubts:
         return []
-    again = refused_again(ledger, [(*who, fact.occurred_at) for who, fact in doubts.items()])
+    accounts = {(tenant, value): fact.account for tenant, value, fact in doubts}
+    again = refused_again(ledger, [(tenant, value, fact.occurred_at) for tenant, value, fact in doubts])
     return [
         Suppression(
             tenant, value, SECOND.reason, "webhook",
-            account=doubts[tenant, value].account,
+            account=accounts[tenant, value],
             expires_at=clock.now() + timedelta(days=SECOND.days or 0),
         )
         for tenant, value in sorted(again)
