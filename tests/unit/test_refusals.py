@@ -148,6 +148,34 @@ def test_no_suppression_follows_where_several_recipients_may_be_meant() -> None:
         assert consequences.suppression(refusal) is None
 
 
+@pytest.mark.parametrize("stage", [Stage.RCPT, Stage.DOT, Stage.REPORT, Stage.PROVIDER_EVENT])
+@pytest.mark.parametrize("code", sorted(RECIPIENT_CODES))
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Speicher voll",
+        "zu viele Nachrichten",
+        "Kotak surat penuh",
+        "căsuța plină",
+        "hộp thư đầy",
+        "受信箱がいっぱいです",
+        "邮箱空间已满",
+        "תיבת הדואר מלאה",
+        "Absender abgelehnt",
+        "expéditeur refusé",
+        "送信元IPアドレスが拒否されました",
+        "your network is blocked",
+        "no mail for us by policy",
+    ],
+)
+def test_code_beside_words_that_may_mean_another_reason_suppresses_nobody_at_once(
+    said: str, code: str, stage: Stage
+) -> None:
+    refusal = understand(stage, 550, None, f"550 5.{code} {said}")
+    assert consequences.suppression(refusal) in (None, SECOND)
+    assert consequences.suppression(understand(stage, 550, None, f"550 5.{code} rejected")) == FIRST
+
+
 def test_temporary_reply_never_suppresses_and_never_ends_the_mail() -> None:
     for row, reply in itertools.product(ROWS, (421, 450, 451, 452)):
         refusal = understand(Stage.RCPT, reply, row.enhanced, bare(row.text), host=row.host)
