@@ -13,7 +13,7 @@ from uuid import UUID
 
 from mailglass import clock, telemetry
 from mailglass.addresses import Address, encodable
-from mailglass.engine.health import BREAKING, Sign, Unanswered, judge
+from mailglass.engine.health import BREAKING, Sign, Suspicions, Unanswered, judge, sign_of
 from mailglass.engine.lease import Recorder
 from mailglass.engine.lessons import Lessons
 from mailglass.engine.placing import Placed, Placer
@@ -22,7 +22,8 @@ from mailglass.engine.verdicts import decide, window
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import breakers, leases
 from mailglass.ledger.database import Database
-from mailglass.ledger.leases import RefusedCopy
+from mailglass.ledger.leases import RefusedCopy, Verdict
+from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.suppressions import Suppression, refused_again
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
@@ -59,6 +60,7 @@ class Attempter:
         self._placer = placer
         self._lessons = lessons
         self._unanswered = Unanswered()
+        self._suspicions = Suspicions()
 
     def doubtful(self, account: str) -> bool:
         """Whether the account's last call had no answer, so that the next one should risk a single mail."""
@@ -135,6 +137,9 @@ class Attempter:
             )
             for mail, outcome in zip(mails, outcomes, strict=True)
         ]
+        verdicts = [
+            _awaiting(verdict, outcome, placed.account) for verdict, outcome in zip(verdicts, outcomes, strict=True)
+        ]
         refused = _refused(lane, placed.account, mails, outcomes)
         refused += self._refused_again(lane, placed.account, mails, outcomes)
         recorder.record(verdicts, refused, _refused_copies(mails, outcomes))
@@ -181,6 +186,10 @@ class Attempter:
         account = placed.account
         judgement = judge(outcomes)
         sign, index = judgement.sign, judgement.index
+        suspected = self._suspicions.add(account, mails, outcomes)
+        if suspected is not None and sign not in BREAKING:
+            index = suspected
+            sign = Sign.USED_UP if outcomes[index].kind is OutcomeClass.QUOTA else Sign.REFUSED
         if sign is Sign.NO_ANSWER:
             given_up = self._unanswered.add(account, seconds)
             if not (placed.probing or given_up):
@@ -228,9 +237,17 @@ class Attempter:
     ) -> None:
         """Slow down where asked, notice early webhooks."""
         self._lessons.learn(placed, mails, outcomes)
+        self._placer.destinations.learn(placed.account, mails, outcomes)
         learnt = [outcome.provider_message_id for outcome in outcomes if outcome.provider_message_id]
         if learnt and not recorder.report.orphans_waiting:
             recorder.report.orphans_waiting = leases.orphans_waiting(self._ledger, learnt)
+
+
+def _awaiting(verdict: Verdict, outcome: Outcome, account: str) -> Verdict:
+    """A mail that its account refused for the account's sake waits for it."""
+    if verdict.status is not Status.QUEUED or sign_of(outcome) not in (*BREAKING, Sign.SUSPECT):
+        return verdict
+    return verdict._replace(awaits_account=account)
 
 
 def _left_out(provider: Provider, mails: Sequence[Outgoing]) -> list[tuple[UUID, datetime, str]]:

@@ -27,6 +27,8 @@ from mailglass import clock
 
 # seconds of a provider call after which its account is slow
 SLOW: Final = 2.0
+# seconds of a call after which mail that was never attempted need not wait for its end
+HANGING: Final = 10.0
 # seconds without a slow call after which a quick one shows that an account is quick again
 RECOVERY: Final = 10.0
 # more accounts than this share places in the table, and may be taken for unknown
@@ -50,6 +52,7 @@ class Place(NamedTuple):
 class _Entry(NamedTuple):
     account: int
     beside: bool
+    until: float
 
 
 class Job:
@@ -210,6 +213,15 @@ class Bulkhead:
         with self._locked():
             return self._fits(key, bool(slow) and self.leaves, self._entries())
 
+    def hangs(self, account: str) -> bool:
+        """Whether a call of this account's has been under way for so long that new mail should go elsewhere."""
+        key = _key(account)
+        if not self._slow(key):
+            return False
+        begun = clock.monotonic() - HANGING + self._lease
+        with self._locked():
+            return any(entry.account == key and entry.until <= begun for entry in self._entries())
+
     def learn(self, key: int, seconds: float) -> None:
         """A call of an account took so long."""
         now = clock.monotonic()
@@ -293,7 +305,7 @@ class Bulkhead:
             if pid not in living:
                 living[pid] = _lives(pid)
             if living[pid] and now < until:
-                entries.append(_Entry(account, bool(beside)))
+                entries.append(_Entry(account, bool(beside), until))
             else:
                 self._clear(Place(index, until))
         return entries

@@ -12,6 +12,7 @@ from mailglass import clock, telemetry
 from mailglass.addresses import Address
 from mailglass.engine.bulkhead import Bulkhead, Call
 from mailglass.engine.content import ACCOUNT_UNAVAILABLE, Ready, refusal
+from mailglass.engine.destinations import Destinations
 from mailglass.engine.unplaced import unplaced
 from mailglass.engine.verdicts import NO_EVIDENCE, remembers, window
 from mailglass.errors import ConfigError, RouteError
@@ -29,6 +30,8 @@ from mailglass.settings import Route, Settings
 from mailglass.streams import Stream, StreamPolicy, UncertainPolicy
 
 _PROBING = 2.0
+# seconds until a mail is offered again whose recipients' domain is tried by another one
+_TRYING = 5.0
 # seconds that a half-open breaker waits for a mail that has not failed before
 _FRESH_ONLY = 30.0
 _CACHED = 0.5
@@ -114,6 +117,9 @@ class Placer:
         self._accounts = accounts
         self._router = router
         self._bulkhead = bulkhead
+        self.destinations = Destinations(ledger)
+        # the accounts whose providers hang, as a batch that was placed at this moment has found
+        self._hanging: tuple[float, dict[str, bool]] = (0.0, {})
         self._cache: dict[tuple[str, ...], tuple[float, dict[str, Breaker]]] = {}
 
     def place(self, lane: Lane, ready: Sequence[Ready], without: Set[str] = frozenset()) -> Placement:
@@ -140,7 +146,7 @@ class Placer:
             else:
                 by_account.setdefault((chosen, route), []).append(item)
         for (account, route), items in by_account.items():
-            self._open(lane, placement, account, route, items)
+            self._open(lane, placement, account, route, self._asked_to_wait(lane, placement, account, items))
         placement.verdicts += unplaced(self._ledger, unknown)
         return placement
 
@@ -197,16 +203,30 @@ class Placer:
         # before it is put off, perhaps for half an hour, what is known must not be older than the claim
         for known_since in (began - _CACHED, began):
             open_breakers = self._breakers(route.accounts, known_since)
-            for name in turn:
-                breaker = open_breakers.get(name)
-                if breaker is None or breaker.half_open:
-                    return name
+            usable = [name for name in turn if name not in open_breakers or open_breakers[name].half_open]
+            if usable:
+                return self._answering(usable, delivery, began)
         reasons = {open_breakers[name].reason for name in turn}
         if without and reasons <= {"misconfigured", PAUSED}:
             return None
         # one that somebody has paused comes back when they say, and not when its time is over
         name = min(turn, key=lambda name: (open_breakers[name].reason == PAUSED, open_breakers[name].seconds))
         return self._wait(lane, delivery, name, open_breakers[name].seconds)
+
+    def _answering(self, usable: Sequence[str], delivery: Claimed, began: float) -> str:
+        """The first account whose provider does not hang just now; what was attempted before stays with the first."""
+        bulkhead = self._bulkhead
+        if bulkhead is None or len(usable) < 2 or delivery.attempts or delivery.in_doubt:
+            return usable[0]
+        if self._hanging[0] != began:
+            self._hanging = (began, {})
+        known = self._hanging[1]
+        for name in usable:
+            if name not in known:
+                known[name] = bulkhead.hangs(name)
+            if not known[name]:
+                return name
+        return usable[0]
 
     def _remembers(self, account: str, age: float) -> bool:
         try:
@@ -228,6 +248,8 @@ class Placer:
             placement.verdicts += [refusal(item.delivery, Status.HELD, "no_sender") for item in nameless]
             items = [item for item in items if "from" in item.content]
         placed = Placed(account, provider, sender, route, items)
+        if not items:
+            return
         if items and not self._admit(placement, placed):
             placement.without_slot.add(account)
             placement.verdicts += [
@@ -245,6 +267,25 @@ class Placer:
             placement.placed.append(placed)
         else:
             placed.release()
+
+    def _asked_to_wait(self, lane: Lane, placement: Placement, account: str, items: list[Ready]) -> list[Ready]:
+        """Put mail off whose recipients' domain has asked this account to come later; one at a time tries it then."""
+        waits = self.destinations.waits(account)
+        if not waits:
+            return items
+        going: list[Ready] = []
+        for item in items:
+            domain = item.delivery.recipient.rpartition("@")[2].lower()
+            seconds = None if item.delivery.ask_again else waits.get(domain)
+            if seconds is None:
+                going.append(item)
+            elif seconds <= 0:
+                going.append(item)
+                waits[domain] = _TRYING
+            else:
+                wait = self._wait(lane, item.delivery, account, seconds, "destination_deferred")
+                placement.verdicts.append(wait._replace(awaits_account=None))
+        return going
 
     def _admit(self, placement: Placement, placed: Placed) -> bool:
         """Whether this worker may call the account now: a batch waits for one account that may be slow at the most."""

@@ -249,8 +249,8 @@ WHERE id = ANY (CAST(%(ids)s AS uuid[])) AND status = 'claimed'
 RETURNING id, CAST(date_part('epoch', now() - unplaced_since) AS double precision) AS seconds
 
 -- name: freeze
--- Keep rendered content before the first attempt, so that every attempt says the same. The first writer wins; one
--- that has waited for the first still sees the message as it was, which the answer tells: run again, it sees what stands.
+-- Keep rendered content before the first attempt, so that every attempt says the same. The first writer wins; one that
+-- has waited for the first still sees the message as it was, which the answer tells: run again, it sees what stands.
 WITH rendered AS (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(contents)s AS text[])) AS r (id, content)
 ), kept AS (
@@ -271,9 +271,9 @@ WHERE EXISTS (
       AND (b.expires_at IS NULL OR b.expires_at > now()))
 
 -- name: mark
--- Commit that the provider call for these is about to begin. Only a live lease of this token marks anything, and nothing
--- is marked that has expired by now: `expire` says so of it.
--- (IS TRUE: found by their keys, and not by walking over every lease that lives.)
+-- Commit that the provider call for these is about to begin. Only a live lease of this token marks anything, and
+-- nothing is marked that has expired by now: `expire` says so of it. (IS TRUE: found by their keys, and not by walking
+-- over every lease that lives.)
 UPDATE mailglass.deliveries d
 SET status = 'sending', attempts = attempts + CASE status WHEN 'claimed' THEN 1 ELSE 0 END,
     account = %(account)s, provider = %(provider)s
@@ -284,8 +284,8 @@ WHERE d.id = i.id AND d.lease_token = CAST(%(token)s AS uuid)
 RETURNING i.position, d.attempts
 
 -- name: expire
--- Fail claimed deliveries that expired before their mark, with an event each. One that is to be asked about again may have
--- been sent: it is queued, for its next claim to decide as for any that is in doubt.
+-- Fail claimed deliveries that expired before their mark, with an event each. One that is to be asked about again may
+-- have been sent: it is queued, for its next claim to decide as for any that is in doubt.
 WITH expired AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS e (id, event_id)
 ), moved AS (
@@ -303,15 +303,14 @@ WITH expired AS MATERIALIZED (
 SELECT id FROM moved WHERE status = 'failed'
 
 -- name: record
--- Write down what became of leased deliveries, with one event each. Only the holder of the lease writes anything.
--- Where the provider has spoken of one before its answer was given up, or before another attempt failed, it is uncertain
--- and nothing is waited for: the sweep settles it as sent. (No EXISTS, which may be looked up in a hash of all events.)
--- What verdicts have in common is given once, and each says by its number which is its own.
--- What may have been sent stays in doubt until an answer ends that: by being sent, or by the answer to the very question;
--- where another account's answer is missing too, it is held.
--- One that is to be asked about again stays so while it is queued, whatever it waits for in between.
--- Recipients that the provider refuses are suppressed in the same breath, as by `suppress`; copies that it refused are
--- events of the mail they are copies of.
+-- Write down what became of leased deliveries, with one event each. Only the holder of the lease writes anything. Where
+-- the provider has spoken of one before its answer was given up, or before another attempt failed, it is uncertain and
+-- nothing is waited for: the sweep settles it as sent. (No EXISTS, which may be looked up in a hash of all events.)
+-- What verdicts have in common is given once, and each says by its number which is its own. What may have been sent
+-- stays in doubt until an answer ends that: by being sent, or by the answer to the very question; where another
+-- account's answer is missing too, it is held. One that is to be asked about again stays so while it is queued,
+-- whatever it waits for in between. Recipients that the provider refuses are suppressed in the same breath, as by
+-- `suppress`; copies that it refused are events of the mail they are copies of.
 WITH verdict AS MATERIALIZED (
     SELECT * FROM unnest(
         CAST(%(statuses)s AS text[]), CAST(%(kinds)s AS text[]), CAST(%(reasons)s AS text[]),
@@ -435,13 +434,13 @@ SELECT EXISTS (SELECT 1 FROM mailglass.orphans)
 
 -- name: sweep
 -- Take expired leases back: a claim to queued, a sending to uncertain; settle the uncertain whose hold is over.
--- Evidence may have come while the delivery was still being sent: it settles as sent, whatever the policy.
--- Nothing is resent once the stream's attempts are used up: an account that loses every answer would mail for ever.
--- A sending at an account that takes the same delivery twice as once, and still remembers it, is queued to be asked about
--- again there. Claims that ended without a verdict are counted, and apart those of one delivery: after three of these it
--- is held, unless it looks as if whatever is claimed ends so. A crash may take along what its process had claimed beside;
--- so that these do not meet again, those that are claimed alone are due at moments that differ.
--- Run again after its answer was lost, it moves others, under ids that the first run has not used.
+-- Evidence may have come while the delivery was still being sent: it settles as sent, whatever the policy. Nothing is
+-- resent once the stream's attempts are used up: an account that loses every answer would mail for ever. A sending at
+-- an account that takes the same delivery twice as once, and still remembers it, is queued to be asked about again
+-- there. Claims that ended without a verdict are counted, and apart those of one delivery: after three of these it is
+-- held, unless it looks as if whatever is claimed ends so. A crash may take along what its process had claimed beside;
+-- so that these do not meet again, those that are claimed alone are due at moments that differ. Run again after its
+-- answer was lost, it moves others, under ids that the first run has not used.
 WITH expired AS MATERIALIZED (
     SELECT d.id, d.status, d.stream, d.account, d.scheduled_at, d.expires_at, d.attempts,
            d.crashes_alone + 1 AS crashes_alone, d.claimed_alone, row_number() OVER () AS position
@@ -456,8 +455,9 @@ WITH expired AS MATERIALIZED (
 ), remembering AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(accounts)s AS text[]), CAST(%(memories)s AS double precision[])) AS r (account, memory)
 ), known AS MATERIALIZED (
-    SELECT e.id, e.position, e.status AS before, e.account, p.hold, p.policy = 'resend' AND e.attempts < p.most AS resends,
-           e.attempts < p.most AS more, COALESCE(e.expires_at <= now(), false) AS expired,
+    SELECT e.id, e.position, e.status AS before, e.account, p.hold,
+           p.policy = 'resend' AND e.attempts < p.most AS resends, e.attempts < p.most AS more,
+           COALESCE(e.expires_at <= now(), false) AS expired,
            date_part('epoch', now() - e.scheduled_at) AS age, e.claimed_alone, e.crashes_alone,
            e.status <> 'claimed' AND COALESCE((
                SELECT true FROM mailglass.events v WHERE v.delivery_id = e.id AND v.source = 'provider'
@@ -705,9 +705,9 @@ FROM mailglass.doorbells d WHERE d.name = ANY (CAST(%(names)s AS text[]))
 DELETE FROM mailglass.doorbells WHERE name = ANY (CAST(%(names)s AS text[]))
 
 -- name: cancel
--- Take deliveries back that nobody has claimed, or that are held for a person; where an actor is given, with an entry in
--- the audit. What may have been sent is left, and answered as such. In the order of their keys, so that two statements
--- never wait for each other in a circle. Run again after its answer was lost, it finds its own events.
+-- Take deliveries back that nobody has claimed, or that are held for a person; where an actor is given, with an entry
+-- in the audit. What may have been sent is left, and answered as such. In the order of their keys, so that two
+-- statements never wait for each other in a circle. Run again after its answer was lost, it finds its own events.
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
 ), doubtful AS MATERIALIZED (
@@ -780,8 +780,9 @@ SELECT d.id, d.queue, d.tenant_id, d.stream
 FROM wanted w JOIN mailglass.events e ON e.id = w.event_id JOIN mailglass.deliveries d ON d.id = e.delivery_id
 
 -- name: hold
--- Hold what is owed, because the ledger was restored and it may have been sent; where an actor is given, with an entry in
--- the audit. What a worker has at this moment is left to it. Run again after its answer was lost, it finds its own events.
+-- Hold what is owed, because the ledger was restored and it may have been sent; where an actor is given, with an entry
+-- in the audit. What a worker has at this moment is left to it. Run again after its answer was lost, it finds its own
+-- events.
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
 ), picked AS MATERIALIZED (
@@ -810,9 +811,9 @@ UNION ALL
 SELECT e.delivery_id FROM wanted w JOIN mailglass.events e ON e.id = w.event_id
 
 -- name: reschedule
--- Make queued deliveries due at another moment, from which their age counts; where an actor is given, with an entry in the
--- audit. What would expire before, and what its account is to be asked about again, is left. Run again after its answer
--- was lost, it finds its own events.
+-- Make queued deliveries due at another moment, from which their age counts; where an actor is given, with an entry in
+-- the audit. What would expire before, and what its account is to be asked about again, is left. Run again after its
+-- answer was lost, it finds its own events.
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
 ), picked AS MATERIALIZED (
@@ -1392,3 +1393,39 @@ SET scheduled_at = CAST(%(until)s AS timestamptz)
                    - (GREATEST(CAST(%(since)s AS timestamptz), d.scheduled_at) - d.scheduled_at)
 WHERE d.tenant_id = %(tenant)s AND CAST(%(stream)s AS text) IN ('', d.stream) AND d.due_at IS NOT NULL
   AND NOT d.in_doubt AND d.scheduled_at < CAST(%(until)s AS timestamptz)
+
+-- name: destinations
+-- The recipient domains that an account waits for, with the seconds; 0 where one mail at a time may try.
+SELECT domain, GREATEST(CAST(extract(epoch FROM until - now()) AS double precision), 0) AS seconds
+FROM mailglass.destinations
+WHERE account = %(account)s AND until > now() - make_interval(secs => %(tried)s)
+
+-- name: slow_destinations
+-- Let an account's mail to these domains wait: as long as was asked for, else twice as long each time. What is refused
+-- during a wait was sent before it, and teaches nothing new.
+WITH refused AS (
+    SELECT * FROM unnest(CAST(%(domains)s AS text[]), CAST(%(asked)s AS double precision[])) AS r (domain, asked)
+), forgotten AS (
+    DELETE FROM mailglass.destinations
+    WHERE account = %(account)s AND until < now() - interval '1 day'
+      AND domain <> ALL (CAST(%(domains)s AS text[]))
+)
+INSERT INTO mailglass.destinations AS d (account, domain, failures, until)
+SELECT %(account)s, r.domain, 1, now() + make_interval(secs => LEAST(
+           COALESCE(r.asked, CAST(%(first)s AS double precision)), CAST(%(longest)s AS double precision)))
+FROM refused r ORDER BY r.domain
+ON CONFLICT (account, domain) DO UPDATE SET
+    failures = CASE WHEN d.until > now() THEN d.failures
+                    WHEN d.until > now() - make_interval(secs => %(tried)s) THEN LEAST(d.failures + 1, 16)
+                    ELSE 1 END,
+    until = CASE WHEN d.until > now() THEN GREATEST(d.until, excluded.until)
+                 WHEN d.until > now() - make_interval(secs => %(tried)s) THEN GREATEST(
+                     excluded.until, now() + make_interval(secs => LEAST(
+                         CAST(%(longest)s AS double precision), CAST(%(first)s AS double precision)
+                         * power(2, d.failures))))
+                 ELSE excluded.until END
+
+-- name: free_destinations
+-- These domains take an account's mail again.
+DELETE FROM mailglass.destinations
+WHERE account = %(account)s AND domain = ANY (CAST(%(domains)s AS text[]))

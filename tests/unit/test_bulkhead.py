@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailglass import clock
-from mailglass.engine.bulkhead import RECOVERY, SLOW, Bulkhead, Call, Job
+from mailglass.engine.bulkhead import HANGING, RECOVERY, SLOW, Bulkhead, Call, Job
 
 
 class Clock:
@@ -123,6 +123,16 @@ def test_the_slot_of_a_call_at_a_slow_account_need_not_wait_at_all(time: Clock) 
     with leave:
         assert job.changed.is_set()
         assert job.overdue
+
+
+def test_a_provider_hangs_once_a_call_of_a_slow_account_has_lasted_ten_seconds(time: Clock) -> None:
+    walls = Bulkhead(2)
+    call(walls, "a", time, SLOW)
+    assert admitted(walls, "a", "b") == 2
+    time.now += HANGING - 1
+    assert not walls.hangs("a")
+    time.now += 1
+    assert (walls.hangs("a"), walls.hangs("b")) == (True, False)
 
 
 @pytest.fixture

@@ -69,6 +69,9 @@ class SMTPProvider(Provider):
         finally:
             self._pool.release_slot()
 
+    def hold_back(self) -> None:
+        self._pool.hold_back()
+
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         reading = read_bounce(body, self._proofs, headers.get(CAME_TO, ""))
         if reading.doubt is not None:
