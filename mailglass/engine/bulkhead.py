@@ -96,6 +96,9 @@ class Call:
         self._place = place
         self._job = job
         self._began: float | None = None
+        # the slot may let the call go while its batch ends
+        self._lock = threading.Lock()
+        self._over = False
 
     @property
     def quick(self) -> bool:
@@ -126,16 +129,19 @@ class Call:
         self._bulkhead.learn(self._key, seconds)
 
     def step_aside(self) -> bool:
-        """Let the slot go while the call goes on, unless too many do so already."""
-        if not self.beside:
-            place = self._bulkhead.step_aside(self._key, self._place)
-            if place is not None:
-                self._place, self.beside = place, True
-        return self.beside
+        """Let the slot go while the call goes on, unless too many do so already, or its batch has ended."""
+        with self._lock:
+            if not self.beside and not self._over:
+                place = self._bulkhead.step_aside(self._key, self._place)
+                if place is not None:
+                    self._place, self.beside = place, True
+            return self.beside
 
     def release(self) -> None:
         """Give the leave back: no further call of this batch follows."""
-        place, self._place = self._place, None
+        with self._lock:
+            self._over = True
+            place, self._place = self._place, None
         if place is not None:
             self._bulkhead.release(place)
 

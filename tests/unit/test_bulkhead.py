@@ -218,3 +218,17 @@ def test_unknown_and_slow_calls_never_hold_more_than_half_of_the_slots(
         assert len(holding) <= max(1, slots // 2)
         beside = Counter(leave.account for leave in running if leave.beside)
         assert all(count <= max(1, slots // 2) for count in beside.values())
+
+
+def test_a_batch_that_ends_as_its_slot_lets_it_go_leaves_no_place_taken(time: Clock) -> None:
+    walls, job = Bulkhead(1), Job()
+    with walls.watched(job):
+        leave = walls.admit("smtp")
+        assert leave is not None
+        with leave:
+            time.now += SLOW
+            assert job.overdue
+        leave.release()
+    # the slot had seen that the call was overdue just before it ended
+    assert not leave.step_aside()
+    assert walls.has_room("smtp")

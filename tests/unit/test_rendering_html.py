@@ -131,5 +131,6 @@ def test_html_is_read_as_a_browser_reads_it(html: str, text: str) -> None:
 def test_markup_nested_without_end_keeps_its_words() -> None:
     html = "".join(f"<ol><li>w{number}w<blockquote>" for number in range(2000))
     text = html_to_text(html)
-    assert WORD.findall(text) == [f"w{number}w" for number in range(2000)]
+    words = [word for word in text.split() if WORD.fullmatch(word)]
+    assert words == [f"w{number}w" for number in range(2000)]
     assert len(text) < 4 * len(html)
