@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= auto
+POOLED ?= tests/integration
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-rabbitmq chaos lint format bench bench-peers fuzz lock clean
+.PHONY: help demo dev test test-rabbitmq test-pgbouncer test-oldest test-newest chaos lint format bench bench-peers fuzz lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 15
@@ -30,6 +31,15 @@ test: $(READY)  ## set up, then run the whole suite
 
 test-rabbitmq: $(READY)  ## the whole suite again, on RabbitMQ without Redis
 	@MAILGLASS_TEST_BROKER=rabbitmq $(BIN)/python tests/run.py -n $(JOBS) $(ARGS)
+
+test-pgbouncer: $(READY)  ## the integration tests again, through PgBouncer in transaction mode
+	@MAILGLASS_TEST_POOLER=pgbouncer $(BIN)/python tests/run.py -n $(JOBS) $(POOLED) $(ARGS)
+
+test-oldest: $(READY)  ## what a producer does, on the oldest of every dependency
+	@$(BIN)/python tests/versions.py oldest -n $(JOBS) $(ARGS)
+
+test-newest: $(READY)  ## the unit tests, on the newest Python that is found
+	@$(BIN)/python tests/versions.py newest -n $(JOBS) $(ARGS)
 
 lint: $(READY)  ## ruff, strict mypy, import contracts
 	$(BIN)/ruff check .
@@ -63,7 +73,8 @@ lock: $(READY)  ## pin the requirements again, with hashes
 	$(BIN)/uv pip compile pyproject.toml --extra dev --constraint requirements/constraints.txt --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet -o requirements/dev.txt
 	$(BIN)/uv pip compile requirements/peers.in --constraint requirements/constraints.txt --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet --no-emit-index-url --no-emit-find-links -o requirements/peers.txt
 	$(BIN)/uv pip compile requirements/queues.in --constraint requirements/constraints.txt --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet --no-emit-index-url --no-emit-find-links -o requirements/queues.txt
+	$(BIN)/uv pip compile pyproject.toml requirements/oldest.in --extra embedded --constraint requirements/constraints.txt --resolution lowest-direct --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet --no-emit-index-url --no-emit-find-links -o requirements/oldest.txt
 	$(BIN)/uv pip compile --group fuzz --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet -o requirements/fuzz.txt
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) $(VENV)-peers $(VENV)-queues .mailglass .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-peers $(VENV)-oldest $(VENV)-newest $(VENV)-queues .mailglass .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mailglass.addresses import Address
+    from mailglass.addresses import Address, AddressLike
     from mailglass.batch_results import BatchResults, ItemOutcome, ItemResult
     from mailglass.cancel_results import CancelCounts, CancelOutcome
     from mailglass.celery import app
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         MessageError,
         RateLimitError,
         RouteError,
+        SessionError,
         SignatureError,
         SuppressedError,
         TemplateError,
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "addresses": ("Address",),
+    "addresses": ("Address", "AddressLike"),
     "batch_results": ("BatchResults", "ItemOutcome", "ItemResult"),
     "cancel_results": ("CancelCounts", "CancelOutcome"),
     "celery": ("app",),
@@ -71,6 +72,7 @@ _HOMES = {
         "MessageError",
         "RateLimitError",
         "RouteError",
+        "SessionError",
         "SignatureError",
         "SuppressedError",
         "TemplateError",
@@ -96,6 +98,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "ANY_TENANT",
     "Address",
+    "AddressLike",
     "Attachment",
     "BatchFailedError",
     "BatchResults",
@@ -118,6 +121,7 @@ __all__ = [
     "MessageError",
     "RateLimitError",
     "RouteError",
+    "SessionError",
     "SignatureError",
     "Stream",
     "SuppressedError",

@@ -150,13 +150,30 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_after_fork)
 
 
+class MailglassCelery(Celery):
+    """Celery, whose beat prints no banner between log lines of JSON."""
+
+    @property
+    def Beat(self) -> Any:
+        from celery.apps.beat import Beat
+
+        from mailglass.settings import get_settings
+
+        class QuietBeat(Beat):
+            def __init__(beat, *args: Any, quiet: bool = False, **options: Any) -> None:
+                quiet = quiet or get_settings().log_format == "json"
+                super().__init__(*args, app=self, quiet=quiet, **options)
+
+        return QuietBeat
+
+
 def _configuration() -> dict[str, Any]:
     from mailglass.settings import get_settings
 
     return configuration(get_settings())
 
 
-app = Celery(
+app = MailglassCelery(
     "mailglass",
     set_as_current=False,
     autofinalize=True,

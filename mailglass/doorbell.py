@@ -109,13 +109,14 @@ class RedisMarks:
 class LedgerMarks:
     """Marks in PostgreSQL, where the broker is not Redis."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, pooled: bool | None = None) -> None:
         self._url = database_url
+        self._pooled = pooled
 
     def set(self, names: Sequence[str], patience: float | None) -> list[str]:
         from mailglass.ledger.database import get_database
 
-        rows = get_database(self._url).run(
+        rows = get_database(self._url, self._pooled).run(
             "ring", {"names": list(names), "patience": _MARK_LIFETIME if patience is None else patience}
         )
         return [row.name for row in rows]
@@ -123,13 +124,13 @@ class LedgerMarks:
     def ages(self, names: Sequence[str]) -> dict[str, float]:
         from mailglass.ledger.database import get_database
 
-        rows = get_database(self._url).run("bell_ages", {"names": list(names)})
+        rows = get_database(self._url, self._pooled).run("bell_ages", {"names": list(names)})
         return {row.name: row.age for row in rows}
 
     def clear(self, names: Sequence[str]) -> None:
         from mailglass.ledger.database import get_database
 
-        get_database(self._url).run("clear_bells", {"names": list(names)})
+        get_database(self._url, self._pooled).run("clear_bells", {"names": list(names)})
 
 
 def marks_for(settings: Settings) -> Marks:
@@ -138,7 +139,7 @@ def marks_for(settings: Settings) -> Marks:
         return RedisMarks(settings.redis_url.reveal())
     if settings.require_broker().startswith(("redis", "rediss")):
         return RedisMarks(settings.require_broker())
-    return LedgerMarks(settings.require_database())
+    return LedgerMarks(settings.require_database(), settings.pooled)
 
 
 class _Bell(NamedTuple):

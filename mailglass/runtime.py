@@ -39,7 +39,7 @@ class Runtime:
         """The ledger's pool."""
         from mailglass.ledger.database import get_database
 
-        return get_database(self.settings.require_database())
+        return get_database(self.settings.require_database(), self.settings.pooled)
 
     @cached_property
     def accounts(self) -> Accounts:

@@ -31,10 +31,13 @@ class StreamPolicy:
     """How one stream is retried, aged and settled. Durations are seconds.
 
     Attributes:
-        max_attempts: counted attempts before `failed`; throttling is not counted. 1 to 100.
+        max_attempts: counted attempts before `failed`. Throttling and deferrals are not counted. 1 to 100.
         max_age: age after which a delivery that is still not sent fails.
         backoff_base: the first retry's upper bound; it doubles with each attempt, with full jitter.
-        backoff_max: the upper bound's limit.
+        backoff_max: the limit of what doubles, for retries and for deferrals.
+        deferral_base: the first wait after a receiver asked to be tried again later, as by greylisting; it doubles
+            with each deferral.
+        max_deferrals: deferrals before `failed`. At the usual figures `max_age` comes long before. 1 to 10000.
         uncertain: what happens after `uncertain_hold` without evidence.
         uncertain_hold: how long evidence is waited for.
     """
@@ -43,6 +46,8 @@ class StreamPolicy:
     max_age: float = 24 * 3600
     backoff_base: float = 5.0
     backoff_max: float = 3600.0
+    deferral_base: float = 300.0
+    max_deferrals: int = 500
     uncertain: UncertainPolicy = UncertainPolicy.RESEND
     uncertain_hold: float = 600.0
 

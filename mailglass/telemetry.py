@@ -16,7 +16,7 @@ FIELDS = frozenset(
     "lane queue tenant stream account provider task claimed sent failed queued suppressed uncertain held throttled "
     "released expired settled rung lanes events matched orphans dead duplicates stored linked count size status "
     "reason error_type duration_ms delivery_id webhook_id attempt pool concurrency revision pid linked_events "
-    "variable nearest".split()
+    "variable nearest about lasting receiver".split()
 )
 
 _subscribers: list[Subscriber] = []
@@ -72,8 +72,19 @@ def subscribe(subscriber: Subscriber) -> Callable[[], None]:
     return lambda: _subscribers.remove(subscriber)
 
 
+# Celery's loggers that write a line for each task received and done; rings come by the second, mail or no mail
+_PER_TASK = ("celery.worker.strategy", "celery.app.trace")
+
+
+def _is_no_ring(record: logging.LogRecord) -> bool:
+    """Whether it is no line of Celery's beat about a ring."""
+    return not (record.name == "celery.beat" and str(record.msg).startswith("Scheduler: Sending due task"))
+
+
 def configure_logging(level: str = "info", style: str = "json") -> None:
     """Send structlog and the standard library's loggers to stderr in one form.
+
+    Celery's lines about single tasks are left out unless the level is debug: rings come and go every second.
 
     Args:
         level: debug, info, warning or error.
@@ -110,6 +121,13 @@ def configure_logging(level: str = "info", style: str = "json") -> None:
             ],
         )
     )
+    per_task = logging.NOTSET if level == "debug" else logging.WARNING
+    for name in _PER_TASK:
+        logging.getLogger(name).setLevel(per_task)
+    if level != "debug":
+        handler.addFilter(_is_no_ring)
+    # or they are text between lines of JSON
+    logging.captureWarnings(True)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

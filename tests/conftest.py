@@ -24,12 +24,14 @@ import structlog
 from psycopg import sql
 
 from mailglass import telemetry
+from mailglass.ledger.database import Database
 from mailglass.settings import configure
 from mailglass.stack.postgres import EmbeddedPostgres, PostgresServer
 from mailglass.stack.process import Guardian
 from mailglass.stack.valkey import EmbeddedValkey
 
 if TYPE_CHECKING:
+    from tests.pgbouncer import PgBouncer
     from tests.rabbit import RabbitServer
 
 # a shared machine may hold any example up; what is too slow is measured elsewhere
@@ -39,8 +41,10 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("mailglass")
 
 SERVERS = pytest.StashKey["Servers"]()
-# taken away, because mailglass refuses variables of its name that it does not know
-GIVEN = {name: os.environ.pop(f"MAILGLASS_TEST_{name}", None) for name in ("DATABASE_URL", "BROKER_URL", "BROKER")}
+# taken away, because mailglass warns of variables of its name that it does not know
+GIVEN = {
+    name: os.environ.pop(f"MAILGLASS_TEST_{name}", None) for name in ("DATABASE_URL", "BROKER_URL", "BROKER", "POOLER")
+}
 
 
 class GivenValkey:
@@ -81,12 +85,24 @@ class Servers:
     def __init__(self, worker: str, given: dict[str, str | None], postgres_url: str | None) -> None:
         self.worker = worker
         self.on_rabbit = given["BROKER"] == "rabbitmq"
+        self.pooled = given["POOLER"] == "pgbouncer"
         self._given_redis = given["BROKER_URL"]
         self._stack = ExitStack()
         self._postgres: PostgresServer | None = PostgresServer(postgres_url) if postgres_url else None
         self._valkey: EmbeddedValkey | GivenValkey | None = None
         self._rabbit: RabbitServer | None = None
+        self._pooler: PgBouncer | None = None
         self._scratch: tuple[Path, Guardian] | None = None
+
+    def pooler(self) -> PgBouncer:
+        if self._pooler is None:
+            from tests.pgbouncer import PgBouncer, give_sessions
+
+            server = self.postgres().url()
+            give_sessions(server)
+            directory, guardian = self.scratch()
+            self._pooler = self._stack.enter_context(PgBouncer(directory / "pgbouncer", server, guardian=guardian))
+        return self._pooler
 
     def postgres(self) -> PostgresServer:
         if self._postgres is None:
@@ -130,6 +146,8 @@ def pytest_configure(config: pytest.Config) -> None:
     given: dict[str, str | None] = controllers.get("given", GIVEN)
     if given["BROKER"] not in (None, "valkey", "rabbitmq"):
         raise pytest.UsageError(f"MAILGLASS_TEST_BROKER is {given['BROKER']!r}: use valkey or rabbitmq")
+    if given["POOLER"] not in (None, "pgbouncer"):
+        raise pytest.UsageError(f"MAILGLASS_TEST_POOLER is {given['POOLER']!r}: use pgbouncer")
     postgres_url = controllers.get("postgres_url", given["DATABASE_URL"])
     config.stash[SERVERS] = Servers(controllers.get("workerid", "gw0"), given, postgres_url)
 
@@ -222,19 +240,44 @@ def _database_names(servers: Servers) -> Iterator[str]:
 
 
 @pytest.fixture
-def empty_database_url(postgres: PostgresServer, _database_names: Iterator[str]) -> Iterator[str]:
+def empty_database_url(postgres: PostgresServer, servers: Servers, _database_names: Iterator[str]) -> Iterator[str]:
     """A database of this test's own, without the ledger's schema."""
     name = next(_database_names)
-    yield postgres.create_database(name)
+    yield _through_the_pooler(servers, postgres.create_database(name))
+    postgres.drop_database(name)
+
+
+def _through_the_pooler(servers: Servers, url: str) -> str:
+    """Return the URL by which tests reach a database; of this test run's pooler, if it has one."""
+    return servers.pooler().url(url) if servers.pooled else url
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _pools_know_the_pooler(servers: Servers) -> None:
+    """Tests make pools by URL; one of the pooler's is pooled."""
+    if servers.pooled:
+        port, make = servers.pooler().port, Database.__init__
+
+        def init(self: Database, url: str, pool_size: int = 10, pooled: bool = False) -> None:
+            make(self, url, pool_size, pooled or urlsplit(url).port == port)
+
+        Database.__init__ = init  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def database_url(
+    postgres: PostgresServer, servers: Servers, migrated_template: str, _database_names: Iterator[str]
+) -> Iterator[str]:
+    """A database of this test's own, with the ledger's schema and no rows."""
+    name = next(_database_names)
+    yield _through_the_pooler(servers, postgres.create_database(name, template=migrated_template))
     postgres.drop_database(name)
 
 
 @pytest.fixture
-def database_url(postgres: PostgresServer, migrated_template: str, _database_names: Iterator[str]) -> Iterator[str]:
-    """A database of this test's own, with the ledger's schema and no rows."""
-    name = next(_database_names)
-    yield postgres.create_database(name, template=migrated_template)
-    postgres.drop_database(name)
+def direct_url(postgres: PostgresServer, database_url: str) -> str:
+    """This test's database past every pooler, for a session of the test's own."""
+    return postgres.url(urlsplit(database_url).path.removeprefix("/"))
 
 
 @pytest.fixture(scope="session")

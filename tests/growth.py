@@ -15,14 +15,14 @@ _FACTORS = (1, 2, 4, 8)
 _ROUNDS = 3
 _ENOUGH = 0.002
 # where the last size costs less than this, whatever bounds it was met, and there is nothing to fit
-_NOTHING = 0.002
+_NOTHING = 0.004
 
 
 def exponent(work: Callable[[Any], object], make: Callable[[int], Any], size: int) -> float:
     """Return the exponent that fits the CPU time of `work(make(n))` for n of `size`, twice, four and eight times it.
 
     Time is this thread's own, the best of several rounds in turn, so that other work on the machine hardly shows.
-    A cost that never reaches two milliseconds is bounded, which counts as 0.
+    A cost that never reaches four milliseconds is bounded, which counts as 0.
 
     Args:
         work: what is measured; what it raises is part of its work.

@@ -167,7 +167,7 @@ class House:
 
 @pytest.fixture
 def house(
-    tmp_path: Path, database_url: str, broker_url: str, outside: Outside, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, servers: Any, database_url: str, broker_url: str, outside: Outside, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[House]:
     """mailglass on this test's database, broker and SMTP server; tenant `null` goes to the null provider."""
     config = tmp_path / "mailglass.toml"
@@ -200,6 +200,8 @@ accounts = ["relay"]
         "MAILGLASS_DATABASE_URL": database_url,
         "MAILGLASS_BROKER_URL": broker_url,
     }
+    if servers.pooled:
+        environment["MAILGLASS_POOLER"] = "transaction"
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     configure(load_settings())

@@ -1,6 +1,7 @@
 """The whole suite, as `make test` runs it: sees to what the system must have, and that no test was lost on the way.
 
-With `MAILGLASS_TEST_BROKER=rabbitmq` it runs on RabbitMQ, as `make test-rabbitmq` does. Arguments are pytest's. Without
+With `MAILGLASS_TEST_BROKER=rabbitmq` it runs on RabbitMQ, as `make test-rabbitmq` does, and with
+`MAILGLASS_TEST_POOLER=pgbouncer` through PgBouncer, as `make test-pgbouncer` does. Arguments are pytest's. Without
 a path or a selection the number of tests that ran must reach tests/floor.txt.
 """
 
@@ -41,6 +42,7 @@ class Need:
 
 
 NEEDS: tuple[Need, ...] = ()
+PGBOUNCER = Need("PgBouncer", ("/usr/sbin/pgbouncer", "pgbouncer"), "pgbouncer")
 # Debian's command of that name serves the system's own server; the script behind it serves anybody
 RABBITMQ = Need("RabbitMQ", ("/usr/lib/rabbitmq/bin/rabbitmq-server", "rabbitmq-server"), "rabbitmq-server")
 POLICY = Path("/usr/sbin/policy-rc.d")
@@ -133,9 +135,10 @@ def main(arguments: Sequence[str]) -> int:
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != FLOOR.parent]
     root = shutil.which("apt-get") is not None and os.geteuid() == 0
     on_rabbitmq = os.environ.get("MAILGLASS_TEST_BROKER") == "rabbitmq"
-    needs = (*NEEDS, RABBITMQ) if on_rabbitmq else NEEDS
-    # without its broker no test would run at all
-    required = on_rabbitmq or os.environ.get("CI") == "true"
+    on_pgbouncer = os.environ.get("MAILGLASS_TEST_POOLER") == "pgbouncer"
+    needs = (*NEEDS, *([RABBITMQ] if on_rabbitmq else []), *([PGBOUNCER] if on_pgbouncer else []))
+    # without its broker or its pooler no test would run at all
+    required = on_rabbitmq or on_pgbouncer or os.environ.get("CI") == "true"
     lines, may_run = provide(needs, root=root, ci=required, install=apt_install)
     for line in lines:
         print(line, file=sys.stderr)

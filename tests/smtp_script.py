@@ -43,6 +43,12 @@ class Peer:
             assert line.startswith(start), f"expected {start!r}, heard {line!r}"
         return line
 
+    def hear_any(self) -> str:
+        """Return the next line; "" where the client has left."""
+        with contextlib.suppress(ConnectionError):
+            return self.file.readline().decode().rstrip("\r\n")
+        return ""
+
     def greet(self, *features: str) -> None:
         self.say("220 script")
         self.hear("EHLO ")

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 from uuid import UUID
 
+from mailglass.bounces.forms import Form
 from mailglass.bounces.mail import Fields, moment
 from mailglass.bounces.proofs import Proof, Proofs
 from mailglass.bounces.reports import Kind, Report, read_report
-from mailglass.bounces.statuses import bounce_class, reply_in, status_in
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent
+from mailglass.mail.refusal import About, Refusal, Stage
+from mailglass.refusals import texts
+from mailglass.refusals.consequences import bounce_class, suppression
+from mailglass.refusals.understand import understand
 
 # RFC 3464 2.3.3: `expanded` was delivered to the address and passed on by it, `relayed` goes on where no reports are
 _ACTIONS: Final = {
@@ -25,6 +30,9 @@ _ACTIONS: Final = {
 # RFC 5965 7.3: what a person said about the mail; `virus`, `other`, `not-spam` (RFC 6430) and `auth-failure`
 # (RFC 6591) are no complaints of the recipient
 _COMPLAINTS: Final = frozenset({"abuse", "fraud"})
+
+
+_OF_THE_RECIPIENT: Final = (About.RECIPIENT_UNKNOWN, About.RECIPIENT_DISABLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,8 @@ def read_bounce(raw: bytes, proofs: Proofs, came_to: str = "") -> Reading:
         events = _delivery_events(report, proof)
     elif report.kind is Kind.FEEDBACK and _word(report.about, "feedback-type") in _COMPLAINTS:
         events = [_event(report, EventKind.COMPLAINED, proof.delivery_id)]
+    elif report.kind is Kind.FORM and report.form is not None:
+        events = [_form_event(report, report.form, proof)]
     elif report.kind is Kind.AUTOMATIC:
         events = [_event(report, EventKind.AUTORESPONDED, proof.delivery_id)]
     return Reading(tuple(events or [_unknown(report, proof.delivery_id)]), None)
@@ -70,20 +80,45 @@ def _delivery_events(report: Report, proof: Proof) -> list[ProviderEvent]:
     events = []
     for position, fields in enumerate(report.recipients):
         kind = _ACTIONS.get(_word(fields, "action"), EventKind.UNKNOWN)
-        status, reply = _status(fields)
-        severity = None
-        if kind is EventKind.BOUNCED:
-            severity = bounce_class(status, reply)
-            if severity is BounceClass.HARD and not _names_the_recipient(fields, proof):
-                # somebody the address forwards to, or one of a group: the address itself may be well
-                severity = BounceClass.UNDETERMINED
+        status = _status(fields)
+        refusal = None
+        if kind in (EventKind.BOUNCED, EventKind.DEFERRED):
+            # where it names another: whom the address forwards to, or one of a group; the address itself may be well
+            refusal = _refusal(fields, _names_the_recipient(fields, proof), kind is EventKind.DEFERRED)
+        severity = bounce_class(refusal, status) if refusal is not None and kind is EventKind.BOUNCED else None
         at = moment(_first(fields, "last-attempt-date"))
-        events.append(_event(report, kind, proof.delivery_id, str(position), at=at, status=status, severity=severity))
+        event = _event(report, kind, proof.delivery_id, str(position), at=at, status=status, severity=severity)
+        events.append(replace(event, refusal=refusal))
     return events
 
 
+def _form_event(report: Report, form: Form, proof: Proof) -> ProviderEvent:
+    """The event of a bounce that is none of RFC 3464."""
+    named = any(proof.names(address) for address in form.named)
+    status = texts.enhanced_in(form.said)
+    refusal = understand(Stage.REPORT, texts.reply_in(form.said), status, form.said, named=named, deferred=False)
+    severity = bounce_class(refusal, status)
+    event = _event(report, EventKind.BOUNCED, proof.delivery_id, status=status, severity=severity)
+    return replace(event, refusal=refusal)
+
+
+def _refusal(fields: Fields, named: bool, deferred: bool) -> Refusal:
+    """The meaning of a refusal: the receiver's own word counts, and it is hard only where the report agrees."""
+    status = texts.enhanced_in(_first(fields, "status"))
+    kind, _, said = _first(fields, "diagnostic-code").partition(";")
+    host = _first(fields, "remote-mta").rpartition(";")[2].strip()[:255]
+    domain = _first(fields, "final-recipient").rpartition("@")[2].strip(" <>")[:255]
+    heard = partial(understand, Stage.REPORT, named=named, host=host, domain=domain, deferred=deferred)
+    guess = heard(None, status, "" if kind.strip().lower() == "smtp" else said)
+    if kind.strip().lower() != "smtp" or not said.strip():
+        return guess
+    told = heard(texts.reply_in(said), None, said)
+    contradicts = status != texts.enhanced_in(said) and guess.about not in (About.UNKNOWN, *_OF_THE_RECIPIENT)
+    return guess if suppression(told) is not None and contradicts else told
+
+
 def _unknown(report: Report, delivery_id: UUID | None) -> ProviderEvent:
-    status = _status(report.recipients[0])[0] if report.recipients else None
+    status = _status(report.recipients[0]) if report.recipients else None
     return _event(report, EventKind.UNKNOWN, delivery_id, status=status)
 
 
@@ -109,14 +144,14 @@ def _event(
     )
 
 
-def _status(fields: Fields) -> tuple[str | None, int | None]:
-    """The enhanced status, from the diagnosis where the report's own says nothing, and the reply code."""
-    status = status_in(_first(fields, "status"))
+def _status(fields: Fields) -> str | None:
+    """The enhanced status, from the diagnosis where the report's own says nothing."""
+    status = texts.enhanced_in(_first(fields, "status"))
     kind, _, text = _first(fields, "diagnostic-code").partition(";")
     diagnosis = text if kind.strip().lower() == "smtp" else ""
     if status is None or status.endswith(".0.0"):
-        status = status_in(diagnosis) or status
-    return status, reply_in(diagnosis)
+        status = texts.enhanced_in(diagnosis) or status
+    return status
 
 
 def _names_the_recipient(fields: Fields, proof: Proof) -> bool:

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Final
 from uuid import UUID
 
+from mailglass.bounces.forms import Form, is_bounce, read_form
 from mailglass.bounces.mail import Fields, Part, fields_of, groups_of, merged, parts_of, read_mail
 
 MAX_RECIPIENTS: Final = 50
@@ -32,6 +33,7 @@ class Kind(Enum):
 
     DELIVERY_STATUS = "delivery_status"  # RFC 3464
     FEEDBACK = "feedback"  # RFC 5965
+    FORM = "form"  # a bounce of a known form that is none of these
     AUTOMATIC = "automatic"  # RFC 3834
     OTHER = "other"
 
@@ -47,6 +49,7 @@ class Report:
         recipients: fields per recipient of a delivery status.
         returned: header of the mail that was sent, as far as it came back.
         body: of the mail itself.
+        form: what a bounce of another known form says.
     """
 
     kind: Kind
@@ -56,6 +59,7 @@ class Report:
     recipients: tuple[Fields, ...] = field(repr=False)
     returned: Fields = field(repr=False)
     body: bytes = field(repr=False)
+    form: Form | None = field(default=None, repr=False)
 
     def where_tokens_stand(self) -> Iterator[str]:
         """Texts in which a token of ours may have come back, the surest first."""
@@ -95,6 +99,8 @@ def read_report(raw: bytes, came_to: str = "") -> Report:
     recipients: list[Fields] = []
     returned: Fields = {}
     kind = Kind.OTHER
+    text: bytes | None = None
+    form: Form | None = None
     for part in parts_of(mail):
         if kind is Kind.OTHER and part.content_type in _DELIVERY_STATUS:
             kind = Kind.DELIVERY_STATUS
@@ -104,8 +110,16 @@ def read_report(raw: bytes, came_to: str = "") -> Report:
             about = merged(groups_of(part.decoded))
         elif kind is not Kind.OTHER and not returned and part.content_type in _RETURNED:
             returned = fields_of(part.decoded)
-    if kind is Kind.OTHER and _is_automatic(mail):
-        kind = Kind.AUTOMATIC
+        elif kind is Kind.OTHER and part.content_type in _RETURNED and _is_outlooks_complaint(mail):
+            kind, about, returned = Kind.FEEDBACK, {"feedback-type": ["abuse"]}, fields_of(part.decoded)
+        elif text is None and part.content_type == "text/plain":
+            text = part.decoded
+    if kind is Kind.OTHER:
+        form = read_form(mail.fields, mail.body if text is None else text)
+        if form is not None:
+            kind = Kind.FORM
+        elif _is_automatic(mail) and not is_bounce(mail.fields):
+            kind = Kind.AUTOMATIC
     addresses = [came_to, *(value for name in _CAME_TO for value in mail.fields.get(name, []))]
     return Report(
         kind,
@@ -115,6 +129,7 @@ def read_report(raw: bytes, came_to: str = "") -> Report:
         tuple(recipients[:MAX_RECIPIENTS]),
         returned,
         mail.body,
+        form,
     )
 
 
@@ -123,6 +138,12 @@ def _delivery_status(part: Part) -> tuple[Fields, list[Fields]]:
     groups = groups_of(part.decoded)
     recipients = [group for group in groups if "action" in group]
     return merged(group for group in groups if "action" not in group), recipients
+
+
+def _is_outlooks_complaint(mail: Part) -> bool:
+    """Whether this is the older form of Outlook.com's feedback loop: the mail itself behind a line of text."""
+    subject = mail.first("subject")[:200].lower()
+    return mail.content_type == "multipart/mixed" and subject.startswith("complaint about message from")
 
 
 def _is_automatic(mail: Part) -> bool:

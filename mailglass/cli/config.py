@@ -23,8 +23,8 @@ def config() -> None:
 def check(output_format: str) -> int:
     """Check the settings and open every account.
 
-    Nothing is connected to. Exits with 1 and says what to do when something is wrong or missing, or when a variable is
-    unknown.
+    Nothing is connected to but a database behind a pooler, whose role is checked. Exits with 1 and says what to do when
+    something is wrong or missing, or when a variable is unknown.
     """
     from mailglass.providers.registry import Accounts
 
@@ -35,6 +35,8 @@ def check(output_format: str) -> int:
     finally:
         accounts.close()
     problems = _problems(settings)
+    if settings.pooled and settings.database_url.reveal():
+        problems += _session_problems(settings)
     if output_format == JSON:
         print_json(ok=not problems, problems=problems, **_described(settings))
     else:
@@ -62,6 +64,19 @@ def env(output_format: str) -> None:
             ("VARIABLE", "SET", "MEANING"),
             [(name, "yes" if name in os.environ else "no", meaning) for name, meaning in ENVIRONMENT.items()],
         )
+
+
+def _session_problems(settings: Settings) -> list[str]:
+    """Whether the role's sessions have what a pooler does not pass on."""
+    from mailglass.errors import MailglassError
+    from mailglass.ledger.database import get_database
+    from mailglass.ledger.pooler import check_session
+
+    try:
+        check_session(get_database(settings.require_database(), pooled=True), pooled=True)
+    except MailglassError as error:
+        return [str(error)]
+    return []
 
 
 def _described(settings: Settings) -> dict[str, Any]:

@@ -20,14 +20,20 @@ def db() -> None:
 
 
 @db.command()
+@click.option("--role", metavar="ROLE", help="Also give this role's sessions what a pooler does not pass on.")
 @actor_option
 @format_option
-def upgrade(actor: str, output_format: str) -> None:
-    """Bring the schema to the newest revision. Safe to run from several places at once."""
+def upgrade(role: str | None, actor: str, output_format: str) -> int:
+    """Bring the schema to the newest revision. Safe to run from several places at once.
+
+    With --role the role that workers and producers connect as gets the planner's settings and UTC for its sessions in
+    this database (ALTER ROLE ... IN DATABASE ... SET), for a database behind a pooler. Where you may not do that, the
+    SQL is printed and the command exits with 1.
+    """
     from mailglass.ledger import audit, schema
     from mailglass.ledger.database import get_database
 
-    url = get_settings().require_database()
+    url = get_settings().require_schema_database()
     before = schema.current(url)
     after = schema.upgrade(url)
     if before != after:
@@ -41,6 +47,24 @@ def upgrade(actor: str, output_format: str) -> None:
         click.echo(f"The schema is at revision {after} already.")
     else:
         click.echo(f"The schema is at revision {after} now; it was {_named(before)}.")
+    return 0 if role is None else _prepare_role(url, role)
+
+
+def _prepare_role(url: str, role: str) -> int:
+    """Give a role's sessions what startup parameters give without a pooler; print the SQL where that is refused."""
+    from mailglass.ledger import schema
+    from mailglass.ledger.pooler import role_statements
+    from mailglass.servers import database_server
+
+    statements = role_statements(role, database_server(url).database)
+    refusal = schema.execute(url, statements)
+    if refusal is None:
+        note(f"Sessions of {role} in this database have the settings from their next connection on.")
+        return 0
+    note(f"The database refused to change the role ({refusal}). Have somebody run who may:")
+    for statement in statements:
+        click.echo(f"{statement};")
+    return 1
 
 
 @db.command()
@@ -49,7 +73,7 @@ def current(output_format: str) -> None:
     """Print the revision that stands."""
     from mailglass.ledger import schema
 
-    found = schema.current(get_settings().require_database())
+    found = schema.current(get_settings().require_schema_database())
     if output_format == JSON:
         print_json(revision=found, head=schema.HEAD)
     else:
@@ -65,7 +89,7 @@ def check(output_format: str) -> None:
     """
     from mailglass.ledger import schema
 
-    _print_usable(schema.check(get_settings().require_database()), output_format)
+    _print_usable(schema.check(get_settings().require_schema_database()), output_format)
 
 
 @db.command()
@@ -87,7 +111,7 @@ def wait(timeout: float, output_format: str) -> None:
     """
     from mailglass.ledger import schema
 
-    url = get_settings().require_database()
+    url = get_settings().require_schema_database()
     _print_usable(schema.wait(url, timeout, lambda reason: note(f"waiting: {reason}")), output_format)
 
 

@@ -159,6 +159,8 @@ def _described(delivery: Delivery, show_recipient: bool) -> Iterator[tuple[str, 
     yield "provider's id", delivery.provider_message_id or ""
     yield "group", str(delivery.group_id or "")
     yield "attempts", str(delivery.attempts)
+    yield "deferrals", str(delivery.deferrals or "")
+    yield "refused", _in_words(delivery.refusal)
     yield "in doubt", _doubt(delivery)
     yield "last error", delivery.last_error or ""
     for name in ("created_at", "due_at", "expires_at"):
@@ -180,7 +182,11 @@ def _doubt(delivery: Delivery) -> str:
 
 def _details(event: Event) -> str:
     said = [f"{name}={value}" for name in _DETAILS if (value := getattr(event, name)) is not None]
-    return " ".join([*said, "machine"] if event.machine else said)
+    if event.machine:
+        said.append("machine")
+    if meaning := _in_words(event.refusal):
+        said.append(f"meaning: {meaning}")
+    return " ".join(said)
 
 
 def _as_json(delivery: Delivery, show_recipient: bool) -> dict[str, Any]:
@@ -191,7 +197,17 @@ def _as_json(delivery: Delivery, show_recipient: bool) -> dict[str, Any]:
 
 
 def _event_as_json(event: Event) -> dict[str, Any]:
-    return {name: _plain(value) for name, value in asdict(event).items() if name != "delivery_id"}
+    values = {name: _plain(value) for name, value in asdict(event).items() if name != "delivery_id"}
+    return values | {"refusal_meaning": _in_words(event.refusal) or None}
+
+
+def _in_words(refusal: str | None) -> str:
+    """What a receiver meant, for people."""
+    if refusal is None:
+        return ""
+    from mailglass.refusals.consequences import in_words
+
+    return in_words(refusal)
 
 
 def _plain(value: Any) -> Any:

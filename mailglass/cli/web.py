@@ -8,6 +8,7 @@ import uvicorn
 from mailglass import telemetry
 from mailglass.cli.output import note
 from mailglass.ledger import schema
+from mailglass.ledger.pooler import check_session
 from mailglass.runtime import close_runtime, get_runtime
 from mailglass.settings import get_settings
 from mailglass.web import create_app
@@ -31,6 +32,7 @@ def web(host: str, port: int) -> int:
     settings = get_settings()
     telemetry.configure_logging(settings.log_level, settings.log_format)
     schema.check(settings.require_database())
+    check_session(get_runtime().database, settings.pooled)
     get_runtime().accounts.check()
     if not settings.broker_url.reveal():
         note("No MAILGLASS_BROKER_URL: webhooks are kept, and processed when a worker's pump next looks.")

@@ -12,12 +12,16 @@ from typing import Literal, Self
 from mailglass.demo import databases, surroundings
 from mailglass.demo.supervisor import Supervisor, await_ready
 from mailglass.demo.surroundings import LabAddress
+from mailglass.errors import MailglassError
 from mailglass.settings import Settings, load_settings
+from mailglass.stack.directory import write_private
 from mailglass.stack.local import LocalStack
 from mailglass.stack.process import ChildProcess, free_port, until_line, until_port
 
 _READY_TIMEOUT = 60.0
 _POLITE = 12.0
+# of `dev`, if they are free: the lab with its page of mails, and its SMTP server
+_LAB_PORT, _SMTP_PORT = 8026, 8027
 
 
 class Platform:
@@ -32,10 +36,16 @@ class Platform:
             both from run to run.
         say: told what happens.
         web_port: the web process's, if it is free.
+        own: the application's settings file, for `dev`: it is run with every account's mail caught.
     """
 
     def __init__(
-        self, root: Path, purpose: Literal["demo", "dev"], say: Callable[[str], None], web_port: int | None = None
+        self,
+        root: Path,
+        purpose: Literal["demo", "dev"],
+        say: Callable[[str], None],
+        web_port: int | None = None,
+        own: Path | None = None,
     ) -> None:
         surroundings.tidy(root)
         self._stack = LocalStack(root)
@@ -43,6 +53,7 @@ class Platform:
         self._purpose = purpose
         self._say = say
         self._web_port = web_port
+        self._own = own
         self._environment: dict[str, str] = {}
         self._lab: LabAddress | None = None
         self._web_url = ""
@@ -111,10 +122,12 @@ class Platform:
         missing = [server for name, server in surroundings.SERVERS.items() if name not in given]
         self._say(f"starting {', '.join([*missing, 'lab'])}")
         self._stack.start()
-        secrets = surroundings.new_secrets()
+        dev = self._purpose == "dev"
+        secrets = surroundings.remembered_secrets(self.root / "lab.json") if dev else surroundings.new_secrets()
+        ports = (free_port(_LAB_PORT), free_port(_SMTP_PORT)) if dev else (0, 0)
         port = free_port(self._web_port)
         self._web_url = f"http://127.0.0.1:{port}"
-        lab = self._stack.spawn("lab", surroundings.lab_command(self._web_url), secrets)
+        lab = self._stack.spawn("lab", surroundings.lab_command(self._web_url, *ports), secrets)
         self._environment = {
             "MAILGLASS_DATABASE_URL": self._database("MAILGLASS_DATABASE_URL" not in given),
             "MAILGLASS_BROKER_URL": self._broker("MAILGLASS_BROKER_URL" not in given),
@@ -124,10 +137,29 @@ class Platform:
         await_ready({lab: until_line(r"(?m)^\{.*\}$")}, _READY_TIMEOUT)
         self._supervisor.add(lab, replaceable=False)
         self._lab = LabAddress.parse(lab.output())
-        surroundings.write_settings(self.settings_file, self._purpose, self._lab)
+        self._write_settings()
         surroundings.write_environment(self.environment_file, self._environment, given)
         self._say("starting web process, worker, beat")
         self._start_processes(port)
+
+    def reload(self, *, settings: bool) -> None:
+        """Start the worker again, because the application's files have changed.
+
+        Args:
+            settings: its settings have changed too: they are read again, and beat and web process start again too.
+
+        Raises:
+            ConfigError: they are not in order; what runs goes on with those before.
+        """
+        if settings:
+            before = self.settings_file.read_text(encoding="utf-8")
+            self._write_settings()
+            try:
+                _ = self.settings
+            except MailglassError:
+                write_private(self.settings_file, before)
+                raise
+        self._supervisor.renew(("worker", "beat", "web") if settings else ("worker",), _POLITE)
 
     def look(self) -> None:
         """Start again what has ended; to be called every now and then.
@@ -144,10 +176,17 @@ class Platform:
         finally:
             self._stack.stop()
 
+    def _write_settings(self) -> None:
+        if self._own is None:
+            surroundings.write_settings(self.settings_file, self._purpose, self.lab)
+        else:
+            surroundings.write_own_settings(self.settings_file, self._own, self.lab)
+
     def _start_processes(self, web_port: int) -> None:
         celery = [sys.executable, "-m", "celery", "-A", "mailglass"]
+        queues = ",".join(self.settings.queue_names)
         worker = [
-            *celery, "worker", "-Q", "mailglass", "-c", "2", "-n", f"{self._purpose}@%h", "--loglevel", "warning",
+            *celery, "worker", "-Q", queues, "-c", "2", "-n", f"{self._purpose}@%h", "--loglevel", "warning",
             "--without-gossip", "--without-mingle",
         ]  # fmt: skip
         beat = [*celery, "beat", "--loglevel", "warning"]

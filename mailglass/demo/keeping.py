@@ -24,6 +24,7 @@ def places(platform: Platform, *, secrets: bool = False) -> dict[str, str]:
     database, broker = environment["MAILGLASS_DATABASE_URL"], environment["MAILGLASS_BROKER_URL"]
     return {
         "web": platform.web_url,
+        "mails": f"{platform.lab.http_url}/mails",
         "lab": f"{platform.lab.http_url}/lab/counts",
         "smtp": f"127.0.0.1:{platform.lab.smtp_port}",
         "database": database if secrets else without_password(database),

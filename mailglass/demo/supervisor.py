@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from mailglass.errors import StackError
 from mailglass.stack.process import ChildProcess, Ready
@@ -55,6 +55,22 @@ class Supervisor:
         for child in self._replaceable:
             if not child.running:
                 self._restart(child)
+
+    def renew(self, names: Collection[str], patience: float) -> None:
+        """End processes in their own time and start them again: their files have changed.
+
+        Args:
+            names: whose.
+            patience: seconds they are given to end; then they are killed.
+        """
+        children = [child for child in self._replaceable if child.name in names]
+        for child in children:
+            _terminate(child)
+        deadline = time.monotonic() + patience
+        for child in children:
+            child.wait(max(0.0, deadline - time.monotonic()))
+            child.stop(1.0)
+            child.start()
 
     def ask_to_end(self, patience: float) -> None:
         """Ask the replaceable ones to end and wait, `patience` seconds at most for all of them together."""

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mailglass.demo import own_settings
 from mailglass.errors import StackError
 from mailglass.settings import ENVIRONMENT
 from mailglass.stack.directory import write_private
@@ -108,10 +109,22 @@ def new_secrets() -> dict[str, str]:
     return {name: secrets.token_urlsafe(18) for name in _SECRETS}
 
 
-def lab_command(web_url: str) -> list[str]:
+def remembered_secrets(file: Path) -> dict[str, str]:
+    """The same, the same at every start: those in a file, which is made where it is missing."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return {name: str(found[name]) for name in _SECRETS}
+    except (OSError, ValueError, KeyError, TypeError):
+        made = new_secrets()
+        write_private(file, json.dumps(made))
+        return made
+
+
+def lab_command(web_url: str, http_port: int = 0, smtp_port: int = 0) -> list[str]:
     """The lab's command line: no weather but what the addresses ask for, and our credentials."""
     return [
-        sys.executable, "-m", "mailglass.testing.lab", "--calm", "--http-port", "0", "--smtp-port", "0",
+        sys.executable, "-m", "mailglass.testing.lab", "--calm",
+        "--http-port", str(http_port), "--smtp-port", str(smtp_port),
         "--webhooks", f"{web_url}/webhooks",
         "--postmark-account", ACCOUNTS["acme"], "--postmark-token", "env:LAB_POSTMARK_TOKEN",
         "--webhook-username", _USER, "--webhook-password", "env:LAB_WEBHOOK_PASSWORD",
@@ -126,6 +139,11 @@ def write_settings(path: Path, purpose: str, lab: LabAddress) -> None:
         purpose=purpose, http_url=lab.http_url, smtp_port=lab.smtp_port, public_key=lab.sendgrid_public_key, user=_USER
     )
     write_private(path, text)
+
+
+def write_own_settings(path: Path, own: Path, lab: LabAddress) -> None:
+    """Write the application's own settings, with every account's mail caught by the lab."""
+    write_private(path, own_settings.caught(own, lab.smtp_port, _USER, "env:LAB_SMTP_PASSWORD"))
 
 
 def exports(environment: Mapping[str, str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -12,24 +12,31 @@ from typing import Final
 from uuid import UUID
 
 from mailglass import clock, telemetry
-from mailglass.addresses import encodable
-from mailglass.engine.health import BREAKING, Sign, Unanswered, judge, sign_of
+from mailglass.addresses import Address, encodable
+from mailglass.engine.health import BREAKING, Sign, Suspicions, Unanswered, judge, sign_of
 from mailglass.engine.lease import Recorder
 from mailglass.engine.lessons import Lessons
 from mailglass.engine.placing import Placed, Placer
+from mailglass.engine.telling import tell_uncertain
 from mailglass.engine.verdicts import decide, window
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import breakers, leases
 from mailglass.ledger.database import Database
-from mailglass.ledger.suppressions import Suppression
+from mailglass.ledger.leases import RefusedCopy, Verdict
+from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.suppressions import Suppression, refused_again
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
+from mailglass.mail.refusal import Refusal
 from mailglass.providers.base import Provider
 from mailglass.providers.labels import left_out
+from mailglass.refusals.consequences import FIRST, bounce_class, suppression
+from mailglass.refusals.counting import count_refusals
 from mailglass.routing import Lane
 from mailglass.settings import Settings
 from mailglass.streams import Stream
 
+_OF_THE_ACCOUNT: Final = (OutcomeClass.MISCONFIGURED, OutcomeClass.QUOTA)
 _MAX_TEXT: Final = 1000
 _MAX_STATUS: Final = 9999
 _LONGEST_WAIT: Final = 7 * 86400.0
@@ -53,6 +60,7 @@ class Attempter:
         self._placer = placer
         self._lessons = lessons
         self._unanswered = Unanswered()
+        self._suspicions = Suspicions()
 
     def doubtful(self, account: str) -> bool:
         """Whether the account's last call had no answer, so that the next one should risk a single mail."""
@@ -107,11 +115,17 @@ class Attempter:
         recorder: Recorder,
     ) -> None:
         policy = self._settings.streams[Stream(lane.stream)]
+<<<<<<< HEAD
         # by the ledger's clock, of which the claim has told: this process's may be wrong by hours
         since_claim = clock.monotonic() - recorder.lease.started
         ages = {item.delivery.id: item.delivery.age + since_claim for item in placed.items}
         fails_over = any(sign_of(outcome) in BREAKING for outcome in outcomes)
+=======
+        now = clock.now()
+        fails_over = any(outcome.kind in _OF_THE_ACCOUNT for outcome in outcomes)
+>>>>>>> main
         elsewhere = fails_over and self._elsewhere(placed)
+        deferrals = {item.delivery.id: item.delivery.deferrals for item in placed.items}
         in_doubt = {item.delivery.id: item.delivery.ask_again for item in placed.items if item.delivery.in_doubt}
         verdicts = [
             decide(
@@ -125,10 +139,45 @@ class Attempter:
                 idempotency_window=window(placed.provider),
                 in_doubt=mail.delivery_id in in_doubt,
                 asked_again=in_doubt.get(mail.delivery_id, False),
+                deferrals=deferrals.get(mail.delivery_id, 0),
+                accounts=len(placed.route.accounts),
             )
             for mail, outcome in zip(mails, outcomes, strict=True)
         ]
-        recorder.record(verdicts, _refused(lane, placed.account, mails, outcomes))
+        verdicts = [
+            _awaiting(verdict, outcome, placed.account) for verdict, outcome in zip(verdicts, outcomes, strict=True)
+        ]
+        refused = _refused(lane, placed.account, mails, outcomes)
+        refused += self._refused_again(lane, placed.account, mails, outcomes)
+        recorder.record(verdicts, refused, _refused_copies(mails, outcomes))
+        tell_uncertain(lane, placed.account, verdicts)
+        told = [refusal.code for _, refusal in _about_whom(mails, outcomes)]
+        if told:
+            count_refusals(placed.account, told)
+
+    def _refused_again(
+        self, lane: Lane, account: str, mails: Sequence[Outgoing], outcomes: Sequence[Outcome]
+    ) -> list[Suppression]:
+        """Return entries for those who were refused as perhaps gone, now and a day or more before.
+
+        Noting a refusal twice changes nothing, so it is done before the verdicts that it belongs to are written.
+        """
+        doubts = {
+            address.key: rule.days
+            for address, refusal in _about_whom(mails, outcomes)
+            if (rule := suppression(refusal)) is not None and rule.at > 1
+        }
+        if not doubts:
+            return []
+        now = clock.now()
+        try:
+            again = refused_again(self._ledger, [(lane.tenant, key, now) for key in doubts])
+        except LedgerUnavailableError:
+            return []
+        return [
+            _entry(lane, account, key, None if doubts[key] is None else now + timedelta(days=doubts[key] or 0))
+            for _, key in sorted(again)
+        ]
 
     def _elsewhere(self, placed: Placed) -> bool:
         try:
@@ -144,6 +193,10 @@ class Attempter:
         account = placed.account
         judgement = judge(outcomes)
         sign, index = judgement.sign, judgement.index
+        suspected = self._suspicions.add(account, mails, outcomes)
+        if suspected is not None and sign not in BREAKING:
+            index = suspected
+            sign = Sign.USED_UP if outcomes[index].kind is OutcomeClass.QUOTA else Sign.REFUSED
         if sign is Sign.NO_ANSWER:
             given_up = self._unanswered.add(account, seconds)
             if not (placed.probing or given_up):
@@ -191,9 +244,17 @@ class Attempter:
     ) -> None:
         """Slow down where asked, notice early webhooks."""
         self._lessons.learn(placed, mails, outcomes)
+        self._placer.destinations.learn(placed.account, mails, outcomes)
         learnt = [outcome.provider_message_id for outcome in outcomes if outcome.provider_message_id]
         if learnt and not recorder.report.orphans_waiting:
             recorder.report.orphans_waiting = leases.orphans_waiting(self._ledger, learnt)
+
+
+def _awaiting(verdict: Verdict, outcome: Outcome, account: str) -> Verdict:
+    """A mail that its account refused for the account's sake waits for it."""
+    if verdict.status is not Status.QUEUED or sign_of(outcome) not in (*BREAKING, Sign.SUSPECT):
+        return verdict
+    return verdict._replace(awaits_account=account)
 
 
 def _left_out(provider: Provider, mails: Sequence[Outgoing]) -> list[tuple[UUID, datetime, str]]:
@@ -208,9 +269,45 @@ def _left_out(provider: Provider, mails: Sequence[Outgoing]) -> list[tuple[UUID,
     return found
 
 
-def _refused(lane: Lane, account: str, mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> list[Suppression]:
-    """Recipients that the provider refuses, as entries of the suppression list."""
+def _about_whom(mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> Iterator[tuple[Address, Refusal]]:
+    """Yield every refusal with the address it is about: the recipient's, or a copy's."""
+    for mail, outcome in zip(mails, outcomes, strict=True):
+        if outcome.refusal is not None:
+            yield mail.recipient, outcome.refusal
+        copies = (*mail.cc, *mail.bcc)
+        for copy in outcome.copies:
+            if 0 <= copy.index < len(copies):
+                yield copies[copy.index], copy.refusal
+
+
+def _refused_copies(mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> list[RefusedCopy]:
     return [
+        RefusedCopy(
+            mail.delivery_id,
+            copy.status,
+            _text(copy.enhanced_status),
+            bounce_class(copy.refusal).value,
+            copy.refusal.code,
+        )
+        for mail, outcome in zip(mails, outcomes, strict=True)
+        for copy in outcome.copies
+    ]
+
+
+def _entry(lane: Lane, account: str, key: str, expires_at: datetime | None) -> Suppression:
+    return Suppression(
+        tenant=lane.tenant, value=key, reason="hard_bounce", source="attempt", account=account, expires_at=expires_at
+    )
+
+
+def _refused(lane: Lane, account: str, mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> list[Suppression]:
+    """Recipients and copies that are refused for good, as entries of the suppression list."""
+    gone = [
+        _entry(lane, account, address.key, None)
+        for address, refusal in _about_whom(mails, outcomes)
+        if suppression(refusal) is FIRST
+    ]
+    return gone + [
         Suppression(
             tenant=lane.tenant,
             value=mail.recipient.key,
@@ -220,7 +317,7 @@ def _refused(lane: Lane, account: str, mails: Sequence[Outgoing], outcomes: Sequ
             expires_at=_expiry(outcome),
         )
         for mail, outcome in zip(mails, outcomes, strict=True)
-        if outcome.hard_bounce or outcome.kind is OutcomeClass.SUPPRESSED
+        if outcome.kind is OutcomeClass.SUPPRESSED or (outcome.hard_bounce and outcome.refusal is None)
     ]
 
 
@@ -253,6 +350,9 @@ def _recordable(outcome: object) -> Outcome:
     """An outcome that the ledger can take, whatever a provider wrote: one that it refuses would sink its batch's."""
     if not isinstance(outcome, Outcome) or not isinstance(outcome.kind, OutcomeClass):
         return Outcome(OutcomeClass.UNCERTAIN, reason="provider_error:no_outcome")
+    refusal: object = outcome.refusal
+    if not isinstance(refusal, Refusal | None):
+        outcome = replace(outcome, refusal=None, copies=())
     wait = outcome.retry_after if isinstance(outcome.retry_after, int | float) else None
     clean = (
         _text(outcome.provider_message_id),

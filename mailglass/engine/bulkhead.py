@@ -27,6 +27,8 @@ from mailglass import clock
 
 # seconds of a provider call after which its account is slow
 SLOW: Final = 2.0
+# seconds of a call after which mail that was never attempted need not wait for its end
+HANGING: Final = 10.0
 # seconds without a slow call after which a quick one shows that an account is quick again
 RECOVERY: Final = 10.0
 # more accounts than this share places in the table, and may be taken for unknown
@@ -50,6 +52,7 @@ class Place(NamedTuple):
 class _Entry(NamedTuple):
     account: int
     beside: bool
+    until: float
 
 
 class Job:
@@ -93,6 +96,9 @@ class Call:
         self._place = place
         self._job = job
         self._began: float | None = None
+        # the slot may let the call go while its batch ends
+        self._lock = threading.Lock()
+        self._over = False
 
     @property
     def quick(self) -> bool:
@@ -123,16 +129,19 @@ class Call:
         self._bulkhead.learn(self._key, seconds)
 
     def step_aside(self) -> bool:
-        """Let the slot go while the call goes on, unless too many do so already."""
-        if not self.beside:
-            place = self._bulkhead.step_aside(self._key, self._place)
-            if place is not None:
-                self._place, self.beside = place, True
-        return self.beside
+        """Let the slot go while the call goes on, unless too many do so already, or its batch has ended."""
+        with self._lock:
+            if not self.beside and not self._over:
+                place = self._bulkhead.step_aside(self._key, self._place)
+                if place is not None:
+                    self._place, self.beside = place, True
+            return self.beside
 
     def release(self) -> None:
         """Give the leave back: no further call of this batch follows."""
-        place, self._place = self._place, None
+        with self._lock:
+            self._over = True
+            place, self._place = self._place, None
         if place is not None:
             self._bulkhead.release(place)
 
@@ -209,6 +218,15 @@ class Bulkhead:
             return True
         with self._locked():
             return self._fits(key, bool(slow) and self.leaves, self._entries())
+
+    def hangs(self, account: str) -> bool:
+        """Whether a call of this account's has been under way for so long that new mail should go elsewhere."""
+        key = _key(account)
+        if not self._slow(key):
+            return False
+        begun = clock.monotonic() - HANGING + self._lease
+        with self._locked():
+            return any(entry.account == key and entry.until <= begun for entry in self._entries())
 
     def learn(self, key: int, seconds: float) -> None:
         """A call of an account took so long."""
@@ -293,7 +311,7 @@ class Bulkhead:
             if pid not in living:
                 living[pid] = _lives(pid)
             if living[pid] and now < until:
-                entries.append(_Entry(account, bool(beside)))
+                entries.append(_Entry(account, bool(beside), until))
             else:
                 self._clear(Place(index, until))
         return entries

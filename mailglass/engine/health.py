@@ -7,11 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+from uuid import UUID
 
 from mailglass.engine.bulkhead import SLOW
 from mailglass.engine.verdicts import not_started
 from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
+from mailglass.mail.refusal import Refusal
+from mailglass.refusals.consequences import Hears, breaks_at_once, hears
+from mailglass.refusals.rows import OPENING
 
+# mails to as many recipient domains that were refused for the account's sake, with none accepted in between
+SUSPECT_AFTER: Final = 3
 # calls in a row without an answer before the breaker opens
 NO_ANSWER_AFTER: Final = 3
 
@@ -24,6 +31,7 @@ class Sign(Enum):
     NO_ANSWER = "transient"  # timeout, lost connection, 5xx, an answer that cannot be read
     REFUSED = "misconfigured"
     USED_UP = "quota"
+    SUSPECT = "suspect"  # one recipient's server may have spoken for the account
     NOTHING = "nothing"  # it was not asked
 
 
@@ -59,13 +67,27 @@ def sign_of(outcome: Outcome) -> Sign:
     """Return what one outcome says of its account."""
     if not_started(outcome) or (outcome.kind is OutcomeClass.TRANSIENT and outcome.reason in _UNASKED):
         return Sign.NOTHING
+    if outcome.refusal is not None:
+        return _sign_of_refusal(outcome, outcome.refusal)
     return _SIGNS[outcome.kind]
+
+
+def _sign_of_refusal(outcome: Outcome, refusal: Refusal) -> Sign:
+    """Heed who spoke: what one mailbox or domain says is about that, and a session that did not open is no answer."""
+    told = hears(refusal)
+    if told in (Hears.DESTINATION, Hears.NOBODY) and refusal.stage in OPENING:
+        return Sign.NO_ANSWER
+    if told is not Hears.BREAKER:
+        return Sign.ANSWERS
+    if not breaks_at_once(refusal):
+        return Sign.SUSPECT
+    return Sign.USED_UP if outcome.kind is OutcomeClass.QUOTA else Sign.REFUSED
 
 
 def judge(outcomes: Sequence[Outcome]) -> Judgement:
     """Return what the outcomes of one call say of the account, together."""
     signs = [sign_of(outcome) for outcome in outcomes]
-    for wanted in (Sign.REFUSED, Sign.USED_UP, Sign.WORKS, Sign.ANSWERS, Sign.NO_ANSWER):
+    for wanted in (Sign.REFUSED, Sign.USED_UP, Sign.WORKS, Sign.SUSPECT, Sign.ANSWERS, Sign.NO_ANSWER):
         if wanted in signs:
             return Judgement(wanted, signs.index(wanted))
     return Judgement(Sign.NOTHING, 0)
@@ -99,3 +121,37 @@ class Unanswered:
     def doubtful(self, account: str) -> bool:
         """Whether the last call had no answer: then the next one risks a single mail."""
         return account in self._calls
+
+
+class Suspicions:
+    """Collects mails that were refused for their account's sake where one recipient's server may have spoken.
+
+    One per process; safe to use from several threads.
+    """
+
+    def __init__(self) -> None:
+        self._domains: dict[str, dict[str, UUID]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, account: str, mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> int | None:
+        """Heed the outcomes of one call, in their order.
+
+        Returns:
+            The index of the mail with which enough domains have refused the account, none of them accepting anything
+            in between; None while there are not so many.
+        """
+        signs = [sign_of(outcome) for outcome in outcomes]
+        if account not in self._domains and Sign.SUSPECT not in signs:
+            return None
+        with self._lock:
+            for index, (mail, sign) in enumerate(zip(mails, signs, strict=True)):
+                if sign is Sign.WORKS:
+                    self._domains.pop(account, None)
+                elif sign is Sign.SUSPECT:
+                    domains = self._domains.setdefault(account, {})
+                    if mail.delivery_id not in domains.values():
+                        domains.setdefault(mail.recipient.domain, mail.delivery_id)
+                    if len(domains) >= SUSPECT_AFTER:
+                        self._domains.pop(account, None)
+                        return index
+        return None

@@ -13,7 +13,7 @@ from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import leases
 from mailglass.ledger.database import Runs
 from mailglass.ledger.events import EngineEvent
-from mailglass.ledger.leases import Claimed, Verdict
+from mailglass.ledger.leases import Claimed, RefusedCopy, Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.suppressions import Suppression
 from mailglass.limits import Grant
@@ -106,21 +106,30 @@ class Recorder:
         """These are handed to a provider: what becomes of them only its answers tell."""
         self._untouched.difference_update(ids)
 
-    def record(self, verdicts: Sequence[Verdict], refused: Sequence[Suppression] = ()) -> None:
+    def record(
+        self, verdicts: Sequence[Verdict], refused: Sequence[Suppression] = (), copies: Sequence[RefusedCopy] = ()
+    ) -> None:
         """Write verdicts down, trying for as long as the lease lives: what a provider answered is known only here.
 
         Args:
             refused: recipients that a provider refuses, for the suppression list; written with the verdicts or not at
                 all.
+            copies: those who got no copy.
         """
-        self._write(verdicts, refused, self.lease.record_until)
+        self._write(verdicts, refused, self.lease.record_until, copies)
 
-    def _write(self, verdicts: Sequence[Verdict], refused: Sequence[Suppression], until: float) -> None:
+    def _write(
+        self,
+        verdicts: Sequence[Verdict],
+        refused: Sequence[Suppression],
+        until: float,
+        copies: Sequence[RefusedCopy] = (),
+    ) -> None:
         if not verdicts:
             return
         while True:
             try:
-                written = leases.record(self._ledger, self.lease.token, verdicts, refused)
+                written = leases.record(self._ledger, self.lease.token, verdicts, refused, copies)
                 break
             except LedgerUnavailableError:
                 if clock.monotonic() >= until:

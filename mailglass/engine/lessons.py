@@ -14,6 +14,7 @@ from mailglass.limits import Limiter
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import Provider, RateSignal
+from mailglass.refusals.consequences import Hears, hears
 
 # an answer that says the same again a moment later is no news
 _SAME_MOMENT: Final = 1.0
@@ -37,12 +38,14 @@ class Lessons:
 
         Its plan for the day counts what was sent or may have been: the other mails give their places back.
         """
+        provider = placed.provider
+        if any(outcome.refusal is not None and hears(outcome.refusal) is Hears.CONCURRENCY for outcome in outcomes):
+            provider.hold_back()
         if self._limiter is None:
             return
-        provider = placed.provider
         answered = zip(mails, outcomes, strict=True)
         self.not_sent(placed, [mail.delivery_id for mail, outcome in answered if outcome.kind not in _PERHAPS_SENT])
-        throttled = [outcome for outcome in outcomes if outcome.kind is OutcomeClass.THROTTLED]
+        throttled = [outcome for outcome in outcomes if _slows_the_account(outcome)]
         if throttled:
             waits = [outcome.retry_after for outcome in throttled if outcome.retry_after is not None]
             self._limiter.learn(provider.account, retry_after=max(waits, default=None))
@@ -80,3 +83,10 @@ def _heard(provider: Provider) -> RateSignal | None:
             error_type=type(error).__name__,
         )
         return None
+
+
+def _slows_the_account(outcome: Outcome) -> bool:
+    """Whether all of the account's mail is to go slower: not for what one mailbox or one domain says."""
+    if outcome.kind is not OutcomeClass.THROTTLED:
+        return False
+    return outcome.refusal is None or hears(outcome.refusal) is Hears.LIMITER

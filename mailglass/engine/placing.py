@@ -12,6 +12,7 @@ from mailglass import clock, telemetry
 from mailglass.addresses import Address
 from mailglass.engine.bulkhead import Bulkhead, Call
 from mailglass.engine.content import ACCOUNT_UNAVAILABLE, Ready, refusal
+from mailglass.engine.destinations import Destinations
 from mailglass.engine.unplaced import unplaced
 from mailglass.engine.verdicts import NO_EVIDENCE, remembers, window
 from mailglass.errors import ConfigError, RouteError
@@ -20,13 +21,17 @@ from mailglass.ledger.database import Runs
 from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, Verdict
 from mailglass.ledger.lifecycle import Doubt, Status
+from mailglass.mail.refusal import Scope
 from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts
+from mailglass.refusals.understand import scope_of
 from mailglass.routing import Lane, RouteContext, Router, ordered_accounts
 from mailglass.settings import Route, Settings
 from mailglass.streams import Stream, StreamPolicy, UncertainPolicy
 
 _PROBING = 2.0
+# seconds until a mail is offered again whose recipients' domain is tried by another one
+_TRYING = 5.0
 # seconds that a half-open breaker waits for a mail that has not failed before
 _FRESH_ONLY = 30.0
 _CACHED = 0.5
@@ -112,6 +117,9 @@ class Placer:
         self._accounts = accounts
         self._router = router
         self._bulkhead = bulkhead
+        self.destinations = Destinations(ledger)
+        # the accounts whose providers hang, as a batch that was placed at this moment has found
+        self._hanging: tuple[float, dict[str, bool]] = (0.0, {})
         self._cache: dict[tuple[str, ...], tuple[float, dict[str, Breaker]]] = {}
 
     def place(self, lane: Lane, ready: Sequence[Ready], without: Set[str] = frozenset()) -> Placement:
@@ -138,7 +146,7 @@ class Placer:
             else:
                 by_account.setdefault((chosen, route), []).append(item)
         for (account, route), items in by_account.items():
-            self._open(lane, placement, account, route, items)
+            self._open(lane, placement, account, route, self._asked_to_wait(lane, placement, account, items))
         placement.verdicts += unplaced(self._ledger, unknown)
         return placement
 
@@ -188,23 +196,37 @@ class Placer:
                 return _without_answer(delivery, self._settings.streams[Stream(lane.stream)])
             start, order = 0, (delivery.account,)
         else:
-            start = delivery.attempts // route.patience
+            start = _turn(delivery, order, route)
         turn = [order[(start + step) % len(order)] for step in range(len(order))]
         if without:
             turn = [name for name in turn if name not in without]
         # before it is put off, perhaps for half an hour, what is known must not be older than the claim
         for known_since in (began - _CACHED, began):
             open_breakers = self._breakers(route.accounts, known_since)
-            for name in turn:
-                breaker = open_breakers.get(name)
-                if breaker is None or breaker.half_open:
-                    return name
+            usable = [name for name in turn if name not in open_breakers or open_breakers[name].half_open]
+            if usable:
+                return self._answering(usable, delivery, began)
         reasons = {open_breakers[name].reason for name in turn}
         if without and reasons <= {"misconfigured", PAUSED}:
             return None
         # one that somebody has paused comes back when they say, and not when its time is over
         name = min(turn, key=lambda name: (open_breakers[name].reason == PAUSED, open_breakers[name].seconds))
         return self._wait(lane, delivery, name, open_breakers[name].seconds)
+
+    def _answering(self, usable: Sequence[str], delivery: Claimed, began: float) -> str:
+        """The first account whose provider does not hang just now; what was attempted before stays with the first."""
+        bulkhead = self._bulkhead
+        if bulkhead is None or len(usable) < 2 or delivery.attempts or delivery.in_doubt:
+            return usable[0]
+        if self._hanging[0] != began:
+            self._hanging = (began, {})
+        known = self._hanging[1]
+        for name in usable:
+            if name not in known:
+                known[name] = bulkhead.hangs(name)
+            if not known[name]:
+                return name
+        return usable[0]
 
     def _remembers(self, account: str, age: float) -> bool:
         try:
@@ -226,6 +248,8 @@ class Placer:
             placement.verdicts += [refusal(item.delivery, Status.HELD, "no_sender") for item in nameless]
             items = [item for item in items if "from" in item.content]
         placed = Placed(account, provider, sender, route, items)
+        if not items:
+            return
         if items and not self._admit(placement, placed):
             placement.without_slot.add(account)
             placement.verdicts += [
@@ -243,6 +267,25 @@ class Placer:
             placement.placed.append(placed)
         else:
             placed.release()
+
+    def _asked_to_wait(self, lane: Lane, placement: Placement, account: str, items: list[Ready]) -> list[Ready]:
+        """Put mail off whose recipients' domain has asked this account to come later; one at a time tries it then."""
+        waits = self.destinations.waits(account)
+        if not waits:
+            return items
+        going: list[Ready] = []
+        for item in items:
+            domain = item.delivery.recipient.rpartition("@")[2].lower()
+            seconds = None if item.delivery.ask_again else waits.get(domain)
+            if seconds is None:
+                going.append(item)
+            elif seconds <= 0:
+                going.append(item)
+                waits[domain] = _TRYING
+            else:
+                wait = self._wait(lane, item.delivery, account, seconds, "destination_deferred")
+                placement.verdicts.append(wait._replace(awaits_account=None))
+        return going
 
     def _admit(self, placement: Placement, placed: Placed) -> bool:
         """Whether this worker may call the account now: a batch waits for one account that may be slow at the most."""
@@ -281,6 +324,19 @@ class Placer:
         if cached is None or cached[0] < (now - _CACHED if since is None else since):
             cached = self._cache[accounts] = (now, breakers(self._ledger, accounts))
         return cached[1]
+
+
+def _turn(delivery: Claimed, order: Sequence[str], route: Route) -> int:
+    """Return whose turn it is: the account's after a certain number of attempts, by what the last refusal was about.
+
+    Greylisting and the like want to see the same sender again. What was about the account wants another one.
+    """
+    refusal = delivery.refusal
+    if refusal is not None and delivery.account in order:
+        last, scope = order.index(delivery.account), scope_of(refusal)
+        if scope in (Scope.MAILBOX, Scope.ACCOUNT):
+            return last if scope is Scope.MAILBOX else last + 1
+    return delivery.attempts // route.patience
 
 
 def _without_answer(delivery: Claimed, policy: StreamPolicy) -> Verdict:

@@ -10,10 +10,14 @@ from mailglass.ledger.leases import Claimed, Verdict
 from mailglass.ledger.lifecycle import Doubt, Status
 from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.providers.base import Provider
+from mailglass.refusals.consequences import Retry, breaks_at_once, retry
+from mailglass.refusals.rows import OPENING
 from mailglass.streams import StreamPolicy
 
 _THROTTLE_DELAY = 5.0
 _QUOTA_DELAY = 300.0
+# a little more than asked for, so that the receiver's clock agrees, and spread
+_LATER = (1.02, 1.1)
 _ASK_AGAIN_DELAY = 3.0
 _ASK_AGAIN_MARGIN = 60.0
 _NOT_STARTED = "deadline"
@@ -51,6 +55,15 @@ def backoff(attempt: int, policy: StreamPolicy, rng: random.Random | None = None
     return (rng or random).uniform(0.0, ceiling)
 
 
+def deferral(number: int, policy: StreamPolicy, rng: random.Random | None = None) -> float:
+    """Seconds to wait after deferral number `number` (from 1): at least five minutes at the usual figures, doubling.
+
+    Greylisting lets a mail pass that comes again after five minutes, so the wait is never shorter than it says.
+    """
+    base = min(policy.backoff_max, policy.deferral_base * 2.0 ** min(number - 1, 32))
+    return base * (rng or random).uniform(*_LATER)
+
+
 def decide(
     delivery_id: UUID,
     outcome: Outcome,
@@ -63,6 +76,8 @@ def decide(
     idempotency_window: float | None = 0.0,
     in_doubt: bool = False,
     asked_again: bool = False,
+    deferrals: int = 0,
+    accounts: int = 1,
     rng: random.Random | None = None,
 ) -> Verdict:
     """What becomes of a delivery after one attempt.
@@ -77,12 +92,15 @@ def decide(
             one is soon asked about again; None for always, 0 for never.
         in_doubt: an earlier attempt's outcome is not known, so it may have been sent whatever this one says.
         asked_again: this attempt asked about that one, under the same idempotency key: a refusal answers it.
+        deferrals: how often it was deferred before.
+        accounts: how many its route has.
         rng: where the jitter comes from.
     """
     if outcome == EXPIRED and not (in_doubt or asked_again):
         # where it is in doubt, its next claim decides
         return Verdict(delivery_id, Status.FAILED, EngineEvent.FAILED, _EXPIRED, counted=False)
     status, delay, reason, counted = Status.QUEUED, None, outcome.reason, True
+    deferred = _defers(outcome)
     match outcome.kind:
         case OutcomeClass.ACCEPTED:
             status = Status.SENT
@@ -90,6 +108,10 @@ def decide(
             status = Status.FAILED
         case OutcomeClass.SUPPRESSED:
             status = Status.SUPPRESSED
+        case OutcomeClass.MISCONFIGURED | OutcomeClass.QUOTA | OutcomeClass.TRANSIENT if deferred:
+            delay, counted = _deferral(outcome, deferrals, policy, accounts if elsewhere else 1, rng), False
+            if deferrals + 1 >= policy.max_deferrals:
+                status, reason = Status.FAILED, f"deferrals_exhausted:{outcome.reason or 'transient'}"
         case OutcomeClass.MISCONFIGURED if not elsewhere:
             status = Status.HELD
         case OutcomeClass.MISCONFIGURED | OutcomeClass.QUOTA if elsewhere:
@@ -110,7 +132,7 @@ def decide(
             if attempt >= policy.max_attempts:
                 status, reason = Status.FAILED, f"attempts_exhausted:{outcome.reason or 'transient'}"
     if status is Status.QUEUED and age + (delay or 0.0) > policy.max_age:
-        if outcome.kind is OutcomeClass.QUOTA:
+        if outcome.kind in (OutcomeClass.QUOTA, OutcomeClass.MISCONFIGURED):
             # it waits for its account, and no mail fails by that
             status, reason = Status.HELD, f"account_unavailable:{outcome.reason or outcome.kind.value}"
         else:
@@ -134,7 +156,41 @@ def decide(
         status_code=outcome.status,
         enhanced_status=outcome.enhanced_status,
         duration_ms=duration_ms,
+        refusal=None if outcome.refusal is None else outcome.refusal.code,
+        deferred=deferred,
     )
+
+
+def _defers(outcome: Outcome) -> bool:
+    """Return whether a receiver that looked at the mail put it off, or refused the account on its behalf.
+
+    Where one recipient's server may have spoken, the account is not given up for it: the mail waits.
+    """
+    refusal = outcome.refusal
+    if refusal is None or refusal.stage in OPENING:
+        return False
+    if outcome.kind in (OutcomeClass.MISCONFIGURED, OutcomeClass.QUOTA):
+        return not breaks_at_once(refusal)
+    return outcome.kind is OutcomeClass.TRANSIENT
+
+
+def _deferral(
+    outcome: Outcome, deferrals: int, policy: StreamPolicy, accounts: int, rng: random.Random | None
+) -> float:
+    """Return the seconds until a deferred mail is tried again."""
+    if outcome.refusal is None:
+        return 0.0
+    wait = outcome.retry_after or 0.0
+    match retry(outcome.refusal):
+        # each account of the route is asked before any is asked again
+        case Retry.OTHER_ACCOUNT if (deferrals + 1) % accounts:
+            return 0.0
+        case Retry.OTHER_ACCOUNT:
+            return max(wait, deferral(1 + deferrals // accounts, policy, rng))
+        case Retry.AT_ONCE | Retry.BACKOFF:
+            return max(wait, backoff(1 + deferrals, policy, rng))
+        case _:
+            return max(wait, deferral(1 + deferrals, policy, rng))
 
 
 def _doubt(outcome: Outcome, status: Status, asked_again: bool) -> Doubt | None:

@@ -25,27 +25,16 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from mailglass import clock
 from mailglass.errors import LedgerError, LedgerUnavailableError, MailglassError
+from mailglass.ledger.pooler import STARTUP_OPTIONS, pooler_refusal
 from mailglass.ledger.unreachable import unreachable
 from mailglass.servers import database_server
+from mailglass.settings import get_settings
 
 T = TypeVar("T")
 # of named tuples, or of SQLAlchemy's rows where the connection is the caller's
 Rows = list[Any]
 
 _CONNECT_TIMEOUT = 5
-# Every statement is a few index look-ups by key. Plans made while a table was small must not scan it once it is
-# large, and planning costs more than most of them: so no sequential plans, and one generic plan for each.
-_SESSION = " ".join(
-    f"-c {setting}"
-    for setting in (
-        "plan_cache_mode=force_generic_plan",
-        "enable_seqscan=off",
-        "enable_hashjoin=off",
-        "enable_mergejoin=off",
-        "jit=off",
-        "timezone=UTC",
-    )
-)
 _READ_ONLY = "25006"
 # unsupported, data exception, integrity, syntax or access rule, the schema's own: the same again is refused again
 _OF_THE_STATEMENT = ("0A", "22", "23", "42", "45")
@@ -99,10 +88,12 @@ class Database:
     Args:
         url: of the PostgreSQL database.
         pool_size: connections kept; as many again may be opened for a moment.
+        pooled: behind a pooler in transaction mode: no startup parameters, no prepared statements, no session locks.
     """
 
-    def __init__(self, url: str, pool_size: int = 10) -> None:
+    def __init__(self, url: str, pool_size: int = 10, pooled: bool = False) -> None:
         self._url = url
+        self._pooled = pooled
         self._engine: Engine = sqlalchemy.create_engine(
             sqlalchemy_url(url),
             isolation_level="AUTOCOMMIT",
@@ -121,7 +112,7 @@ class Database:
                 "keepalives_count": 3,
                 # what was written into a dead connection is not waited for as long as the kernel would; milliseconds
                 "tcp_user_timeout": 30_000,
-                "options": _SESSION,
+                **({"prepare_threshold": None} if pooled else {"options": STARTUP_OPTIONS}),
             },
         )
 
@@ -158,6 +149,8 @@ class Database:
     def locked(self, name: str) -> Iterator[bool]:
         """Hold a lock by this name among all processes, if nobody else holds it; lost with its connection.
 
+        Behind a pooler a transaction holds it, because a session is not one's own.
+
         Yields:
             Whether it is held.
 
@@ -170,7 +163,7 @@ class Database:
         finally:
             try:
                 if held:
-                    pooled.driver_connection.execute(statements()["unlock"], {"name": name})
+                    self._unlock(pooled.driver_connection, name)
             except psycopg.Error as error:
                 # what cannot let go must not go back to the pool
                 pooled.invalidate(error)
@@ -179,18 +172,28 @@ class Database:
 
     def _try_lock(self, name: str) -> tuple[Any, bool]:
         """A connection of the pool's, and whether it has got the lock."""
-        sql = statements()["try_lock"]
+        sql = statements()["try_lock_in_transaction" if self._pooled else "try_lock"]
         try:
             pooled: Any = self._engine.raw_connection()
         except psycopg.Error as error:
             raise self._translated(error, sql, lost=True) from error
         try:
+            if self._pooled:
+                pooled.driver_connection.execute("BEGIN")
             (row,) = pooled.driver_connection.execute(sql, {"name": name}).fetchall()
+            if self._pooled and not row[0]:
+                pooled.driver_connection.execute("COMMIT")
         except psycopg.Error as error:
             lost = pooled.driver_connection.closed
             pooled.invalidate(error)
             raise self._translated(error, sql, lost) from error
         return pooled, bool(row[0])
+
+    def _unlock(self, connection: Any, name: str) -> None:
+        if self._pooled:
+            connection.execute("COMMIT")
+        else:
+            connection.execute(statements()["unlock"], {"name": name})
 
     def query(self, statement: sqlalchemy.Executable) -> Rows:
         """Run a SQLAlchemy statement, for reads whose shape the caller chooses.
@@ -266,6 +269,8 @@ class Database:
         try:
             return work()
         except DBAPIError as error:
+            if (behind := pooler_refusal(error.orig)) is not None:
+                raise behind from None
             if getattr(error.orig, "sqlstate", None) in ("40P01", "40001"):
                 raise _Deadlocked from error
             if _of_the_connection(error):
@@ -385,17 +390,22 @@ def run_on_psycopg(connection: psycopg.Connection[Any], name: str, params: Mappi
 
 
 _lock = threading.Lock()
-_databases: dict[str, Database] = {}
+_databases: dict[tuple[str, bool], Database] = {}
 
 
-def get_database(url: str) -> Database:
-    """This process's pool for a URL."""
-    database = _databases.get(url)
+def get_database(url: str, pooled: bool | None = None) -> Database:
+    """This process's pool for a URL.
+
+    Args:
+        pooled: whether a pooler in transaction mode stands before it; as the process's settings say when left out.
+    """
+    key = url, get_settings().pooled if pooled is None else pooled
+    database = _databases.get(key)
     if database is None:
         with _lock:
-            database = _databases.get(url)
+            database = _databases.get(key)
             if database is None:
-                database = _databases[url] = Database(url)
+                database = _databases[key] = Database(url, pooled=key[1])
     return database
 
 

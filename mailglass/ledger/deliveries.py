@@ -56,6 +56,8 @@ class Delivery:
     scheduled_at: datetime
     created_at: datetime
     facts: Projection
+    deferrals: int = 0
+    refusal: str | None = None
 
     @property
     def final(self) -> bool:
@@ -258,6 +260,8 @@ def _delivery(row: Any) -> Delivery:
         attempts=row.attempts,
         in_doubt=row.in_doubt,
         ask_again=row.ask_again,
+        deferrals=row.deferrals,
+        refusal=row.refusal,
         last_error=row.last_error,
         scheduled_at=row.scheduled_at,
         created_at=row.created_at,
@@ -303,4 +307,5 @@ def _event(row: Any) -> Event:
         bounce_class=row.bounce_class,
         reject_reason=row.reject_reason,
         machine=bool(row.machine),
+        refusal=row.refusal,
     )

@@ -39,6 +39,7 @@ class EngineEvent(StrEnum):
     RESCHEDULED = "rescheduled"
     CANCELED = "canceled"
     COPY_DROPPED = "copy_dropped"
+    COPY_REFUSED = "copy_refused"
     LEFT_OUT = "left_out"
 
 
@@ -66,6 +67,7 @@ class Event:
         status: for engine events: where the delivery stood after it.
         outcome: for attempts: the outcome class.
         reason: a closed code; of a provider's event only `COPY`.
+        refusal: what a refusal meant, as `mailglass.mail.refusal.Refusal.code`.
     """
 
     id: UUID
@@ -84,6 +86,7 @@ class Event:
     bounce_class: str | None = None
     reject_reason: str | None = None
     machine: bool = False
+    refusal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

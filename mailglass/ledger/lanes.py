@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from mailglass.ledger.database import Runs
@@ -21,12 +21,13 @@ def lanes_due(ledger: Runs) -> list[Lane]:
     return sorted({*lanes_woken(ledger), *lanes_ready(ledger)})
 
 
-def lanes_ready(ledger: Runs, size: int = _PAGE) -> Iterator[Lane]:
+def lanes_ready(ledger: Runs, size: int = _PAGE, after_page: Callable[[], None] = lambda: None) -> Iterator[Lane]:
     """Yield the lanes that have work which was due when it was written, or that `lanes_woken` made ready.
 
     Args:
         ledger: runs the statements.
         size: lanes that one statement answers.
+        after_page: called between two statements.
 
     Raises:
         LedgerUnavailableError: the database cannot be reached.
@@ -43,6 +44,7 @@ def lanes_ready(ledger: Runs, size: int = _PAGE) -> Iterator[Lane]:
         if len(page) < size:
             return
         after = page[-1]
+        after_page()
 
 
 def lanes_woken(ledger: Runs, size: int = _MOMENTS) -> list[Lane]:

@@ -33,6 +33,8 @@ class Claimed(NamedTuple):
         in_doubt: the outcome of an earlier attempt is not known: it may have been sent.
         ask_again: its account is to be asked about it again under the same idempotency key, before anything else.
         awaits_account: the account that it has waited for, because that one could not be used; None for none.
+        deferrals: how often a receiver asked to be tried again later.
+        refusal: what the last attempt's refusal meant, as `Refusal.code`; None where it was not refused.
         left_behind: more may be due that this claim left: over its size in bytes, or to be claimed apart.
     """
 
@@ -53,6 +55,8 @@ class Claimed(NamedTuple):
     in_doubt: bool = False
     ask_again: bool = False
     awaits_account: str | None = None
+    deferrals: int = 0
+    refusal: str | None = None
     left_behind: bool = False
 
     def __repr__(self) -> str:
@@ -69,6 +73,8 @@ class Verdict(NamedTuple):
         counted: False where the attempt is not counted (throttling).
         doubt: what this says of whether it may have been sent; None where it says nothing, and a doubt stays.
         awaits_account: the account that it is queued for, because that one cannot be used now; None for none.
+        refusal: what a refusal meant, as `Refusal.code`.
+        deferred: a receiver asked to be tried again later: counted apart from attempts.
     """
 
     id: UUID
@@ -84,6 +90,18 @@ class Verdict(NamedTuple):
     enhanced_status: str | None = None
     duration_ms: int | None = None
     awaits_account: str | None = None
+    refusal: str | None = None
+    deferred: bool = False
+
+
+class RefusedCopy(NamedTuple):
+    """Somebody who got no copy, as an event of the delivery; which of them it was is not kept."""
+
+    delivery_id: UUID
+    status_code: int
+    enhanced_status: str | None
+    bounce_class: str
+    refusal: str
 
 
 def claim(
@@ -188,17 +206,26 @@ def _expire(ledger: Runs, token: UUID, ids: Sequence[UUID]) -> set[UUID]:
     return {row.id for row in ledger.run("expire", params)}
 
 
-def record(ledger: Runs, token: UUID, verdicts: Sequence[Verdict], refused: Sequence[Suppression] = ()) -> set[UUID]:
+def record(
+    ledger: Runs,
+    token: UUID,
+    verdicts: Sequence[Verdict],
+    refused: Sequence[Suppression] = (),
+    copies: Sequence[RefusedCopy] = (),
+) -> set[UUID]:
     """Write down what became of leased deliveries. Returns those that were still ours to write.
 
     Args:
         refused: what is to be suppressed in the same transaction, whoever holds the leases by now.
+        copies: those who get no copy of these deliveries.
     """
     if not verdicts:
         return set()
     kinds: dict[tuple[Any, ...], int] = {}
     kind_of = [kinds.setdefault(_kind(verdict), len(kinds) + 1) for verdict in verdicts]
-    statuses, events, reasons, outcomes, doubts, counted, codes, enhanced, durations, awaited = zip(*kinds, strict=True)
+    (
+        statuses, events, reasons, outcomes, doubts, counted, codes, enhanced, durations, awaited, refusals, deferred
+    ) = zip(*kinds, strict=True)  # fmt: skip
     rows = ledger.run(
         "record",
         {
@@ -217,6 +244,14 @@ def record(ledger: Runs, token: UUID, verdicts: Sequence[Verdict], refused: Sequ
             "status_codes": arrays.numbers(codes),
             "enhanced": arrays.texts(enhanced),
             "durations": arrays.numbers(durations),
+            "refusals": arrays.texts(refusals),
+            "deferred": arrays.booleans(deferred),
+            "copy_event_ids": arrays.uuids(uuid7s(len(copies))),
+            "copy_ids": arrays.uuids(copy.delivery_id for copy in copies),
+            "copy_status_codes": arrays.numbers([copy.status_code for copy in copies]),
+            "copy_enhanced": arrays.texts([copy.enhanced_status for copy in copies]),
+            "copy_classes": arrays.texts([copy.bounce_class for copy in copies]),
+            "copy_refusals": arrays.texts([copy.refusal for copy in copies]),
             "awaited": arrays.texts(awaited),
             "evidence": arrays.texts(sorted(EVIDENCE)),
             "unplaced": UNPLACED,
@@ -230,7 +265,8 @@ def _kind(verdict: Verdict) -> tuple[Any, ...]:
     """What many verdicts of a batch have in common, and is sent once for all of them."""
     return (
         verdict.status, verdict.event, verdict.reason, verdict.outcome, verdict.doubt, verdict.counted,
-        verdict.status_code, verdict.enhanced_status, verdict.duration_ms, verdict.awaits_account,
+        verdict.status_code, verdict.enhanced_status, verdict.duration_ms, verdict.awaits_account, verdict.refusal,
+        verdict.deferred,
     )  # fmt: skip
 
 

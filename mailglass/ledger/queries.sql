@@ -196,13 +196,14 @@ WITH unhurried AS MATERIALIZED (
     FROM measured p WHERE d.id = p.id AND d.status IN ('queued', 'claimed')
       AND (p.position = 1 OR COALESCE(p.bytes, 0) <= %(max_bytes)s)
     RETURNING d.id, d.message_id, d.recipient, d.recipient_name, d.recipient_domain, d.account, d.attempts,
-              d.scheduled_at, d.expires_at, d.priority, d.in_doubt, d.ask_again, d.awaits_account
+              d.scheduled_at, d.expires_at, d.priority, d.in_doubt, d.ask_again, d.awaits_account, d.deferrals,
+              d.refusal
 )
 SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts, c.scheduled_at, c.priority,
        COALESCE(c.expires_at <= now(), false) AS expired,
        date_part('epoch', now() - c.scheduled_at) AS age, date_part('epoch', c.expires_at - now()) AS lifetime,
        CAST(m.content AS text) AS content, COALESCE(m.frozen, false) AS frozen, s.scope, c.in_doubt, c.ask_again,
-       c.awaits_account,
+       c.awaits_account, c.deferrals, c.refusal,
        -- others may be due after suspects, and suspects after others
        (SELECT count(*) FROM due) > (SELECT count(*) FROM claimed) OR EXISTS (SELECT FROM suspect) AS left_behind
 FROM claimed c
@@ -232,13 +233,13 @@ WITH picked AS MATERIALIZED (
         claimed_alone = (SELECT count(*) = 1 FROM picked)
     FROM picked p WHERE d.id = p.id
     RETURNING d.id, d.message_id, d.recipient, d.recipient_name, d.account, d.attempts, d.scheduled_at, d.expires_at,
-              d.priority, d.in_doubt, d.ask_again, d.awaits_account
+              d.priority, d.in_doubt, d.ask_again, d.awaits_account, d.deferrals, d.refusal
 )
 SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts, c.scheduled_at, c.priority,
        COALESCE(c.expires_at <= now(), false) AS expired,
        date_part('epoch', now() - c.scheduled_at) AS age, date_part('epoch', c.expires_at - now()) AS lifetime,
        CAST(m.content AS text) AS content, COALESCE(m.frozen, false) AS frozen, CAST(NULL AS text) AS scope,
-       c.in_doubt, c.ask_again, c.awaits_account
+       c.in_doubt, c.ask_again, c.awaits_account, c.deferrals, c.refusal
 FROM claimed c LEFT JOIN mailglass.messages m ON m.id = c.message_id
 
 -- name: note_unplaced
@@ -248,8 +249,8 @@ WHERE id = ANY (CAST(%(ids)s AS uuid[])) AND status = 'claimed'
 RETURNING id, CAST(date_part('epoch', now() - unplaced_since) AS double precision) AS seconds
 
 -- name: freeze
--- Keep rendered content before the first attempt, so that every attempt says the same. The first writer wins; one
--- that has waited for the first still sees the message as it was, which the answer tells: run again, it sees what stands.
+-- Keep rendered content before the first attempt, so that every attempt says the same. The first writer wins; one that
+-- has waited for the first still sees the message as it was, which the answer tells: run again, it sees what stands.
 WITH rendered AS (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(contents)s AS text[])) AS r (id, content)
 ), kept AS (
@@ -270,9 +271,9 @@ WHERE EXISTS (
       AND (b.expires_at IS NULL OR b.expires_at > now()))
 
 -- name: mark
--- Commit that the provider call for these is about to begin. Only a live lease of this token marks anything, and nothing
--- is marked that has expired by now: `expire` says so of it.
--- (IS TRUE: found by their keys, and not by walking over every lease that lives.)
+-- Commit that the provider call for these is about to begin. Only a live lease of this token marks anything, and
+-- nothing is marked that has expired by now: `expire` says so of it. (IS TRUE: found by their keys, and not by walking
+-- over every lease that lives.)
 UPDATE mailglass.deliveries d
 SET status = 'sending', attempts = attempts + CASE status WHEN 'claimed' THEN 1 ELSE 0 END,
     account = %(account)s, provider = %(provider)s
@@ -283,8 +284,8 @@ WHERE d.id = i.id AND d.lease_token = CAST(%(token)s AS uuid)
 RETURNING i.position, d.attempts
 
 -- name: expire
--- Fail claimed deliveries that expired before their mark, with an event each. One that is to be asked about again may have
--- been sent: it is queued, for its next claim to decide as for any that is in doubt.
+-- Fail claimed deliveries that expired before their mark, with an event each. One that is to be asked about again may
+-- have been sent: it is queued, for its next claim to decide as for any that is in doubt.
 WITH expired AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS e (id, event_id)
 ), moved AS (
@@ -303,6 +304,7 @@ WITH expired AS MATERIALIZED (
 SELECT id FROM moved WHERE status = 'failed'
 
 -- name: record
+<<<<<<< HEAD
 -- Write down what became of leased deliveries, with one event each. Only the holder of the lease writes anything.
 -- Where the provider has spoken of one before its answer was given up, or while another attempt failed, it is uncertain
 -- and nothing is waited for: the sweep settles it as sent. (No EXISTS, which may be looked up in a hash of all events.)
@@ -311,14 +313,25 @@ SELECT id FROM moved WHERE status = 'failed'
 -- where another account's answer is missing too, it is held.
 -- One that is to be asked about again stays so while it is queued, whatever it waits for in between.
 -- Recipients that the provider refuses are suppressed in the same breath, as by `suppress`.
+=======
+-- Write down what became of leased deliveries, with one event each. Only the holder of the lease writes anything. Where
+-- the provider has spoken of one before its answer was given up, or before another attempt failed, it is uncertain and
+-- nothing is waited for: the sweep settles it as sent. (No EXISTS, which may be looked up in a hash of all events.)
+-- What verdicts have in common is given once, and each says by its number which is its own. What may have been sent
+-- stays in doubt until an answer ends that: by being sent, or by the answer to the very question; where another
+-- account's answer is missing too, it is held. One that is to be asked about again stays so while it is queued,
+-- whatever it waits for in between. Recipients that the provider refuses are suppressed in the same breath, as by
+-- `suppress`; copies that it refused are events of the mail they are copies of.
+>>>>>>> main
 WITH verdict AS MATERIALIZED (
     SELECT * FROM unnest(
         CAST(%(statuses)s AS text[]), CAST(%(kinds)s AS text[]), CAST(%(reasons)s AS text[]),
         CAST(%(outcomes)s AS text[]), CAST(%(doubts)s AS text[]), CAST(%(counted)s AS boolean[]),
         CAST(%(status_codes)s AS integer[]), CAST(%(enhanced)s AS text[]), CAST(%(durations)s AS integer[]),
-        CAST(%(awaited)s AS text[])
+        CAST(%(awaited)s AS text[]), CAST(%(refusals)s AS text[]), CAST(%(deferred)s AS boolean[])
     ) WITH ORDINALITY
-        AS v (status, kind, reason, outcome, doubt, counted, status_code, enhanced, duration_ms, awaits, number)
+        AS v (status, kind, reason, outcome, doubt, counted, status_code, enhanced, duration_ms, awaits, refusal,
+              deferred, number)
 ), outcome AS MATERIALIZED (
     SELECT *, (v.status = 'uncertain' OR (
                v.kind IN ('attempted', 'failed') AND v.status <> 'sent')) AND COALESCE((
@@ -334,7 +347,7 @@ WITH verdict AS MATERIALIZED (
     JOIN verdict v USING (number)
 ), told AS (
     SELECT id, position, event_id, delay, provider_message_id, kind, reason, outcome, doubt, counted, status_code,
-           enhanced, duration_ms, awaits, accepted, in_other_doubt,
+           enhanced, duration_ms, awaits, refusal, deferred, accepted, in_other_doubt,
            -- waiting or given back unsent, it may end the next worker as well
            NOT (status = 'queued' AND kind IS DISTINCT FROM 'attempted') AS tells,
            CASE WHEN accepted THEN 'uncertain' WHEN in_other_doubt THEN 'held' ELSE status END AS status
@@ -357,6 +370,8 @@ WITH verdict AS MATERIALIZED (
             WHEN o.doubt = 'answered' THEN o.in_other_doubt
             ELSE d.in_doubt END,
         ask_again = o.status = 'queued' AND CASE WHEN o.doubt IS NULL THEN d.ask_again ELSE o.doubt = 'asked' END,
+        deferrals = d.deferrals + CASE WHEN o.deferred THEN 1 ELSE 0 END,
+        refusal = CASE WHEN o.kind = 'attempted' THEN o.refusal ELSE d.refusal END,
         awaits_account = CASE WHEN o.status = 'queued' THEN o.awaits END,
         crashes = CASE WHEN o.tells THEN 0 ELSE d.crashes END,
         crashes_alone = CASE WHEN o.tells THEN 0 ELSE d.crashes_alone END,
@@ -367,13 +382,23 @@ WITH verdict AS MATERIALIZED (
     FROM told o
     WHERE d.id = o.id AND d.lease_token = CAST(%(token)s AS uuid)
     RETURNING o.position, d.id, d.tenant_id, d.account, d.attempts, o.event_id, o.kind, o.status, o.outcome, o.reason,
-              o.status_code, o.enhanced, o.duration_ms
+              o.status_code, o.enhanced, o.duration_ms, o.refusal
 ), noted AS (
     INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, outcome, reason,
-                                  account, attempt, status_code, enhanced_status, duration_ms)
+                                  account, attempt, status_code, enhanced_status, duration_ms, refusal)
     SELECT event_id, id, tenant_id, kind, 'engine', now(), status, outcome, reason, account, attempts, status_code,
-           enhanced, duration_ms
+           enhanced, duration_ms, refusal
     FROM moved WHERE kind IS NOT NULL
+), copied AS (
+    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, reason, account, attempt,
+                                  status_code, enhanced_status, bounce_class, refusal)
+    SELECT c.event_id, m.id, m.tenant_id, 'copy_refused', 'engine', now(), 'copy', m.account, m.attempts,
+           c.status_code, c.enhanced, c.bounce_class, c.refusal
+    FROM unnest(CAST(%(copy_event_ids)s AS uuid[]), CAST(%(copy_ids)s AS uuid[]),
+                CAST(%(copy_status_codes)s AS integer[]), CAST(%(copy_enhanced)s AS text[]),
+                CAST(%(copy_classes)s AS text[]), CAST(%(copy_refusals)s AS text[]))
+        AS c (event_id, id, status_code, enhanced, bounce_class, refusal)
+    JOIN moved m ON m.id = c.id
 ), suppressed AS (
     INSERT INTO mailglass.suppressions AS s (id, tenant_id, scope, value, stream, reason, source, account, expires_at)
     SELECT n.id, n.tenant_id, n.scope, n.value, n.stream, n.reason, n.source, n.account, n.expires_at
@@ -421,13 +446,13 @@ SELECT EXISTS (SELECT 1 FROM mailglass.orphans)
 
 -- name: sweep
 -- Take expired leases back: a claim to queued, a sending to uncertain; settle the uncertain whose hold is over.
--- Evidence may have come while the delivery was still being sent: it settles as sent, whatever the policy.
--- Nothing is resent once the stream's attempts are used up: an account that loses every answer would mail for ever.
--- A sending at an account that takes the same delivery twice as once, and still remembers it, is queued to be asked about
--- again there. Claims that ended without a verdict are counted, and apart those of one delivery: after three of these it
--- is held, unless it looks as if whatever is claimed ends so. A crash may take along what its process had claimed beside;
--- so that these do not meet again, those that are claimed alone are due at moments that differ.
--- Run again after its answer was lost, it moves others, under ids that the first run has not used.
+-- Evidence may have come while the delivery was still being sent: it settles as sent, whatever the policy. Nothing is
+-- resent once the stream's attempts are used up: an account that loses every answer would mail for ever. A sending at
+-- an account that takes the same delivery twice as once, and still remembers it, is queued to be asked about again
+-- there. Claims that ended without a verdict are counted, and apart those of one delivery: after three of these it is
+-- held, unless it looks as if whatever is claimed ends so. A crash may take along what its process had claimed beside;
+-- so that these do not meet again, those that are claimed alone are due at moments that differ. Run again after its
+-- answer was lost, it moves others, under ids that the first run has not used.
 WITH expired AS MATERIALIZED (
     SELECT d.id, d.status, d.stream, d.account, d.scheduled_at, d.expires_at, d.attempts,
            d.crashes_alone + 1 AS crashes_alone, d.claimed_alone, row_number() OVER () AS position
@@ -442,8 +467,9 @@ WITH expired AS MATERIALIZED (
 ), remembering AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(accounts)s AS text[]), CAST(%(memories)s AS double precision[])) AS r (account, memory)
 ), known AS MATERIALIZED (
-    SELECT e.id, e.position, e.status AS before, e.account, p.hold, p.policy = 'resend' AND e.attempts < p.most AS resends,
-           e.attempts < p.most AS more, COALESCE(e.expires_at <= now(), false) AS expired,
+    SELECT e.id, e.position, e.status AS before, e.account, p.hold,
+           p.policy = 'resend' AND e.attempts < p.most AS resends, e.attempts < p.most AS more,
+           COALESCE(e.expires_at <= now(), false) AS expired,
            date_part('epoch', now() - e.scheduled_at) AS age, e.claimed_alone, e.crashes_alone,
            e.status <> 'claimed' AND COALESCE((
                SELECT true FROM mailglass.events v WHERE v.delivery_id = e.id AND v.source = 'provider'
@@ -693,9 +719,9 @@ FROM mailglass.doorbells d WHERE d.name = ANY (CAST(%(names)s AS text[]))
 DELETE FROM mailglass.doorbells WHERE name = ANY (CAST(%(names)s AS text[]))
 
 -- name: cancel
--- Take deliveries back that nobody has claimed, or that are held for a person; where an actor is given, with an entry in
--- the audit. What may have been sent is left, and answered as such. In the order of their keys, so that two statements
--- never wait for each other in a circle. Run again after its answer was lost, it finds its own events.
+-- Take deliveries back that nobody has claimed, or that are held for a person; where an actor is given, with an entry
+-- in the audit. What may have been sent is left, and answered as such. In the order of their keys, so that two
+-- statements never wait for each other in a circle. Run again after its answer was lost, it finds its own events.
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
 ), doubtful AS MATERIALIZED (
@@ -768,8 +794,9 @@ SELECT d.id, d.queue, d.tenant_id, d.stream
 FROM wanted w JOIN mailglass.events e ON e.id = w.event_id JOIN mailglass.deliveries d ON d.id = e.delivery_id
 
 -- name: hold
--- Hold what is owed, because the ledger was restored and it may have been sent; where an actor is given, with an entry in
--- the audit. What a worker has at this moment is left to it. Run again after its answer was lost, it finds its own events.
+-- Hold what is owed, because the ledger was restored and it may have been sent; where an actor is given, with an entry
+-- in the audit. What a worker has at this moment is left to it. Run again after its answer was lost, it finds its own
+-- events.
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
 ), picked AS MATERIALIZED (
@@ -798,9 +825,15 @@ UNION ALL
 SELECT e.delivery_id FROM wanted w JOIN mailglass.events e ON e.id = w.event_id
 
 -- name: reschedule
+<<<<<<< HEAD
 -- Make queued deliveries due at another moment, from which their age counts; where an actor is given, with an entry in the
 -- audit. What would expire before, and what its account is to be asked about again, is left. An account that works again
 -- wakes none of them before its moment. Run again after its answer was lost, it finds its own events.
+=======
+-- Make queued deliveries due at another moment, from which their age counts; where an actor is given, with an entry in
+-- the audit. What would expire before, and what its account is to be asked about again, is left. Run again after its
+-- answer was lost, it finds its own events.
+>>>>>>> main
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
 ), picked AS MATERIALIZED (
@@ -965,16 +998,17 @@ CROSS JOIN LATERAL (
 -- name: append
 -- Append providers' events; one that is already there is left alone. Answers which were new.
 INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, reason, account, enhanced_status,
-                              bounce_class, reject_reason, machine, click_hash, webhook_event_id)
+                              bounce_class, reject_reason, machine, click_hash, webhook_event_id, refusal)
 SELECT e.id, e.delivery_id, e.tenant_id, e.kind, 'provider', e.occurred_at, e.reason, e.account, e.enhanced,
-       e.bounce_class, e.reject_reason, e.machine, e.click_hash, e.webhook_event_id
+       e.bounce_class, e.reject_reason, e.machine, e.click_hash, e.webhook_event_id, e.refusal
 FROM unnest(
     CAST(%(ids)s AS uuid[]), CAST(%(delivery_ids)s AS uuid[]), CAST(%(tenants)s AS text[]), CAST(%(kinds)s AS text[]),
     CAST(%(occurred)s AS timestamptz[]), CAST(%(reasons)s AS text[]), CAST(%(accounts)s AS text[]),
     CAST(%(enhanced)s AS text[]), CAST(%(bounce_classes)s AS text[]), CAST(%(reject_reasons)s AS text[]),
-    CAST(%(machines)s AS boolean[]), CAST(%(click_hashes)s AS text[]), CAST(%(webhook_event_ids)s AS uuid[])
+    CAST(%(machines)s AS boolean[]), CAST(%(click_hashes)s AS text[]), CAST(%(webhook_event_ids)s AS uuid[]),
+    CAST(%(refusals)s AS text[])
 ) AS e (id, delivery_id, tenant_id, kind, occurred_at, reason, account, enhanced, bounce_class, reject_reason, machine,
-        click_hash, webhook_event_id)
+        click_hash, webhook_event_id, refusal)
 ORDER BY e.id
 ON CONFLICT DO NOTHING
 RETURNING id
@@ -1090,6 +1124,23 @@ WHERE (s.reason <> 'complaint' AND excluded.reason = 'complaint') OR s.expires_a
    OR s.expires_at < COALESCE(excluded.expires_at, 'infinity')
 RETURNING id
 
+-- name: doubt_addresses
+-- Note refusals that leave open whether an address is gone for good, whatever their order. Answers those addresses that
+-- were refused so a day or more apart. What is older than thirty days counts no more.
+WITH told AS (
+    SELECT tenant_id, value, min(at) AS first, max(at) AS last
+    FROM unnest(CAST(%(tenants)s AS text[]), CAST(%(values)s AS text[]), CAST(%(moments)s AS timestamptz[]))
+        AS t (tenant_id, value, at)
+    GROUP BY tenant_id, value
+)
+INSERT INTO mailglass.address_doubts AS a (tenant_id, value, since, latest)
+SELECT tenant_id, value, first, last FROM told ORDER BY value, tenant_id
+ON CONFLICT (value, tenant_id) DO UPDATE
+SET since = CASE WHEN a.latest < excluded.since - interval '30 days' THEN excluded.since
+                 ELSE LEAST(a.since, excluded.since) END,
+    latest = GREATEST(a.latest, excluded.latest)
+RETURNING tenant_id, value, latest >= since + interval '1 day' AS again
+
 -- name: unsubscribe
 -- Note that people left a stream, and when: of several times the latest, by the provider's own clock. An entry of another
 -- reason that ends gives way, so that who has left is not written to once it has ended.
@@ -1185,6 +1236,15 @@ SET cursor = excluded.cursor, synced_at = COALESCE(excluded.synced_at, s.synced_
 -- name: try_lock
 -- Take a lock that this session holds until it lets go or ends.
 SELECT pg_try_advisory_lock(hashtextextended(%(name)s, 0)) AS locked
+
+-- name: try_lock_in_transaction
+-- Take the same lock until the transaction ends.
+SELECT pg_try_advisory_xact_lock(hashtextextended(%(name)s, 0)) AS locked
+
+-- name: session_settings
+-- What the session has of these settings.
+SELECT array_agg(name ORDER BY name) AS names, array_agg(current_setting(name) ORDER BY name) AS settings
+FROM unnest(CAST(%(names)s AS text[])) AS name
 
 -- name: unlock
 -- Let go of it.
@@ -1354,3 +1414,39 @@ SET scheduled_at = CAST(%(until)s AS timestamptz)
                    - (GREATEST(CAST(%(since)s AS timestamptz), d.scheduled_at) - d.scheduled_at)
 WHERE d.tenant_id = %(tenant)s AND CAST(%(stream)s AS text) IN ('', d.stream) AND d.due_at IS NOT NULL
   AND NOT d.in_doubt AND d.scheduled_at < CAST(%(until)s AS timestamptz)
+
+-- name: destinations
+-- The recipient domains that an account waits for, with the seconds; 0 where one mail at a time may try.
+SELECT domain, GREATEST(CAST(extract(epoch FROM until - now()) AS double precision), 0) AS seconds
+FROM mailglass.destinations
+WHERE account = %(account)s AND until > now() - make_interval(secs => %(tried)s)
+
+-- name: slow_destinations
+-- Let an account's mail to these domains wait: as long as was asked for, else twice as long each time. What is refused
+-- during a wait was sent before it, and teaches nothing new.
+WITH refused AS (
+    SELECT * FROM unnest(CAST(%(domains)s AS text[]), CAST(%(asked)s AS double precision[])) AS r (domain, asked)
+), forgotten AS (
+    DELETE FROM mailglass.destinations
+    WHERE account = %(account)s AND until < now() - interval '1 day'
+      AND domain <> ALL (CAST(%(domains)s AS text[]))
+)
+INSERT INTO mailglass.destinations AS d (account, domain, failures, until)
+SELECT %(account)s, r.domain, 1, now() + make_interval(secs => LEAST(
+           COALESCE(r.asked, CAST(%(first)s AS double precision)), CAST(%(longest)s AS double precision)))
+FROM refused r ORDER BY r.domain
+ON CONFLICT (account, domain) DO UPDATE SET
+    failures = CASE WHEN d.until > now() THEN d.failures
+                    WHEN d.until > now() - make_interval(secs => %(tried)s) THEN LEAST(d.failures + 1, 16)
+                    ELSE 1 END,
+    until = CASE WHEN d.until > now() THEN GREATEST(d.until, excluded.until)
+                 WHEN d.until > now() - make_interval(secs => %(tried)s) THEN GREATEST(
+                     excluded.until, now() + make_interval(secs => LEAST(
+                         CAST(%(longest)s AS double precision), CAST(%(first)s AS double precision)
+                         * power(2, d.failures))))
+                 ELSE excluded.until END
+
+-- name: free_destinations
+-- These domains take an account's mail again.
+DELETE FROM mailglass.destinations
+WHERE account = %(account)s AND domain = ANY (CAST(%(domains)s AS text[]))

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mailglass import clock
 from mailglass.errors import LedgerUnavailableError, MailglassError, SchemaError
 
-HEAD = "0018"
+HEAD = "0020"
 _LOCK = 0x6D61696C676C6173  # "mailglas": one upgrade at a time
 
 
@@ -56,6 +56,26 @@ def downgrade(url: str, revision: str) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
         command.downgrade(_config(connection), revision)
         connection.commit()
+
+
+def execute(url: str, statements: Sequence[str]) -> str | None:
+    """Run statements in one transaction. Returns the SQLSTATE of the refusal, or None if all were run.
+
+    Raises:
+        LedgerUnavailableError: the database cannot be reached.
+    """
+    from sqlalchemy.exc import DBAPIError, OperationalError
+
+    with _connection(url) as connection:
+        try:
+            for statement in statements:
+                connection.exec_driver_sql(statement.replace("%", "%%"))
+            connection.commit()
+        except OperationalError:
+            raise
+        except DBAPIError as error:
+            return str(getattr(error.orig, "sqlstate", None) or type(error).__name__)
+    return None
 
 
 class Version(NamedTuple):
@@ -182,7 +202,12 @@ def _connection(url: str) -> Iterator[Any]:
     from mailglass.ledger.database import sqlalchemy_url
     from mailglass.ledger.unreachable import unreachable
 
-    engine = sqlalchemy.create_engine(sqlalchemy_url(url), poolclass=sqlalchemy.NullPool)
+    engine = sqlalchemy.create_engine(
+        sqlalchemy_url(url),
+        poolclass=sqlalchemy.NullPool,
+        # behind a pooler, what is prepared stays with a session that others get
+        connect_args={"prepare_threshold": None},
+    )
     try:
         with engine.connect() as connection:
             yield connection

@@ -78,6 +78,29 @@ def _lasting(entry: Suppression) -> tuple[bool, float]:
     return entry.reason == "complaint", entry.expires_at.timestamp() if entry.expires_at else math.inf
 
 
+def refused_again(ledger: Runs, doubts: Sequence[tuple[str, str, datetime]]) -> set[tuple[str, str]]:
+    """Note addresses that may be gone for good, and return those that were noted a day or more apart.
+
+    Args:
+        doubts: tenant, address in lower case, and when it was refused.
+
+    Returns:
+        Tenant and address of each.
+    """
+    if not doubts:
+        return set()
+    tenants, values, moments = zip(*doubts, strict=True)
+    rows = ledger.run(
+        "doubt_addresses",
+        {
+            "tenants": arrays.texts(tenants),
+            "values": arrays.texts(values),
+            "moments": arrays.texts([moment.isoformat() for moment in moments]),
+        },
+    )
+    return {(row.tenant_id, row.value) for row in rows if row.again}
+
+
 def unsuppress(
     ledger: Runs,
     tenant: str,

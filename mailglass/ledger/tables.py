@@ -47,6 +47,8 @@ deliveries = Table(
     Column("attempts", SmallInteger, nullable=False),
     Column("in_doubt", Boolean, nullable=False),
     Column("ask_again", Boolean, nullable=False),
+    Column("deferrals", SmallInteger, nullable=False),
+    _text("refusal"),
     _text("awaits_account"),
     Column("crashes", SmallInteger, nullable=False),
     Column("crashes_alone", SmallInteger, nullable=False),

@@ -11,7 +11,7 @@ from mailglass.servers import database_server
 _CAUSES: Final[tuple[tuple[tuple[str, ...], str], ...]] = (
     (
         ("unsupported startup parameter", "no such parameter", "unrecognized configuration parameter"),
-        "a connection pooler refuses mailglass's startup options: name the database itself, not its pooler",
+        "a connection pooler refuses mailglass's startup options: set pooler = \"transaction\"",
     ),
     (
         ("no such database", "database does not exist", "no more connections allowed", "server_login_retry"),

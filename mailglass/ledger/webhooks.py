@@ -116,6 +116,8 @@ class Fact:
         delivery_id: ours, where it came back.
         recipient: whom it is about, as the provider wrote it; for the suppression list only.
         tenant: whose deliveries it may speak of; None: anybody's.
+        refusal: what a refusal meant, as `Refusal.code`.
+        doubted: of the recipient: it may be gone for good, and the second time within weeks counts.
     """
 
     id: UUID
@@ -132,6 +134,8 @@ class Fact:
     machine: bool = False
     click_hash: str | None = None
     tenant: str | None = None
+    refusal: str | None = None
+    doubted: bool = False
 
     @property
     def linkable(self) -> bool:
@@ -353,6 +357,7 @@ def append(ledger: Runs, linked: Sequence[tuple[Fact, Match]]) -> set[UUID]:
             "machines": arrays.booleans(fact.machine for fact, _ in linked),
             "click_hashes": arrays.texts(fact.click_hash for fact, _ in linked),
             "webhook_event_ids": arrays.uuids(fact.webhook_id for fact, _ in linked),
+            "refusals": arrays.texts(fact.refusal for fact, _ in linked),
         },
     )
     return {row.id for row in rows}

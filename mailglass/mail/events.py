@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from mailglass.mail.refusal import Refusal
+
 
 class EventKind(StrEnum):
     """The one taxonomy into which every provider's events are normalised."""
@@ -61,6 +63,7 @@ class ProviderEvent:
         status: the enhanced status code (RFC 3463), where given.
         machine: an open or click made by a machine (prefetch, proxy).
         click_hash: hex digest of the clicked target; the target itself is content.
+        refusal: the meaning of what a receiver said, where it refused or put off the mail.
     """
 
     kind: EventKind
@@ -75,3 +78,4 @@ class ProviderEvent:
     machine: bool = False
     click_hash: str | None = None
     tags: tuple[str, ...] = ()
+    refusal: Refusal | None = field(default=None, compare=False)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
+
+from mailglass.mail.refusal import Refusal
 
 
 class OutcomeClass(StrEnum):
@@ -21,6 +23,23 @@ class OutcomeClass(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class CopyRefusal:
+    """A copy that a server would not take, while the mail itself may have gone.
+
+    Attributes:
+        index: whose, among the mail's `cc` and then its `bcc`.
+        status: the SMTP reply code.
+        enhanced_status: the enhanced status code (RFC 3463), where there was one.
+        refusal: the meaning of what the server said.
+    """
+
+    index: int
+    status: int
+    enhanced_status: str | None
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """The result of one attempt for one delivery. Holds no address and no content.
 
@@ -31,7 +50,9 @@ class Outcome:
         status: the HTTP or SMTP status, where there was one.
         enhanced_status: the enhanced status code (RFC 3463), for example `5.1.1`.
         retry_after: seconds the provider asked to wait.
-        hard_bounce: the recipient does not exist, for good: it is put on the suppression list.
+        hard_bounce: the provider itself knows that the recipient bounced before: it is put on the suppression list.
+        refusal: the meaning of what a server said, where one refused the mail.
+        copies: those who get no copy.
         suppressed_for: of a recipient that the provider refuses only for a while: seconds after which to ask again.
     """
 
@@ -43,6 +64,8 @@ class Outcome:
     retry_after: float | None = None
     hard_bounce: bool = False
     suppressed_for: float | None = None
+    refusal: Refusal | None = field(default=None, compare=False)
+    copies: tuple[CopyRefusal, ...] = ()
 
 
 EXPIRED: Final = Outcome(OutcomeClass.TRANSIENT, reason="mail_expired")

@@ -108,5 +108,10 @@ class Refusal:
 
     @property
     def code(self) -> str:
-        """The value as the ledger's events keep it: `mailbox_full/temporary/gmail`."""
-        return "/".join(filter(None, (self.about, self.lasting, self.receiver)))
+        """The value as the ledger keeps it: subject, lasting, receiver, and what else matters for the next attempt.
+
+        For example `mailbox_full/temporary/gmail`, `sender_rate/temporary//used_up`, `protocol/permanent//account`.
+        """
+        unusual = self.scope is Scope.ACCOUNT and not self.about.startswith("sender_")
+        parts = (self.about, self.lasting, self.receiver or "", "used_up" if self.used_up else "account" * unusual)
+        return "/".join(parts).rstrip("/")

@@ -10,7 +10,6 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from mailglass.errors import SessionError
-from mailglass.runtime import get_runtime
 
 if TYPE_CHECKING:
     import psycopg
@@ -39,6 +38,13 @@ NOT_GIVEN: Final = NotGiven.NOT_GIVEN
 """No session: the delivery is recorded in a transaction of the ledger's own. None is an error, never this."""
 
 
+def _ledger() -> Database:
+    # who only imports `deliver_later` opens nothing, and reads no settings
+    from mailglass.runtime import get_runtime
+
+    return get_runtime().database
+
+
 def runner_of(session: object) -> Runner:
     """Return what runs statements on the ledger's own connection, or inside the caller's transaction.
 
@@ -47,7 +53,7 @@ def runner_of(session: object) -> Runner:
         SessionError: of another database than the ledger's.
     """
     if session is NOT_GIVEN:
-        return get_runtime().database.run
+        return _ledger().run
     if session is None:
         raise TypeError("session is None: leave it out for a transaction of mailglass's own, or give a session")
     from mailglass.ledger import database
@@ -104,7 +110,7 @@ def _check(key: Any, run: Runner) -> None:
     Raises:
         SessionError: it leads to another database.
     """
-    ours = get_runtime().database
+    ours = _ledger()
     known: Any = _addresses if isinstance(key, tuple) else _engines
     with _lock:
         if ours in _own and key in known:

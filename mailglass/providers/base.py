@@ -213,6 +213,9 @@ class Provider(ABC):
         """
         return None
 
+    def hold_back(self) -> None:  # noqa: B027 - optional
+        """Keep fewer connections at a time for a while, for providers that choose how many: there were too many."""
+
     def granted_rate(self) -> float | None:
         """Mails a second that the provider grants the account, asked of the provider; None: it does not tell.
 

@@ -8,13 +8,17 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
 from mailglass.errors import WebhookBodyError
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
+from mailglass.mail.refusal import Stage
+from mailglass.refusals import texts
+from mailglass.refusals.consequences import bounce_class
+from mailglass.refusals.understand import understand
 from mailglass.telemetry import emit
 
 MAX_ID: Final = 255
@@ -34,6 +38,56 @@ class Meaning:
 
 
 UNMAPPED: Final = Meaning(EventKind.UNKNOWN)
+
+
+def with_refusal(
+    event: ProviderEvent,
+    label: tuple[str, str],
+    said: object = "",
+    *,
+    reply: object = None,
+    host: object = "",
+    named: bool = True,
+) -> ProviderEvent:
+    """Return an event with the meaning of the refusal that it tells of; one that tells of none as it is.
+
+    Args:
+        event: a bounce's class is set by the meaning, the provider's own label notwithstanding.
+        label: the provider's name and its own word for it.
+        said: what the receiver answered.
+        reply: the SMTP reply code, as a number or as text, where the event has one of its own.
+        host: the name of the server that refused.
+        named: whether it is about the recipient that the event names.
+    """
+    if event.kind not in (EventKind.BOUNCED, EventKind.DEFERRED):
+        return event
+    text = said if isinstance(said, str) else ""
+    deferred = event.kind is EventKind.DEFERRED
+    refusal = understand(
+        Stage.PROVIDER_EVENT,
+        _reply(reply) or texts.reply_in(text),
+        # what the receiver itself said counts more than what was made of it
+        texts.enhanced_in(text) or event.status,
+        text,
+        label=label,
+        host=host[:255] if isinstance(host, str) else "",
+        domain=(event.recipient or "").rpartition("@")[2],
+        named=named,
+        deferred=deferred,
+    )
+    severity = event.bounce_class if deferred else bounce_class(refusal, texts.enhanced_in(text) or event.status)
+    return replace(event, refusal=refusal, bounce_class=severity)
+
+
+def doubted(event: ProviderEvent, label: tuple[str, str]) -> ProviderEvent:
+    """Return a rejection by what others' mail met before, with its meaning: the second one within weeks counts."""
+    return replace(event, refusal=understand(Stage.PROVIDER_EVENT, label=label, deferred=False))
+
+
+def _reply(value: object) -> int | None:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) == 3:
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 400 <= value <= 599 else None
 
 
 def parse_json(body: bytes) -> Any:

@@ -26,6 +26,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 MAX_ANSWER: Final = 8 * 1024 * 1024
+# a page of a list has some thousands; each takes some fifty times its size in memory
+MAX_CONTAINERS: Final = 250_000
 # the reason of an outcome whose answer was larger than that
 TOO_LARGE: Final = "answer_too_large"
 # shorter than the idle time after which load balancers commonly hang up (60 s and more), so that a request is
@@ -123,7 +125,9 @@ class HTTPAnswer:
     body: bytes = field(repr=False)
 
     def json(self) -> Any:
-        """The body's JSON value, or None if it is not JSON."""
+        """The body's JSON value, or None if it is not JSON, or of more objects than any answer has."""
+        if self.body.count(b"{") + self.body.count(b"[") > MAX_CONTAINERS:
+            return None
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):

@@ -38,6 +38,13 @@ class Unsendable(Exception):
         self.reason = reason
 
 
+_NOT_STARTED: Final = Outcome(OutcomeClass.TRANSIENT, reason="deadline")
+# what no request was made for
+_UNASKED: Final = (None, _NOT_STARTED, _UNENCODED, EXPIRED)
+# requests in a row without an answer after which a call begins no further one
+_SILENT_AFTER: Final = 3
+
+
 @dataclass(frozen=True, slots=True)
 class _Ready:
     """A mail as the provider wants it, and its place among the mails of one `send`."""
@@ -101,8 +108,20 @@ class HTTPProvider(Provider):
         outcomes: dict[int, Outcome] = {}
         ready = [item for index, mail in enumerate(mails) if (item := self._ready(index, mail, outcomes))]
 
+        silent: list[int] = []
+
         def attempt(bundle: list[_Ready]) -> list[_Ready]:
-            return self._attempt(bundle, deadline, outcomes)
+            if len(silent) >= _SILENT_AFTER:
+                # what was not asked of a provider that answers nothing is free to go elsewhere
+                outcomes.update((item.index, _NOT_STARTED) for item in bundle)
+                return []
+            refused = self._attempt(bundle, deadline, outcomes)
+            asked = [outcomes[item.index] for item in bundle if outcomes.get(item.index) not in _UNASKED]
+            if any(map(_answered, asked)):
+                silent.clear()
+            elif asked:
+                silent.append(len(asked))
+            return refused
 
         unknown = _UNANSWERED
         try:
@@ -199,6 +218,11 @@ class HTTPProvider(Provider):
         emit(
             event, level=logging.WARNING, provider=self.name, account=self.account, error_type=type(error).__name__
         )  # fmt: skip
+
+
+def _answered(outcome: Outcome) -> bool:
+    """Whether the provider has said anything to the request, be it an error."""
+    return outcome.status is not None or outcome.kind not in (OutcomeClass.TRANSIENT, OutcomeClass.UNCERTAIN)
 
 
 def encode_json(value: Any) -> bytes:

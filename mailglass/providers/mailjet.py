@@ -25,6 +25,7 @@ from mailglass.providers.http_search import Look, SearchableProvider, SearchOpti
 from mailglass.providers.labels import labelled
 from mailglass.providers.search import Sought, found
 from mailglass.providers.signatures import missing_secret, require_basic
+from mailglass.refusals.labels import LABELS
 from mailglass.settings import Secret
 
 
@@ -77,6 +78,8 @@ OWN_WORD: Final[Mapping[int, OutcomeClass]] = {
 }
 """As `STATUSES`, for errors that Mailjet words itself: no gateway has lost the answer of a server that accepted."""
 
+_OF_ADDRESSES: Final = frozenset({"user unknown", "mailbox inactive", "invalid domain", "no mail host", "typofix"})
+_BOUNCED_FOR_OTHERS: Final = "preblocked"
 _MOST_FINAL: Final = (
     OutcomeClass.REJECTED, OutcomeClass.MISCONFIGURED, OutcomeClass.QUOTA, OutcomeClass.THROTTLED,
     OutcomeClass.TRANSIENT,
@@ -319,7 +322,7 @@ def _number(value: object) -> str | None:
 
 def _event(item: dict[str, Any]) -> ProviderEvent:
     meaning = _meaning(item)
-    return ProviderEvent(
+    event = ProviderEvent(
         kind=meaning.kind,
         provider_event_id=_identity(item),
         occurred_at=bodies.epoch_moment(item.get("time")),
@@ -332,6 +335,16 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
         click_hash=bodies.click_hash(item.get("url")) if _event_name(item) == "click" else None,
         tags=bodies.tags_of(item.get("customcampaign")),
     )
+    error = bodies.label_of(item.get("error")).strip().lower()
+    if error == _BOUNCED_FOR_OTHERS and event.kind is EventKind.REJECTED:
+        return bodies.doubted(event, ("mailjet", error))
+    hard = item.get("hard_bounce")
+    flag = "hard" if hard is True else "soft" if hard is False else ""
+    # the flag says whether Mailjet mails the address again
+    label = error if error in LABELS["mailjet"] and not (error in _OF_ADDRESSES and hard is False) else flag
+    return bodies.with_refusal(
+        event, ("mailjet", label), bodies.label_of(item.get("smtp_reply")) or bodies.label_of(item.get("comment")),
+    )  # fmt: skip
 
 
 def _meaning(item: dict[str, Any]) -> Meaning:

@@ -113,7 +113,8 @@ EVENTS: Final[Mapping[tuple[str, str], Meaning]] = {
     ("Bounce", "Unconfirmed"): Meaning(EventKind.REJECTED, _SOFT, RejectReason.OTHER),
     ("Bounce", "SMTPApiError"): Meaning(EventKind.FAILED),
     ("Bounce", "TemplateRenderingFailed"): Meaning(EventKind.FAILED),
-    ("Bounce", "SpamNotification"): Meaning(EventKind.COMPLAINED),
+    # no complaint: a filter refused the content, and the address stays active
+    ("Bounce", "SpamNotification"): Meaning(EventKind.BOUNCED, _SOFT),
     ("Bounce", "SpamComplaint"): Meaning(EventKind.COMPLAINED),
     ("Bounce", "Unsubscribe"): Meaning(EventKind.UNSUBSCRIBED),
     ("Bounce", "Subscribe"): Meaning(EventKind.SUBSCRIBED),
@@ -222,6 +223,8 @@ def _attachment(item: Attachment) -> dict[str, str]:
 
 def _item(answer: HTTPAnswer, item: Any, mail: Outgoing) -> Outcome:
     code = item.get("ErrorCode") if isinstance(item, dict) else None
+    if isinstance(item, dict) and code is None and _is_delayed(item):
+        code = 0
     if not isinstance(code, int):
         return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=answer.status)
     if code:
@@ -231,6 +234,12 @@ def _item(answer: HTTPAnswer, item: Any, mail: Outgoing) -> Outcome:
     if mail.recipient.key in _inactive(item.get("Message")):
         return Outcome(OutcomeClass.SUPPRESSED, message_id, reason="postmark_406", status=answer.status)
     return Outcome(OutcomeClass.ACCEPTED, message_id, status=answer.status)
+
+
+def _is_delayed(item: dict[str, Any]) -> bool:
+    """Whether Postmark has the mail and is slow to send it: it says so, gives an id, and leaves ErrorCode out."""
+    said = bodies.label_of(item.get("Message"))[:1000].lower()
+    return "delivery may be delayed" in said and bodies.text(item.get("MessageID")) is not None
 
 
 def _refusal(answer: HTTPAnswer, found: Any) -> Outcome:
@@ -257,7 +266,7 @@ def _inactive(message: object) -> set[str]:
 
 def _event(item: dict[str, Any]) -> ProviderEvent:
     meaning = EVENTS.get((bodies.label_of(item.get("RecordType")), _detail(item)), UNMAPPED)
-    return ProviderEvent(
+    event = ProviderEvent(
         kind=meaning.kind,
         provider_event_id=_identity(item),
         occurred_at=bodies.iso_moment(_time(item)),
@@ -270,6 +279,9 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
         click_hash=bodies.click_hash(item.get("OriginalLink")),
         tags=bodies.tags_of(item.get("Tag")),
     )
+    if item.get("RecordType") != "Bounce":
+        return event
+    return bodies.with_refusal(event, ("postmark", _detail(item)), item.get("Details"))
 
 
 def _delivery_id(item: dict[str, Any]) -> UUID | None:

@@ -103,11 +103,6 @@ EVENTS: Final[Mapping[tuple[str, str], Meaning]] = {
 }
 """(event, detail): the detail is a bounce's `type` and a drop's `reason`; "" stands for any other."""
 
-SOFT_CLASSES: Final = frozenset(
-    {"technical", "content", "reputation", "frequency or volume too high", "mailbox unavailable"}
-)
-"""`bounce_classification` values that say that a bounce is no fault of the address."""
-
 SEARCH_PAGE: Final = 3
 _WRITTEN: Final = frozenset(
     "personalizations from subject content attachments reply_to reply_to_list headers categories custom_args".split()
@@ -260,7 +255,7 @@ def _messages(answer: Any) -> str:
 
 def _event(item: dict[str, Any]) -> ProviderEvent:
     meaning = _meaning(item)
-    return ProviderEvent(
+    event = ProviderEvent(
         kind=meaning.kind,
         provider_event_id=bodies.text(item.get("sg_event_id"), 100) or bodies.whole_fingerprint(item),
         occurred_at=bodies.epoch_moment(item.get("timestamp")),
@@ -274,15 +269,14 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
         click_hash=bodies.click_hash(item.get("url")),
         tags=bodies.tags_of(item.get("category")),
     )
+    kind, classified = bodies.label_of(item.get("type")), bodies.label_of(item.get("bounce_classification"))
+    return bodies.with_refusal(event, ("sendgrid", f"{kind}/{classified}"), item.get("reason") or item.get("response"))
 
 
 def _meaning(item: dict[str, Any]) -> Meaning:
     event = bodies.label_of(item.get("event"))
     detail = {"bounce": "type", "dropped": "reason"}.get(event, "")
-    found = EVENTS.get((event, bodies.label_of(item.get(detail)).lower())) or EVENTS.get((event, ""), UNMAPPED)
-    if event == "bounce" and bodies.label_of(item.get("bounce_classification")).lower() in SOFT_CLASSES:
-        return Meaning(found.kind, BounceClass.SOFT)
-    return found
+    return EVENTS.get((event, bodies.label_of(item.get(detail)).lower())) or EVENTS.get((event, ""), UNMAPPED)
 
 
 def _event_name(item: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 
 from mailglass.mail.events import BounceClass
 from mailglass.mail.outcomes import OutcomeClass
-from mailglass.mail.refusal import About, Certainty, Lasting, Refusal, Scope, Stage
+from mailglass.mail.refusal import About, Certainty, Lasting, Part, Refusal, Scope, Stage
 from mailglass.refusals.rows import OPENING
 
 _A = About
@@ -123,10 +123,24 @@ BOUNCE_CLASSES: Final[Mapping[Lasting, Mapping[About, BounceClass]]] = MappingPr
 )
 
 
-def bounce_class(refusal: Refusal) -> BounceClass:
-    """Return how lasting a bounce is for its recipient. `hard` is exactly what suppresses at its first occurrence."""
+# RFC 3463: the mailbox, the other system, the way there, policy; 5.1 may mean the sender's address
+_SOFT_SUBJECTS: Final = ("5.2.", "5.3.", "5.4.", "5.7.")
+_VAGUE_SUBJECTS: Final = ("5.1.", "5.5.", "5.6.")
+
+
+def bounce_class(refusal: Refusal, enhanced: str | None = None) -> BounceClass:
+    """Return how lasting a bounce is for its recipient. `hard` is exactly what suppresses at its first occurrence.
+
+    Args:
+        refusal: the meaning of the bounce.
+        enhanced: its enhanced status, which tells the kind of what nobody explained.
+    """
     if suppression(refusal) is FIRST:
         return BounceClass.HARD
+    if refusal.about is _A.UNKNOWN and (enhanced or "").startswith(_SOFT_SUBJECTS):
+        return BounceClass.SOFT
+    if refusal.spoke == (Part.ENHANCED,) and (enhanced or "").startswith(_VAGUE_SUBJECTS):
+        return BounceClass.UNDETERMINED
     return BOUNCE_CLASSES[refusal.lasting][refusal.about]
 
 
@@ -196,7 +210,8 @@ def retry(refusal: Refusal) -> Retry:
         return Retry.AFTER_GREYLISTING
     if refusal.scope is Scope.SESSION:
         return Retry.AT_ONCE
-    return Retry.BACKOFF if refusal.stage in OPENING else Retry.LATER
+    near = refusal.stage in (*OPENING, Stage.MAIL) or refusal.about in (_A.INFRASTRUCTURE, _A.PROTOCOL)
+    return Retry.BACKOFF if near and refusal.scope is not Scope.DESTINATION else Retry.LATER
 
 
 # -- in words ----------------------------------------------------------------------------------------------------------
@@ -232,8 +247,7 @@ def in_words(code: str) -> str:
     Args:
         code: a refusal's `code`, as the ledger's events keep it.
     """
-    about, _, rest = code.partition("/")
-    lasting, _, receiver = rest.partition("/")
+    about, lasting, receiver, *_ = [*code.split("/"), "", ""]
     try:
         sentence = f"{WORDS[About(about)]} ({_LASTING_WORDS[Lasting(lasting)]})"
     except ValueError:

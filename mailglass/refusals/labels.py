@@ -18,6 +18,7 @@ class Weight(Enum):
 
     SUPPORTS = "supports"  # proves it where neither text nor code contradicts
     LEAVES = "leaves"  # text and code decide
+    DISABLED = "disabled"  # only a text that says that the mailbox is disabled decides
     DOUBTS = "doubts"  # only the second one within weeks counts
     FORBIDS = "forbids"  # the provider itself goes on mailing the address
 
@@ -36,6 +37,11 @@ class Label:
     lasting: Lasting
     weight: Weight = Weight.FORBIDS
 
+    @property
+    def mirrors(self) -> bool:
+        """Whether the provider itself mails the address no more, which counts where nobody tells why."""
+        return self.about is About.UNKNOWN and self.lasting is Lasting.PERMANENT and self.weight is Weight.LEAVES
+
 
 _P, _T, _U = Lasting.PERMANENT, Lasting.TEMPORARY, Lasting.UNKNOWN
 _A = About
@@ -44,6 +50,7 @@ _DISABLED: Final = Label(_A.RECIPIENT_DISABLED, _P, Weight.SUPPORTS)
 _DOUBTED: Final = Label(_A.RECIPIENT_UNKNOWN, _U, Weight.DOUBTS)
 _PERMANENT: Final = Label(_A.UNKNOWN, _P, Weight.LEAVES)
 _OPEN: Final = Label(_A.UNKNOWN, _U, Weight.LEAVES)
+_SOFT: Final = Label(_A.UNKNOWN, _T, Weight.DISABLED)
 _PASSING: Final = Label(_A.UNKNOWN, _T)
 _FULL: Final = Label(_A.MAILBOX_FULL, _T)
 _SIZE: Final = Label(_A.SIZE, _P)
@@ -79,14 +86,13 @@ LABELS: Final[dict[str, dict[str, Label]]] = {
         # Event webhook reference; bounce classifications
         "bounce": _PERMANENT,
         "bounce/invalid address": _GONE,
-        "bounce/mailbox unavailable": _OPEN,
-        "bounce/unclassified": _OPEN,
+        "bounce/mailbox unavailable": _SOFT,
         "bounce/reputation": _REPUTATION,
         "bounce/frequency or volume too high": Label(_A.SENDER_RATE, _T),
         "bounce/content": _CONTENT,
         "bounce/technical": _INFRASTRUCTURE,
         "bounce/technical failure": _INFRASTRUCTURE,
-        "blocked": Label(_A.UNKNOWN, _U),
+        "blocked": _PASSING,
         "blocked/reputation": _REPUTATION,
         "blocked/content": _CONTENT,
         "blocked/frequency or volume too high": Label(_A.SENDER_RATE, _T),
@@ -97,7 +103,7 @@ LABELS: Final[dict[str, dict[str, Label]]] = {
         # Bounce API, bounce types; support articles 1065 and 1156
         "hardbounce": _GONE,
         "bademailaddress": _GONE,
-        "softbounce": _OPEN,
+        "softbounce": _SOFT,
         "transient": _PASSING_INFRASTRUCTURE,
         "undeliverable": _PASSING_INFRASTRUCTURE,
         "dnserror": _PASSING_INFRASTRUCTURE,
@@ -112,8 +118,9 @@ LABELS: Final[dict[str, dict[str, Label]]] = {
     "mailgun": {
         # Events reference
         "permanent/bounce": _PERMANENT,
-        "permanent/old": Label(_A.UNKNOWN, _U),
-        "permanent/generic": Label(_A.UNKNOWN, _U),
+        "permanent/old": _PASSING,  # gave up on deferrals
+        "permanent/generic": _PASSING,
+        "permanent/espblock": _REPUTATION,
         "permanent": _OPEN,
         "temporary": _PASSING,
         "temporary/greylisted": Label(_A.GREYLISTING, _T),
@@ -127,9 +134,9 @@ LABELS: Final[dict[str, dict[str, Label]]] = {
         "22": _FULL,
         "23": _SIZE,
         "24": _PASSING_INFRASTRUCTURE,
-        "25": Label(_A.UNKNOWN, _U),
+        "25": _PASSING,
         "30": Label(_A.UNKNOWN, _U),
-        "40": Label(_A.UNKNOWN, _U),
+        "40": _PASSING,
         "50": _REPUTATION,
         "51": _REPUTATION,
         "52": _CONTENT,
@@ -157,7 +164,7 @@ LABELS: Final[dict[str, dict[str, Label]]] = {
         "greylisted": Label(_A.GREYLISTING, _T),
         "sender blocked": _REPUTATION,
         "content blocked": _CONTENT,
-        "policy issue": Label(_A.UNKNOWN, _U),
+        "policy issue": _PASSING,
         "system issue": _PASSING_INFRASTRUCTURE,
         "protocol issue": Label(_A.PROTOCOL, _T),
         "connection issue": _PASSING_INFRASTRUCTURE,
@@ -172,15 +179,19 @@ LABELS: Final[dict[str, dict[str, Label]]] = {
         "hard_bounce/mailbox_full": _FULL,
         "hard_bounce": _PERMANENT,
         "soft_bounce/mailbox_full": _FULL,
-        "soft_bounce": _OPEN,
+        "soft_bounce": _SOFT,
         "deferral": _PASSING,
     },
 }
 """By provider and by label in lower case; the most exact of `a/b` and `a` counts."""
 
 
-def label_of(provider: str, label: str) -> Label | None:
-    """Return the meaning of a provider's label, or None for one that is not known.
+# a word that nobody knows proves nothing
+_NEW: Final = Label(_A.UNKNOWN, _U)
+
+
+def label_of(provider: str, label: str) -> Label:
+    """Return the meaning of a provider's label.
 
     Args:
         provider: its name in settings.
@@ -188,4 +199,4 @@ def label_of(provider: str, label: str) -> Label | None:
     """
     table = LABELS.get(provider, {})
     key = label.lower()
-    return table.get(key) or table.get(key.partition("/")[0])
+    return table.get(key) or table.get(key.partition("/")[0]) or _NEW

@@ -12,7 +12,10 @@ _END: Final = r"\s<>()\[\],;:\"="
 # each begins where a run begins, so that a run is looked at once
 _ADDRESS = re.compile(rf"(?<![^{_END}])[^{_END}@]*@[^{_END}]*")
 _CODE = re.compile(r"(?<![\w.])[245]\d\d(?:[- ]#?[245]\.\d{1,3}\.\d{1,3})?(?![\w.])-?")
-_ENHANCED = re.compile(r"(?<![\w.])#?([245])\.(\d{1,3})\.(\d{1,3})(?![\w.]|\.\d)")
+# at the head of a line, behind a reply code, or marked as one: `(#5.1.1)`
+_ENHANCED = re.compile(
+    r"(?:^\s{0,3}#?|[;(\[]\s?#?|#|(?<![\w.])[245]\d\d[- ]#?)([245])\.(\d{1,3})\.(\d{1,3})(?!\w|\.\d)", re.MULTILINE
+)
 _REPLY = re.compile(r"(?<![\w.])([2-5]\d\d)(?=[- ]|\Z)")
 _SPACE = re.compile(r"\s+")
 _QUOTES: Final = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u00a0": " "})
@@ -36,7 +39,7 @@ def comparable(text: str) -> str:
 
 
 def enhanced_in(text: str) -> str | None:
-    """Return the first enhanced status code (RFC 3463) in a text, also as `#5.1.1` or `(#5.1.1)`."""
+    """Return the first enhanced status code (RFC 3463) at the head of a line, behind a reply code, or marked by `#`."""
     found = _ENHANCED.search(bounded(text))
     return f"{found[1]}.{int(found[2])}.{int(found[3])}" if found else None
 

@@ -46,6 +46,18 @@ _WORST_REPLY: Final = 599
 _TOLD_APART: Final = frozenset().union(*(row.codes for row in patterns.ORDER))
 
 
+def scope_of(code: str) -> Scope:
+    """Return how far a refusal usually reaches, from its `code` as the ledger keeps it."""
+    try:
+        return (
+            Scope.ACCOUNT
+            if code.endswith(("/used_up", "/account"))
+            else _SCOPES.get(About(code.partition("/")[0]), Scope.MAIL)
+        )
+    except ValueError:
+        return Scope.MAIL
+
+
 @dataclass(frozen=True, slots=True)
 class _Reading:
     """What one part says."""
@@ -109,6 +121,8 @@ def _understand(
     published = _published(receiver, stage, reply, detail or None, words)
     text = _text(words, stage, detail if detail in _TOLD_APART else None) if words else None
     by_label = None if labelled is None else _Reading(Part.LABEL, labelled.about, labelled.lasting)
+    if labelled is not None and labelled.mirrors and not words and not detail and reply is None:
+        by_label = _Reading(Part.LABEL, About.RECIPIENT_UNKNOWN, Lasting.PERMANENT)
     by_code = _coded(level, detail, reply)
     by_reply = _replied(reply)
     if published is not None:
@@ -125,7 +139,8 @@ def _understand(
         spoke = (chosen,)
     again = deferred if deferred is not None else (level == "4" if reply is None else reply < 500)
     hedged = published is None and any(word in words for word in _HEDGED)
-    lasting = _lasting(chosen, about, reply, level, hedged, again, labelled, stage)
+    passing = again or (level == "4" if reply is None else reply < 500)
+    lasting = _lasting(chosen, about, reply, level, hedged, passing, labelled, stage)
     return Refusal(
         about=about,
         lasting=lasting,
@@ -134,7 +149,9 @@ def _understand(
         spoke=tuple(reading.part for reading in spoke),
         deferred=again,
         used_up=chosen.used_up,
-        certainty=_certainty(chosen, about, stage, reply, level, text, labelled, certain and not hedged),
+        certainty=_certainty(
+            chosen, about, stage, reply, level, text, labelled, certain and not hedged, words.isascii()
+        ),
         receiver=receiver,
     )
 
@@ -212,9 +229,11 @@ def _weighed(
 
 def _completed(chosen: _Reading, spoke: list[_Reading]) -> _Reading:
     """Return the reading with what it leaves open from those that agree."""
+    lastings = [reading.lasting for reading in spoke if reading.lasting is not None]
     return replace(
         chosen,
-        lasting=next((reading.lasting for reading in spoke if reading.lasting is not None), None),
+        # a doubt of one of them is a doubt
+        lasting=Lasting.UNKNOWN if Lasting.UNKNOWN in lastings else next(iter(lastings), None),
         scope=next((reading.scope for reading in spoke if reading.scope is not None), None),
         used_up=any(reading.used_up for reading in spoke),
         doubtful=any(reading.doubtful for reading in spoke),
@@ -255,7 +274,11 @@ def _lasting(
         return Lasting.TEMPORARY
     if chosen.lasting is not None and not (chosen.part is Part.LABEL and about is About.UNKNOWN):
         return chosen.lasting
-    if label is not None and label.lasting is Lasting.TEMPORARY and about in _SUPPRESSING:
+    spared = label is not None and (
+        label.weight is Weight.FORBIDS
+        or (label.weight is Weight.DISABLED and about is About.RECIPIENT_UNKNOWN)
+    )  # fmt: skip
+    if spared and label is not None and label.lasting is Lasting.TEMPORARY and about in _SUPPRESSING:
         return Lasting.TEMPORARY
     if about in _ALWAYS_PASSING:
         return Lasting.TEMPORARY
@@ -294,11 +317,15 @@ def _certainty(
     text: _Reading | None,
     label: Label | None,
     certain: bool,
+    readable: bool,
 ) -> Certainty:
     heard = stage in _NAMES_IT or (stage is Stage.CONNECT and chosen.doubtful)
     if about not in _OF_THE_RECIPIENT or not heard or not certain or not chosen.proves:
         return Certainty.NONE
     if label is not None and label.weight is Weight.FORBIDS:
+        return Certainty.NONE
+    said_disabled = about is About.RECIPIENT_DISABLED and chosen.part in (Part.TEXT, Part.RECEIVER)
+    if label is not None and label.weight is Weight.DISABLED and not said_disabled:
         return Certainty.NONE
     if chosen.part is not Part.RECEIVER:
         if reply is not None and level and str(reply)[0] != level:
@@ -306,6 +333,8 @@ def _certainty(
         proven = text is not None and text.about in _SUPPRESSING
         if reply not in (_REPLIES_WITH_TEXT if proven else _REPLIES_ALONE):
             return Certainty.NONE
-    if chosen.doubtful or (label is not None and label.weight is Weight.DOUBTS):
+    # in a language that nobody here reads it may say anything
+    unread = chosen.part is Part.ENHANCED and not readable
+    if unread or chosen.doubtful or (label is not None and label.weight is Weight.DOUBTS):
         return Certainty.DOUBTFUL
     return Certainty.CERTAIN

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # css-inline takes 1.4 kB of stack a level; the smallest stack that a thread of CPython has by default is 512 kB
 MAX_HTML_DEPTH: Final = 256
+# ten times what Gmail shows of a mail; the worst that HTML of this length can hold takes two seconds to read
+MAX_HTML_FOR_TEXT: Final = 1024 * 1024
 _STYLESHEET = re.compile(r"<(?:style|link)[\s>]", re.IGNORECASE)
 _BLANKS = re.compile("[\x00-\x20\x7f\x85\u2028\u2029]+")
 
@@ -77,12 +79,12 @@ def with_text(content: dict[str, Any]) -> dict[str, Any]:
     html, text = content.get("html"), content.get("text")
     if html is None or text:
         return content
-    if text is None:
+    if text is None and len(html) <= MAX_HTML_FOR_TEXT:
         from mailglass.rendering.text import html_to_text
 
         text = html_to_text(html)
     rest = {key: value for key, value in content.items() if key != "text"}
-    return rest | {"text": text} if 0 < len(text) <= MAX_BODY else rest
+    return rest | {"text": text} if text and len(text) <= MAX_BODY else rest
 
 
 def _imported(path: str) -> type[Mailable]:
@@ -138,8 +140,7 @@ def _text(path: str, html: str) -> str:
     from mailglass.rendering.text import html_to_text
 
     try:
-        # what is longer is refused
-        return html_to_text(html) if len(html) <= MAX_BODY else ""
+        return html_to_text(html) if len(html) <= MAX_HTML_FOR_TEXT else ""
     except Exception as error:
         problem = type(error).__name__
     raise TemplateError(f"{path}: text: {problem} while making it from the HTML; add a text_template")

@@ -26,6 +26,11 @@ _ATTRIBUTE = re.compile(
     r"""(?:[\t\n\f\r ]*+=[\t\n\f\r ]*+"""
     r"""(?:"(?P<double>[^"]*+)(?P<double_end>"?)|'(?P<single>[^']*+)(?P<single_end>'?)|(?P<bare>[^\t\n\f\r >]*+)))?+"""
 )
+# a tag as nearly all are written; any other goes the long way, which reads at least as far
+_COMMON_TAG = re.compile(
+    r"""<(/?+)([A-Za-z][^\t\n\f\r />]*+)((?:[\t\n\f\r ]++[^\t\n\f\r "'<>/=]++(?:="[^"]*+")?+)*+)[\t\n\f\r ]*+(/?+)>"""
+)
+_COMMON_ATTRIBUTE = re.compile(r"""([^\t\n\f\r "'<>/=]++)(?:="([^"]*+)")?+""")
 _COMMENT_END = re.compile(r"--!?>")
 _LONG_NUMBER = re.compile(r"&#([0-9]{8,})")
 _REFERENCE = re.compile(r"&(?:#[0-9]++;?|#[xX][0-9A-Fa-f]++;?|[A-Za-z][A-Za-z0-9]{0,31}+;?)(?P<more>[A-Za-z0-9=]?)")
@@ -89,8 +94,11 @@ class Tokenizer:
             if end > begun:
                 self._at = end
                 yield Text(decoded(html[begun:end]))
-                continue
-            yield from self._markup(html, begun)
+            elif tag := _COMMON_TAG.match(html, begun):
+                self._at = tag.end()
+                yield _common(tag)
+            else:
+                yield from self._markup(html, begun)
 
     def raw_text(self, name: str) -> str:
         """Return what stands up to the end tag of that name and go on after it, or up to the end of the document."""
@@ -157,6 +165,20 @@ class Tokenizer:
             return "", attributes, False
         self._at = at + 1
         return named[0].lower(), attributes, found[0].endswith("/")
+
+
+def _common(tag: re.Match[str]) -> Token:
+    end, name, written, slash = tag.groups()
+    name = name.lower()
+    if end:
+        return EndTag(name)
+    attributes: dict[str, str] = {}
+    if written:
+        for key, value in _COMMON_ATTRIBUTE.findall(written):
+            key = key.lower()
+            if key in _KEPT and key not in attributes:
+                attributes[key] = _attribute_value(value)
+    return StartTag(name, attributes, bool(slash))
 
 
 def decoded(text: str) -> str:

@@ -422,6 +422,10 @@ class _Builder:
         entry = self._entry(token, space)
         if len(self._stack) >= MAX_DEPTH:
             self._approximate = True
+            if not entry.hidden and token.name != "a":
+                # what follows still begins on a line of its own
+                self._reader.enter(token.name, token.attributes)
+                self._reader.leave(token.name)
             return
         self._stack.append(entry)
         self._count[entry.tag] += entry.space == "html"

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 ENVIRONMENT = {
     "MAILGLASS_CONFIG": "path of the TOML file (default: mailglass.toml in the working directory, if there is one)",
     "MAILGLASS_DATABASE_URL": "PostgreSQL, for example postgresql://user@host/mailglass",
+    "MAILGLASS_POOLER": "none, or transaction where a pooler such as PgBouncer stands before the database",
+    "MAILGLASS_DIRECT_DATABASE_URL": "the database past its pooler, for `mailglass db`",
     "MAILGLASS_BROKER_URL": "redis://, rediss:// or amqp:// URL of Celery's broker",
     "MAILGLASS_REDIS_URL": "where doorbells ring when the broker is not Redis; without it they ring in PostgreSQL",
     "MAILGLASS_DEFAULT_FROM": "sender of messages that name none",

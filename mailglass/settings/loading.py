@@ -37,6 +37,8 @@ class Settings:
     """All settings of one process; build it with `load_settings`.
 
     Attributes:
+        pooler: what stands before the database; `transaction`: a pooler in transaction mode, such as PgBouncer.
+        direct_database_url: the database past its pooler, for `mailglass db`.
         file: the TOML file that was read; None: there was none.
         unknown_variables: what looked like a setting in the environment, and is ignored.
     """
@@ -59,6 +61,8 @@ class Settings:
     engine: EngineSettings = field(default_factory=EngineSettings)
     webhooks: WebhookSettings = field(default_factory=WebhookSettings)
     limits: tuple[LimitRule, ...] = ()
+    pooler: Literal["none", "transaction"] = "none"
+    direct_database_url: Secret | None = None
     file: Path | None = None
     unknown_variables: tuple[UnknownVariable, ...] = ()
 
@@ -67,6 +71,16 @@ class Settings:
         """Every queue that a route, a task or `queues` names, and the one that serves the rest."""
         named = {*self.queues, *self.tasks.values(), *(route.queue for route in self.routes)}
         return sorted({DEFAULT_QUEUE, *named})
+
+    @property
+    def pooled(self) -> bool:
+        """Whether a pooler shares the database's sessions."""
+        return self.pooler == "transaction"
+
+    def require_schema_database(self) -> str:
+        """The URL by which the schema is changed: past the pooler, if one is given."""
+        direct = self.direct_database_url
+        return direct.reveal() if direct is not None else self.require_database()
 
     def require_database(self) -> str:
         """The database's URL, or a `ConfigError` that says where to put it."""
@@ -143,7 +157,8 @@ def _read_document(environ: Mapping[str, str], path: str | Path | None) -> tuple
 
 
 _TOP_LEVEL = {
-    "database_url", "broker_url", "redis_url", "default_from", "default_tenant", "tenancy", "templates",
+    "database_url", "direct_database_url", "pooler",
+    "broker_url", "redis_url", "default_from", "default_tenant", "tenancy", "templates",
     "log_level", "log_format", "show_content", "accounts", "routes", "queues", "tasks", "streams", "engine", "webhooks",
     "limits",
 }  # fmt: skip
@@ -154,7 +169,7 @@ def _parse(document: dict[str, Any], environ: Mapping[str, str], problems: Probl
         problems.add(key, "unknown setting", f"Known are: {', '.join(sorted(_TOP_LEVEL))}")
     referenced = set(re.findall(r"env:([A-Za-z_][A-Za-z0-9_]*)", repr(document)))
     values: dict[str, Any] = {}
-    for key in ("database_url", "broker_url", "redis_url"):
+    for key in ("database_url", "direct_database_url", "broker_url", "redis_url"):
         secret = _url(key, document, environ, problems)
         if secret is not None:
             values[key] = secret
@@ -172,6 +187,9 @@ def _parse(document: dict[str, Any], environ: Mapping[str, str], problems: Probl
         ("json", "console"), problems,
     )  # fmt: skip
     values["show_content"] = flag("show_content", document.get("show_content", False), problems)
+    values["pooler"] = choice(
+        "pooler", environ.get("MAILGLASS_POOLER", document.get("pooler", "none")), ("none", "transaction"), problems
+    )
     values["accounts"] = parse_accounts(document.get("accounts", {}), problems)
     values["routes"] = parse_routes(document.get("routes", []), values["accounts"], problems)
     values["queues"] = parse_queues(document.get("queues", []), problems)
@@ -190,6 +208,7 @@ def _parse(document: dict[str, Any], environ: Mapping[str, str], problems: Probl
 
 _SCHEMES = {
     "database_url": ("postgresql", "postgres", "postgresql+psycopg"),
+    "direct_database_url": ("postgresql", "postgres", "postgresql+psycopg"),
     "broker_url": ("redis", "rediss", "redis+socket", "amqp", "amqps", "pyamqp", "memory"),
     "redis_url": ("redis", "rediss", "unix"),
 }

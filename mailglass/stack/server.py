@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
@@ -59,6 +60,8 @@ class EmbeddedServer(ABC):
     def start(self) -> None:
         """Start it, at the port it had before if that is still free, and wait until it accepts connections.
 
+        The port is remembered in the data directory, so that another process starts it there too.
+
         Raises:
             StackError: the `embedded` extra is missing, the directory is in use, or the server does not start.
         """
@@ -100,11 +103,16 @@ class EmbeddedServer(ABC):
         return ""
 
     def _start_at_free_port(self) -> ChildProcess:
+        remembered = self._directory / "port"
+        if self._port is None:
+            self._port = _port_in(remembered)
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             self._port = free_port(self._port)
             child = self._process(self._port)
             try:
-                return child.start()
+                started = child.start()
+                remembered.write_text(f"{self._port}\n", encoding="ascii")
+                return started
             except StackError as error:
                 output = child.output()
                 if self.port_taken not in output or attempt == _PORT_ATTEMPTS:
@@ -117,3 +125,11 @@ class EmbeddedServer(ABC):
             self._guardian.close()
         self._guardian = None
         self._lock.release()
+
+
+def _port_in(file: Path) -> int | None:
+    """The port that a file remembers, or None."""
+    with suppress(OSError, ValueError):
+        port = int(file.read_text(encoding="ascii"))
+        return port if 0 < port < 65536 else None
+    return None

@@ -28,7 +28,8 @@ class EmbeddedValkey(EmbeddedServer):
         self._append_only = append_only
         self._config = self._directory / "valkey.conf"
         self._pid_file = self._directory / "valkey.pid"
-        self._password = secrets.token_urlsafe(24)
+        self._password_file = self._directory / "password"
+        self._password = ""
         self._binary = Path()
 
     def url(self, db: int = 0) -> str:
@@ -53,6 +54,9 @@ class EmbeddedValkey(EmbeddedServer):
 
     def _prepare(self) -> None:
         self._binary = find_binary()
+        if not self._password_file.exists():
+            write_private(self._password_file, secrets.token_urlsafe(24) + "\n")
+        self._password = self._password_file.read_text(encoding="ascii").strip()
         remove_stale_pid_file(self._pid_file, self._config, self.name)
 
     def _process(self, port: int) -> ChildProcess:

@@ -16,6 +16,7 @@ from mailglass.ledger import webhooks
 from mailglass.ledger.database import Database
 from mailglass.ledger.events import COPY, EVIDENCE, Event, Projection, Source, join, single
 from mailglass.ledger.webhooks import Fact, Joining, Match, Recorded
+from mailglass.refusals.counting import count_refusals
 from mailglass.webhooks import suppressing
 
 CHUNK = 1000
@@ -123,6 +124,7 @@ def _apply(database: Database, facts: Sequence[Fact]) -> Applied:
         return result
     new = webhooks.append(database, linked)
     result.appended = len(new)
+    _count_refusals(fact for fact, _ in linked if fact.id in new)
     standing = webhooks.recorded_events(database, [fact.id for fact, _ in linked if fact.id not in new])
     for fact, match in linked:
         standing.setdefault(fact.id, Recorded(_event(fact, match), fact.webhook_id))
@@ -132,6 +134,15 @@ def _apply(database: Database, facts: Sequence[Fact]) -> Applied:
         database, [(fact, match) for fact, match in linked if standing[fact.id].webhook_id == fact.webhook_id]
     )
     return result
+
+
+def _count_refusals(facts: Iterable[Fact]) -> None:
+    by_account: dict[str, list[str | None]] = {}
+    for fact in facts:
+        if fact.refusal is not None:
+            by_account.setdefault(fact.account, []).append(fact.refusal)
+    for account, codes in by_account.items():
+        count_refusals(account, codes)
 
 
 def _joinings(linked: Sequence[tuple[Fact, Match]], standing: dict[UUID, Recorded]) -> list[Joining]:
@@ -170,4 +181,5 @@ def _event(fact: Fact, match: Match) -> Event:
         reason=COPY if match.is_copy(fact) else None,
         bounce_class=fact.bounce_class,
         machine=fact.machine,
+        refusal=fact.refusal,
     )

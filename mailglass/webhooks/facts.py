@@ -8,6 +8,7 @@ from uuid import UUID
 from mailglass.ids import uuid7_for
 from mailglass.ledger.webhooks import Fact, StoredWebhook
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
+from mailglass.refusals.consequences import SECOND, suppression
 
 MAX_TEXT = 1000
 # a provider's clock, or a time zone it forgot to name, may be off by some hours; a day ahead is no time of an event
@@ -48,6 +49,8 @@ def fact_of(event: ProviderEvent, webhook: StoredWebhook) -> Fact:
         machine=bool(event.machine),
         click_hash=_text(event.click_hash),
         tenant=webhook.tenant,
+        refusal=None if event.refusal is None else _text(event.refusal.code),
+        doubted=event.refusal is not None and suppression(event.refusal) is SECOND,
     )
 
 

@@ -4,6 +4,7 @@
 | --- | --- | --- |
 | complained | the address | `complaint` |
 | bounced, rejected or failed, class hard | the address | `hard_bounce` |
+| refused as perhaps gone, twice within weeks and a day or more apart | the address, for 30 days | `hard_bounce` |
 | rejected because it bounced or complained before, or is no address | the address | `provider` |
 | unsubscribed, or rejected because the person had unsubscribed | the address on the delivery's stream | `unsubscribe` |
 | subscribed | ends an `unsubscribe` of that stream which the same account had told of before | |
@@ -14,15 +15,18 @@ other streams go on. A blocked, timed out or unexplained refusal says nothing ab
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
 
+from mailglass import clock
 from mailglass.addresses import parse_address
 from mailglass.errors import MessageError
 from mailglass.ledger import webhooks
 from mailglass.ledger.database import Runs
-from mailglass.ledger.suppressions import Suppression, suppress
+from mailglass.ledger.suppressions import Suppression, refused_again, suppress
 from mailglass.ledger.webhooks import Fact, Match, SubscriptionChange
 from mailglass.mail.events import BounceClass, EventKind, RejectReason
+from mailglass.refusals.consequences import SECOND
 
 _HARD = frozenset({EventKind.BOUNCED, EventKind.REJECTED, EventKind.FAILED})
 _REFUSED_PERSON = frozenset({RejectReason.INVALID, RejectReason.BOUNCED, RejectReason.SPAM})
@@ -33,7 +37,7 @@ def learn(ledger: Runs, linked: Iterable[tuple[Fact, Match]]) -> int:
 
     Where somebody left a stream and came back to it, the later one counts, by the provider's time.
     """
-    entries: list[Suppression] = []
+    entries = _refused_again(ledger, linked := list(linked))
     changes: dict[tuple[str, str, str], tuple[SubscriptionChange, bool]] = {}
     # most facts bear on no list, and both sorting and reading addresses cost more than seeing that
     telling = [(fact, match) for fact, match in linked if _reason(fact) or _leaves(fact) is not None]
@@ -54,13 +58,34 @@ def learn(ledger: Runs, linked: Iterable[tuple[Fact, Match]]) -> int:
     return written
 
 
+def _refused_again(ledger: Runs, linked: Sequence[tuple[Fact, Match]]) -> list[Suppression]:
+    """Return entries for those who were refused as perhaps gone a day or more apart."""
+    doubts = [
+        (match.tenant, value, fact)
+        for fact, match in linked
+        if fact.doubted and (value := _address(fact, match)) is not None
+    ]
+    if not doubts:
+        return []
+    accounts = {(tenant, value): fact.account for tenant, value, fact in doubts}
+    again = refused_again(ledger, [(tenant, value, fact.occurred_at) for tenant, value, fact in doubts])
+    return [
+        Suppression(
+            tenant, value, SECOND.reason, "webhook",
+            account=accounts[tenant, value],
+            expires_at=clock.now() + timedelta(days=SECOND.days or 0),
+        )
+        for tenant, value in sorted(again)
+    ]  # fmt: skip
+
+
 def _reason(fact: Fact) -> str | None:
     """Why the address is not to be mailed at all, by the table above; None for most facts."""
     if fact.kind == EventKind.COMPLAINED:
         return "complaint"
     if fact.bounce_class == BounceClass.HARD and fact.kind in _HARD:
         return "hard_bounce"
-    if fact.kind == EventKind.REJECTED and fact.reject_reason in _REFUSED_PERSON:
+    if fact.kind == EventKind.REJECTED and fact.reject_reason in _REFUSED_PERSON and not fact.doubted:
         return "provider"
     return None
 

@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -183,6 +184,73 @@ def test_a_signal_while_it_starts_leaves_nothing_behind(
     assert demo.interrupt(number) == code
     assert until(lambda: not still_there(family))
     assert demo.output == ""
+
+
+OWN = """
+default_from = "Shop <shop@shop.example>"
+[accounts.live]
+provider = "postmark"
+server_token = "env:THERE_IS_NO_SUCH_TOKEN"
+[accounts.bulk]
+provider = "ses"
+region = "eu-west-1"
+from = "news@shop.example"
+[[routes]]
+stream = "bulk"
+accounts = ["bulk"]
+queue = "mailglass.bulk"
+[[routes]]
+accounts = ["live"]
+"""
+SHOP = """
+import sys
+from mailglass import Message, deliver_later
+for stream in ("transactional", "bulk"):
+    mail = Message(to="ada@example.com", subject=sys.argv[1], text="Hi.", html="<b>Hi</b><script>x</script>",
+                   stream=stream)
+    print(deliver_later.delay(mail).get(timeout=30).account)
+"""
+
+
+def test_mailglass_dev_runs_the_directorys_settings_catches_every_mail_and_reloads(
+    run: Callable[..., Run], until: Until, stack_root: Path
+) -> None:
+    settings = stack_root / "mailglass.toml"
+    settings.write_text(OWN, encoding="utf-8")
+    dev = run("dev")
+    assert until(lambda: "Ctrl-C" in dev.said, 60), dev.said
+    environment = dev.environment("dev.env")
+    (mails,) = [line.split()[1] for line in dev.said.splitlines() if line.startswith("mails ")]
+
+    def sent(subject: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", SHOP, subject], env={**os.environ, **environment}, capture_output=True, timeout=90
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.decode().split()
+
+    def page(path: str = "") -> str:
+        return urllib.request.urlopen(f"{mails}{path}", timeout=10).read().decode()
+
+    assert sent("Before") == ["live", "bulk"]
+    assert page().count("Before") == 2
+    shown = page("/1")
+    assert "ada@example.com" in shown and "Hi." in shown and "<script>" not in shown
+    settings.write_text(OWN.replace("Shop <shop@", "Boutique <shop@"), encoding="utf-8")
+    assert until(lambda: "mailglass.toml has changed" in dev.said, 30), dev.said
+    ready = "ready."
+    log = stack_root / ".mailglass" / "logs" / "worker.log"
+    assert until(lambda: ready in log.read_text(encoding="utf-8"), 60)
+    assert sent("After")
+    assert until(lambda: "Boutique" in page("/3") + page("/4"), 30)
+    settings.write_text("accounts = 5\n", encoding="utf-8")
+    assert until(lambda: "What ran before goes on" in dev.said, 30), dev.said
+    settings.write_text(OWN, encoding="utf-8")
+    assert dev.interrupt() == 130
+    again = run("dev")
+    assert until(lambda: "Ctrl-C" in again.said, 60), again.said
+    assert again.environment("dev.env") == environment
+    assert again.interrupt() == 130
 
 
 APPLICATION = """

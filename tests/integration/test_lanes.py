@@ -201,3 +201,23 @@ def test_urgent_lanes_are_rung_before_any_other(house, marks: Slices, monkeypatc
     order = {"transactional": 0, "operational": 1, "bulk": 2}
     ranks = [order[lane.rpartition("/")[2]] for lane in rung]
     assert all(before <= after for before, after in pairwise(ranks))
+
+
+def test_a_run_that_reads_and_rings_for_long_rings_mail_that_is_due_meanwhile(
+    house, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mailglass_workers import pumping
+
+    ledger, doorbell = house.runtime.database, house.runtime.doorbell
+    rung = published(doorbell, monkeypatch)
+    monkeypatch.setattr(pumping, "INTERVAL", 0.0)
+    queue(ledger, tenants("t", 450))
+    queue(ledger, tenants("later", 1), delay=600)
+
+    def due_in_the_middle() -> None:
+        if len(rung) >= 200:
+            bring_forward(database_url)
+
+    # what takes longer than its time is left to the next run, but not what is due to the moment
+    assert pumping.run(house.runtime, due_in_the_middle)
+    assert rung.index(str(tenants("later", 1)[0])) < 450

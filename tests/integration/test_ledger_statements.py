@@ -18,8 +18,9 @@ from psycopg.rows import namedtuple_row
 from mailglass.addresses import Address
 from mailglass.errors import SuppressionType
 from mailglass.ids import uuid7
-from mailglass.ledger import arrays, database
+from mailglass.ledger import arrays
 from mailglass.ledger.database import Database, statements
+from mailglass.ledger.pooler import STARTUP_OPTIONS
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import Suppression, suppress
 from mailglass.routing import Lane
@@ -31,9 +32,9 @@ TEXTS = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs
 
 
 @pytest.fixture
-def connection(database_url: str) -> Iterator[psycopg.Connection]:
+def connection(direct_url: str) -> Iterator[psycopg.Connection]:
     """As the ledger connects."""
-    with psycopg.connect(database_url, autocommit=True, options=database._SESSION) as opened:
+    with psycopg.connect(direct_url, autocommit=True, options=STARTUP_OPTIONS) as opened:
         yield opened
 
 

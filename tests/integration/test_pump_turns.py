@@ -160,7 +160,7 @@ def test_a_beat_that_is_gone_is_replaced_within_fifteen_seconds(
     ids=["prefork", "threads", "gevent", "solo"],
 )
 def test_a_worker_whose_slots_are_all_busy_rings_for_mail_that_is_due(
-    house: Any, outside: Any, wait_for: Callable[..., None], options: tuple[str, ...]
+    house: Any, outside: Any, direct_url: str, wait_for: Callable[..., None], options: tuple[str, ...]
 ) -> None:
     held = threading.Event()
 
@@ -174,7 +174,7 @@ def test_a_worker_whose_slots_are_all_busy_rings_for_mail_that_is_due(
     with tenant("busy"):
         deliver_many([Message(to="slow@example.com", subject="s", text="t")])
     busy = "SELECT count(*) FROM mailglass.deliveries WHERE status = 'sending'"
-    with psycopg.connect(house.environment["MAILGLASS_DATABASE_URL"], autocommit=True) as opened:
+    with psycopg.connect(direct_url, autocommit=True) as opened:
         wait_for(lambda: opened.execute(busy).fetchone() == (1,))
         with tenant("waiting"):
             result = deliver_later.apply_async((Message(to="b@example.com", subject="s", text="t"),), countdown=0.5)

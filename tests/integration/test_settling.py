@@ -366,9 +366,9 @@ def test_two_workers_do_not_look_for_the_same_deliveries(desk: Desk, database_ur
     ],
 )
 def test_who_has_a_turn_is_found_without_walking_over_other_deliveries(
-    desk: Desk, database_url: str, name: str, params: dict[str, Any]
+    desk: Desk, direct_url: str, name: str, params: dict[str, Any]
 ) -> None:
-    with psycopg.connect(database_url, options="-c enable_seqscan=off") as connection:
+    with psycopg.connect(direct_url, options="-c enable_seqscan=off") as connection:
         plan = "\n".join(row[0] for row in connection.execute(f"EXPLAIN {statements()[name]}", params).fetchall())
     assert "deliveries_search" in plan
     assert "Seq Scan" not in plan

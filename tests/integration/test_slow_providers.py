@@ -167,6 +167,25 @@ def test_a_batch_of_fast_and_slow_accounts_sends_the_fast_ones_mail_first(
     provider.go.set()
 
 
+def test_new_mail_goes_to_the_next_account_while_a_provider_hangs(
+    slow_house, walls: Bulkhead, provider: SlowProvider, wait_for, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = slow_house.directory / "mailglass.toml"
+    text = config.read_text(encoding="utf-8")
+    config.write_text(text.replace('accounts = ["slow"]', 'accounts = ["slow", "nowhere"]'), encoding="utf-8")
+    from mailglass.settings import configure, load_settings
+
+    configure(load_settings())
+    close_runtime()
+    monkeypatch.setattr(bulkhead, "HANGING", 0.3)
+    queue("slow", 1)
+    dispatch(SLOW_LANE)
+    queue("slow", 5)
+    wait_for(lambda: walls.hangs("slow"))
+    dispatch(SLOW_LANE)
+    wait_for(lambda: counts(slow_house, "slow") == {"sending": 1, "sent": 5})
+
+
 @pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
 def test_other_tenants_mail_leaves_beside_a_provider_that_hangs(
     slow_house, outside, provider: SlowProvider, wait_for, pool: str

@@ -21,7 +21,7 @@ from mailglass.clock import monotonic
 from mailglass.ids import uuid7
 from mailglass.mail.outcomes import Outcome
 from mailglass.mail.outgoing import Outgoing
-from mailglass.providers.smtp import SMTPOptions, SMTPProvider, is_hard_recipient_failure
+from mailglass.providers.smtp import SMTPOptions, SMTPProvider
 from mailglass.providers.smtp.opening import open_session
 from mailglass.providers.smtp.pool import DROP_AFTER, SessionPool
 from mailglass.rendering import mime
@@ -141,7 +141,7 @@ def test_a_refused_mail_does_not_cost_the_connection(lab: Running) -> None:
         outcomes = send(opened, mail("no.such.user@example.com"), mail(), mail("bounce+1@example.com"), mail())
 
     assert brief(outcomes) == [("rejected", "smtp_550"), ("accepted", None)] * 2
-    assert is_hard_recipient_failure(outcomes[0].status, outcomes[0].enhanced_status)
+    assert outcomes[0].hard_bounce
     assert lab.lab.connections == 1
 
 

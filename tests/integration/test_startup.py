@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -122,6 +123,22 @@ def test_a_signal_ends_what_waits_for_its_broker(house, unused_port: int, what: 
         process.kill()
     assert process.returncode == 0
     assert "Traceback" not in rest
+
+
+@pytest.mark.parametrize("what", ["worker", "beat"])
+def test_logs_in_json_are_json_from_the_first_line_to_the_last(house, what: str) -> None:
+    house.environment["MAILGLASS_LOG_FORMAT"] = "json"
+    process = start(house, *(WORKER if what == "worker" else ("beat",)))
+    try:
+        lines = read_until(process, "ready." if what == "worker" else "mailglass.beat.leads")
+        process.send_signal(signal.SIGTERM)
+        rest, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert lines
+    for line in (*lines, *rest.splitlines()):
+        # Celery says goodbye by itself
+        assert not line.strip() or line.startswith("worker: Warm shutdown") or json.loads(line)["event"]
 
 
 def test_a_beat_waits_for_its_database(house, outside, unused_port: int, wait_for: Callable[..., None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import replace
 from uuid import UUID
 
@@ -116,6 +117,21 @@ def test_what_waits_for_another_reason_is_known_however_often_an_older_worker_cl
         site.pass_minutes(9)
         site.worker(NEW)
         assert site.stands(delivery_id) == (Status.QUEUED, "because")
+
+
+@pytest.mark.parametrize("count", [1, 15])
+def test_what_may_have_been_sent_is_told_where_only_warnings_are_logged(
+    site: Site, count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.main.script = site.spare.script = lambda mail: Outcome(OutcomeClass.UNCERTAIN, reason="answer_lost")
+    ids = site.queue(count)
+    with caplog.at_level(logging.WARNING, "mailglass"):
+        site.worker(NEW)
+    assert {site.stands(key)[0] for key in ids} == {Status.UNCERTAIN}
+    lines = [line for line in caplog.messages if "mailglass.delivery.uncertain" in line]
+    assert 1 <= len(lines) <= 11
+    assert any(str(ids[0]) in line for line in lines)
+    assert not any("@" in line for line in lines)
 
 
 def test_what_was_released_is_given_ten_minutes_anew(site: Site) -> None:

@@ -18,12 +18,22 @@ from mailglass.addresses import Address
 from mailglass.bounces.events import Reading, read_bounce
 from mailglass.bounces.proofs import Proofs
 from mailglass.bounces.reports import MAX_RECIPIENTS, Kind, read_report
-from mailglass.bounces.statuses import bounce_class
 from mailglass.mail.events import BounceClass, EventKind
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.smtp import SMTPOptions, SMTPProvider
 from mailglass.settings import Secret
-from tests.bounce_mails import ALL, COMPLAINT, DELIVERY_STATUSES, EXCHANGE, EXIM, GMAIL, OUT_OF_OFFICE, POSTFIX, written
+from tests.bounce_mails import (
+    ALL,
+    COMPLAINT,
+    DELIVERY_STATUSES,
+    EXCHANGE,
+    EXIM,
+    GMAIL,
+    ORIGINAL_HEADER,
+    OUT_OF_OFFICE,
+    POSTFIX,
+    written,
+)
 
 ID = UUID("0198c0de-1111-7222-8333-444455556666")
 SECRET = "a secret of some length"
@@ -267,13 +277,21 @@ def test_actions(action: str, kind: str) -> None:
         ("5.4.7", "", "5.4.7", "soft"),
         ("5.6.0", "", "5.6.0", "undetermined"),
         ("5.0.0", "smtp; 550 5.1.1 no", "5.1.1", "hard"),
-        ("5.0.0", "smtp; 550 no such user", "5.0.0", "undetermined"),
+        ("5.0.0", "smtp; 550 no such user", "5.0.0", "hard"),
         ("5.0.0", "x-unix; 550 5.1.1 no", "5.0.0", "undetermined"),
         ("", "smtp; 550 5.1.1 no", "5.1.1", "hard"),
         ("", "smtp; 550 no", None, "undetermined"),
         ("", "smtp; 451 later", None, "soft"),
         ("nonsense", "", None, "undetermined"),
-        ("5.7.13", "smtp; 525 5.7.13 disabled", "5.7.13", "hard"),
+        ("5.7.13", "smtp; 525 5.7.13 disabled", "5.7.13", "soft"),
+        # the relay's guess beside the receiver's own word
+        ("5.1.1", "smtp; 550 5.7.1 192.0.2.7 blacklisted", "5.1.1", "soft"),
+        ("5.1.1", "smtp; 552 5.2.2 over quota", "5.1.1", "soft"),
+        ("5.1.3", "smtp; 553 sorry, that domain isn't in my list of allowed rcpthosts (#5.7.1)", "5.1.3", "soft"),
+        ("5.1.1", "smtp; 550 rejected", "5.1.1", "undetermined"),
+        ("5.2.2", "smtp; 550 5.1.1 user unknown", "5.2.2", "soft"),
+        ("5.4.1", "smtp; 550 5.4.1 Recipient address rejected: Access denied", "5.4.1", "undetermined"),
+        ("5.1.1", "smtp; 550 5.1.1 user unknown", "5.1.1", "hard"),
         ("5.7.13", "smtp; 550 5.7.13 disabled", "5.7.13", "soft"),
     ],
 )
@@ -282,10 +300,105 @@ def test_bounce_classes(status: str, diagnosis: str, expected: str | None, sever
     assert brief(read(raw)) == [("bounced", severity, expected)]
 
 
-@pytest.mark.parametrize("code", ["1", "2", "3", "4", "6", "10"])
+@pytest.mark.parametrize("code", ["1", "2", "3", "6", "10"])
 def test_a_recipient_that_does_not_exist_is_hard(code: str) -> None:
-    assert bounce_class(f"5.1.{code}") is BounceClass.HARD
-    assert bounce_class(f"4.1.{code}") is BounceClass.SOFT
+    assert brief(read(recipient_says(Status=f"5.1.{code}"))) == [("bounced", "hard", f"5.1.{code}")]
+    assert brief(read(recipient_says(Status=f"4.1.{code}"))) == [("bounced", "soft", f"4.1.{code}")]
+
+
+FORM = """\
+Return-Path: <>
+X-Original-To: %(verp)s
+From: %(sender)s
+To: %(verp)s
+Subject: %(subject)s
+Auto-Submitted: auto-replied
+%(more)sContent-Type: text/plain; charset=utf-8
+
+%(text)s
+"""
+FORMS = {
+    "exim": (
+        "Mail Delivery System <Mailer-Daemon@relay.example.org>", "Mail delivery failed: returning message to sender",
+        "X-Failed-Recipients: ada@example.com\n",
+        "This message was created automatically by mail delivery software.\n\nA message that you sent could not be"
+        " delivered to one or more of its\nrecipients. This is a permanent error. The following address(es) failed:\n\n"
+        "  ada@example.com\n    host mx.example.com [192.0.2.7]\n    SMTP error from remote mail server after RCPT TO:"
+        "<ada@example.com>:\n    550 5.1.1 User unknown\n\n------ This is a copy of the message ------\n",
+    ),
+    "mail.ru": (
+        "mailer-daemon@corp.mail.ru", "Mail failure.", "",
+        "This message was created automatically by mail.ru.\nPlease do not reply to this message.\n\nA message that you"
+        " sent could not be delivered to one or more of its\nrecipients. The following address failed:\n\n"
+        "  ada@example.com\n    user not found\n",
+    ),
+    "mailenable": (
+        "Postmaster@mx.example.com", "Message Delivery Failure", "",
+        "Message Delivery Failure - MailEnable: Invalid mailbox\n\nThe following recipient(s) could not be reached:\n\n"
+        " Recipient: [SMTP:ada@example.com]\n Reason: The mailbox does not exist\n",
+    ),
+}  # fmt: skip
+
+
+def form(sender: str, subject: str, more: str, text: str, to: str = VERP) -> bytes:
+    return (FORM % {"verp": to, "sender": sender, "subject": subject, "more": more, "text": text}).encode()
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_bounce_of_a_known_form_is_one_though_it_calls_itself_automatic(name: str) -> None:
+    (event,) = read(form(*FORMS[name])).events
+    assert (event.kind, event.bounce_class) == (EventKind.BOUNCED, BounceClass.HARD)
+
+
+def test_bounce_of_a_google_group_says_nothing_lasting() -> None:
+    text = (
+        "We're writing to let you know that the group you tried to contact (staff) may not exist, or you may not have"
+    )
+    raw = form(
+        "Mail Delivery Subsystem <mailer-daemon@googlemail.com>", "Delivery Status Notification (Failure)", "", text
+    )
+    (event,) = read(raw).events
+    assert (event.kind, event.bounce_class) == (EventKind.BOUNCED, BounceClass.UNDETERMINED)
+
+
+@pytest.mark.parametrize(
+    ("said", "severity"),
+    [
+        ("550 5.7.1 blocked using zen.spamhaus.org", "soft"),
+        ("552 mailbox full", "soft"),
+        ("550 rejected", "undetermined"),
+    ],
+)
+def test_bounce_of_a_known_form_is_understood_by_what_it_quotes(said: str, severity: str) -> None:
+    sender, subject, more, text = FORMS["exim"]
+    (event,) = read(form(sender, subject, more, text.replace("550 5.1.1 User unknown", said))).events
+    assert (event.kind.value, event.bounce_class) == ("bounced", severity)
+
+
+def test_bounce_of_a_known_form_about_somebody_else_suppresses_nobody() -> None:
+    sender, subject, _, text = FORMS["exim"]
+    raw = form(sender, subject, "", text.replace("ada@example.com", "bob@example.net"))
+    (event,) = read(raw).events
+    assert (event.kind, event.bounce_class) == (EventKind.BOUNCED, BounceClass.UNDETERMINED)
+
+
+def test_bounce_of_no_known_form_is_unknown_and_no_automatic_reply() -> None:
+    raw = form("MAILER-DAEMON@mx.example.com", "Undelivered", "", "Your mail was eaten by the dog.")
+    assert [event.kind for event in read(raw).events] == [EventKind.UNKNOWN]
+
+
+def test_older_form_of_outlooks_complaints_is_a_complaint_where_its_proof_holds() -> None:
+    returned = written(ORIGINAL_HEADER, verp=VERP, id=str(ID), proof=TOKEN, to="ada@example.com").decode()
+    raw = (
+        "From: staff@hotmail.com\nTo: fbl@example.org\nSubject: complaint about message from 192.0.2.7\n"
+        'Content-Type: multipart/mixed; boundary="b"\n\n--b\nContent-Type: text/plain\n\nSee below.\n'
+        f"--b\nContent-Type: message/rfc822\n\nX-HmXmrOriginalRecipient: ada@example.com\n"
+        f"{returned}\nThank you.\n--b--\n"
+    )
+    assert [event.kind for event in read(raw.encode()).events] == [EventKind.COMPLAINED]
+    assert [event.kind for event in read(raw.replace(TOKEN, "gone").replace(VERP, "x@y.example").encode()).events] == [
+        EventKind.UNKNOWN
+    ]
 
 
 def test_several_recipients_are_several_events() -> None:

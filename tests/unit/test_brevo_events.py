@@ -54,7 +54,7 @@ ROWS = [
     ("delivered", K.DELIVERED, None, None),
     ("hard_bounce", K.BOUNCED, HARD, None),
     ("soft_bounce", K.BOUNCED, SOFT, None),
-    ("invalid_email", K.BOUNCED, HARD, R.INVALID),
+    ("invalid_email", K.BOUNCED, BounceClass.UNDETERMINED, R.INVALID),
     ("blocked", K.REJECTED, None, R.BLOCKED),
     ("deferred", K.DEFERRED, None, None),
     ("spam", K.COMPLAINED, None, None),
@@ -142,9 +142,22 @@ def test_a_message_id_has_one_form() -> None:
     assert with_.provider_event_id == without.provider_event_id
 
 
-@pytest.mark.parametrize("moment", [None, "1772630930250", True, -5, 0, 10**40, 1.5, [], 1 << 47])
-def test_a_time_in_a_zone_that_is_not_named_is_none(moment: object) -> None:
-    assert read(event(event="opened") | {"ts_epoch": moment})[0].occurred_at is None
+@pytest.mark.parametrize("moment", [None, "soon", True, -5, 0, 10**40, [], 1 << 47])
+def test_event_without_a_usable_epoch_has_the_time_of_ts_event(moment: object) -> None:
+    (found,) = read(event(event="opened") | {"ts_epoch": moment})
+    assert found.occurred_at == datetime.fromtimestamp(1772620130, UTC)
+
+
+@pytest.mark.parametrize("moment", [1772630930, "1772630930", 1772630930000, "1772630930000"])
+def test_epoch_in_seconds_or_milliseconds_is_the_same_time(moment: object) -> None:
+    (found,) = read(event(event="opened") | {"ts_epoch": moment})
+    assert found.occurred_at == datetime.fromtimestamp(1772630930, UTC)
+
+
+def test_event_has_the_time_of_ts_where_nothing_better_is_told_and_never_that_of_date() -> None:
+    bare = event(event="opened") | {"ts_epoch": None, "ts_event": None}
+    assert read(bare)[0].occurred_at == datetime.fromtimestamp(1772620130, UTC)
+    assert read(bare | {"ts": None})[0].occurred_at is None
 
 
 def test_an_event_is_known_by_message_event_recipient_time_and_link() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailglass import clock
-from mailglass.engine.bulkhead import RECOVERY, SLOW, Bulkhead, Call, Job
+from mailglass.engine.bulkhead import HANGING, RECOVERY, SLOW, Bulkhead, Call, Job
 
 
 class Clock:
@@ -125,6 +125,16 @@ def test_the_slot_of_a_call_at_a_slow_account_need_not_wait_at_all(time: Clock) 
         assert job.overdue
 
 
+def test_a_provider_hangs_once_a_call_of_a_slow_account_has_lasted_ten_seconds(time: Clock) -> None:
+    walls = Bulkhead(2)
+    call(walls, "a", time, SLOW)
+    assert admitted(walls, "a", "b") == 2
+    time.now += HANGING - 1
+    assert not walls.hangs("a")
+    time.now += 1
+    assert (walls.hangs("a"), walls.hangs("b")) == (True, False)
+
+
 @pytest.fixture
 def child() -> Iterator[Callable[[Callable[[], object]], int]]:
     """Forks a process that does something and then lives on until it is killed."""
@@ -208,3 +218,17 @@ def test_unknown_and_slow_calls_never_hold_more_than_half_of_the_slots(
         assert len(holding) <= max(1, slots // 2)
         beside = Counter(leave.account for leave in running if leave.beside)
         assert all(count <= max(1, slots // 2) for count in beside.values())
+
+
+def test_a_batch_that_ends_as_its_slot_lets_it_go_leaves_no_place_taken(time: Clock) -> None:
+    walls, job = Bulkhead(1), Job()
+    with walls.watched(job):
+        leave = walls.admit("smtp")
+        assert leave is not None
+        with leave:
+            time.now += SLOW
+            assert job.overdue
+        leave.release()
+    # the slot had seen that the call was overdue just before it ended
+    assert not leave.step_aside()
+    assert walls.has_room("smtp")

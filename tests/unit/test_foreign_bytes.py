@@ -14,7 +14,7 @@ from mailglass.bounces.events import read_bounce
 from mailglass.bounces.proofs import Proofs
 from mailglass.errors import MessageError, WebhookBodyError
 from mailglass.providers import bodies, forms, postmark
-from mailglass.providers.http import MAX_ANSWER, _Huge, _unpacked
+from mailglass.providers.http import MAX_ANSWER, HTTPAnswer, _Huge, _unpacked
 from mailglass.providers.smtp.replies import Reply, Stage, refusal
 from mailglass.rendering.text import html_to_text
 from tests.growth import LINEAR, exponent
@@ -176,8 +176,10 @@ def test_json_of_a_webhook_is_read_or_refused_in_linear_time(unit: bytes) -> Non
 
 
 def test_json_of_more_objects_than_a_batch_has_is_refused_before_it_is_read() -> None:
+    many = b"[" + b"{}," * 300_000 + b"{}]"
     with pytest.raises(WebhookBodyError, match="too many"):
-        bodies.parse_json(b"[" + b"{}," * 300_000 + b"{}]")
+        bodies.parse_json(many)
+    assert HTTPAnswer(200, {}, many).json() is None
 
 
 REPLIES = ["daily ", "daily limit ", "rate ", "5.1.1 ", "synchronization ", "inactive addresses: ", " "]

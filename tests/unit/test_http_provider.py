@@ -112,6 +112,42 @@ def test_a_mail_that_has_expired_is_in_no_request(monkeypatch: pytest.MonkeyPatc
     assert http.requests == 1
 
 
+class Silent(Answering):
+    """Answers so many requests and no further one."""
+
+    def __init__(self, answers: int) -> None:
+        super().__init__()
+        self._answers = answers
+
+    def exchange(self, request: object, *, deadline: float) -> HTTPAnswer | Outcome:  # type: ignore[override]
+        answer = super().exchange(request, deadline=deadline)
+        return answer if self.requests <= self._answers else Outcome(OutcomeClass.UNCERTAIN, reason="answer_lost")
+
+
+def test_a_provider_that_leaves_three_requests_unanswered_is_asked_nothing_more_in_that_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    provider, _ = bundling(monkeypatch)
+    http = Silent(answers=1)
+    monkeypatch.setattr(provider, "http", http)
+    outcomes = provider.send([outgoing() for _ in range(50)], deadline=monotonic() + 60)
+    assert [(outcome.kind, outcome.reason) for outcome in outcomes] == [
+        *[(OutcomeClass.ACCEPTED, None)] * 5,
+        *[(OutcomeClass.UNCERTAIN, "answer_lost")] * 15,
+        *[(OutcomeClass.TRANSIENT, "deadline")] * 30,
+    ]
+    assert http.requests == 4
+
+
+def test_mails_that_are_not_asked_about_are_no_silence_of_the_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    provider, http = bundling(monkeypatch)
+    now = monotonic()
+    mails = [outgoing(start_by=now) for _ in range(30)] + [outgoing("poison")] * 5 + [outgoing()]
+    outcomes = provider.send(mails, deadline=now + 60)
+    assert outcomes[-1].kind is OutcomeClass.ACCEPTED
+    assert http.requests == 1
+
+
 def test_what_was_answered_before_an_interruption_stays_answered_and_the_rest_is_uncertain(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

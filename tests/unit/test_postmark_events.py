@@ -59,7 +59,7 @@ BOUNCES = [
     ("Unconfirmed", K.REJECTED, SOFT, R.OTHER),
     ("SMTPApiError", K.FAILED, None, None),
     ("TemplateRenderingFailed", K.FAILED, None, None),
-    ("SpamNotification", K.COMPLAINED, None, None),
+    ("SpamNotification", K.BOUNCED, SOFT, None),
     ("SpamComplaint", K.COMPLAINED, None, None),
     ("Unsubscribe", K.UNSUBSCRIBED, None, None),
     ("Subscribe", K.SUBSCRIBED, None, None),

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
+from datetime import UTC, datetime
 from time import process_time
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailglass import telemetry
+from mailglass.cli.deliveries import _details
+from mailglass.ledger.events import Event, Source
 from mailglass.mail.events import BounceClass
 from mailglass.mail.outcomes import OutcomeClass
 from mailglass.mail.refusal import About, Certainty, Lasting, Refusal, Scope, Stage
 from mailglass.refusals import consequences, patterns, receivers, texts
 from mailglass.refusals.codes import meaning
 from mailglass.refusals.consequences import FIRST, SECOND, Hears, Retry
+from mailglass.refusals.counting import count_refusals
 from mailglass.refusals.labels import LABELS, Weight
 from mailglass.refusals.understand import understand
 from tests.refusal_rows import ROWS, RefusalRow
@@ -166,7 +173,9 @@ def test_label_that_the_provider_goes_on_mailing_never_suppresses() -> None:
     for provider, labels in LABELS.items():
         for label, said in labels.items():
             refusal = understand(Stage.PROVIDER_EVENT, 550, "5.1.1", "User unknown", label=(provider, label))
-            expected = {Weight.FORBIDS: (None,), Weight.DOUBTS: (SECOND,)}.get(said.weight, (FIRST, SECOND))
+            expected = {Weight.FORBIDS: (None,), Weight.DISABLED: (None,), Weight.DOUBTS: (SECOND,)}.get(
+                said.weight, (FIRST, SECOND)
+            )
             assert consequences.suppression(refusal) in expected
 
 
@@ -176,7 +185,9 @@ def test_label_alone_decides_what_the_provider_itself_did() -> None:
     spam = understand(Stage.PROVIDER_EVENT, label=("postmark", "SpamNotification"))
     assert (spam.about, consequences.bounce_class(spam)) == (About.CONTENT, BounceClass.SOFT)
     general = understand(Stage.PROVIDER_EVENT, label=("ses", "Permanent/General"))
-    assert (general.about, consequences.suppression(general)) == (About.UNKNOWN, None)
+    assert consequences.bounce_class(general) is BounceClass.HARD
+    silent = understand(Stage.PROVIDER_EVENT, None, None, "550 rejected", label=("ses", "Permanent/General"))
+    assert (silent.about, consequences.suppression(silent)) == (About.UNKNOWN, None)
 
 
 def test_hard_is_exactly_what_suppresses_at_once() -> None:
@@ -217,7 +228,7 @@ def test_any_text_is_understood_and_leaves_nothing_of_itself(
 ) -> None:
     refusal = understand(stage, reply, enhanced, text)
     assert refusal.receiver is None or refusal.receiver in {*receivers.DOMAINS.values()}
-    assert refusal.code.count("/") in (1, 2)
+    assert refusal.code.count("/") in (1, 2, 3)
 
 
 @pytest.mark.parametrize(
@@ -256,3 +267,36 @@ def test_time_grows_no_faster_than_the_text(piece: str) -> None:
 def test_address_is_no_evidence() -> None:
     refused = "550 5.7.1 <unknown.user.mailbox.full@spamhaus.example>: rejected"
     assert understand(Stage.RCPT, 550, None, refused).about is About.UNKNOWN
+
+
+def test_refusals_are_counted_by_subject_and_receiver() -> None:
+    told: list[dict[str, object]] = []
+    end = telemetry.subscribe(lambda event, fields: told.append({"event": event, **fields}))
+    try:
+        count_refusals(
+            "main", ["mailbox_full/temporary/gmail", None, "mailbox_full/temporary/gmail", "content/permanent"]
+        )
+    finally:
+        end()
+    assert told == [
+        {
+            "event": "mailglass.refusals.met",
+            "account": "main",
+            "about": about,
+            "lasting": lasting,
+            "receiver": receiver,
+            "count": count,
+        }
+        for about, lasting, receiver, count in (
+            ("content", "permanent", "other", 1),
+            ("mailbox_full", "temporary", "gmail", 2),
+        )
+    ]
+
+
+def test_timeline_says_in_words_what_the_receiver_meant() -> None:
+    event = Event(
+        UUID(int=1), UUID(int=2), "attempted", Source.ENGINE, datetime.now(UTC), refusal="mailbox_full/temporary/gmail"
+    )
+    assert _details(event).endswith("meaning: gmail: the mailbox is full (for now)")
+    assert "meaning" not in _details(replace(event, refusal=None))

@@ -374,6 +374,7 @@ def test_a_class_that_is_not_installed_here_may_be_so_later() -> None:
         ({"html": "<p>Hello</p>", "text": "Hi"}, "Hi"),
         ({"html": "<p>Hello</p>", "text": ""}, None),
         ({"html": "<img src=x>"}, None),
+        ({"html": "<p>Hello</p>" + " " * 1024 * 1024}, None),
         ({"text": ""}, ""),
     ],
 )

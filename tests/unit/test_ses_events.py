@@ -81,7 +81,7 @@ ROWS: list[tuple[str, dict[str, Any], EventKind, BounceClass | None, RejectReaso
     ("Bounce", bounce("Transient", "MessageTooLarge"), K.BOUNCED, SOFT, None),
     ("Bounce", bounce("Transient", "ContentRejected"), K.BOUNCED, SOFT, None),
     ("Bounce", bounce("Transient", "AttachmentRejected"), K.BOUNCED, SOFT, None),
-    ("Bounce", bounce("Transient", "General", NO_ROUTE), K.BOUNCED, HARD, None),
+    ("Bounce", bounce("Transient", "General", NO_ROUTE), K.BOUNCED, SOFT, None),
     ("Bounce", bounce("Undetermined", "Undetermined"), K.BOUNCED, UNDETERMINED, None),
     ("Bounce", bounce("Undetermined", "Undetermined", NO_ROUTE), K.BOUNCED, UNDETERMINED, None),
     ("Bounce", bounce(None), K.BOUNCED, UNDETERMINED, None),

@@ -106,7 +106,7 @@ CLASSES: list[tuple[object, EventKind, BounceClass | None, RejectReason | None]]
     ("23", K.BOUNCED, SOFT, None),
     ("24", K.BOUNCED, SOFT, R.TIMED_OUT),
     ("25", K.BOUNCED, SOFT, R.BLOCKED),
-    ("30", K.BOUNCED, HARD, R.INVALID),
+    ("30", K.BOUNCED, UNDETERMINED, R.INVALID),
     ("40", K.BOUNCED, SOFT, None),
     ("50", K.BOUNCED, SOFT, R.BLOCKED),
     ("51", K.BOUNCED, SOFT, R.BLOCKED),

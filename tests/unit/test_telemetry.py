@@ -53,3 +53,23 @@ def test_subscribers_hear_of_events_whether_or_not_anybody_logs() -> None:
     finally:
         end()
     assert heard == ["mailglass.pump"]
+
+
+RINGS = """
+import logging
+telemetry.configure_logging({level!r}, "json")
+logging.getLogger("celery.worker.strategy").info("Task mailglass.pump[1] received")
+logging.getLogger("celery.app.trace").info("Task mailglass.pump[1] succeeded in 0.01s: None")
+logging.getLogger("celery.beat").info("Scheduler: Sending due task pump (mailglass.pump)")
+logging.getLogger("celery.beat").info("beat: Starting...")
+logging.getLogger("celery.app.trace").error("Task mailglass.pump[1] raised unexpected")
+import warnings
+warnings.warn("an odd thing")
+"""
+
+
+@pytest.mark.parametrize(("level", "lines"), [("info", 3), ("debug", 6), ("warning", 2)])
+def test_lines_about_single_rings_are_left_out_unless_everything_is_asked_for(level: str, lines: int) -> None:
+    said = [json.loads(line) for line in run(after=RINGS.format(level=level)).stderr.splitlines()]
+    assert len(said) == lines
+    assert {line["level"] for line in said} >= {"error", "warning"}

@@ -6,8 +6,9 @@ taken back once, and a lane has one ring.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from contextlib import suppress
-from itertools import chain
 from typing import Final
 from uuid import uuid4
 
@@ -15,18 +16,20 @@ from mailglass import clock, telemetry
 from mailglass.doorbell import PUMP, SETTLE, WEBHOOKS
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import lanes, pauses, turns
+from mailglass.ledger.events import EngineEvent
+from mailglass.routing import Lane
 from mailglass.runtime import Runtime
 from mailglass.webhooks import process
 
 # seconds after which a ring of `mailglass.settle` that nobody answered is taken for lost; longer than it runs
 SETTLE_PATIENCE: Final = 60.0
-# seconds that one run rings lanes for; those that are left are the next one's
-BUDGET: Final = 2.0
+# seconds that one run rings lanes for, once it has read them; those that are left are the next one's
+BUDGET: Final = 10.0
 
 
 # seconds between the beginnings of two runs; a run that takes longer is followed by a rest as long
 INTERVAL: Final = 1.0
-# seconds after which a run is taken for dead; longer than it takes
+# seconds after which a run that says nothing is taken for dead
 LEASE: Final = 5.0
 
 
@@ -49,8 +52,12 @@ def take_turn(runtime: Runtime, *, eager: bool = False) -> float:
         return min(turn.seconds, INTERVAL)
     started = clock.monotonic()
     rest = INTERVAL
+
+    def keep() -> None:
+        turns.take(runtime.database, PUMP, token, LEASE)
+
     try:
-        finished = run(runtime)
+        finished = run(runtime, keep)
         took = clock.monotonic() - started
         rest = max(INTERVAL - took, took) if finished else 0.0
     finally:
@@ -60,11 +67,12 @@ def take_turn(runtime: Runtime, *, eager: bool = False) -> float:
     return rest
 
 
-def run(runtime: Runtime) -> bool:
+def run(runtime: Runtime, keep: Callable[[], None] = lambda: None) -> bool:
     """Take expired leases back, settle what waited long enough, and ring what has due work.
 
     Args:
         runtime: whose deliveries.
+        keep: called now and then, to say that the run goes on.
 
     Returns:
         Whether it had the time to ring all lanes.
@@ -76,20 +84,41 @@ def run(runtime: Runtime) -> bool:
     patience, doorbell = runtime.settings.engine.ring_patience, runtime.doorbell
     moved = runtime.settler.sweep()
     paused = pauses.pauses(runtime.database)
-    woken = list(pauses.unpaused(paused, lanes.lanes_woken(runtime.database)))
-    # mail that somebody put off to a moment does not wait until a hundred thousand lanes are read
-    rung = doorbell.ring(woken)
-    due = set(pauses.unpaused(paused, chain(woken, lanes.lanes_ready(runtime.database))))
-    rung += doorbell.repair(due, patience, lambda: clock.monotonic() - started < BUDGET)
-    finished = clock.monotonic() - started < BUDGET
+    rung, woken, looked = 0, set[Lane](), float("-inf")
+
+    def look() -> None:
+        """Ring mail that was put off to a moment: it does not wait until a hundred thousand lanes are read and rung."""
+        nonlocal rung, looked
+        keep()
+        if clock.monotonic() - looked >= INTERVAL / 2:
+            looked = clock.monotonic()
+            found = list(pauses.unpaused(paused, lanes.lanes_woken(runtime.database)))
+            woken.update(found)
+            rung += doorbell.ring(found)
+
+    look()
+    due = {*pauses.unpaused(paused, lanes.lanes_ready(runtime.database, after_page=look)), *woken}
+    until = clock.monotonic() + BUDGET
+
+    def go_on() -> bool:
+        look()
+        return clock.monotonic() < until
+
+    repaired = doorbell.repair(due, patience, go_on)
+    rung += repaired
+    finished = clock.monotonic() < until
     if process.waiting(runtime.database):
         rung += doorbell.ring_task(WEBHOOKS, patience)
     if runtime.settler.waiting():
         rung += doorbell.ring_task(SETTLE, SETTLE_PATIENCE)
+    uncertain = sum(kind == EngineEvent.UNCERTAIN for _, kind in moved)
     if moved or rung:
         telemetry.emit(
             "mailglass.pump",
+            # workers that ended in the middle of a call have left these
+            level=logging.WARNING if uncertain else logging.INFO,
             settled=len(moved),
+            uncertain=uncertain,
             lanes=len(due),
             rung=rung,
             duration_ms=round((clock.monotonic() - started) * 1000),

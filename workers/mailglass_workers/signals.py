@@ -34,6 +34,10 @@ def check_before_start(instance: Any = None, options: dict[str, Any] | None = No
         app.conf.broker_heartbeat = 0
     try:
         settings = get_settings()
+        if settings.log_format == "json":
+            # whoever reads the log reads JSON, from its first line on
+            instance.quiet = True
+            telemetry.configure_logging(settings.log_level, settings.log_format)
         if settings.require_broker().startswith("redis"):
             outlive_lost_connections()
             notice_free_slots()

@@ -15,9 +15,12 @@ from mailglass.engine.bulkhead import SLOW, Bulkhead, Job
 
 # how often a slot looks at the call that it waits for
 _LOOK: Final = 0.25
+# threads of one kind of task that is no mail
+_BESIDE: Final = 4
 
 _lock = threading.Lock()
 _executor: tuple[int, ThreadPoolExecutor] | None = None
+_all_beside: list[Beside] = []
 
 
 def run(work: Callable[[], None]) -> None:
@@ -41,22 +44,49 @@ def run(work: Callable[[], None]) -> None:
     future.result()
 
 
-def run_beside(work: Callable[[], None]) -> None:
-    """Run what asks a provider for something else than to send; leave the slot where that takes long.
+class Beside:
+    """Threads for tasks that ask providers for something else than to send; a slot does not wait for slow ones.
 
-    Such tasks have one ring each, so they need not be counted.
+    Each kind of task has a few threads of its own, so that as many rings as there are accounts take none from mail, and
+    those that find all of them taken wait for one without a slot.
     """
-    walls = bulkhead.current()
-    if walls is None or not walls.leaves:
-        work()
-        return
-    future = _threads(walls).submit(work)
-    try:
-        future.result(SLOW)
-    except TimeoutError:
-        if future.done():
-            raise
-        future.add_done_callback(_log_failure)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._executor: tuple[int, ThreadPoolExecutor] | None = None
+        self._running = 0
+        _all_beside.append(self)
+
+    def __call__(self, work: Callable[[], None]) -> None:
+        walls = bulkhead.current()
+        if walls is None or not walls.leaves:
+            work()
+            return
+        with self._lock:
+            if self._executor is None or self._executor[0] != os.getpid():
+                self._executor = (os.getpid(), ThreadPoolExecutor(_BESIDE, "mailglass-beside"))
+                self._running = 0
+            free = self._running < _BESIDE
+            self._running += 1
+            future = self._executor[1].submit(work)
+        future.add_done_callback(self._ended)
+        try:
+            future.result(SLOW if free else 0.0)
+        except TimeoutError:
+            if future.done():
+                raise
+            future.add_done_callback(_log_failure)
+
+    def wait(self) -> None:
+        """Wait for what was begun; what was not is dropped, and rung again as a lost ring is."""
+        with self._lock:
+            mine, self._executor = self._executor, None
+        if mine is not None and mine[0] == os.getpid():
+            mine[1].shutdown(wait=True, cancel_futures=True)
+
+    def _ended(self, future: Future[None]) -> None:
+        with self._lock:
+            self._running -= 1
 
 
 def wait() -> None:
@@ -66,6 +96,8 @@ def wait() -> None:
         mine, _executor = _executor, None
     if mine is not None and mine[0] == os.getpid():
         mine[1].shutdown(wait=True)
+    for beside in _all_beside:
+        beside.wait()
 
 
 def _watched(walls: Bulkhead, job: Job, work: Callable[[], None]) -> None:
@@ -86,6 +118,6 @@ def _threads(walls: Bulkhead) -> ThreadPoolExecutor:
 
 
 def _log_failure(future: Future[None]) -> None:
-    error = future.exception()
+    error = None if future.cancelled() else future.exception()
     if error is not None:
         telemetry.emit("mailglass.task.failed", level=logging.ERROR, error_type=type(error).__name__)

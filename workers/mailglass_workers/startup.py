@@ -13,6 +13,8 @@ from typing import Any, Final
 from mailglass import clock, telemetry
 from mailglass.errors import ConfigError, LedgerUnavailableError
 from mailglass.ledger import schema
+from mailglass.ledger.database import Database
+from mailglass.ledger.pooler import check_session
 from mailglass.settings import Settings
 
 # seconds between two looks; the first ones are short, because most outages are a restart
@@ -45,7 +47,7 @@ def check_schema(settings: Settings) -> None:
 
     Raises:
         SchemaError: names the command to run.
-        ConfigError: no database is configured.
+        ConfigError: no database is configured, or a pooler before it is not.
     """
     url = settings.require_database()
     began = clock.monotonic()
@@ -54,6 +56,7 @@ def check_schema(settings: Settings) -> None:
         while True:
             try:
                 schema.check(url)
+                _check_session(url, settings.pooled)
             except LedgerUnavailableError as error:
                 if clock.monotonic() >= speak_at:
                     telemetry.configure_logging(settings.log_level, settings.log_format)
@@ -66,6 +69,15 @@ def check_schema(settings: Settings) -> None:
             pause = min(2 * pause, _LONGEST_PAUSE)
     if speak_at > began:
         _say("mailglass.startup.database_reached", logging.INFO, began)
+
+
+def _check_session(url: str, pooled: bool) -> None:
+    # in a pool of its own, which the processes of the worker do not inherit
+    database = Database(url, 1, pooled)
+    try:
+        check_session(database, pooled)
+    finally:
+        database.dispose()
 
 
 def _say(event: str, level: int, began: float, **fields: str) -> None:

@@ -50,7 +50,7 @@ def in_slot(run: Callable[[Callable[[], None]], None]) -> Callable[[Callable[...
     """A task that asks providers: its slot does not wait for slow ones.
 
     Args:
-        run: how it is run in the slot, `slots.run` or `slots.run_beside`.
+        run: how it is run in the slot, `slots.run` or a `slots.Beside`.
     """
 
     def decorate(work: Callable[..., Any]) -> Callable[..., None]:
@@ -96,7 +96,7 @@ def pump() -> None:
 
 
 @app.task(name=SETTLE)
-@in_slot(slots.run_beside)
+@in_slot(slots.Beside())
 @guarded
 def settle() -> None:
     """Search at the providers for uncertain deliveries, and settle those that are found."""
@@ -136,7 +136,7 @@ def reconcile_webhooks() -> None:
 
 
 @app.task(name=POLL)
-@in_slot(slots.run_beside)
+@in_slot(slots.Beside())
 @guarded
 def poll_webhooks() -> None:
     """Fetch webhooks from the queues that providers lay them into; nothing where no account has one."""
@@ -147,7 +147,7 @@ def poll_webhooks() -> None:
 
 
 @app.task(name=SUPPRESSIONS)
-@in_slot(slots.run_beside)
+@in_slot(slots.Beside())
 @guarded
 def sync_suppressions(account: str = "") -> None:
     """Go on with one account's suppression list.
@@ -165,7 +165,7 @@ def sync_suppressions(account: str = "") -> None:
 
 
 @app.task(name=RATES)
-@in_slot(slots.run_beside)
+@in_slot(slots.Beside())
 @guarded
 def learn_rates() -> None:
     """Ask providers what rate they grant the accounts that are due; nothing where no provider tells."""

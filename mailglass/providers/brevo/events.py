@@ -40,6 +40,8 @@ EVENTS: Final[Mapping[str, Meaning]] = {
 MACHINES: Final = frozenset({"proxy_open", "unique_proxy_open"})
 """Opens by a proxy that fetches images for its users."""
 
+# as seconds this would be the year 5138, as milliseconds it is 1973
+_MILLISECONDS: Final = 100_000_000_000
 _REPLIES: Final = frozenset({"hard_bounce", "soft_bounce", "invalid_email", "deferred"})
 _TIMES: Final = ("ts_epoch", "ts_event", "ts", "date")
 
@@ -60,10 +62,10 @@ def normalise(body: bytes, account: str) -> list[ProviderEvent]:
 def _event(item: dict[str, Any]) -> ProviderEvent:
     name = _event_name(item)
     meaning = EVENTS.get(name, UNMAPPED)
-    return ProviderEvent(
+    event = ProviderEvent(
         kind=meaning.kind,
         provider_event_id=_identity(item),
-        occurred_at=_moment(item.get("ts_epoch")),
+        occurred_at=_moment(item),
         delivery_id=_delivery(item.get(CUSTOM)),
         provider_message_id=bracketed(item.get("message-id")),
         recipient=bodies.address_of(item.get("email")),
@@ -74,6 +76,7 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
         click_hash=bodies.click_hash(item.get("link")),
         tags=bodies.tags_of(item.get("tags") or _listed(item.get("tag"))),
     )
+    return bodies.with_refusal(event, (NAME, name), item.get("reason"))
 
 
 def _event_name(item: dict[str, Any]) -> str:
@@ -89,11 +92,19 @@ def _identity(item: dict[str, Any]) -> str:
     return bodies.fingerprint(message_id, _event_name(item), recipient, time, bodies.label_of(item.get("link")))
 
 
-def _moment(value: Any) -> datetime | None:
-    """Milliseconds of Unix time. The other times are in the account's own zone, which they do not name."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 47:
-        return None
-    return datetime.fromtimestamp(value / 1000, UTC)
+def _moment(item: Mapping[str, Any]) -> datetime | None:
+    """Unix time of the event: `ts_epoch` in milliseconds, at times in seconds, else `ts_event` or `ts` in seconds.
+
+    `date` is in the account's own zone, which it does not name.
+    """
+    for name in ("ts_epoch", "ts_event", "ts"):
+        value = item.get(name)
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 16:
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1 << 47:
+            continue
+        return datetime.fromtimestamp(value / 1000 if value >= _MILLISECONDS else value, UTC)
+    return None
 
 
 def _delivery(value: Any) -> UUID | None:

@@ -135,6 +135,10 @@ def _fits(proof: Proof, keys: Sequence[Secret]) -> list[bool]:
     return [sum(hmac.compare_digest(mine, given) for given in proof.signatures) > 0 for mine in expected]
 
 
+# no MX, and no connection; beyond 599 its own lists
+_ITS_OWN_CODES: Final = frozenset({498, 499})
+
+
 def normalise(body: bytes, account: str) -> list[ProviderEvent]:
     """The one event of a body.
 
@@ -175,11 +179,11 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
     status = item.get("delivery-status")
     status = status if isinstance(status, dict) else {}
     enhanced = bodies.enhanced_status(status.get("enhanced-code")) or bodies.enhanced_status(status.get("message"))
-    meaning = _softened(_meaning(item), str(status.get("code")), enhanced)
+    meaning = _meaning(item)
     variables = item.get("user-variables")
     moment = bodies.epoch_moment(item.get("timestamp"))
     identity = bodies.text(item.get("id"), 150)
-    return ProviderEvent(
+    event = ProviderEvent(
         kind=meaning.kind,
         # an id is unique within a day only, says Mailgun's reference of events
         provider_event_id=f"{identity}/{moment:%Y-%m-%d}" if identity and moment else bodies.whole_fingerprint(item),
@@ -193,6 +197,14 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
         machine=_by_machine(item.get("client-info")),
         click_hash=bodies.click_hash(item.get("url")),
         tags=bodies.tags_of(item.get("tags")),
+    )
+    _, severity, reason = _labels(item)
+    return bodies.with_refusal(
+        event,
+        (NAME, f"{severity}/{'generic' if status.get('code') in _ITS_OWN_CODES else reason}"),
+        bodies.label_of(status.get("message")) or bodies.label_of(status.get("description")),
+        reply=None if status.get("code") in _ITS_OWN_CODES else status.get("code"),
+        host=status.get("mx-host"),
     )
 
 
@@ -211,16 +223,6 @@ def _labels(item: dict[str, Any]) -> tuple[str, str, str]:
 
 def _event_name(item: dict[str, Any]) -> str:
     return ".".join(part for part in _labels(item) if part)
-
-
-def _softened(meaning: Meaning, code: str, enhanced: str | None) -> Meaning:
-    """A bounce whose reply speaks of a full mailbox, a policy or a passing fault says nothing lasting."""
-    if meaning.kind is not EventKind.BOUNCED or meaning.bounce_class is not _HARD:
-        return meaning
-    passing = re.match(r"4\d\d\Z|552\Z", code)
-    if passing or (enhanced or "").startswith(("4.", "5.7.")) or enhanced == "5.2.2":
-        return Meaning(meaning.kind, _SOFT, meaning.reject_reason)
-    return meaning
 
 
 def _by_machine(client: Any) -> bool:
@@ -255,10 +257,10 @@ def _legacy_item(fields: forms.Fields) -> dict[str, Any]:
 def _legacy_event(item: dict[str, Any]) -> ProviderEvent:
     code = bodies.label_of(item.get("code"))
     enhanced = bodies.enhanced_status(code) or bodies.enhanced_status(item.get("error"))
-    meaning = _softened(_legacy_meaning(item), code, enhanced)
+    meaning = _legacy_meaning(item)
     message_id = bracketed(item.get("Message-Id") or item.get("message-id"))
     recipient = bodies.address_of(item.get("recipient"))
-    return ProviderEvent(
+    event = ProviderEvent(
         kind=meaning.kind,
         provider_event_id=bodies.fingerprint(
             item.get("event"), message_id, (recipient or "").lower(), item.get("timestamp"), item.get("url"), code
@@ -273,6 +275,7 @@ def _legacy_event(item: dict[str, Any]) -> ProviderEvent:
         click_hash=bodies.click_hash(item.get("url")),
         tags=bodies.tags_of(item.get("tag")),
     )
+    return bodies.with_refusal(event, (NAME, "permanent/bounce"), item.get("error"), reply=code)
 
 
 def _legacy_meaning(item: dict[str, Any]) -> Meaning:

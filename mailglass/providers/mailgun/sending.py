@@ -40,7 +40,7 @@ _LONGEST_RESET: Final = 3600.0
 _WRITTEN: Final = frozenset(
     "from to cc bcc subject text html attachment inline message recipient-variables o:tag".split()
 )
-_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
+_LINE_END: Final = re.compile(r"[\r\n\x00]")
 _OPTION_NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}\Z")
 
 
@@ -56,7 +56,7 @@ class _Field:
     @property
     def head(self) -> bytes:
         lines = f'Content-Disposition: form-data; name="{_quotable(self.name)}"'
-        if _CONTROLS.search(self.filename) or _CONTROLS.search(self.content_type):
+        if _LINE_END.search(self.filename) or _LINE_END.search(self.content_type):
             # it would end the line, and begin another one
             raise Unsendable("invalid_attachment")
         if self.filename:
@@ -190,7 +190,7 @@ def _form(fields: list[_Field]) -> bytes:
 
 
 def _quotable(name: str) -> str:
-    if '"' in name or "\\" in name or not name.isascii() or _CONTROLS.search(name):
+    if '"' in name or "\\" in name or not name.isascii() or _LINE_END.search(name):
         raise Unsendable("unsupported_header_name")
     return name
 

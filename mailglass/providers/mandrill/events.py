@@ -123,7 +123,7 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
     message = _part(item, "msg")
     metadata = _part(message, "metadata")
     listed = _part(item, "reject") or _part(item, "entry")
-    return ProviderEvent(
+    told = ProviderEvent(
         kind=meaning.kind,
         provider_event_id=_identity(item, event),
         occurred_at=bodies.epoch_moment(item.get("ts")),
@@ -136,6 +136,8 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
         click_hash=bodies.click_hash(item.get("url")) if event == "click" else None,
         tags=bodies.tags_of(message.get("tags")),
     )
+    label = f"{event}/{bodies.label_of(message.get('bounce_description'))}"
+    return bodies.with_refusal(told, (NAME, label), message.get("diag"))
 
 
 def _part(item: dict[str, Any], name: str) -> dict[str, Any]:

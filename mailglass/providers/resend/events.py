@@ -54,10 +54,11 @@ def _event(identity: str | None, item: dict[str, Any]) -> ProviderEvent:
     to = data.get("to")
     people = to if isinstance(to, list) else [to]
     meaning = _meaning(item)
-    if COPIES in tags or len(people) > 1:
+    several = COPIES in tags or len(people) > 1
+    if several:
         meaning = _about_somebody(meaning)
     bounce = _dict(data.get("bounce"))
-    return ProviderEvent(
+    event = ProviderEvent(
         kind=meaning.kind,
         provider_event_id=identity or bodies.whole_fingerprint(item),
         occurred_at=bodies.iso_moment(item.get("created_at")),
@@ -70,6 +71,8 @@ def _event(identity: str | None, item: dict[str, Any]) -> ProviderEvent:
         click_hash=bodies.click_hash(_dict(data.get("click")).get("link")),
         tags=bodies.tags_of([tags[name] for name in sorted(tags, key=_by_number) if name.startswith(TAG)]),
     )
+    label = f"{bodies.label_of(bounce.get('type'))}/{bodies.label_of(bounce.get('subType'))}"
+    return bodies.with_refusal(event, (NAME, label), _said(bounce), named=not several)
 
 
 def _meaning(item: dict[str, Any]) -> Meaning:
@@ -114,6 +117,13 @@ def _address(value: Any) -> str | None:
     """The address in `Name <address>`, or by itself."""
     text = bodies.label_of(value)
     return bodies.address_of(text.rpartition("<")[2].partition(">")[0].strip())
+
+
+def _said(bounce: Mapping[str, Any]) -> str:
+    """What the receiver answered: the diagnosis, several lines where it has several; else Resend's own words."""
+    codes = bounce.get("diagnosticCode")
+    lines = [line for line in (codes if isinstance(codes, list) else [codes]) if isinstance(line, str)]
+    return "\n".join(lines[:10]) or bodies.label_of(bounce.get("message"))
 
 
 def _status(codes: Any) -> str | None:

@@ -105,8 +105,10 @@ _RESET: Final = ("ratelimit-reset", "seconds")
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,256}\Z")
 # RFC 5322 3.2.3: what a display name may not hold unless it is quoted, which Resend refuses
 _SPECIALS = re.compile(r'[()<>\[\]:;@\\,."]|=\?')
-# what would make another address of a name that is not quoted, or what Resend takes for an attack
-_UNFIT_SENDER = re.compile(r'[<>;@\\,"]|=\?')
+# what would make another address of a name that is not quoted
+_QUOTED_SENDER = re.compile(r"[,;]")
+# what Resend takes for an attack, quoted or not
+_UNFIT_SENDER = re.compile(r'[<>@\\"]|=\?')
 _WRITTEN: Final = frozenset("from to cc bcc reply_to subject html text headers attachments tags".split())
 
 
@@ -218,9 +220,11 @@ def _key(mails: Sequence[Outgoing]) -> str:
 
 
 def _sender(address: Address) -> str:
-    """Resend refuses a sender's name that is quoted or encoded, so it stands as it is, or not at all."""
+    """A name with a comma is quoted (RFC 5322 3.4); Resend refuses one that is encoded or holds an address."""
     if _UNFIT_SENDER.search(address.name):
         raise Unsendable("unsupported_sender_name")
+    if _QUOTED_SENDER.search(address.name):
+        return f'"{address.name}" <{address.email}>'
     return f"{address.name} <{address.email}>" if address.name else address.email
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from email.utils import parseaddr
 from typing import Any, Final
@@ -28,8 +29,6 @@ EVENTS: Final[Mapping[tuple[str, str], Meaning]] = {
     ("Bounce", "Permanent/OnAccountSuppressionList"): _ALREADY_BOUNCED,
     ("Bounce", "Permanent/UnsubscribedRecipient"): Meaning(EventKind.REJECTED, None, RejectReason.UNSUBSCRIBED),
     ("Bounce", "Transient"): Meaning(EventKind.BOUNCED, _SOFT),
-    # no route to the domain after all of SES's own attempts
-    ("Bounce", "Transient/5.4.4"): Meaning(EventKind.BOUNCED, _HARD),
     ("Bounce", ""): Meaning(EventKind.BOUNCED, BounceClass.UNDETERMINED),
     ("Complaint", ""): Meaning(EventKind.COMPLAINED),
     ("Complaint", "OnAccountSuppressionList"): Meaning(EventKind.REJECTED, None, RejectReason.SPAM),
@@ -43,8 +42,8 @@ EVENTS: Final[Mapping[tuple[str, str], Meaning]] = {
     ("Subscription", "opted_in"): Meaning(EventKind.SUBSCRIBED),
     ("Received", ""): UNMAPPED,
 }
-"""(type, detail). The detail is a bounce's type with its subtype or, for transient ones, its enhanced status; a
-complaint's subtype or feedback type; which way a subscription went. The most exact row counts, "" stands for any."""
+"""(type, detail). The detail is a bounce's type with its subtype; a complaint's subtype or feedback type; which way a
+subscription went. The most exact row counts, "" stands for any."""
 
 _PARTS: Final[Mapping[str, tuple[str, str]]] = {
     "Delivery": ("delivery", "recipients"),
@@ -65,6 +64,8 @@ _ONE_ACT: Final = frozenset({"Open", "Click", "Subscription"})
 # what SNS and SES publish to say that they can
 _GREETINGS: Final = ("Successfully validated SNS topic",)
 _GREETING_TYPES: Final = frozenset({"AmazonSnsSubscriptionSucceeded"})
+# what other senders' mail met lately
+_SUPPRESSED_FOR_OTHERS: Final = "Permanent/Suppressed"
 _ID_HEADER: Final = "x-mailglass-id"
 
 
@@ -115,8 +116,8 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
     part, mail = item["part"], item["mail"]
     recipient = _object(item["recipient"])
     status = _status(recipient) if item["type"] in ("Bounce", "DeliveryDelay") else None
-    meaning = _meaning(item["type"], part, status)
-    return ProviderEvent(
+    meaning = _meaning(item["type"], part)
+    event = ProviderEvent(
         kind=meaning.kind,
         provider_event_id=item["id"],
         occurred_at=_moment(part.get("timestamp"), mail.get("timestamp"), item["posted"]),
@@ -129,20 +130,28 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
         click_hash=bodies.click_hash(part.get("link")),
         tags=_labels(mail),
     )
+    if item["type"] not in ("Bounce", "DeliveryDelay"):
+        return event
+    label = f"{bodies.label_of(part.get('bounceType'))}/{bodies.label_of(part.get('bounceSubType'))}"
+    if label == _SUPPRESSED_FOR_OTHERS:
+        return bodies.doubted(event, ("ses", label))
+    told = bodies.with_refusal(event, ("ses", label), recipient.get("diagnosticCode"))
+    undetermined = told.kind is EventKind.BOUNCED and not label.startswith(("Permanent", "Transient"))
+    return replace(told, bounce_class=BounceClass.UNDETERMINED) if undetermined else told
 
 
-def _meaning(kind: str, part: Mapping[str, Any], status: str | None) -> Meaning:
-    for detail in _details(kind, part, status):
+def _meaning(kind: str, part: Mapping[str, Any]) -> Meaning:
+    for detail in _details(kind, part):
         if detail and (found := EVENTS.get((kind, detail))):
             return found
     return EVENTS.get((kind, ""), UNMAPPED)
 
 
-def _details(kind: str, part: Mapping[str, Any], status: str | None) -> list[str]:
+def _details(kind: str, part: Mapping[str, Any]) -> list[str]:
     """What else the event says of itself, the most exact first."""
     if kind == "Bounce":
         name = bodies.label_of(part.get("bounceType"))
-        return [f"{name}/{bodies.label_of(part.get('bounceSubType'))}", f"{name}/{status}", name]
+        return [f"{name}/{bodies.label_of(part.get('bounceSubType'))}", name]
     if kind == "Complaint":
         return [bodies.label_of(part.get("complaintSubType")), bodies.label_of(part.get("complaintFeedbackType"))]
     if kind == "Subscription":

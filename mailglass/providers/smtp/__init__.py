@@ -2,6 +2,5 @@
 
 from mailglass.providers.smtp.options import SMTPOptions
 from mailglass.providers.smtp.provider import SMTPProvider
-from mailglass.providers.smtp.replies import is_hard_recipient_failure
 
-__all__ = ["SMTPOptions", "SMTPProvider", "is_hard_recipient_failure"]
+__all__ = ["SMTPOptions", "SMTPProvider"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from mailglass.providers.smtp.replies import START_INPUT, Reply, Stage
+from mailglass.mail.refusal import Stage
+from mailglass.providers.smtp.replies import START_INPUT, Reply
 from mailglass.providers.smtp.wire import as_data
 
 
@@ -84,6 +85,7 @@ class Letter:
         message_id: without its brackets; the provider's id of the mail.
         size: of the message in bytes, as SIZE counts (RFC 1870).
         ascii: whether it is 7bit.
+        copies: of each recipient of the envelope, the optional ones last, its place among the mail's copies, or -1.
         data: the message as it follows DATA.
     """
 
@@ -92,27 +94,34 @@ class Letter:
     size: int
     ascii: bool
     data: bytes = field(repr=False)
+    copies: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, envelope: Envelope, message_id: str, message: bytes) -> Letter:
+    def of(cls, envelope: Envelope, message_id: str, message: bytes, copies: tuple[int, ...] = ()) -> Letter:
         """The letter of a complete message."""
-        return cls(envelope, message_id, len(message), message.isascii(), as_data(message))
+        return cls(envelope, message_id, len(message), message.isascii(), as_data(message), copies)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One command and whether its refusal settles the mail."""
+    """One command and whether its refusal settles the mail.
 
-    stage: Stage
+    Attributes:
+        stage: None for RSET, which belongs to no mail.
+        copy: of RCPT: which of the envelope's recipients it names; 0 is the mail's own.
+    """
+
+    stage: Stage | None
     command: bytes = field(repr=False)
     vital: bool = True
+    copy: int = 0
 
     def accepted_by(self, reply: Reply) -> bool:
         """Whether the mail goes on with this reply."""
         return reply.code == START_INPUT if self.stage is Stage.DATA else reply.ok
 
 
-RESET: Final = Step(Stage.RESET, b"RSET\r\n")
+RESET: Final = Step(None, b"RSET\r\n")
 DATA: Final = Step(Stage.DATA, b"DATA\r\n")
 
 
@@ -131,5 +140,5 @@ def addressed(letter: Letter, features: Features) -> list[Step]:
         parameters += f" ENVID={envelope.id}"
     steps = [Step(Stage.MAIL, f"MAIL FROM:<{envelope.sender}>{parameters}\r\n".encode())]
     for index, recipient in enumerate(recipients):
-        steps.append(Step(Stage.RCPT, f"RCPT TO:<{recipient}>\r\n".encode(), vital=index == 0))
+        steps.append(Step(Stage.RCPT, f"RCPT TO:<{recipient}>\r\n".encode(), vital=index == 0, copy=index))
     return steps

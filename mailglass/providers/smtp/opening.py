@@ -10,10 +10,11 @@ from typing import Final
 from mailglass.clock import monotonic
 from mailglass.errors import MailglassError
 from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.refusal import Stage
 from mailglass.providers.smtp.auth import MECHANISMS, Mechanism, TokenSource, TokenUnavailable
 from mailglass.providers.smtp.letters import Features
 from mailglass.providers.smtp.options import SMTPOptions, is_loopback
-from mailglass.providers.smtp.replies import Reply, Stage, refusal
+from mailglass.providers.smtp.replies import Reply, refusal
 from mailglass.providers.smtp.session import Riding, Session
 from mailglass.providers.smtp.wire import ProtocolError, Wire
 
@@ -87,6 +88,7 @@ def open_session(
         min(options.connect_timeout, options.timeout),
         options.max_messages_per_connection,
         riding or Riding(),
+        options.host,
     )
 
 
@@ -105,12 +107,12 @@ class _Opening:
     def run(self, context: ssl.SSLContext | None) -> Features:
         if self._options.security == "tls":
             self._start_tls(context)
-        self._expect_ok(self._wire.read_reply(self._until))
+        self._expect_ok(self._wire.read_reply(self._until), Stage.GREETING)
         features = self._hello()
         if self._options.security == "starttls":
             if "STARTTLS" not in features:
                 raise _misconfigured("starttls_unavailable")
-            self._expect_ok(self._say(b"STARTTLS"))
+            self._expect_ok(self._say(b"STARTTLS"), Stage.TLS)
             self._start_tls(context)
             features = self._hello()  # what was said before TLS does not count (RFC 3207 section 4.2)
         if self._options.username is not None:
@@ -121,14 +123,14 @@ class _Opening:
         self._wire.write(line + b"\r\n", self._until)
         return self._wire.read_reply(self._until)
 
-    def _expect_ok(self, reply: Reply) -> None:
+    def _expect_ok(self, reply: Reply, stage: Stage) -> None:
         if not reply.ok:
-            raise SessionFailed(refusal(Stage.SESSION, reply))
+            raise SessionFailed(refusal(stage, reply, host=self._options.host))
 
     def _hello(self) -> Features:
         name = self._options.helo_name or _own_name(self._wire.local_address)
         reply = self._say(b"EHLO " + name.encode("ascii"))
-        self._expect_ok(reply)
+        self._expect_ok(reply, Stage.EHLO)
         return Features.parse(reply)
 
     def _start_tls(self, context: ssl.SSLContext | None) -> None:
@@ -152,7 +154,7 @@ class _Opening:
             if reply.code == _CREDENTIALS_REFUSED and self._renew_token():
                 reply = self._try_mechanism(mechanism)
             if reply.code != _UNKNOWN_MECHANISM:
-                return self._expect_ok(reply)
+                return self._expect_ok(reply, Stage.AUTH)
         raise _misconfigured("auth_unavailable")
 
     def _renew_token(self) -> bool:

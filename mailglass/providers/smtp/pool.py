@@ -14,6 +14,8 @@ from mailglass.providers.smtp.session import Session
 # idle for longer, it is asked whether it still stands; idle for much longer, it is not worth the question
 PROBE_AFTER: Final = 5.0
 DROP_AFTER: Final = 60.0
+# seconds after which a server that had too many connections is offered one more
+MORE_AFTER: Final = 60.0
 
 
 class SessionPool:
@@ -34,6 +36,10 @@ class SessionPool:
         self._waiting = 0
         self._lock = threading.Lock()
         self._slots = threading.BoundedSemaphore(limit)
+        # slots that are not given out for a while: held back already, and still to be once they come back
+        self._held_back = 0
+        self._to_hold_back = 0
+        self._more_at = 0.0
         self._idle: list[Session] = []
         self._closed = False
         forget = weakref.WeakMethod(self._forget_parent)
@@ -41,6 +47,7 @@ class SessionPool:
 
     def acquire_slot(self, deadline: float) -> bool:
         """Wait for a slot; False when there is none before the deadline (on `mailglass.clock.monotonic()`)."""
+        self._offer_more()
         if self._slots.acquire(blocking=False):
             return True
         self._count_waiting(1)
@@ -51,7 +58,41 @@ class SessionPool:
 
     def release_slot(self) -> None:
         """Let the next batch in."""
-        self._slots.release()
+        self._release(self._slots)
+
+    def hold_back(self) -> None:
+        """Open half as many connections for a while, one at the least: the server says that there are too many."""
+        with self._lock:
+            now = monotonic()
+            if now < self._more_at - MORE_AFTER / 2:
+                # said by several connections of the same moment
+                return
+            given = self._limit - self._held_back - self._to_hold_back
+            self._to_hold_back += given - max(1, given // 2)
+            self._more_at = now + MORE_AFTER
+            while self._to_hold_back and self._slots.acquire(blocking=False):
+                self._to_hold_back -= 1
+                self._held_back += 1
+
+    def _offer_more(self) -> None:
+        with self._lock:
+            if not (self._held_back or self._to_hold_back) or monotonic() < self._more_at:
+                return
+            self._more_at = monotonic() + MORE_AFTER
+            if self._to_hold_back:
+                self._to_hold_back -= 1
+            else:
+                self._held_back -= 1
+                self._slots.release()
+
+    def _release(self, slots: threading.BoundedSemaphore) -> None:
+        """Give a slot back, unless it is to be held back; one of before a fork is nobody's."""
+        with self._lock:
+            if self._to_hold_back and slots is self._slots:
+                self._to_hold_back -= 1
+                self._held_back += 1
+                return
+        slots.release()
 
     @property
     def wanted(self) -> bool:
@@ -72,7 +113,7 @@ class SessionPool:
             try:
                 work()
             finally:
-                slots.release()
+                self._release(slots)
 
         try:
             threading.Thread(target=run, name="mailglass-smtp", daemon=True).start()
@@ -147,6 +188,7 @@ class SessionPool:
         """In a forked child: close this process's ends without a word, and take nothing over, held locks least."""
         idle, self._idle = self._idle, []
         self._waiting = 0
+        self._held_back = self._to_hold_back = 0
         self._lock = threading.Lock()
         self._slots = threading.BoundedSemaphore(self._limit)
         for session in idle:

@@ -69,6 +69,9 @@ class SMTPProvider(Provider):
         finally:
             self._pool.release_slot()
 
+    def hold_back(self) -> None:
+        self._pool.hold_back()
+
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         reading = read_bounce(body, self._proofs, headers.get(CAME_TO, ""))
         if reading.doubt is not None:
@@ -88,7 +91,8 @@ class SMTPProvider(Provider):
         if token := self._proofs.token(mail):
             message = f"{proofs.HEADER}: {token}\r\n".encode("ascii") + message
         message = self._signer.sign(message, domain=mail.sender.domain, created_at=mail.created_at)
-        return Letter.of(_envelope(mail, self._proofs), mime.message_id(mail)[1:-1], message)
+        envelope = _envelope(mail, self._proofs)
+        return Letter.of(envelope, mime.message_id(mail)[1:-1], message, _copies(mail, envelope))
 
     def _within_margin(self) -> SMTPOptions:
         """The options with a timeout that a mail begun last may take twice, for its content and for the answer."""
@@ -107,6 +111,16 @@ def _token_source(options: SMTPOptions) -> TokenSource | None:
     from mailglass.providers.smtp.oauth2 import token_source  # brings an HTTP client along
 
     return token_source(options)
+
+
+def _copies(mail: Outgoing, envelope: Envelope) -> tuple[int, ...]:
+    """Return which of the mail's copies each recipient of the envelope is."""
+    if not (mail.cc or mail.bcc):
+        return ()
+    places = {mail.recipient.email: -1}
+    for place, copy in enumerate((*mail.cc, *mail.bcc)):
+        places.setdefault(copy.email, place)
+    return tuple(places.get(address, -1) for address in (*envelope.recipients, *envelope.optional))
 
 
 def _envelope(mail: Outgoing, proofs: Proofs) -> Envelope:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mailglass.clock import monotonic
 from mailglass.errors import MailglassError
-from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outcomes import CopyRefusal, Outcome, OutcomeClass
+from mailglass.mail.refusal import Stage
 from mailglass.providers.smtp.letters import DATA, RESET, Features, Letter, Step, addressed
-from mailglass.providers.smtp.replies import SERVICE_CLOSING, Reply, Stage, blames_the_dialogue, refusal
+from mailglass.providers.smtp.replies import (
+    AUTHENTICATION_NEEDED,
+    SERVICE_CLOSING,
+    Reply,
+    blames_the_dialogue,
+    blames_the_session,
+    refusal,
+)
 from mailglass.providers.smtp.wire import ProtocolError, Wire
+from mailglass.refusals.understand import understand
 
 # how long a server that may have stumbled over envelopes behind content is spared them
 SPARED: Final = 600.0
@@ -24,7 +33,8 @@ class StaleSession(MailglassError):
 
 
 class Riding:
-    """Whether a mail's envelope may travel behind the content of the mail before (RFC 2920 3.1).
+    """What the server bears beyond one mail after the other: whether a mail's envelope may travel behind the content of
+    the mail before (RFC 2920 3.1), whether it wants RSET between two mails, whether it takes a second one at all.
 
     Shared by an account's sessions: what one of them learns spares the others.
 
@@ -35,10 +45,30 @@ class Riding:
     def __init__(self, allowed: bool = True) -> None:
         self._allowed = allowed
         self._spared_until = 0.0
+        self._reset_until = 0.0
+        self._single_until = 0.0
 
     @property
     def allowed(self) -> bool:
-        return self._allowed and monotonic() >= self._spared_until
+        return self._allowed and monotonic() >= self._spared_until and not (self.wants_reset or self.one_mail)
+
+    @property
+    def wants_reset(self) -> bool:
+        """Whether the server was met that takes a further mail only after RSET."""
+        return monotonic() < self._reset_until
+
+    @property
+    def one_mail(self) -> bool:
+        """Whether the server was met that takes one mail a session."""
+        return monotonic() < self._single_until
+
+    def learn_reset(self) -> None:
+        """RSET made a server take a mail that it had refused to begin: say it ahead of mails for a while."""
+        self._reset_until = monotonic() + SPARED
+
+    def learn_one_mail(self) -> None:
+        """Not even RSET made a server begin a further mail: open a session for each for a while."""
+        self._single_until = monotonic() + SPARED
 
     def spare(self) -> None:
         """The server may have stumbled over it: do without for a while."""
@@ -62,7 +92,8 @@ class Session:
         timeout: seconds for one mail up to its final dot, and again for the answer to it.
         probe_timeout: seconds for the answer to NOOP.
         max_mails: after so many the session is not used any more.
-        riding: whether envelopes may ride.
+        riding: what the account's sessions have learnt of the server.
+        host: the server's name.
 
     Attributes:
         transactions: mails begun on this session.
@@ -70,7 +101,14 @@ class Session:
     """
 
     def __init__(
-        self, wire: Wire, features: Features, timeout: float, probe_timeout: float, max_mails: int, riding: Riding
+        self,
+        wire: Wire,
+        features: Features,
+        timeout: float,
+        probe_timeout: float,
+        max_mails: int,
+        riding: Riding,
+        host: str = "",
     ) -> None:
         self.features = features
         self.transactions = 0
@@ -88,6 +126,9 @@ class Session:
         self._answered = False
         self._torn = False
         self._rider: _Rider | None = None
+        self._host = host
+        # by the recipient's place in the envelope
+        self._copies: dict[int, Reply] = {}
 
     @property
     def sound(self) -> bool:
@@ -98,7 +139,7 @@ class Session:
     @property
     def usable(self) -> bool:
         """Whether any mail may go here next."""
-        return self.sound and self.transactions < self._max_mails
+        return self.sound and self.transactions < (1 if self._riding.one_mail else self._max_mails)
 
     def expects(self, letter: Letter) -> bool:
         """Whether this mail, and no other, may go here next: its envelope was said already."""
@@ -141,6 +182,8 @@ class Session:
                 raise StaleSession("the server closed a kept session") from None
             return Outcome(OutcomeClass.TRANSIENT, reason=_loss(error))
         outcome = refused or self._answer(letter)
+        if self._copies:
+            outcome = replace(outcome, copies=self._refused_copies(letter))
         if self._torn:
             self.close()
         self._in_mail = False
@@ -183,6 +226,7 @@ class Session:
     def _offer(self, letter: Letter, rider: _Rider | None, until: float) -> Outcome | None:
         """Everything before the content; the outcome if the server refuses, None if it waits for the content."""
         self._answered = False
+        self._copies.clear()
         if rider is None:
             self.transactions += 1
             if self._wire.has_unread:
@@ -190,16 +234,43 @@ class Session:
             refused = self._address(letter, until)
         else:
             refused = self._read_rider(rider, until)
+        if refused is not None and self.transactions > 1 and blames_the_session(*refused):
+            refused = self._begin_again(letter, refused[1], until)
         if refused is not None:
-            return refusal(*refused)
+            return refusal(*refused, host=self._host)
         if self._wire.has_unread:
             # whatever it is, it would pass for the answer to the final dot
             raise ProtocolError("a reply to no command")
         return None
 
+    def _begin_again(self, letter: Letter, reply: Reply, until: float) -> tuple[Stage, Reply] | None:
+        """Begin a mail once more whose beginning was refused on account of the session: after RSET, else elsewhere.
+
+        Raises:
+            StaleSession: another session may carry it; nothing was sent.
+        """
+        if reply.code != AUTHENTICATION_NEEDED and self._open:
+            self._answered = False
+            refused = self._address(letter, until)
+            if refused is None or not blames_the_session(*refused):
+                self._riding.learn_reset()
+                return refused
+            self._riding.learn_one_mail()
+        self.close()
+        raise StaleSession("the server begins no further mail in this session")
+
+    def _refused_copies(self, letter: Letter) -> tuple[CopyRefusal, ...]:
+        refused = []
+        for place, reply in self._copies.items():
+            index = letter.copies[place] if place < len(letter.copies) else -1
+            if index >= 0 and reply.code >= 400:
+                meaning = understand(Stage.RCPT, reply.code, None, reply.text, host=self._host)
+                refused.append(CopyRefusal(index, reply.code, reply.enhanced, meaning))
+        return tuple(refused)
+
     def _address(self, letter: Letter, until: float) -> tuple[Stage, Reply] | None:
         steps = addressed(letter, self.features)
-        if self._needs_reset:
+        if self._needs_reset or (self._riding.wants_reset and self.transactions > 1):
             steps.insert(0, RESET)
         self._needs_reset = True
         if self._pipelined and _may_end_with_data(steps):
@@ -242,11 +313,13 @@ class Session:
                     raise
                 self.close()
                 return refused
-            if step.stage is Stage.RESET and not reply.ok:
+            if step.stage is None and not reply.ok:
                 self._answered = False  # says nothing about this mail, only that this session is of no more use
                 raise ProtocolError("the transaction before cannot be left")
             accepted, closing = step.accepted_by(reply), reply.code == SERVICE_CLOSING
-            if refused is None and (closing or (step.vital and not accepted)):
+            if step.copy:
+                self._note_copy(step.copy, accepted, reply)
+            if refused is None and step.stage is not None and (closing or (step.vital and not accepted)):
                 refused = step.stage, reply
             elif refused is not None and accepted and step.stage is Stage.DATA:
                 self._end_unwanted_input(refused[0], until)
@@ -255,6 +328,12 @@ class Session:
             if refused is not None and not (self._pipelined and self._open):
                 return refused
         return refused
+
+    def _note_copy(self, place: int, accepted: bool, reply: Reply) -> None:
+        if accepted:
+            self._copies.pop(place, None)
+        else:
+            self._copies[place] = reply
 
     def _read_reply(self, until: float) -> Reply:
         reply = self._wire.read_reply(until)
@@ -327,7 +406,8 @@ class Session:
             return Outcome(OutcomeClass.TRANSIENT, reason=f"smtp_{reply.code}", status=reply.code)
         if reply.code == SERVICE_CLOSING:
             self.close()
-        return refusal(Stage.DOT, reply, recipients=len(letter.envelope.recipients) + len(letter.envelope.optional))
+        recipients = len(letter.envelope.recipients) + len(letter.envelope.optional)
+        return refusal(Stage.DOT, reply, recipients=recipients, host=self._host)
 
     def _leave(self) -> None:
         """Close a session that has lost its thread; where an envelope rode, that may have been why."""

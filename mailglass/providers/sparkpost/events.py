@@ -116,7 +116,7 @@ def _unwrapped(items: list[Any]) -> Iterator[Any]:
 def _event(item: dict[str, Any]) -> ProviderEvent:
     meaning = _meaning(item)
     metadata = item.get("rcpt_meta")
-    return ProviderEvent(
+    event = ProviderEvent(
         kind=meaning.kind,
         provider_event_id=_identity(item),
         occurred_at=_moment(item.get("timestamp")),
@@ -129,6 +129,12 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
         machine=_by_machine(item.get("user_agent_parsed")),
         click_hash=bodies.click_hash(item.get("target_link_url")),
         tags=bodies.tags_of(item.get("rcpt_tags")),
+    )
+    return bodies.with_refusal(
+        event,
+        (NAME, _number(item.get("bounce_class")) or ""),
+        bodies.label_of(item.get("raw_reason")) or bodies.label_of(item.get("reason")),
+        reply=item.get("error_code"),
     )
 
 

@@ -22,6 +22,7 @@ from mailglass.testing.lab.accounts import LabAccount, open_accounts
 from mailglass.testing.lab.fates import Fates
 from mailglass.testing.lab.hanging_up import HangingUpProtocol
 from mailglass.testing.lab.http import lab_app
+from mailglass.testing.lab.inbox import Inbox
 from mailglass.testing.lab.posting import Poster
 from mailglass.testing.lab.postmark import PostmarkLab
 from mailglass.testing.lab.sendgrid import SendGridLab, signing_key
@@ -110,17 +111,19 @@ async def serve(options: LabOptions) -> None:
         world, options.sendgrid_account, options.sendgrid_key, signing_key(options.sendgrid_signing_key)
     )
     accounts = open_accounts(world, options.accounts)
+    inbox = Inbox()
     smtp = SMTPLab(
         lambda mail: witness.accept([mail]),
         options.climate,
         options.smtp_username,
         options.smtp_password,
         account=options.smtp_account,
+        keep=inbox.keep,
     )
     listener = _listen(options.http_port)
     server = _Server(
         uvicorn.Config(
-            lab_app(world, [postmark, sendgrid], accounts),
+            lab_app(world, [postmark, sendgrid, inbox], accounts),
             http=HangingUpProtocol,
             loop="asyncio",
             lifespan="off",

@@ -8,7 +8,7 @@ import binascii
 import hmac
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.errors import MessageError as EmailMessageError
 from email.header import decode_header, make_header
 from typing import Final
@@ -47,6 +47,7 @@ class SMTPLab:
         password: its password.
         ssl_context: a server's context; offers STARTTLS.
         account: what the recorded mails name as their account.
+        keep: called with the envelope's recipients and the content of every accepted mail.
     """
 
     def __init__(
@@ -58,8 +59,10 @@ class SMTPLab:
         ssl_context: ssl.SSLContext | None = None,
         *,
         account: str = "smtp",
+        keep: Callable[[Sequence[str], bytes], None] | None = None,
     ) -> None:
         self.record = record
+        self.keep = keep
         self.weather = weather
         self.credentials = None if username is None else (username, password or "")
         self.ssl_context = ssl_context
@@ -181,7 +184,8 @@ class _Conversation(asyncio.Protocol):
         return self._accept(content)
 
     def _accept(self, content: bytes) -> bytes:
-        recipient = self._recipients[0]
+        recipients = self._recipients
+        recipient = recipients[0]
         self._forget_mail()
         head = content.partition(b"\r\n\r\n")[0]
         headers = {name.lower(): value for name, value in _HEADER.findall(head)}
@@ -193,6 +197,8 @@ class _Conversation(asyncio.Protocol):
             return _ONCE[weather]
         subject = _decoded(headers.get(b"subject", b""))
         self._lab.record(LabMail(self._lab.account, delivery_id, recipient, subject, len(content)))
+        if self._lab.keep is not None:
+            self._lab.keep(recipients, content)
         if weather is Weather.LOST_ANSWER and self._lab.meets_once(weather, key):
             self._then = self.hang_up
             return b""

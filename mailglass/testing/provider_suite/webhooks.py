@@ -120,6 +120,17 @@ class WebhookSuite(Declaration):
                 key = nowhere.delivery_key(samples[0].request(headers, body))
                 assert key is None or isinstance(key, str)
 
+    def test_a_proof_that_does_not_cover_the_body_tells_one_webhook_from_another(
+        self, nowhere: Provider, samples: list[Webhook]
+    ) -> None:
+        bound: dict[bytes, bytes] = {}
+        for webhook in samples:
+            for proof in nowhere.single_use(webhook.request()):
+                assert isinstance(proof, bytes)
+                assert len(proof) >= 16
+                assert bound.setdefault(proof, webhook.body) == webhook.body
+            assert list(nowhere.single_use(webhook.request())) == list(nowhere.single_use(webhook.request()))
+
     def test_order_and_repetition_change_no_identity(self, nowhere: Provider, samples: list[Webhook]) -> None:
         for webhook in samples:
             headers = self.kept_headers(webhook)

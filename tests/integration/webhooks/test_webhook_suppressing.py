@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from mailglass.errors import SuppressionType
 from mailglass.ledger.suppressions import Suppression, suppress, unsuppress
+from mailglass.ledger.webhooks import Fact
+from mailglass.webhooks.applying import apply
 
 ADDRESS, STREAM = ("address", ""), ("address_stream", "bulk")
 
@@ -49,6 +52,43 @@ def test_whom_the_event_names_is_suppressed_even_if_it_is_a_copy_of_the_mail(des
     desk.tell(desk.event("bounced", delivery_id, bounce_class="hard", recipient="Copy <COPY@Example.com>"))
     assert desk.reasons("copy@example.com") == [("address", "", "hard_bounce")]
     assert desk.reasons("u0@example.com") == []
+
+
+def doubtful(fact_id: int, delivery_id: UUID, moment: datetime) -> Fact:
+    return Fact(
+        id=UUID(int=fact_id),
+        account="main",
+        kind="bounced",
+        occurred_at=moment,
+        webhook_id=None,
+        delivery_id=delivery_id,
+        bounce_class="undetermined",
+        refusal="recipient_unknown/unknown/microsoft",
+        doubted=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("hours", "days"),
+    [((0,), None), ((0, 23), None), ((0, 24), 30), ((24, 0), 30), ((0, 12, 25), 30), ((0, 32 * 24), None)],
+)
+@pytest.mark.parametrize("in_one_batch", [True, False])
+def test_refusal_that_may_pass_counts_the_second_time_a_day_or_more_later_in_any_order(
+    desk: Any, hours: tuple[int, ...], days: int | None, in_one_batch: bool
+) -> None:
+    (delivery_id,) = desk.sent()
+    began = datetime(2026, 3, 4, tzinfo=UTC)
+    facts = [doubtful(hour + 1, delivery_id, began + timedelta(hours=hour)) for hour in hours]
+    if in_one_batch and hours != (0, 32 * 24):
+        apply(desk.ledger, facts)
+    else:
+        for fact in facts:
+            apply(desk.ledger, [fact])
+    found = desk.rows("SELECT reason, expires_at - now() AS left FROM mailglass.suppressions")
+    assert [row.reason for row in found] == (["hard_bounce"] if days else [])
+    assert all(timedelta(days=days - 1) < row.left <= timedelta(days=days) for row in found if days)
+    (event,) = desk.rows("SELECT DISTINCT refusal FROM mailglass.events WHERE kind = 'bounced'")
+    assert event.refusal == "recipient_unknown/unknown/microsoft"
 
 
 def test_a_recipient_that_is_no_address_suppresses_nobody(desk: Any) -> None:

@@ -1,0 +1,77 @@
+"""An application's own settings, as `mailglass dev` runs them: everything as written, and every account caught here."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import Any, Final
+
+from mailglass.errors import ConfigError
+
+# what an account keeps: who it is. How its provider is reached and paid for does not matter here.
+_KEPT: Final = ("from", "tenant", "warmup")
+# where the local stack stands instead
+_SERVERS: Final = ("database_url", "broker_url", "redis_url")
+
+
+def find(environ: Mapping[str, str], directory: Path) -> Path | None:
+    """Return the application's settings file, or None if there is none: MAILGLASS_CONFIG, else `mailglass.toml`."""
+    named = environ.get("MAILGLASS_CONFIG")
+    if named:
+        return Path(named).absolute()
+    file = directory / "mailglass.toml"
+    return file.absolute() if file.is_file() else None
+
+
+def caught(file: Path, smtp_port: int, username: str, password: str) -> str:
+    """Return settings, as TOML, whose accounts hand every mail to a local SMTP server.
+
+    Args:
+        file: the application's own.
+        smtp_port: where the server listens, on 127.0.0.1.
+        username: of the server.
+        password: a reference, such as `env:NAME`.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError("MAILGLASS_CONFIG", f"cannot read {file} ({error.strerror})", "Correct the path") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(str(file), f"not valid TOML ({error})", "Correct the line it names") from None
+    for name in _SERVERS:
+        document.pop(name, None)
+    accounts = document.get("accounts")
+    if isinstance(accounts, dict):
+        server = {
+            "provider": "smtp", "host": "127.0.0.1", "port": smtp_port, "security": "none", "username": username,
+            "password": password,
+        }  # fmt: skip
+        document["accounts"] = {
+            name: {**{key: body[key] for key in _KEPT if key in body}, **server} if isinstance(body, dict) else body
+            for name, body in accounts.items()
+        }
+    return "\n".join(f"{_key(name)} = {_value(value)}" for name, value in document.items()) + "\n"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_key(name)} = {_value(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_value(item) for item in value) + "]"
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, float):
+        # TOML writes inf and nan as Python does
+        return repr(value)
+    return _key(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _key(text: str) -> str:
+    """A basic string: JSON's escapes are TOML's, but for DEL, which TOML wants escaped too."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

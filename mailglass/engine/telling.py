@@ -1,0 +1,32 @@
+"""What an operator must hear of even where only warnings are logged."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from mailglass import telemetry
+from mailglass.ledger.leases import Verdict
+from mailglass.ledger.lifecycle import Status
+from mailglass.routing import Lane
+
+# deliveries of one call that get a line each; the others are counted
+_LINES: Final = 10
+
+
+def tell_uncertain(lane: Lane, account: str, verdicts: Sequence[Verdict]) -> None:
+    """Say which deliveries may have been sent and nobody knows."""
+    uncertain = [verdict for verdict in verdicts if verdict.status is Status.UNCERTAIN]
+    for verdict in uncertain[:_LINES]:
+        telemetry.emit(
+            "mailglass.delivery.uncertain",
+            level=logging.WARNING,
+            lane=str(lane), account=account, delivery_id=verdict.id, reason=verdict.reason,
+        )  # fmt: skip
+    if len(uncertain) > _LINES:
+        telemetry.emit(
+            "mailglass.delivery.uncertain",
+            level=logging.WARNING,
+            lane=str(lane), account=account, count=len(uncertain) - _LINES, reason="more",
+        )  # fmt: skip

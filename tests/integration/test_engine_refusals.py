@@ -1,0 +1,242 @@
+"""Refusals and accounts: one mailbox is a mailbox, one domain is a domain, and only an account is an account."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+import sqlalchemy
+
+from mailglass.addresses import Address
+from mailglass.engine import Engine
+from mailglass.ids import uuid7
+from mailglass.ledger import deliveries
+from mailglass.ledger.breakers import breakers, trip
+from mailglass.ledger.database import Database
+from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.submit import Item, submit
+from mailglass.limits import Limiter
+from mailglass.mail.outcomes import Outcome
+from mailglass.mail.outgoing import Outgoing
+from mailglass.mail.refusal import Stage
+from mailglass.refusals.consequences import outcome_class
+from mailglass.refusals.understand import understand
+from mailglass.routing import Lane
+from mailglass.settings import AccountSettings, Route, Settings
+from mailglass.testing.provider import FixedAccounts, ScriptedProvider, accepted
+
+LANE = Lane("mailglass", "acme", "transactional")
+BUSY = "4.2.1 The user you are trying to contact is receiving mail at a rate that prevents additional messages"
+GREYLISTED = "4.2.0 Greylisted, try again later"
+RELAY = "5.7.1 Relay access denied"
+UNUSUAL = "4.7.28 Gmail has detected an unusual rate of unsolicited mail originating from your IP address."
+DEFERRED = "4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred due to user complaints"
+CONNECTIONS = "4.3.2 Concurrent connections limit exceeded"
+
+
+def refused(stage: Stage, code: int, text: str) -> Outcome:
+    meaning = understand(stage, code, None, f"{code} {text}")
+    return Outcome(outcome_class(meaning), reason=f"smtp_{code}", status=code, refusal=meaning)
+
+
+class Connected(ScriptedProvider):
+    held_back = 0
+
+    def hold_back(self) -> None:
+        self.held_back += 1
+
+
+class House:
+    """An engine whose route has one account, beside a second account for another tenant."""
+
+    def __init__(self, ledger: Database) -> None:
+        sender = Address("shop@example.com")
+        accounts = {name: AccountSettings(name, "scripted", sender) for name in ("first", "second")}
+        settings = Settings(accounts=accounts, routes=(Route(("second",), tenant="other"), Route(("first",))))
+        self.ledger = ledger
+        self.first, self.second = Connected(account="first"), Connected(account="second")
+        fixed = FixedAccounts(settings, {"first": self.first, "second": self.second})
+        self.engine = Engine(settings, ledger, fixed, Limiter(ledger))
+
+    def queue(self, *addresses: str, tenant: str = "acme") -> list[UUID]:
+        lane = replace(LANE, tenant=tenant)
+        body = json.dumps({"v": 1, "subject": "s", "text": "t"})
+        items = [
+            Item(id=uuid7(), lane=lane, message_id=uuid7(), content=body, recipient=Address(address))
+            for address in addresses
+        ]
+        return [recorded.id for recorded in submit(self.ledger.run, items)]
+
+    def run(self, tenant: str = "acme") -> int:
+        return self.engine.run(replace(LANE, tenant=tenant)).claimed
+
+    def statuses(self, ids: list[UUID]) -> list[str]:
+        return [deliveries.get(self.ledger, key).status.value for key in ids]
+
+
+@pytest.fixture
+def house(database_url: str) -> House:
+    return House(Database(database_url))
+
+
+def everything_due(house: House) -> None:
+    house.ledger.query(sqlalchemy.text("UPDATE mailglass.deliveries SET due_at = now() WHERE due_at IS NOT NULL"))
+
+
+def to(domain: str, outcome: Outcome) -> Callable[[Outgoing], Outcome]:
+    """Refuses mail to one domain and takes the rest."""
+    return lambda mail: outcome if mail.recipient.domain == domain else accepted(mail)
+
+
+@pytest.mark.parametrize("text", [BUSY, GREYLISTED])
+def test_one_mailbox_neither_opens_the_breaker_nor_slows_its_account_or_domain(house: House, text: str) -> None:
+    house.first.script = lambda mail: refused(Stage.RCPT, 450, text)
+    house.first.batch_size = 1  # type: ignore[misc]
+    for _ in range(5):
+        house.queue("busy@gmail.com")
+        house.run()
+    assert len(house.first.sent) == 5
+    assert breakers(house.ledger, ["first"]) == {}
+    house.first.script = accepted
+    house.first.batch_size = 50  # type: ignore[misc]
+    others = house.queue(*(f"u{number}@gmail.com" for number in range(20)))
+    while house.run():
+        pass
+    assert house.statuses(others) == ["sent"] * 20
+
+
+def test_one_recipients_server_can_never_stop_an_account(house: House) -> None:
+    house.first.script = lambda mail: refused(Stage.RCPT, 550, RELAY)
+    house.first.batch_size = 1  # type: ignore[misc]
+    for number in range(10):
+        house.queue(f"u{number}@odd.example", f"u{number}@other.example")
+        house.run()
+    assert breakers(house.ledger, ["first"]) == {}
+
+
+@pytest.mark.parametrize("stage", [Stage.RCPT, Stage.DATA, Stage.DOT])
+def test_three_mails_to_three_domains_that_refuse_the_account_open_its_breaker(house: House, stage: Stage) -> None:
+    house.first.script = lambda mail: refused(stage, 550, RELAY)
+    house.queue("u@one.example", "u@two.example")
+    house.run()
+    assert breakers(house.ledger, ["first"]) == {}
+    house.queue("u@three.example")
+    house.run()
+    assert breakers(house.ledger, ["first"])["first"].reason == "misconfigured"
+
+
+def test_a_mail_that_is_accepted_in_between_clears_the_account(house: House) -> None:
+    house.first.batch_size = 1  # type: ignore[misc]
+    for number in range(8):
+        house.first.script = (lambda mail: refused(Stage.RCPT, 550, RELAY)) if number % 3 else accepted
+        house.queue(f"u@domain{number}.example")
+        house.run()
+    assert breakers(house.ledger, ["first"]) == {}
+
+
+def test_the_same_mail_again_is_one_mail(house: House) -> None:
+    house.first.script = lambda mail: refused(Stage.RCPT, 550, RELAY)
+    house.queue("u@one.example")
+    for _ in range(5):
+        house.run()
+        everything_due(house)
+    assert breakers(house.ledger, ["first"]) == {}
+
+
+def test_a_probe_that_one_recipients_server_refuses_lets_another_mail_try(house: House) -> None:
+    trip(house.ledger, "first", "misconfigured")
+    house.ledger.query(sqlalchemy.text("UPDATE mailglass.breakers SET open_until = now()"))
+    house.first.script = to("odd.example", refused(Stage.RCPT, 550, RELAY))
+    house.queue("u@odd.example")
+    house.run()
+    assert "first" in breakers(house.ledger, ["first"])
+    (fine,) = house.queue("u@fine.example")
+    house.run()
+    assert breakers(house.ledger, ["first"]) == {}
+    assert house.statuses([fine]) == ["sent"]
+
+
+@pytest.mark.parametrize("text", [UNUSUAL, DEFERRED])
+def test_what_a_receiver_says_to_its_whole_domain_is_learnt_for_that_domain_at_that_account(
+    house: House, text: str
+) -> None:
+    outcome = refused(Stage.DOT, 421, text)
+    house.first.script = to("gmail.com", outcome)
+    house.queue("first@gmail.com")
+    house.run()
+    waiting = house.queue(*(f"u{number}@gmail.com" for number in range(5)))
+    fine = house.queue(*(f"u{number}@example.com" for number in range(5)))
+    elsewhere = house.queue("u@gmail.com", tenant="other")
+    # another worker has learnt it too
+    other = House(house.ledger)
+    other.run()
+    other.run("other")
+    assert other.statuses(fine) == ["sent"] * 5
+    assert other.statuses(elsewhere) == ["sent"]
+    for delivery in (deliveries.get(house.ledger, key) for key in waiting):
+        assert (delivery.status, delivery.attempts) == (Status.QUEUED, 0)
+        assert delivery.last_error == "destination_deferred"
+    assert breakers(house.ledger, ["first"]) == {}
+
+
+def test_after_its_wait_one_mail_tries_a_domain_and_frees_it_for_the_rest(house: House) -> None:
+    house.first.script = to("gmail.com", refused(Stage.DOT, 421, UNUSUAL))
+    house.queue("first@gmail.com")
+    house.run()
+    house.ledger.query(sqlalchemy.text("UPDATE mailglass.destinations SET until = now()"))
+    other = House(house.ledger)
+    waiting = other.queue(*(f"u{number}@gmail.com" for number in range(5)))
+    other.run()
+    assert len(other.first.sent) == 1
+    everything_due(other)
+    other.run()
+    assert other.statuses(waiting) == ["sent"] * 5
+
+
+def test_a_domain_that_refuses_again_waits_twice_as_long_and_refusals_within_a_wait_teach_nothing(house: House) -> None:
+    house.first.script = lambda mail: refused(Stage.DOT, 421, UNUSUAL)
+    waits = []
+    for _ in range(3):
+        house.first.script = lambda mail: refused(Stage.DOT, 421, UNUSUAL)
+        House.queue(house, "u@gmail.com")
+        fresh = House(house.ledger)
+        fresh.first.script = house.first.script
+        fresh.run()
+        (row,) = house.ledger.query(
+            sqlalchemy.text("SELECT failures, extract(epoch FROM until - now()) AS wait FROM mailglass.destinations")
+        )
+        waits.append(round(row.wait / 60))
+        house.ledger.query(sqlalchemy.text("UPDATE mailglass.destinations SET until = now()"))
+    assert waits == [1, 2, 4]
+
+
+def test_too_many_connections_lower_the_accounts_concurrency_and_count_against_no_mail(house: House) -> None:
+    house.first.script = lambda mail: refused(Stage.MAIL, 432, CONNECTIONS)
+    (delivery_id,) = house.queue("u@outlook.com")
+    house.run()
+    delivery = deliveries.get(house.ledger, delivery_id)
+    assert (delivery.status, delivery.attempts, house.first.held_back) == (Status.QUEUED, 0, 1)
+    house.first.script = accepted
+    others = house.queue("other@outlook.com")
+    house.run()
+    assert house.statuses(others) == ["sent"]
+    assert breakers(house.ledger, ["first"]) == {}
+
+
+def test_a_session_that_does_not_open_is_no_answer_of_any_domain(house: House) -> None:
+    house.first.script = lambda mail: refused(Stage.GREETING, 421, "4.3.2 Service not available")
+    for _ in range(3):
+        house.queue("u@example.com")
+        house.run()
+    assert breakers(house.ledger, ["first"])["first"].reason == "transient"
+    assert house.ledger.query(sqlalchemy.text("SELECT * FROM mailglass.destinations")) == []
+
+
+def test_credentials_that_are_refused_open_the_breaker_at_once(house: House) -> None:
+    house.first.script = lambda mail: refused(Stage.AUTH, 535, "5.7.8 bad credentials")
+    house.queue("u@example.com")
+    house.run()
+    assert breakers(house.ledger, ["first"])["first"].reason == "misconfigured"

@@ -1,0 +1,140 @@
+"""The examples of README and docs, as two type checkers read them; and what they must not let pass."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+# what a page takes for granted of its reader's application
+ASSUMED = {
+    "docs/getting-started.md": """
+from sqlalchemy import create_engine
+from sqlalchemy.orm import sessionmaker
+
+class Order:
+    email: str = ""
+    number: int = 0
+
+order = Order()
+addresses: list[str] = []
+Session = sessionmaker(create_engine(""))
+""",
+    "docs/guides/bounces.md": 'raw = b""\n',
+    "docs/guides/operating.md": """
+from datetime import datetime
+from mailglass import DeliveryGroup, tenant
+
+def operate(moment: datetime, group: DeliveryGroup) -> None:
+""",
+    "docs/guides/rate-limits.md": """
+class Plans:
+    def is_free(self, tenant: str) -> bool:
+        return bool(tenant)
+
+plans = Plans()
+""",
+}
+# its test of a provider is run as it stands, in test_write_a_provider
+APART = {"docs/guides/write-a-provider.md": 4}
+REFUSED = """
+from mailglass import Mailable, Message, deliver_later, deliver_many
+
+class Receipt(Mailable):
+    subject = "Receipt"
+    text = "Thank you."
+
+Message(to=42, subject="s", text="t")  # REFUSED
+Message(to=["ada@example.com", 4], subject="s", text="t")  # REFUSED
+Message(to=("Ada", 4), subject="s", text="t")  # REFUSED
+Message(to="ada@example.com", subject=5, text="t")  # REFUSED
+Message(to="ada@example.com", subject="s", text=b"t")  # REFUSED
+Message(to="ada@example.com", subject="s", text="t", stream="marketing")  # REFUSED
+Receipt(to=b"ada@example.com")  # REFUSED
+Receipt(to="ada@example.com", stream="marketing")  # REFUSED
+deliver_later.delay("ada@example.com")  # REFUSED
+deliver_later.delay(Receipt(to="ada@example.com"), session=None)  # REFUSED
+deliver_many(Receipt(to="ada@example.com"))  # REFUSED
+"""
+ACCEPTED = """
+from mailglass import ANY_TENANT, Address, Attachment, DeliveryGroup, Mailable, Message, deliver, deliver_later
+from mailglass.texts import LazyText
+
+class Receipt(Mailable):
+    subject = "Receipt"
+    text = "Thank you."
+    stream = "bulk"
+
+def send(name: LazyText, *people: str) -> str:
+    message = Message(
+        to=[*people, Address("ada@example.com"), ("Ada", "ada@example.com"), (name, "grace@example.com")],
+        subject=name, text=name, tags=[name], headers={"X-A": name}, metadata={"key": name}, stream="operational",
+        attachments=[Attachment("a.pdf", b"", "application/pdf")],
+    )
+    result = deliver_later.apply_async((message,), countdown=60, priority=9)
+    print(result.id, result.state, result.ready(), result.successful(), result.failed())
+    if isinstance(result, DeliveryGroup):
+        return result[0].get(timeout=30).status.value
+    print(deliver_later.AsyncResult(result.id, tenant=ANY_TENANT).cancel())
+    return deliver(Receipt(to=people, context={"name": name}, stream="transactional")).status.value
+"""
+
+
+def pages() -> list[str]:
+    return [
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+        if BLOCK.search(path.read_text(encoding="utf-8"))
+    ]
+
+
+def module_of(page: str) -> str:
+    """All examples of a page as one module, in their order."""
+    blocks = BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))[: APART.get(page)]
+    assumed = ASSUMED.get(page, "")
+    text = "\n".join(blocks)
+    if assumed.rstrip().endswith(":"):
+        text = "".join(f"    {line}" if line.strip() else line for line in text.splitlines(keepends=True))
+    return assumed + text
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("examples")
+    for page in pages():
+        name = re.sub(r"\W", "_", page.removesuffix(".md")).lower()
+        (directory / f"{name}.py").write_text(module_of(page), encoding="utf-8")
+    (directory / "accepted.py").write_text(ACCEPTED, encoding="utf-8")
+    (directory / "refused.py").write_text(REFUSED, encoding="utf-8")
+    return directory
+
+
+CHECKERS = {
+    "mypy": [
+        sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--hide-error-context",
+        "--python-executable", sys.executable, "--cache-dir", str(ROOT / ".mypy_cache" / "examples"),
+    ],
+    "basedpyright": [
+        sys.executable, "-m", "basedpyright", "--level", "error", "--pythonpath", sys.executable,
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("checker", CHECKERS)
+def test_examples_are_typed_and_mistakes_are_found(examples: Path, checker: str) -> None:
+    files = sorted(path.name for path in examples.glob("*.py"))
+    assert "readme.py" in files
+    run = subprocess.run([*CHECKERS[checker], *files], cwd=examples, capture_output=True, text=True, check=False)
+    found = {
+        (Path(name).name, int(line))
+        for name, line in re.findall(r"([\w/.-]+\.py):(\d+)(?::\d+)?[ :-]+error", run.stdout)
+    }
+    expected = {
+        ("refused.py", number) for number, line in enumerate(REFUSED.splitlines(), 1) if line.endswith("# REFUSED")
+    }
+    assert found == expected, run.stdout + run.stderr
