@@ -115,15 +115,10 @@ class Attempter:
         recorder: Recorder,
     ) -> None:
         policy = self._settings.streams[Stream(lane.stream)]
-<<<<<<< HEAD
         # by the ledger's clock, of which the claim has told: this process's may be wrong by hours
         since_claim = clock.monotonic() - recorder.lease.started
         ages = {item.delivery.id: item.delivery.age + since_claim for item in placed.items}
-        fails_over = any(sign_of(outcome) in BREAKING for outcome in outcomes)
-=======
-        now = clock.now()
         fails_over = any(outcome.kind in _OF_THE_ACCOUNT for outcome in outcomes)
->>>>>>> main
         elsewhere = fails_over and self._elsewhere(placed)
         claimed = {item.delivery.id: item.delivery for item in placed.items}
         in_doubt = {item.delivery.id: item.delivery.ask_again for item in placed.items if item.delivery.in_doubt}

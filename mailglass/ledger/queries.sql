@@ -74,7 +74,7 @@ WITH item AS (
     ON CONFLICT DO NOTHING
 ), noted AS (
     INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason)
-    SELECT c.event_id, c.id, c.tenant_id, c.status, 'engine', now(), c.status, 'suppressed_' || c.scope
+    SELECT c.event_id, c.id, c.tenant_id, c.status, 'engine', statement_timestamp(), c.status, 'suppressed_' || c.scope
     FROM checked c WHERE (c.id IN (SELECT a.id FROM added a)) IS TRUE
 )
 SELECT c.position, c.scope, c.id IN (SELECT a.id FROM added a) AS new, c.late FROM checked c
@@ -115,7 +115,7 @@ WITH blocked AS MATERIALIZED (
     ON CONFLICT DO NOTHING
 ), noted AS (
     INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason)
-    SELECT CAST(%(event_id)s AS uuid), id, tenant_id, status, 'engine', now(), status, last_error FROM added
+    SELECT CAST(%(event_id)s AS uuid), id, tenant_id, status, 'engine', statement_timestamp(), status, last_error FROM added
 )
 SELECT 1 AS position, scope, EXISTS (SELECT FROM added) AS new, COALESCE(absolute AND ends_at <= starts_at, false) AS late
 FROM blocked
@@ -304,25 +304,14 @@ WITH expired AS MATERIALIZED (
 SELECT id FROM moved WHERE status = 'failed'
 
 -- name: record
-<<<<<<< HEAD
--- Write down what became of leased deliveries, with one event each. Only the holder of the lease writes anything.
--- Where the provider has spoken of one before its answer was given up, or while another attempt failed, it is uncertain
--- and nothing is waited for: the sweep settles it as sent. (No EXISTS, which may be looked up in a hash of all events.)
--- What verdicts have in common is given once, and each says by its number which is its own.
--- What may have been sent stays in doubt until an answer ends that: by being sent, or by the answer to the very question;
--- where another account's answer is missing too, it is held.
--- One that is to be asked about again stays so while it is queued, whatever it waits for in between.
--- Recipients that the provider refuses are suppressed in the same breath, as by `suppress`.
-=======
 -- Write down what became of leased deliveries, with one event each. Only the holder of the lease writes anything. Where
--- the provider has spoken of one before its answer was given up, or before another attempt failed, it is uncertain and
+-- the provider has spoken of one before its answer was given up, or while another attempt failed, it is uncertain and
 -- nothing is waited for: the sweep settles it as sent. (No EXISTS, which may be looked up in a hash of all events.)
 -- What verdicts have in common is given once, and each says by its number which is its own. What may have been sent
 -- stays in doubt until an answer ends that: by being sent, or by the answer to the very question; where another
 -- account's answer is missing too, it is held. One that is to be asked about again stays so while it is queued,
 -- whatever it waits for in between. Recipients that the provider refuses are suppressed in the same breath, as by
 -- `suppress`; copies that it refused are events of the mail they are copies of.
->>>>>>> main
 WITH verdict AS MATERIALIZED (
     SELECT * FROM unnest(
         CAST(%(statuses)s AS text[]), CAST(%(kinds)s AS text[]), CAST(%(reasons)s AS text[]),
@@ -825,15 +814,9 @@ UNION ALL
 SELECT e.delivery_id FROM wanted w JOIN mailglass.events e ON e.id = w.event_id
 
 -- name: reschedule
-<<<<<<< HEAD
--- Make queued deliveries due at another moment, from which their age counts; where an actor is given, with an entry in the
--- audit. What would expire before, and what its account is to be asked about again, is left. An account that works again
--- wakes none of them before its moment. Run again after its answer was lost, it finds its own events.
-=======
 -- Make queued deliveries due at another moment, from which their age counts; where an actor is given, with an entry in
--- the audit. What would expire before, and what its account is to be asked about again, is left. Run again after its
--- answer was lost, it finds its own events.
->>>>>>> main
+-- the audit. What would expire before, and what its account is to be asked about again, is left. An account that works
+-- again wakes none of them before its moment. Run again after its answer was lost, it finds its own events.
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
 ), picked AS MATERIALIZED (
