@@ -118,7 +118,7 @@ class Attempter:
         now = clock.now()
         fails_over = any(outcome.kind in _OF_THE_ACCOUNT for outcome in outcomes)
         elsewhere = fails_over and self._elsewhere(placed)
-        deferrals = {item.delivery.id: item.delivery.deferrals for item in placed.items}
+        claimed = {item.delivery.id: item.delivery for item in placed.items}
         in_doubt = {item.delivery.id: item.delivery.ask_again for item in placed.items if item.delivery.in_doubt}
         verdicts = [
             decide(
@@ -132,7 +132,8 @@ class Attempter:
                 idempotency_window=window(placed.provider),
                 in_doubt=mail.delivery_id in in_doubt,
                 asked_again=in_doubt.get(mail.delivery_id, False),
-                deferrals=deferrals.get(mail.delivery_id, 0),
+                deferrals=claimed[mail.delivery_id].deferrals,
+                lifetime=claimed[mail.delivery_id].lifetime,
                 accounts=len(placed.route.accounts),
             )
             for mail, outcome in zip(mails, outcomes, strict=True)

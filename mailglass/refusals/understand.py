@@ -149,7 +149,9 @@ def _understand(
         spoke=tuple(reading.part for reading in spoke),
         deferred=again,
         used_up=chosen.used_up,
-        certainty=_certainty(chosen, about, stage, reply, level, text, labelled, certain and not hedged),
+        certainty=_certainty(
+            chosen, about, stage, reply, level, text, labelled, certain and not hedged, words.isascii()
+        ),
         receiver=receiver,
     )
 
@@ -315,6 +317,7 @@ def _certainty(
     text: _Reading | None,
     label: Label | None,
     certain: bool,
+    readable: bool,
 ) -> Certainty:
     heard = stage in _NAMES_IT or (stage is Stage.CONNECT and chosen.doubtful)
     if about not in _OF_THE_RECIPIENT or not heard or not certain or not chosen.proves:
@@ -330,6 +333,8 @@ def _certainty(
         proven = text is not None and text.about in _SUPPRESSING
         if reply not in (_REPLIES_WITH_TEXT if proven else _REPLIES_ALONE):
             return Certainty.NONE
-    if chosen.doubtful or (label is not None and label.weight is Weight.DOUBTS):
+    # in a language that nobody here reads it may say anything
+    unread = chosen.part is Part.ENHANCED and not readable
+    if unread or chosen.doubtful or (label is not None and label.weight is Weight.DOUBTS):
         return Certainty.DOUBTFUL
     return Certainty.CERTAIN

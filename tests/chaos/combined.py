@@ -152,7 +152,7 @@ class Combination:
         self.asked.update(ids)
         with suppress(MailglassError):
             taken = deliveries.cancel(get_runtime().database, ids, "default")
-            self.taken_back.update(str(key) for key in taken)
+            self.taken_back.update(str(key) for key in taken.canceled)
 
     def _settle(self) -> None:
         database = get_runtime().database
