@@ -1,4 +1,4 @@
-"""What was held after a restore stays in doubt whatever one account answers: what the ledger has forgotten none tells."""
+"""What was held after a restore stays in doubt whatever an account answers: nobody tells what was forgotten."""
 
 from __future__ import annotations
 
