@@ -115,7 +115,9 @@ class Attempter:
         recorder: Recorder,
     ) -> None:
         policy = self._settings.streams[Stream(lane.stream)]
-        now = clock.now()
+        # by the ledger's clock, of which the claim has told: this process's may be wrong by hours
+        since_claim = clock.monotonic() - recorder.lease.started
+        ages = {item.delivery.id: item.delivery.age + since_claim for item in placed.items}
         fails_over = any(outcome.kind in _OF_THE_ACCOUNT for outcome in outcomes)
         elsewhere = fails_over and self._elsewhere(placed)
         claimed = {item.delivery.id: item.delivery for item in placed.items}
@@ -125,7 +127,7 @@ class Attempter:
                 mail.delivery_id,
                 outcome,
                 attempt=attempts[mail.delivery_id],
-                age=(now - mail.created_at).total_seconds(),
+                age=ages[mail.delivery_id],
                 policy=policy,
                 duration_ms=duration,
                 elsewhere=elsewhere,
