@@ -41,8 +41,8 @@ _PIECE = 200
 # of tasks (""), and of lanes by their stream: the lower, the sooner
 _RANKS = {"": 0, Stream.TRANSACTIONAL: 0, Stream.OPERATIONAL: 3, Stream.BULK: 6}
 
-# KEYS: marks; ARGV: patience in ms (-1: only free marks), lifetime in s. Answers the positions that were set. A mark that
-# a clock a minute ahead of this one has set, as before a failover, is old.
+# KEYS: marks; ARGV: patience in ms (-1: only free marks), lifetime in s. Answers the positions that were set.
+# A mark that a clock a minute ahead of this one has set, as before a failover, is old.
 _SET_MARKS = """
 local now = redis.call('TIME')
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
