@@ -663,17 +663,20 @@ UPDATE mailglass.deliveries d SET waiting = false FROM woken w WHERE d.id = w.id
 
 -- name: take_turn
 -- Take the turn at a name, or keep it, for a time; answer whether it was got, and the seconds until it may be. It is free
--- once its time is over, whatever became of its holder. An eager one takes it also where its holder has given it up but
--- nobody should have it yet. One that is not free is only read.
+-- once its time is over, whatever became of its holder; and where that is minutes away, since nobody takes it for as long:
+-- then the clock was set back, as by a failover. An eager one takes it also where its holder has given it up but nobody
+-- should have it yet. One that is not free is only read.
 WITH taken AS (
     INSERT INTO mailglass.turns AS t (name, holder, until)
     SELECT %(name)s, CAST(%(holder)s AS uuid), clock_timestamp() + make_interval(secs => %(lease)s)
     WHERE NOT EXISTS (
         SELECT FROM mailglass.turns k
-        WHERE k.name = %(name)s AND k.until > clock_timestamp() AND k.holder IS DISTINCT FROM CAST(%(holder)s AS uuid)
+        WHERE k.name = %(name)s AND k.until > clock_timestamp() AND k.until < clock_timestamp() + interval '2 minutes'
+          AND k.holder IS DISTINCT FROM CAST(%(holder)s AS uuid)
           AND NOT (%(eager)s AND k.holder IS NULL))
     ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
-    WHERE t.until <= clock_timestamp() OR t.holder = excluded.holder OR (%(eager)s AND t.holder IS NULL)
+    WHERE t.until <= clock_timestamp() OR t.until >= clock_timestamp() + interval '2 minutes'
+       OR t.holder = excluded.holder OR (%(eager)s AND t.holder IS NULL)
     RETURNING 1
 )
 SELECT EXISTS (SELECT FROM taken) AS taken, GREATEST(0, COALESCE((
@@ -686,21 +689,25 @@ UPDATE mailglass.turns SET holder = NULL, until = clock_timestamp() + make_inter
 WHERE name = %(name)s AND holder = CAST(%(holder)s AS uuid)
 
 -- name: ring
--- Doorbells without Redis: set the marks that are free, or older than the patience; answer which were set.
+-- Doorbells without Redis: set the marks that are free, or older than the patience, or set by a clock that went ahead of
+-- this one, as before a failover; answer which were set.
 -- A mark that is there is only read: to lock it would line up all producers of a lane behind each other's commits.
 INSERT INTO mailglass.doorbells AS b (name, rung_at)
 SELECT n, clock_timestamp() FROM unnest(CAST(%(names)s AS text[])) AS n
 WHERE NOT EXISTS (
     SELECT FROM mailglass.doorbells d
-    WHERE d.name = n AND d.rung_at >= clock_timestamp() - make_interval(secs => %(patience)s))
+    WHERE d.name = n AND d.rung_at >= clock_timestamp() - make_interval(secs => %(patience)s)
+      AND d.rung_at < clock_timestamp() + interval '1 minute')
 ORDER BY n
 ON CONFLICT (name) DO UPDATE SET rung_at = excluded.rung_at
 WHERE b.rung_at < clock_timestamp() - make_interval(secs => %(patience)s)
+   OR b.rung_at >= clock_timestamp() + interval '1 minute'
 RETURNING name
 
 -- name: bell_ages
--- For how many seconds marks have been set.
-SELECT d.name, CAST(extract(epoch FROM clock_timestamp() - d.rung_at) AS double precision) AS age
+-- For how many seconds marks have been set: for an hour those of a clock that went ahead.
+SELECT d.name, CASE WHEN d.rung_at >= clock_timestamp() + interval '1 minute' THEN CAST(3600 AS double precision)
+    ELSE CAST(extract(epoch FROM clock_timestamp() - d.rung_at) AS double precision) END AS age
 FROM mailglass.doorbells d WHERE d.name = ANY (CAST(%(names)s AS text[]))
 
 -- name: clear_bells
