@@ -42,6 +42,7 @@ _PIECE = 200
 _RANKS = {"": 0, Stream.TRANSACTIONAL: 0, Stream.OPERATIONAL: 3, Stream.BULK: 6}
 
 # KEYS: marks; ARGV: patience in ms (-1: only free marks), lifetime in s. Answers the positions that were set.
+# A mark that a clock a minute ahead of this one has set, as before a failover, is old.
 _SET_MARKS = """
 local now = redis.call('TIME')
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
@@ -49,7 +50,8 @@ local patience = tonumber(ARGV[1])
 local set = {}
 for i, key in ipairs(KEYS) do
   local since = redis.call('GET', key)
-  if not since or (patience >= 0 and ms - tonumber(since) > patience) then
+  local age = since and ms - tonumber(since)
+  if not age or (patience >= 0 and (age > patience or age < -60000)) then
     redis.call('SET', key, string.format('%d', ms), 'EX', ARGV[2])
     set[#set + 1] = i
   end
@@ -58,12 +60,16 @@ return set
 """
 
 
-# KEYS: marks. Answers the ms since each was set, -1 where it is not.
+# KEYS: marks. Answers the ms since each was set, -1 where it is not, an hour where a clock that went ahead has set it.
 _AGES = """
 local now = redis.call('TIME')
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local ages = redis.call('MGET', unpack(KEYS))
-for i, since in ipairs(ages) do ages[i] = since and math.max(0, ms - tonumber(since)) or -1 end
+for i, since in ipairs(ages) do
+  local age = since and ms - tonumber(since)
+  if age and age < -60000 then age = 3600000 end
+  ages[i] = age and math.max(0, age) or -1
+end
 return ages
 """
 

@@ -24,13 +24,17 @@ def redis_client(url: str) -> Any:
     from redis.retry import Retry
 
     try:
-        return redis.Redis.from_url(
+        client = redis.Redis.from_url(
             f"unix{url.removeprefix('redis+socket')}" if url.startswith("redis+socket") else url,
             socket_timeout=TIMEOUT,
             socket_connect_timeout=TIMEOUT,
             retry=Retry(NoBackoff(), 0),
         )
-    except ValueError:
+        # connects to nobody; an option of the URL that no connection has would show at each use
+        client.connection_pool.make_connection()
+    except (ValueError, TypeError):
         pass
+    else:
+        return client
     # outside of the handler: the library's error quotes what it could not read
     raise ConfigError("MAILGLASS_REDIS_URL", UNREADABLE, ENCODE)

@@ -172,7 +172,7 @@ class Settler:
         # later, and began after the delivery was to leave
         lease = timedelta(seconds=self._settings.engine.lease)
         after = min(item.first - lease, item.scheduled_at) - _SKEW
-        return Sought(item.id, item.recipient, after, clock.now() + _SKEW, item.provider_message_id)
+        return Sought(item.id, item.recipient, after, item.taken_at + _SKEW, item.provider_message_id)
 
     def _facts(self, provider: Provider, item: Search, finding: Finding) -> list[Fact]:
         """That the provider has the mail, and what it told by the way, each as the event that a webhook would bring."""
@@ -189,7 +189,7 @@ class Settler:
         told = [event for event in finding.events if event.delivery_id == item.id]
         # as if a webhook had come just now
         source = StoredWebhook(
-            item.id, provider.account, provider.name, None, {}, 0, clock.now(), self._tenant(provider.account)
+            item.id, provider.account, provider.name, None, {}, 0, item.taken_at, self._tenant(provider.account)
         )
         facts = (_fact(event, source) for event in (taken, *told))
         return [fact for fact in facts if fact is not None]

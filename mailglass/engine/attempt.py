@@ -115,24 +115,27 @@ class Attempter:
         recorder: Recorder,
     ) -> None:
         policy = self._settings.streams[Stream(lane.stream)]
-        now = clock.now()
+        # by the ledger's clock, of which the claim has told: this process's may be wrong by hours
+        since_claim = clock.monotonic() - recorder.lease.started
+        ages = {item.delivery.id: item.delivery.age + since_claim for item in placed.items}
         fails_over = any(outcome.kind in _OF_THE_ACCOUNT for outcome in outcomes)
         elsewhere = fails_over and self._elsewhere(placed)
-        deferrals = {item.delivery.id: item.delivery.deferrals for item in placed.items}
+        claimed = {item.delivery.id: item.delivery for item in placed.items}
         in_doubt = {item.delivery.id: item.delivery.ask_again for item in placed.items if item.delivery.in_doubt}
         verdicts = [
             decide(
                 mail.delivery_id,
                 outcome,
                 attempt=attempts[mail.delivery_id],
-                age=(now - mail.created_at).total_seconds(),
+                age=ages[mail.delivery_id],
                 policy=policy,
                 duration_ms=duration,
                 elsewhere=elsewhere,
                 idempotency_window=window(placed.provider),
                 in_doubt=mail.delivery_id in in_doubt,
                 asked_again=in_doubt.get(mail.delivery_id, False),
-                deferrals=deferrals.get(mail.delivery_id, 0),
+                deferrals=claimed[mail.delivery_id].deferrals,
+                lifetime=claimed[mail.delivery_id].lifetime,
                 accounts=len(placed.route.accounts),
             )
             for mail, outcome in zip(mails, outcomes, strict=True)

@@ -78,6 +78,7 @@ def decide(
     asked_again: bool = False,
     deferrals: int = 0,
     accounts: int = 1,
+    lifetime: float | None = None,
     rng: random.Random | None = None,
 ) -> Verdict:
     """What becomes of a delivery after one attempt.
@@ -94,6 +95,7 @@ def decide(
         asked_again: this attempt asked about that one, under the same idempotency key: a refusal answers it.
         deferrals: how often it was deferred before.
         accounts: how many its route has.
+        lifetime: seconds after which it expired, when it was claimed; None for never.
         rng: where the jitter comes from.
     """
     if outcome == EXPIRED and not (in_doubt or asked_again):
@@ -111,7 +113,8 @@ def decide(
         case OutcomeClass.MISCONFIGURED | OutcomeClass.QUOTA | OutcomeClass.TRANSIENT if deferred:
             delay, counted = _deferral(outcome, deferrals, policy, accounts if elsewhere else 1, rng), False
             if deferrals + 1 >= policy.max_deferrals:
-                status, reason = Status.FAILED, f"deferrals_exhausted:{outcome.reason or 'transient'}"
+                status = Status.FAILED if outcome.kind is OutcomeClass.TRANSIENT else Status.HELD
+                reason = f"deferrals_exhausted:{outcome.reason or 'transient'}"
         case OutcomeClass.MISCONFIGURED if not elsewhere:
             status = Status.HELD
         case OutcomeClass.MISCONFIGURED | OutcomeClass.QUOTA if elsewhere:
@@ -137,6 +140,9 @@ def decide(
             status, reason = Status.HELD, f"account_unavailable:{outcome.reason or outcome.kind.value}"
         else:
             status, reason = Status.FAILED, f"too_old:{outcome.reason or outcome.kind.value}"
+    if status is Status.QUEUED and deferred and lifetime is not None:
+        # whoever waits for it hears at its end, and not at the next attempt
+        delay = min(delay or 0.0, max(lifetime, 0.0))
     doubt = _doubt(outcome, status, asked_again)
     if doubt is not Doubt.ANSWERED and status in _ENDS and (in_doubt or asked_again or doubt):
         # that no further attempt is made does not tell what became of the one before

@@ -26,7 +26,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from mailglass import clock
 from mailglass.errors import LedgerError, LedgerUnavailableError, MailglassError
 from mailglass.ledger.pooler import STARTUP_OPTIONS, pooler_refusal
-from mailglass.ledger.unreachable import unreachable
+from mailglass.ledger.unreachable import of_the_url, unreachable, unusable
 from mailglass.servers import database_server
 from mailglass.settings import get_settings
 
@@ -253,6 +253,9 @@ class Database:
             generation = self._generation
             try:
                 return self._once(work)
+            except _UnusableURL:
+                refusal: MailglassError = unusable()
+                break
             except (_Disconnected, _Deadlocked) as error:
                 if isinstance(error, _Disconnected):
                     self._renew(generation)
@@ -273,6 +276,8 @@ class Database:
                 raise behind from None
             if getattr(error.orig, "sqlstate", None) in ("40P01", "40001"):
                 raise _Deadlocked from error
+            if of_the_url(error.orig):
+                raise _UnusableURL from None
             if _of_the_connection(error):
                 raise _Disconnected from error
             raise
@@ -302,6 +307,10 @@ class Database:
 
 class _Disconnected(Exception):
     """The connection was lost, or could not be made."""
+
+
+class _UnusableURL(Exception):
+    """The driver does not take the URL's options."""
 
 
 class _Deadlocked(Exception):

@@ -74,7 +74,7 @@ WITH item AS (
     ON CONFLICT DO NOTHING
 ), noted AS (
     INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason)
-    SELECT c.event_id, c.id, c.tenant_id, c.status, 'engine', now(), c.status, 'suppressed_' || c.scope
+    SELECT c.event_id, c.id, c.tenant_id, c.status, 'engine', statement_timestamp(), c.status, 'suppressed_' || c.scope
     FROM checked c WHERE (c.id IN (SELECT a.id FROM added a)) IS TRUE
 )
 SELECT c.position, c.scope, c.id IN (SELECT a.id FROM added a) AS new, c.late FROM checked c
@@ -115,7 +115,7 @@ WITH blocked AS MATERIALIZED (
     ON CONFLICT DO NOTHING
 ), noted AS (
     INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason)
-    SELECT CAST(%(event_id)s AS uuid), id, tenant_id, status, 'engine', now(), status, last_error FROM added
+    SELECT CAST(%(event_id)s AS uuid), id, tenant_id, status, 'engine', statement_timestamp(), status, last_error FROM added
 )
 SELECT 1 AS position, scope, EXISTS (SELECT FROM added) AS new, COALESCE(absolute AND ends_at <= starts_at, false) AS late
 FROM blocked
@@ -291,7 +291,8 @@ WITH expired AS MATERIALIZED (
 ), moved AS (
     UPDATE mailglass.deliveries d
     SET status = CASE WHEN d.ask_again THEN 'queued' ELSE 'failed' END, due_at = CASE WHEN d.ask_again THEN now() END,
-        lease_token = NULL, lease_expires_at = NULL, crashes = 0, crashes_alone = 0, last_error = 'expired'
+        lease_token = NULL, lease_expires_at = NULL, crashes = 0, crashes_alone = 0, last_error = 'expired',
+        awaits_account = CASE WHEN d.ask_again THEN d.awaits_account END
     FROM expired e
     WHERE d.id = e.id AND d.lease_token = CAST(%(token)s AS uuid) AND d.status = 'claimed' AND d.expires_at <= now()
     RETURNING d.id, d.tenant_id, d.status, d.account, d.attempts, e.event_id
@@ -304,7 +305,7 @@ SELECT id FROM moved WHERE status = 'failed'
 
 -- name: record
 -- Write down what became of leased deliveries, with one event each. Only the holder of the lease writes anything. Where
--- the provider has spoken of one before its answer was given up, or before another attempt failed, it is uncertain and
+-- the provider has spoken of one before its answer was given up, or while another attempt failed, it is uncertain and
 -- nothing is waited for: the sweep settles it as sent. (No EXISTS, which may be looked up in a hash of all events.)
 -- What verdicts have in common is given once, and each says by its number which is its own. What may have been sent
 -- stays in doubt until an answer ends that: by being sent, or by the answer to the very question; where another
@@ -322,7 +323,7 @@ WITH verdict AS MATERIALIZED (
               deferred, number)
 ), outcome AS MATERIALIZED (
     SELECT *, (v.status = 'uncertain' OR (
-               v.kind = 'attempted' AND (v.status IN ('queued', 'held') OR v.doubt = 'answered'))) AND COALESCE((
+               v.kind IN ('attempted', 'failed') AND v.status <> 'sent')) AND COALESCE((
         SELECT true FROM mailglass.events e WHERE e.delivery_id = o.id AND e.source = 'provider'
           AND e.kind = ANY (CAST(%(evidence)s AS text[])) LIMIT 1), false) AS accepted,
         CASE WHEN v.doubt = 'answered' THEN COALESCE((
@@ -504,6 +505,7 @@ WITH expired AS MATERIALIZED (
         search_at = CASE WHEN c.after = 'uncertain' THEN now() END,
         search_account = CASE WHEN c.after = 'uncertain' THEN d.account END,
         in_doubt = c.after <> 'sent' AND (c.before <> 'claimed' OR d.in_doubt),
+        awaits_account = CASE WHEN c.after = 'queued' THEN d.awaits_account END,
         ask_again = c.after = 'queued' AND (c.ask_again OR (c.before = 'claimed' AND d.ask_again)),
         last_error = CASE WHEN c.after = 'sent' THEN d.last_error ELSE c.reason END,
         sent_at = CASE WHEN c.after = 'sent' THEN LEAST(d.sent_at, now()) ELSE d.sent_at END
@@ -548,7 +550,7 @@ SET search_at = LEAST(
     lease_expires_at = GREATEST(d.lease_expires_at, now() + make_interval(secs => %(budget)s))
 FROM told t WHERE d.id = t.id
 RETURNING d.id, d.stream, d.recipient, d.provider_message_id, d.attempts, d.scheduled_at, t.first,
-          date_part('epoch', now() - t.since) AS age
+          date_part('epoch', now() - t.since) AS age, now() AS taken_at
 
 -- name: resume
 -- Queue uncertain deliveries again whose provider says that it never took them; not one that is more than it was when
@@ -593,6 +595,7 @@ WITH wanted AS MATERIALIZED (
     UPDATE mailglass.deliveries d
     SET status = p.after, due_at = CASE WHEN p.after = 'queued' THEN now() END, lease_expires_at = NULL,
         search_at = NULL, search_account = NULL, in_doubt = p.after <> 'sent', ask_again = false,
+        awaits_account = NULL,
         scheduled_at = CASE WHEN p.after = 'queued' THEN now() ELSE d.scheduled_at END,
         attempts = CASE WHEN p.after = 'queued' THEN 0 ELSE d.attempts END,
         last_error = CASE WHEN p.after = 'sent' THEN d.last_error ELSE CAST(%(reason)s AS text) END,
@@ -660,17 +663,20 @@ UPDATE mailglass.deliveries d SET waiting = false FROM woken w WHERE d.id = w.id
 
 -- name: take_turn
 -- Take the turn at a name, or keep it, for a time; answer whether it was got, and the seconds until it may be. It is free
--- once its time is over, whatever became of its holder. An eager one takes it also where its holder has given it up but
--- nobody should have it yet. One that is not free is only read.
+-- once its time is over, whatever became of its holder; and where that is minutes away, since nobody takes it for as long:
+-- then the clock was set back, as by a failover. An eager one takes it also where its holder has given it up but nobody
+-- should have it yet. One that is not free is only read.
 WITH taken AS (
     INSERT INTO mailglass.turns AS t (name, holder, until)
     SELECT %(name)s, CAST(%(holder)s AS uuid), clock_timestamp() + make_interval(secs => %(lease)s)
     WHERE NOT EXISTS (
         SELECT FROM mailglass.turns k
-        WHERE k.name = %(name)s AND k.until > clock_timestamp() AND k.holder IS DISTINCT FROM CAST(%(holder)s AS uuid)
+        WHERE k.name = %(name)s AND k.until > clock_timestamp() AND k.until < clock_timestamp() + interval '2 minutes'
+          AND k.holder IS DISTINCT FROM CAST(%(holder)s AS uuid)
           AND NOT (%(eager)s AND k.holder IS NULL))
     ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
-    WHERE t.until <= clock_timestamp() OR t.holder = excluded.holder OR (%(eager)s AND t.holder IS NULL)
+    WHERE t.until <= clock_timestamp() OR t.until >= clock_timestamp() + interval '2 minutes'
+       OR t.holder = excluded.holder OR (%(eager)s AND t.holder IS NULL)
     RETURNING 1
 )
 SELECT EXISTS (SELECT FROM taken) AS taken, GREATEST(0, COALESCE((
@@ -683,21 +689,25 @@ UPDATE mailglass.turns SET holder = NULL, until = clock_timestamp() + make_inter
 WHERE name = %(name)s AND holder = CAST(%(holder)s AS uuid)
 
 -- name: ring
--- Doorbells without Redis: set the marks that are free, or older than the patience; answer which were set.
+-- Doorbells without Redis: set the marks that are free, or older than the patience, or set by a clock that went ahead of
+-- this one, as before a failover; answer which were set.
 -- A mark that is there is only read: to lock it would line up all producers of a lane behind each other's commits.
 INSERT INTO mailglass.doorbells AS b (name, rung_at)
 SELECT n, clock_timestamp() FROM unnest(CAST(%(names)s AS text[])) AS n
 WHERE NOT EXISTS (
     SELECT FROM mailglass.doorbells d
-    WHERE d.name = n AND d.rung_at >= clock_timestamp() - make_interval(secs => %(patience)s))
+    WHERE d.name = n AND d.rung_at >= clock_timestamp() - make_interval(secs => %(patience)s)
+      AND d.rung_at < clock_timestamp() + interval '1 minute')
 ORDER BY n
 ON CONFLICT (name) DO UPDATE SET rung_at = excluded.rung_at
 WHERE b.rung_at < clock_timestamp() - make_interval(secs => %(patience)s)
+   OR b.rung_at >= clock_timestamp() + interval '1 minute'
 RETURNING name
 
 -- name: bell_ages
--- For how many seconds marks have been set.
-SELECT d.name, CAST(extract(epoch FROM clock_timestamp() - d.rung_at) AS double precision) AS age
+-- For how many seconds marks have been set: for an hour those of a clock that went ahead.
+SELECT d.name, CASE WHEN d.rung_at >= clock_timestamp() + interval '1 minute' THEN CAST(3600 AS double precision)
+    ELSE CAST(extract(epoch FROM clock_timestamp() - d.rung_at) AS double precision) END AS age
 FROM mailglass.doorbells d WHERE d.name = ANY (CAST(%(names)s AS text[]))
 
 -- name: clear_bells
@@ -719,7 +729,7 @@ WITH wanted AS MATERIALIZED (
     ORDER BY d.id FOR UPDATE OF d
 ), moved AS (
     UPDATE mailglass.deliveries d
-    SET status = 'canceled', due_at = NULL, lease_expires_at = NULL
+    SET status = 'canceled', due_at = NULL, lease_expires_at = NULL, awaits_account = NULL
     FROM picked p WHERE d.id = p.id
     RETURNING d.id, d.tenant_id, p.event_id
 ), noted AS (
@@ -792,7 +802,7 @@ WITH wanted AS MATERIALIZED (
 ), moved AS (
     UPDATE mailglass.deliveries d
     SET status = 'held', in_doubt = true, ask_again = false, last_error = 'restored', due_at = NULL, lease_token = NULL,
-        lease_expires_at = NULL, search_at = NULL, search_account = NULL
+        lease_expires_at = NULL, search_at = NULL, search_account = NULL, awaits_account = NULL
     FROM picked p WHERE d.id = p.id
     RETURNING d.id, d.tenant_id, d.account, p.event_id
 ), noted AS (
@@ -812,8 +822,8 @@ SELECT e.delivery_id FROM wanted w JOIN mailglass.events e ON e.id = w.event_id
 
 -- name: reschedule
 -- Make queued deliveries due at another moment, from which their age counts; where an actor is given, with an entry in
--- the audit. What would expire before, and what its account is to be asked about again, is left. Run again after its
--- answer was lost, it finds its own events.
+-- the audit. What would expire before, and what its account is to be asked about again, is left. An account that works
+-- again wakes none of them before its moment. Run again after its answer was lost, it finds its own events.
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
 ), picked AS MATERIALIZED (
@@ -825,7 +835,7 @@ WITH wanted AS MATERIALIZED (
 ), moved AS (
     UPDATE mailglass.deliveries d
     SET due_at = GREATEST(CAST(%(moment)s AS timestamptz), now()),
-        scheduled_at = GREATEST(CAST(%(moment)s AS timestamptz), now())
+        scheduled_at = GREATEST(CAST(%(moment)s AS timestamptz), now()), awaits_account = NULL
     FROM picked p WHERE d.id = p.id
     RETURNING d.id, d.tenant_id, d.queue, d.stream, p.event_id
 ), noted AS (
@@ -1047,7 +1057,8 @@ WITH fact AS (
         lease_token = CASE WHEN f.settles THEN NULL ELSE d.lease_token END,
         lease_expires_at = CASE WHEN f.settles THEN NULL ELSE d.lease_expires_at END,
         search_at = CASE WHEN f.settles THEN NULL ELSE d.search_at END,
-        search_account = CASE WHEN f.settles THEN NULL ELSE d.search_account END
+        search_account = CASE WHEN f.settles THEN NULL ELSE d.search_account END,
+        awaits_account = CASE WHEN f.settles THEN NULL ELSE d.awaits_account END
     FROM told f WHERE d.id = f.id
     RETURNING d.id, d.tenant_id, d.account, d.attempts, f.event_id, f.proof, f.settles
 ), noted AS (

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from mailglass import clock
 from mailglass.errors import LedgerUnavailableError, MailglassError, SchemaError
 
-HEAD = "0019"
+HEAD = "0020"
 _LOCK = 0x6D61696C676C6173  # "mailglas": one upgrade at a time
 
 
@@ -197,10 +197,10 @@ def wait(url: str, timeout: float, on_wait: Callable[[str], object] = lambda _: 
 @contextlib.contextmanager
 def _connection(url: str) -> Iterator[Any]:
     import sqlalchemy
-    from sqlalchemy.exc import OperationalError
+    from sqlalchemy.exc import DBAPIError, OperationalError
 
     from mailglass.ledger.database import sqlalchemy_url
-    from mailglass.ledger.unreachable import unreachable
+    from mailglass.ledger.unreachable import of_the_url, unreachable, unusable
 
     engine = sqlalchemy.create_engine(
         sqlalchemy_url(url),
@@ -214,8 +214,15 @@ def _connection(url: str) -> Iterator[Any]:
     except OperationalError as error:
         # its text may hold the URL's user
         raise LedgerUnavailableError(unreachable(url, error.orig)) from error
+    except DBAPIError as error:
+        if not of_the_url(error.orig):
+            raise
+    else:
+        return
     finally:
         engine.dispose()
+    # outside of the handler: the driver's error quotes the options
+    raise unusable()
 
 
 def _config(connection: Any) -> Any:

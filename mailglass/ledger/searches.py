@@ -23,6 +23,7 @@ class Search:
         scheduled_at: its latest attempt was not before.
         first: when the outcome of one of its attempts was first unknown; the attempt itself was earlier.
         age: seconds since it became uncertain.
+        taken_at: now, by the ledger's clock like the other moments: a worker's own may be wrong.
     """
 
     id: UUID
@@ -33,6 +34,7 @@ class Search:
     scheduled_at: datetime
     first: datetime
     age: float
+    taken_at: datetime
 
 
 def due(ledger: Runs, lags: Mapping[str, float]) -> list[str]:
@@ -53,7 +55,7 @@ def claim(ledger: Runs, account: str, *, lag: float, size: int, budget: float) -
     return [
         Search(
             row.id, row.stream, row.recipient, row.provider_message_id, row.attempts, row.scheduled_at, row.first,
-            row.age,
+            row.age, row.taken_at,
         )
         for row in rows
     ]  # fmt: skip

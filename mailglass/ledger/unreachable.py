@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import psycopg
+
 from mailglass.errors import ConfigError
 from mailglass.servers import database_server
 
@@ -63,6 +65,20 @@ def unreachable(url: str, said: object) -> str:
     except ConfigError:
         server = "at MAILGLASS_DATABASE_URL"
     return f"the database cannot be reached at {server}: {_cause(str(said).lower())}"
+
+
+def of_the_url(error: BaseException | None) -> bool:
+    """Return whether the driver refuses an option of the URL, before it has asked any server."""
+    return isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None
+
+
+def unusable() -> ConfigError:
+    """Return the error of a URL with an option that the driver does not take. It may be of a password: not named."""
+    return ConfigError(
+        "MAILGLASS_DATABASE_URL",
+        "an option after its ? is none of libpq's, or has no value of its kind",
+        "Write libpq's parameter key words there, and percent-encode what is special in their values: & as %26",
+    )
 
 
 def _cause(words: str) -> str:

@@ -64,6 +64,8 @@ RECIPIENT_POLICY: Final = (
         _A.RECIPIENT_POLICY,
         (
             r"resolver\.rst\.",
+            r"transport\.rules",
+            "organi[sz]ation(?:'s|al)? policy",
             "delivery not authorized",
             "public folder",
         ),
@@ -103,7 +105,7 @@ SENDER: Final = (
     Row(
         _A.SENDER_AUTHENTICATION,
         (
-            r"spf\b",
+            r"(?:open)?spf\b",
             "sender policy framework",
             "dkim",
             "dmarc",
@@ -520,6 +522,13 @@ RATES: Final = (
 
 MAILBOX: Final = (
     Row(
+        _A.INFRASTRUCTURE,
+        ("(?:insufficient|not enough|out of|no) system (?:storage|resources|space)",),
+        "RFC 3463 X.3.1",
+        _T,
+        Scope.DESTINATION,
+    ),
+    Row(
         _A.MAILBOX_FULL,
         ("(?:over quota|full|quota) and inactive",),
         GOOGLE,
@@ -587,6 +596,16 @@ MAILBOX: Final = (
             r"brevlåda\w{0,3} ~ ?full",
             "megtelt",
             "πλήρες",
+        ),
+        "receivers in their own languages",
+        _T,
+    ),
+    Row(
+        _A.MAILBOX_FULL,
+        (
+            r"(?<!queue )(?:quotas?|cuota|cota|kvot[aey]?|kiintiö|kontingent|kota)\b",
+            r"(?:llen[oa]|pleine?|voll|überfüllt|pien[oa]|chei[oa]|vol|dolu|fuld|fullt|plná|plný|täynnä|megtelt)\b",
+            r"(?:pełn[aey]|przepełnion\w{1,2}|переполнен\w{0,2}|заполнен\w{0,2}|пълна|квота|квоту|πλήρ\w{1,3})\b",
         ),
         "receivers in their own languages",
         _T,

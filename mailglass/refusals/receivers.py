@@ -166,6 +166,17 @@ PUBLISHED: Final[tuple[Published, ...]] = (
         doubtful=True,
     ),
     _row("gmail", _A.SENDER_ACCOUNT, ("",), _GMAIL, codes="7.80 7.90"),
+    _row("gmail", _A.SENDER_REPUTATION, ("not authorized to send e?-?mail directly",), _GMAIL, _U),
+    _row(
+        "microsoft",
+        _A.SENDER_RATE,
+        ("",),
+        "Microsoft, 451 4.7.500-699 (Exchange Online)",
+        _T,
+        _D,
+        codes=" ".join(f"7.{number}" for number in range(500, 516)),
+        reply=(421, 450, 451),
+    ),
     # Exchange Online and Outlook.com
     _row("microsoft", _A.RECIPIENT_POLICY, ("(?:every|all) recipients?(?: address(?:es)?)?",), _EXO, _U, codes="4.1"),
     _row("microsoft", _A.INFRASTRUCTURE, ("relay",), _EXO, _U, codes="4.1"),

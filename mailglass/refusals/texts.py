@@ -21,11 +21,12 @@ _SPACE = re.compile(r"\s+")
 _WORD = re.compile(r"[^\W_]+")
 # what refusals are wrapped in, whatever they mean
 _WRAPPING: Final = frozenset(
-    "a action address an and at be bounce bounced by code command could couldn t delivered delivery domain dsn e email"
-    " error esmtp failed failure fatal following for from gave giving had has have hard host https http in invalid is it"
-    " mail mailbox mailer message mx no not of on one or org permanent permanently protocol provider rcpt recipient"
-    " recipients refused rejected rejecting remote reply requested response returned s said see server smtp sorry status"
-    " taken that the this to unavailable undeliverable undelivered up up user was were with x".split()
+    "a action address an and at be bounce bounced by code command could couldn delivered delivery domain dsn e"
+    " email error esmtp failed failure fatal following for from gave giving had hard has have host http https in"
+    " invalid is it mail mailbox mailer message mx no not of on one or org permanent permanently protocol provider"
+    " rcpt recipient recipients refused rejected rejecting remote reply requested response returned s said see"
+    " server smtp sorry status t taken that the this to unavailable undeliverable undelivered up user was were with"
+    " x".split()
 )
 # words that most English sentences hold and few of other languages
 _ENGLISH: Final = frozenset(

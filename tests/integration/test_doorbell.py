@@ -188,6 +188,19 @@ def test_marks_that_are_free_are_set_and_the_others_left(marks: Marks, wait_for)
     wait_for(lambda: sorted(marks.set(["a", "b", "c"], 0)) == ["a", "b", "c"])
 
 
+def test_marks_of_a_clock_that_went_ahead_are_taken_for_old(marks: Marks, request: pytest.FixtureRequest) -> None:
+    marks.set(["a", "b"], None)
+    if isinstance(marks, RedisMarks):
+        ahead = int((time.time() + 1800) * 1000)
+        redis.Redis.from_url(request.getfixturevalue("redis_url")).set("mailglass:bell:a", ahead)
+    else:
+        with psycopg.connect(request.getfixturevalue("database_url")) as failover:
+            failover.execute("UPDATE mailglass.doorbells SET rung_at = now() + interval '30 minutes' WHERE name = 'a'")
+    assert {name for name, age in marks.ages(["a", "b"]).items() if age > 600} == {"a"}
+    assert marks.set(["a", "b"], 600) == ["a"]
+    assert marks.set(["a", "b"], 600) == []
+
+
 def test_of_many_who_set_a_mark_one_has_set_it(marks: Marks) -> None:
     names = [f"lane{number}" for number in range(20)]
     with ThreadPoolExecutor(8) as threads:

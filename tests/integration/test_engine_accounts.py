@@ -6,17 +6,19 @@ import json
 import threading
 from collections import Counter
 from dataclasses import replace
+from datetime import timedelta
 from itertools import pairwise
 from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy
 
+from mailglass import clock
 from mailglass.addresses import Address
 from mailglass.engine import Engine
 from mailglass.ids import uuid7
 from mailglass.ledger import deliveries, leases
-from mailglass.ledger.breakers import breakers, trip
+from mailglass.ledger.breakers import breakers, trip, wake
 from mailglass.ledger.database import Database
 from mailglass.ledger.lanes import lanes_due
 from mailglass.ledger.lifecycle import Status
@@ -311,6 +313,40 @@ def test_mail_that_waited_for_an_account_goes_as_soon_as_its_breaker_closes(ledg
     assert len(house.first.sent) == 1
     house.drain()
     assert house.counts() == {"sent": 6}
+
+
+def test_mail_that_was_rescheduled_while_it_waited_for_an_account_leaves_at_its_moment(ledger: Database) -> None:
+    house = House(ledger, settings(Route(("first",))))
+    trip(ledger, "first", "misconfigured")
+    (key,) = house.queue()
+    house.engine.run(LANE)
+    moment = clock.now() + timedelta(days=1)
+    assert deliveries.reschedule(ledger, [key], "acme", moment)
+    assert wake(ledger, "first") == set()
+    assert deliveries.get(ledger, key).due_at == moment
+
+
+@pytest.mark.parametrize("hours", [-48, 48])
+def test_a_workers_wrong_clock_neither_ends_a_mail_nor_asks_an_account_that_has_forgotten_it(
+    ledger: Database, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    house = House(ledger, settings(Route(("first",))))
+    house.first.idempotent = True  # type: ignore[misc]
+    house.first.idempotency_window = 3600.0  # type: ignore[misc]
+    (fresh,) = house.queue()
+    (old,) = house.queue()
+    ledger.query(
+        sqlalchemy.text(
+            "UPDATE mailglass.deliveries SET scheduled_at = now() - interval '2 hours' WHERE id = :id"
+        ).bindparams(id=old)
+    )
+    wrong = clock.now() + timedelta(hours=hours)
+    monkeypatch.setattr(clock, "now", lambda: wrong)
+    house.first.script = answer(OutcomeClass.UNCERTAIN, reason="answer_lost")
+    house.engine.run(LANE)
+    found = {key: deliveries.get(ledger, key) for key in (fresh, old)}
+    assert (found[fresh].status, found[fresh].ask_again) == (Status.QUEUED, True)
+    assert (found[old].status, found[old].ask_again) == (Status.UNCERTAIN, False)
 
 
 def test_a_half_open_breaker_is_tried_by_one_mail_and_closes_on_success(ledger: Database) -> None:

@@ -79,6 +79,15 @@ def test_a_turn_that_is_held_is_only_read(ledger: Database, database_url: str) -
             somebody.rollback()
 
 
+def test_a_turn_of_a_clock_that_went_ahead_is_free(ledger: Database, database_url: str) -> None:
+    first, second = uuid4(), uuid4()
+    turns.take(ledger, "work", first, 60)
+    with psycopg.connect(database_url) as failover:
+        failover.execute("UPDATE mailglass.turns SET until = until + interval '1 hour'")
+    assert turns.take(ledger, "work", second, 60).taken
+    assert not turns.take(ledger, "work", first, 60).taken
+
+
 def test_a_leader_leads_until_it_resigns_and_the_next_one_follows_at_once(ledger: Database) -> None:
     first, second = Leader(ledger), Leader(ledger)
     assert [first.leads(), second.leads(), first.leads()] == [True, False, True]

@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,7 +16,7 @@ import pytest
 import sqlalchemy
 from psycopg.rows import namedtuple_row
 
-from mailglass import settling
+from mailglass import clock, settling
 from mailglass.addresses import Address
 from mailglass.engine import Engine
 from mailglass.ids import uuid7
@@ -30,7 +31,7 @@ from mailglass.ledger.settlement import Settlement, settle
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import suppressions_of
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent
-from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.search import ABSENT, UNKNOWN, Finding, Sought, found
 from mailglass.routing import Lane
@@ -157,6 +158,18 @@ def desk(database_url: str) -> Iterator[Desk]:
 
 
 # searching
+
+
+def test_a_worker_whose_clock_is_hours_behind_searches_until_the_ledgers_now(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.uncertain()
+    desk.turn()
+    behind = clock.now() - timedelta(hours=6)
+    monkeypatch.setattr(clock, "now", lambda: behind)
+    desk.settler.run()
+    (sought,) = desk.main.sought
+    assert sought.sent_before > behind + timedelta(hours=6) > sought.sent_after
 
 
 def test_what_the_provider_has_is_sent_with_its_id_and_never_sent_again(desk: Desk) -> None:
@@ -441,6 +454,26 @@ def test_evidence_overtakes_a_worker_that_has_not_sent_yet(desk: Desk) -> None:
     desk.work()
     assert len(desk.main.sent) == 1
     assert replace(project(desk.timeline(delivery_id)), status_id=None) == desk.delivery(delivery_id).facts
+
+
+@pytest.mark.parametrize("last", [Outcome(OutcomeClass.REJECTED), Outcome(OutcomeClass.SUPPRESSED), EXPIRED])
+def test_evidence_of_an_attempt_that_seemed_to_fail_outweighs_the_end_of_the_next_one(
+    desk: Desk, last: Outcome
+) -> None:
+    (delivery_id,) = desk.queue()
+    desk.main.script = lambda mail: Outcome(OutcomeClass.TRANSIENT, reason="http_500")
+    desk.work()
+
+    def told_meanwhile(mail: Outgoing) -> Outcome:
+        desk.post(delivery_id)
+        return last
+
+    desk.main.script = told_meanwhile
+    desk.settings = replace(desk.settings, routes=(Route(("main",)),))
+    desk.rows("DELETE FROM mailglass.breakers")
+    desk.work()
+    assert desk.settler.sweep() == [(LANE, "settled")]
+    assert desk.delivery(delivery_id).status is Status.SENT
 
 
 @pytest.mark.parametrize("kind", [OutcomeClass.TRANSIENT, OutcomeClass.THROTTLED, OutcomeClass.MISCONFIGURED])

@@ -161,3 +161,25 @@ def test_the_celery_app_masks_every_broker_of_a_list() -> None:
     app.conf.update(configuration(load_settings(environ)))
     shown = [app.connection().as_uri(), repr(app.connection()), app.bugreport(), app.conf.humanize()]
     assert_hidden("\n".join(shown), "hunterq", "zebrax")
+
+
+@pytest.mark.parametrize("query", ["password=x&hunterq=1", "connect_timeout=hunterq"])
+def test_an_option_that_the_driver_refuses_is_told_without_its_name_or_value(query: str) -> None:
+    url = f"postgresql://{HOST}/mail?{query}"
+    with pytest.raises(ConfigError, match="MAILGLASS_DATABASE_URL") as caught:
+        schema.check(url)
+    assert "hunterq" not in said(caught.value)
+
+
+def test_an_option_that_the_driver_refuses_is_told_by_the_pool_as_well() -> None:
+    url = f"postgresql://{HOST}/mail?password=x&hunterq=1"
+    with pytest.raises(ConfigError, match="MAILGLASS_DATABASE_URL") as caught:
+        Database(url).run("schema_version")
+    assert "hunterq" not in said(caught.value)
+
+
+@pytest.mark.parametrize("query", ["password=x&hunterq=1", "hunterq=hunterq"])
+def test_an_option_that_no_redis_connection_has_is_told_when_the_url_is_read(query: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        redis_client(f"redis://{HOST}/1?{query}")
+    assert "hunterq" not in said(caught.value)

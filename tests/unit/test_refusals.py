@@ -33,7 +33,7 @@ AT_FAULT = {About.SENDER_AUTHENTICATION, About.SENDER_REPUTATION, About.SENDER_A
 RECIPIENT_CODES = {"1.1", "1.2", "1.3", "1.6", "1.10", "2.1", "7.17", "7.18"}
 OPEN_CODES = {"0.0", "1.0", "1.9", "2.0", "3.0", "5.0", "7.0", "7.1"}
 # RFC 5321 4.2.3: what a refused recipient is told with; and codes that no standard knows
-RECIPIENT_REPLIES = {550, 551, 553, 554, 556, 540, 571}
+RECIPIENT_REPLIES = {511, 550, 551, 553, 554, 556, 540, 571}
 MOST = {"0": 0, "1": 12, "2": 6, "3": 6, "4": 8, "5": 6, "6": 10, "7": 31}
 DETAILS = [f"{subject}.{detail}" for subject, most in MOST.items() for detail in range(most + 1)]
 PRIVATE = (

@@ -29,6 +29,8 @@ BUDGET: Final = 10.0
 
 # seconds between the beginnings of two runs; a run that takes longer is followed by a rest as long
 INTERVAL: Final = 1.0
+# seconds that a rest takes at the longest: well within what a turn may last
+LONGEST_REST: Final = 60.0
 # seconds after which a run that says nothing is taken for dead
 LEASE: Final = 5.0
 
@@ -59,7 +61,7 @@ def take_turn(runtime: Runtime, *, eager: bool = False) -> float:
     try:
         finished = run(runtime, keep)
         took = clock.monotonic() - started
-        rest = max(INTERVAL - took, took) if finished else 0.0
+        rest = min(max(INTERVAL - took, took), LONGEST_REST) if finished else 0.0
     finally:
         # or the turn ends by itself
         with suppress(LedgerUnavailableError):
