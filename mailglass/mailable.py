@@ -196,11 +196,34 @@ def check_context(value: object) -> dict[str, Any]:
         return {}
     if not isinstance(value, Mapping):
         raise MessageError("context", f"must be a mapping of str to values, not {type(value).__name__}")
+    if _grows_beyond(value, MAX_CONTEXT):
+        raise MessageError("context", f"larger than {MAX_CONTEXT} bytes as JSON; pass ids and load the rest elsewhere")
     context: dict[str, Any] = _plain(value, "context", 0)
     size = len(json.dumps(context, ensure_ascii=False, separators=(",", ":")).encode("utf-8"))
     if size > MAX_CONTEXT:
         raise MessageError("context", f"larger than {MAX_CONTEXT} bytes as JSON; pass ids and load the rest elsewhere")
     return context
+
+
+def _grows_beyond(value: object, limit: int) -> bool:
+    """Return whether a value is surely longer than so many characters as JSON, in time linear in what it holds.
+
+    Lists that hold one another many times are a few bytes in memory and gigabytes once they are written out.
+    """
+    total = 0
+    level: dict[int, tuple[Any, int]] = {id(value): (value, 1)}
+    # what nests deeper is refused for that
+    for _ in range(MAX_DEPTH + 1):
+        following: dict[int, tuple[Any, int]] = {}
+        for parent, times in level.values():
+            for child in parent.values() if isinstance(parent, Mapping) else parent:
+                total += times * (len(child) if isinstance(child, str) else 1)
+                if isinstance(child, Mapping | list | tuple):
+                    following[id(child)] = child, following.get(id(child), (None, 0))[1] + times
+            if total > limit:
+                return True
+        level = following
+    return False
 
 
 def _plain(value: object, place: str, depth: int) -> Any:

@@ -39,6 +39,7 @@ MAX_METADATA_KEY: Final = 64
 MAX_METADATA_VALUE: Final = 1024
 MAX_IDEMPOTENCY_KEY: Final = 256
 MAX_OPTIONS_DEPTH: Final = 32
+MAX_OPTIONS: Final = 1024 * 1024
 
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,128}\Z")
 _CONTENT_TYPE = re.compile(
@@ -146,7 +147,7 @@ class Message:
         attachments: files and inline images.
         stream: transactional, operational or bulk.
         idempotency_key: unique per tenant; the same key again returns the first delivery.
-        provider_options: per provider name, options passed to that provider as they are.
+        provider_options: per provider name, options passed to that provider as they are; up to 1 MiB as JSON in all.
     """
 
     to: tuple[Address, ...]
@@ -433,12 +434,21 @@ def check_provider_options(value: object) -> dict[str, dict[str, Any]]:
         lazy.append(text)
         return text
 
+    encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=read)
+    parts: list[str] = []
+    size = 0
     try:
-        text = json.dumps(plain, ensure_ascii=False, allow_nan=False, default=read)
+        # piece by piece: lists that hold one another many times are a few bytes here and gigabytes as JSON
+        for part in encoder.iterencode(plain):
+            parts.append(part)
+            size += len(part)
+            if size > MAX_OPTIONS:
+                raise MessageError("provider_options", f"longer than {MAX_OPTIONS} characters as JSON")
     except MessageError:
         raise
     except (TypeError, ValueError, RecursionError):
         raise MessageError("provider_options", "must be JSON: str, finite numbers, bool, None, lists, dicts") from None
+    text = "".join(parts)
     if not encodable(text):
         raise MessageError("provider_options", _SURROGATE)
     # lazy strings were read once, by writing them

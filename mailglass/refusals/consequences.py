@@ -139,7 +139,8 @@ def bounce_class(refusal: Refusal, enhanced: str | None = None) -> BounceClass:
         return BounceClass.HARD
     if refusal.about is _A.UNKNOWN and (enhanced or "").startswith(_SOFT_SUBJECTS):
         return BounceClass.SOFT
-    if refusal.spoke == (Part.ENHANCED,) and (enhanced or "").startswith(_VAGUE_SUBJECTS):
+    passing = refusal.lasting is Lasting.TEMPORARY
+    if not passing and refusal.spoke == (Part.ENHANCED,) and (enhanced or "").startswith(_VAGUE_SUBJECTS):
         return BounceClass.UNDETERMINED
     return BOUNCE_CLASSES[refusal.lasting][refusal.about]
 

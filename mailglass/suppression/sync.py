@@ -194,8 +194,9 @@ class _Pass:
         return ledger.unmirrored(self.database, entries) if self.dry_run else ledger.mirror(self.database, entries)
 
     def _push(self) -> None:
+        # one more than is offered alone, to try the next one where it is not taken
         while batch := ledger.pushable(
-            self.database, self.account.name, self.account.tenant or "", self.state.pushed, self.together
+            self.database, self.account.name, self.account.tenant or "", self.state.pushed, max(self.together, 2)
         ):
             if clock.monotonic() >= self.deadline:
                 self.report.status = SyncStatus.MORE
@@ -207,17 +208,32 @@ class _Pass:
             self._show()
 
     def _offer(self, batch: list[Pushable]) -> list[bool]:
-        """Offer a batch; where the provider cannot take it now, one entry at a time, so that each is a step forward."""
+        """Offer a batch; where the provider cannot take it now, one entry at a time, so that each is a step forward.
+
+        An entry that fails alone where the next one does not is refused: it must not keep all others waiting.
+        """
         if self.dry_run:
             return [True] * len(batch)
         entries = [ListedAddress(entry.address, entry.reason, entry.created_at) for entry in batch]
         try:
-            return self.listed.push(entries)
-        except ProviderCallError as error:
-            if not error.retryable:
+            return self.listed.push(entries[: self.together])
+        except Exception as error:
+            if not _may_concern_one(error):
                 raise
         self.together = 1
-        return self._patiently(lambda: self.listed.push(entries[:1]))
+        try:
+            return self._patiently(lambda: self.listed.push(entries[:1]))
+        except Exception as error:
+            if len(entries) == 1 or not _may_concern_one(error):
+                raise
+        following = self._patiently(lambda: self.listed.push(entries[1:2]))
+        try:
+            # the provider may only have been away
+            return [*self.listed.push(entries[:1]), *following]
+        except Exception as error:
+            if not _may_concern_one(error):
+                raise
+            return [False, *following]
 
     def _patiently(self, call: Callable[[], T]) -> T:
         """Ask, and ask again after a pause where the provider says that it may be."""
@@ -248,6 +264,11 @@ class _Pass:
     def _show(self) -> None:
         if self.progress is not None:
             self.progress(self.report)
+
+
+def _may_concern_one(error: Exception) -> bool:
+    """Whether another entry may be taken where this error came: not where the call itself or the ledger is refused."""
+    return error.retryable if isinstance(error, ProviderCallError) else not isinstance(error, MailglassError)
 
 
 def _tell(report: SyncReport, provider: str, started: float) -> None:

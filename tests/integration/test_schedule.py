@@ -59,6 +59,11 @@ def test_a_duration_counts_from_the_call_in_an_old_transaction(house, old_transa
         found = recorded(old_transaction, result if isinstance(to, str) else result[1])
         assert abs(found.due_at - found.read_at - timedelta(seconds=1)) < SOON
         assert abs(found.expires_at - found.read_at - timedelta(seconds=5)) < SOON
+        told = (
+            "SELECT bool_and(occurred_at >= created_at) FROM mailglass.events e"
+            " JOIN mailglass.deliveries d ON d.id = e.delivery_id"
+        )
+        assert old_transaction.execute(sqlalchemy.text(told)).scalar_one()
 
 
 def test_a_duration_counts_from_the_call_however_slow_the_messages_come(house) -> None:

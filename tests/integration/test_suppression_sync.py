@@ -353,6 +353,44 @@ def test_where_a_batch_is_too_much_entries_are_offered_one_by_one(desk: Desk) ->
     assert [len(batch) for batch in desk.pages.offered] == [1] * 7
 
 
+@pytest.mark.parametrize("error", [ProviderCallError("main: add", status=500, retryable=True), KeyError("added")])
+@pytest.mark.parametrize("place", [0, 3, 6])
+def test_an_entry_whose_offer_always_fails_keeps_no_other_from_being_offered(
+    desk: Desk, place: int, error: Exception
+) -> None:
+    suppress(desk.ledger, [Suppression("acme", f"n{number}@example.com", "manual", "manual") for number in range(7)])
+    desk.settle()
+    (poison,) = desk.rows(f"SELECT value FROM mailglass.suppressions ORDER BY id OFFSET {place} LIMIT 1")
+
+    def fails(entries: Sequence[ListedAddress]) -> None:
+        if poison.value in [entry.address for entry in entries]:
+            raise error
+
+    desk.pages.on_push = fails
+    reports = [desk.run(), desk.run()]
+    assert sum(report.pushed for report in reports) == 6
+    # the last one may be taken yet: nothing tells it from a provider that is away
+    refused = 0 if place == 6 else 1
+    assert sum(report.refused for report in reports) == refused
+    assert reports[-1].status is (SyncStatus.FAILED if place == 6 else SyncStatus.IDLE)
+
+
+def test_a_provider_that_comes_back_between_two_offers_gets_both(desk: Desk) -> None:
+    suppress(desk.ledger, [Suppression("acme", f"n{number}@example.com", "manual", "manual") for number in range(3)])
+    desk.settle()
+    calls: list[int] = []
+
+    def away_at_first(entries: Sequence[ListedAddress]) -> None:
+        calls.append(len(entries))
+        # the batch, and one entry with its repetitions
+        if len(calls) <= 1 + 1 + len(sync.PAUSES):
+            raise ProviderCallError("main: add", retryable=True)
+
+    desk.pages.on_push = away_at_first
+    report = desk.run()
+    assert (report.status, report.pushed, report.refused) == (SyncStatus.COMPLETE, 3, 0)
+
+
 @pytest.mark.parametrize("mode", [SyncMode.PULL, SyncMode.PUSH, SyncMode.OFF])
 def test_an_account_goes_the_ways_it_is_told_to(desk: Desk, mode: SyncMode) -> None:
     suppress(desk.ledger, [Suppression("acme", "ours@example.com", "manual", "manual")])

@@ -211,3 +211,13 @@ def test_a_class_of_the_main_script_is_refused_since_no_worker_can_import_it() -
     assert class_path(cls) == "__main__:Script"
     with pytest.raises(MessageError, match="cannot be imported by a worker"):
         cls(to="ada@example.com")
+
+
+def test_a_context_that_grows_large_as_json_is_refused_before_it_is_written_out() -> None:
+    shared: list[object] = ["a"]
+    for _ in range(29):
+        shared = [shared, shared]
+    for context in ({"x": shared}, {"x": ["y" * 1_000_000] * 100_000}):
+        with pytest.raises(MessageError, match="larger than 1048576 bytes as JSON"):
+            check_context(context)
+    assert len(check_context({"x": [["y"] * 1000] * 200})["x"]) == 200

@@ -293,3 +293,13 @@ def test_recipients_that_no_mail_can_show_alike_are_refused_with_a_remedy(fields
     with pytest.raises(MessageError) as caught:
         Message(subject="S", text="x", **fields)
     assert problem in str(caught.value)
+
+
+def test_provider_options_that_grow_large_as_json_are_refused_before_they_are_written() -> None:
+    shared: list[object] = ["a"]
+    for _ in range(28):
+        shared = [shared, shared]
+    for options in ({"x": shared}, {"x": "y" * 2_000_000}, {"y" * 600_000: 1, "z" * 600_000: 1}):
+        with pytest.raises(MessageError, match="longer than 1048576 characters as JSON"):
+            Message(to="ada@example.com", subject="s", text="t", provider_options={"smtp": options})
+    Message(to="ada@example.com", subject="s", text="t", provider_options={"smtp": {"x": ["y" * 500_000] * 2}})
