@@ -25,7 +25,7 @@ MIMECAST: Final = "Mimecast, SMTP error codes"
 _A = About
 
 GREYLISTING: Final = (
-    Row(_A.GREYLISTING, ("gr[ae]y ?-?list",), "postgrey, SQLgrey, greylistd, rspamd"),
+    Row(_A.GREYLISTING, ("gr[ae]y ?-?list", "postgr[ae]y"), "postgrey, SQLgrey, greylistd, rspamd"),
     Row(_A.GREYLISTING, (r"(?:via|using|by) ~ ?gr[ae]y[a-z0-9-]{0,20}\.",), "block lists named grey (zone-mta)"),
     Row(_A.GREYLISTING, ("internal resources? (?:are |is )?(?:temporarily )?(?:unavailable|not available)",), MIMECAST),
     Row(_A.GREYLISTING, ("(?:please )?come back later",), "Yandex, seen in the field"),
@@ -134,6 +134,7 @@ SENDER: Final = (
     Row(
         _A.SENDER_AUTHENTICATION,
         (
+            "ip name lookup failed",
             "reverse[ -]?(?:dns|host|look|name|map|path lookup)",
             "r-?dns",
             r"ptr\b",
@@ -178,6 +179,8 @@ SENDER: Final = (
             "(?:identit(?:y|ies)|sender) ~ ?(?:not (?:been )?(?:yet )?verified|failed the check)",
             "(?:from|e?-?mail address|domain) ~ ?(?:not (?:been )?(?:yet )?verified|failed the check)",
             "(?:unverified|not verified) (?:identity|sender|domain)",
+            "not match ~ ?verified",
+            "not a (?:verified )?sender (?:signature|identity)",
             "sender ~ ?unverified",
         ),
         SES,
@@ -198,6 +201,10 @@ SENDER: Final = (
             "bad outbound sender",
             "tenant ~ ?(?:exceeded|threshold|over)",
             "over threshold",
+            "outboundspamexception",
+            "storedrv[.]submission[.]exception:outboundspam",
+            "unusual sending activity",
+            "(?:domain|account|user) ~ ?not (?:allowed|permitted) to send",
             "account ~ ?suspended for abuse",
         ),
         MICROSOFT,
@@ -388,6 +395,7 @@ SENDER: Final = (
     Row(
         _A.SENDER_REPUTATION,
         (
+            "badmailfrom",
             "invalid recipients in excess",
             "too many (?:invalid|unknown|bad|nonexistent) (?:recipients?|users?)",
         ),
@@ -449,6 +457,10 @@ RATES: Final = (
     Row(
         _A.SENDER_RATE,
         (
+            "(?:e-?mails?|messages?|mails?|recipients?|failures) per (?:hour|day|month)",
+            "mail send limit",
+            "outgoing ~ ?limit",
+            "credits? exceeded",
             "(?:submission|sending|message|relay|customer|sender|outgoing|smtp) ~ ?quota",
             "peak ~ ?relay limit",
             "(?:submission|relay) limit",
@@ -500,6 +512,7 @@ RATES: Final = (
             "too fast",
             "too quickly",
             "slow down",
+            "too much mail from",
             "sending ~ ?too",
         ),
         GOOGLE,
@@ -621,7 +634,7 @@ MAILBOX: Final = (
             r"<who> ~ ?(?:disabled|deactivated|suspended|inactive|in-?activ\w{1,6}|closed|locked)",
             "<who> ~ ?(?:terminated|deleted|removed|discontinued)",
             "<who> ~ ?(?:expired|not active)",
-            "<who> ~ ?(?:no longer (?:active|in use|available|on (?:this|the) server)|archived)",
+            "<who> ~ ?(?:no longer (?:active|in use|available|on (?:(?:this|the) )?server)|archived)",
         ),
         "RFC 3463 X.2.1",
     ),
@@ -643,6 +656,15 @@ MAILBOX: Final = (
             "new owner",
         ),
         "RFC 3463 X.1.6, RFC 7293",
+    ),
+    Row(
+        _A.RECIPIENT_DISABLED,
+        (
+            "<who> ~ ?not accepting ~ ?(?:e-?mail|mail|messages)",
+            "<who> (?:that )?you tried to reach ~ ?(?:disabled|inactive|deactivated|closed|suspended)",
+            "inactivity",
+        ),
+        "RFC 3463 X.2.1",
     ),
     Row(_A.RECIPIENT_UNKNOWN, ("<who> not local",), RFC5321, _U, proves=False),
     Row(
@@ -679,7 +701,10 @@ MAILBOX: Final = (
     Row(
         _A.RECIPIENT_UNKNOWN,
         (
-            "recip(?:ient)?notfound",
+            "(?:ex)?recip(?:ient)?notfound",
+            "<who> (?:that )?you (?:tried|are trying) to (?:reach|contact) ~ ?(?:not exist|not (?:be )?found|unknown)",
+            "(?:recipient|mailbox|user|account) missing",
+            "not a (?:valid|known|recogni[sz]ed|registered) (?:local |e-?mail |mail )?<who>",
             "nosuchuser",
             "no account",
             "has no account",
@@ -693,6 +718,16 @@ MAILBOX: Final = (
             "dd this user",
         ),
         FIELD,
+    ),
+    Row(
+        _A.RECIPIENT_UNKNOWN,
+        (
+            "(?:unknown|no such) (?:host|domain|mail server)",
+            "(?:host|domain|mail server) ~ ?(?:unknown|not found|does not exist|not exist)",
+            "bad destination (?:system|host|domain)",
+        ),
+        "RFC 3463 X.1.2, Sendmail",
+        codes=frozenset({"1.2"}),
     ),
     Row(
         _A.RECIPIENT_UNKNOWN,
@@ -721,9 +756,9 @@ MAILBOX: Final = (
             "destinataire ~ ?(?:inconnu|inexistant|invalide|introuvable)",
             "utilisateur ~ ?inconnu",
             "adresse ~ ?(?:inconnue|inexistante|invalide)",
-            r"empfänger\w{0,8} ~ ?(?:unbekannt|existiert nicht|nicht gefunden)",
+            r"empf(?:ä|ae)nger\w{0,8} ~ ?(?:unbekannt|existiert nicht|nicht gefunden)",
             "benutzer ~ ?(?:unbekannt|existiert nicht)",
-            "unbekannter? (?:empfänger|benutzer|adresse)",
+            "unbekannter? (?:empfänger|empfaenger|benutzer|adresse)",
             "postfach ~ ?(?:existiert nicht|nicht (?:gefunden|vorhanden))",
             "usuario ~ ?(?:desconocido|no existe|inexistente)",
             "destinatario ~ ?(?:desconocido|no existe|inexistente|sconosciuto|non esiste)",
@@ -747,6 +782,23 @@ MAILBOX: Final = (
         "receivers in their own languages",
     ),
 )
+
+DOUBTS: Final = Row(
+    _A.UNKNOWN,
+    (
+        r"senders?\b",
+        "from (?:user|header|address|field|domain|line)",
+        "(?:reply-to|return-path|mail from|envelope from)",
+        "(?:your|my) (?:e-?mail )?(?:address|account|domain|ip|host|server|network)",
+        r"(?:blocked|barred|policy|authenticat\w{1,6}|content|quota|(?:out|in)bound|outgoing|sending)\b",
+        "(?:ldap|directory|database|backend) ~ ?(?:error|fail|unavailable|unreachable|time)",
+        "not (?:permitted|allowed|authori[sz]ed)",
+        r"(?:block|safe|deny|black|white|allow) ?-?lists?\b",
+        r"(?:unable|cannot|could not|failed|failure) (?:to )?(?:verify|look ?up|reach|connect)",
+    ),
+    "receivers that say several things at once",
+)
+"""Words that may be about somebody else than the recipient who is said to be unknown or disabled beside them."""
 
 REFUSED_ADDRESS: Final = (
     # without a reason: Cisco's and others' 5.1.0
@@ -869,7 +921,8 @@ MAIL: Final = (
         _A.PROTOCOL,
         (
             "(?:unsupported|unknown|unrecogni[sz]ed) ~ ?(?:parameter|argument|command|sequence|syntax|option)",
-            "(?:invalid|bad|wrong) ~ ?(?:parameter|argument|command|sequence|syntax|option)",
+            "(?:invalid|bad|wrong) ~ ?(?:parameter|argument|command|sequence|option)",
+            "(?:invalid|bad|wrong) (?:command |parameter |argument )?syntax",
             "command (?:order|sequence|not|out)",
             "syntax error",
             "bad sequence",
@@ -894,9 +947,9 @@ MAIL: Final = (
     Row(
         _A.INFRASTRUCTURE,
         (
-            "(?:message|delivery|time) ~ ?expired",
+            "(?:message|delivery|time|queue|retry|ttl|lifetime) ~ ?expired",
+            "^expired",
             "retry time ?out",
-            r"expired\b",
             "too old",
             "could not be delivered ~ ?(?:hours|days)",
         ),
@@ -908,7 +961,8 @@ MAIL: Final = (
         (
             "licen[cs]e expired",
             "system storage",
-            "not accepting ~ ?(?:now|mail|messages|connections)",
+            "(?:system|server|host|domain|service|we|currently|now) ~ ?not accepting",
+            "not accepting ~ ?(?:now|connections|network)",
             "shutting down",
             "system ~ ?(?:busy|load)",
             "queue (?:quota|full)",

@@ -147,6 +147,7 @@ PUBLISHED: Final[tuple[Published, ...]] = (
     ),
     _row("gmail", _A.SENDER_RATE, ("",), _GMAIL, _T, _D, codes="7.28", reply=(421, 450, 451)),
     _row("gmail", _A.SENDER_REPUTATION, ("",), _GMAIL, _U, codes="7.28"),
+    _row("gmail", _A.INFRASTRUCTURE, ("try again later, closing connection",), _GMAIL, _T, _D, codes="7.0"),
     _row("gmail", _A.RECIPIENT_RATE, ("receiving",), _GMAIL, _T, codes="2.1"),
     _row("gmail", _A.SENDER_RATE, ("peak",), _GMAIL, _T, _ACCOUNT, codes="2.1", used_up=True),
     _row("gmail", _A.SENDER_RATE, ("",), _GMAIL, _T, _ACCOUNT, codes="4.5", reply=(550,), used_up=True),

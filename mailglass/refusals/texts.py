@@ -18,6 +18,21 @@ _ENHANCED = re.compile(
 )
 _REPLY = re.compile(r"(?<![\w.])([2-5]\d\d)(?=[- ]|\Z)")
 _SPACE = re.compile(r"\s+")
+_WORD = re.compile(r"[^\W_]+")
+# what refusals are wrapped in, whatever they mean
+_WRAPPING: Final = frozenset(
+    "a action address an and at be bounce bounced by code command could couldn delivered delivery domain dsn e"
+    " email error esmtp failed failure fatal following for from gave giving had hard has have host http https in"
+    " invalid is it mail mailbox mailer message mx no not of on one or org permanent permanently protocol provider"
+    " rcpt recipient recipients refused rejected rejecting remote reply requested response returned s said see"
+    " server smtp sorry status t taken that the this to unavailable undeliverable undelivered up user was were with"
+    " x".split()
+)
+# words that most English sentences hold and few of other languages
+_ENGLISH: Final = frozenset(
+    "about been but does doesn don has have here if not our such that the there these they this to unknown we who you"
+    " your".split()
+)
 _QUOTES: Final = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u00a0": " "})
 
 
@@ -36,6 +51,14 @@ def comparable(text: str) -> str:
     if "@" in words:
         words = _ADDRESS.sub(" ", words)
     return _SPACE.sub(" ", _CODE.sub(" ", words)).strip()
+
+
+def is_foreign(words: str) -> bool:
+    """Whether comparable text says more than that something was refused, and not in English."""
+    said = [word for word in _WORD.findall(words) if not any(sign.isdigit() for sign in word)]
+    if all(word in _WRAPPING for word in said):
+        return False
+    return not words.isascii() or _ENGLISH.isdisjoint(said)
 
 
 def enhanced_in(text: str) -> str | None:

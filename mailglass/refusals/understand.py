@@ -27,7 +27,7 @@ _NAMES_IT: Final = frozenset({Stage.RCPT, Stage.DOT, Stage.REPORT, Stage.PROVIDE
 _NOT_OF_CREDENTIALS: Final = frozenset({About.INFRASTRUCTURE, About.SENDER_RATE, About.SENDER_REPUTATION})
 # RFC 5321 4.3.2: the reply codes that a refused recipient is told with
 _REPLIES_ALONE: Final = frozenset({None, 550, 553, 554, 556})
-_REPLIES_WITH_TEXT: Final = _REPLIES_ALONE | {540, 541, 542, 551, 571, 585, 591}
+_REPLIES_WITH_TEXT: Final = _REPLIES_ALONE | {511, 540, 541, 542, 551, 571, 585, 591}
 _HEDGED: Final = ("temporar", "try again", "later", "retry")
 _SCOPES: Final = {
     About.RECIPIENT_UNKNOWN: Scope.MAILBOX,
@@ -149,9 +149,7 @@ def _understand(
         spoke=tuple(reading.part for reading in spoke),
         deferred=again,
         used_up=chosen.used_up,
-        certainty=_certainty(
-            chosen, about, stage, reply, level, text, labelled, certain and not hedged, words.isascii()
-        ),
+        certainty=_certainty(chosen, about, stage, reply, level, words, text, labelled, certain and not hedged),
         receiver=receiver,
     )
 
@@ -314,10 +312,10 @@ def _certainty(
     stage: Stage,
     reply: int | None,
     level: str,
+    words: str,
     text: _Reading | None,
     label: Label | None,
     certain: bool,
-    readable: bool,
 ) -> Certainty:
     heard = stage in _NAMES_IT or (stage is Stage.CONNECT and chosen.doubtful)
     if about not in _OF_THE_RECIPIENT or not heard or not certain or not chosen.proves:
@@ -333,8 +331,18 @@ def _certainty(
         proven = text is not None and text.about in _SUPPRESSING
         if reply not in (_REPLIES_WITH_TEXT if proven else _REPLIES_ALONE):
             return Certainty.NONE
-    # in a language that nobody here reads it may say anything
-    unread = chosen.part is Part.ENHANCED and not readable
-    if unread or chosen.doubtful or (label is not None and label.weight is Weight.DOUBTS):
+    if chosen.doubtful or (label is not None and label.weight is Weight.DOUBTS):
+        return Certainty.DOUBTFUL
+    if _is_unclear(chosen, text, words, stage):
         return Certainty.DOUBTFUL
     return Certainty.CERTAIN
+
+
+def _is_unclear(chosen: _Reading, text: _Reading | None, words: str, stage: Stage) -> bool:
+    """Whether words may contradict what condemns the recipient.
+
+    Receivers put 5.1.1 beside any reason, in any language. What nobody here can read may be one of them.
+    """
+    if chosen.part in (Part.ENHANCED, Part.REPLY) and text is None and texts.is_foreign(words):
+        return True
+    return chosen.part is not Part.RECEIVER and patterns.DOUBTS.speaks(words, stage, None)

@@ -33,7 +33,7 @@ AT_FAULT = {About.SENDER_AUTHENTICATION, About.SENDER_REPUTATION, About.SENDER_A
 RECIPIENT_CODES = {"1.1", "1.2", "1.3", "1.6", "1.10", "2.1", "7.17", "7.18"}
 OPEN_CODES = {"0.0", "1.0", "1.9", "2.0", "3.0", "5.0", "7.0", "7.1"}
 # RFC 5321 4.2.3: what a refused recipient is told with; and codes that no standard knows
-RECIPIENT_REPLIES = {550, 551, 553, 554, 556, 540, 571}
+RECIPIENT_REPLIES = {511, 550, 551, 553, 554, 556, 540, 571}
 MOST = {"0": 0, "1": 12, "2": 6, "3": 6, "4": 8, "5": 6, "6": 10, "7": 31}
 DETAILS = [f"{subject}.{detail}" for subject, most in MOST.items() for detail in range(most + 1)]
 PRIVATE = (
@@ -146,6 +146,34 @@ def test_no_suppression_follows_where_several_recipients_may_be_meant() -> None:
     for row in ROWS:
         refusal = understand(row.stage, row.reply, row.enhanced, row.text, host=row.host, recipients=2)
         assert consequences.suppression(refusal) is None
+
+
+@pytest.mark.parametrize("stage", [Stage.RCPT, Stage.DOT, Stage.REPORT, Stage.PROVIDER_EVENT])
+@pytest.mark.parametrize("code", sorted(RECIPIENT_CODES))
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Speicher voll",
+        "zu viele Nachrichten",
+        "Kotak surat penuh",
+        "căsuța plină",
+        "hộp thư đầy",
+        "受信箱がいっぱいです",
+        "邮箱空间已满",
+        "תיבת הדואר מלאה",
+        "Absender abgelehnt",
+        "expéditeur refusé",
+        "送信元IPアドレスが拒否されました",
+        "your network is blocked",
+        "no mail for us by policy",
+    ],
+)
+def test_code_beside_words_that_may_mean_another_reason_suppresses_nobody_at_once(
+    said: str, code: str, stage: Stage
+) -> None:
+    refusal = understand(stage, 550, None, f"550 5.{code} {said}")
+    assert consequences.suppression(refusal) in (None, SECOND)
+    assert consequences.suppression(understand(stage, 550, None, f"550 5.{code} rejected")) == FIRST
 
 
 def test_temporary_reply_never_suppresses_and_never_ends_the_mail() -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from mailglass import telemetry
+from mailglass import clock, telemetry
 from mailglass.doorbell import DISPATCH, SUPPRESSIONS
 from mailglass.routing import Lane
 from mailglass.settings.queues import TASKS
@@ -23,6 +23,8 @@ LARGEST_OF_OURS: Final = 16 * 1024
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,155}\Z")
 _LONGEST_NAME: Final = 255
 _LONGEST_LANE: Final = 160
+# seconds that a ring may be put off
+_LONGEST_DELAY: Final = 3600.0
 _OURS: Final = frozenset({DISPATCH, *TASKS})
 
 
@@ -55,7 +57,9 @@ def check(message: Any, tasks: Mapping[str, Any]) -> None:
     if not isinstance(message.body, bytes | str) or (name in _OURS and len(message.body) > LARGEST_OF_OURS):
         raise RefusedError("too_large" if message.body else "body")
     _check_headers(headers)
-    args, kwargs = _decoded(message)
+    if name in _OURS:
+        _check_ring(headers)
+    args, kwargs = _decoded(message, plain=name in _OURS)
     _check_arguments(name, tasks[name], args, kwargs)
 
 
@@ -91,6 +95,19 @@ def _check_headers(headers: Mapping[str, Any]) -> None:
     for field, allowed in _HEADERS.items():
         value = headers.get(field)
         if value is not None and not allowed(value):
+            raise RefusedError("headers")
+
+
+def _check_ring(headers: Mapping[str, Any]) -> None:
+    """What no ring of ours has: a time limit of its own ends a process, with all that it has claimed, at any moment.
+
+    What is to be held until later fills the memory of a worker, and is not what a ring is for.
+    """
+    if any(limit is not None for limit in headers.get("timelimit") or ()):
+        raise RefusedError("headers")
+    if headers.get("eta"):
+        eta = datetime.fromisoformat(headers["eta"])
+        if ((eta if eta.tzinfo else eta.replace(tzinfo=UTC)) - clock.now()).total_seconds() > _LONGEST_DELAY:
             raise RefusedError("headers")
 
 
@@ -133,15 +150,20 @@ _HEADERS: Final[Mapping[str, Callable[[Any], bool]]] = {
 }
 
 
-def _decoded(message: Any) -> tuple[list[Any], dict[str, Any]]:
-    """The arguments of protocol 2."""
+def _decoded(message: Any, *, plain: bool) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of protocol 2.
+
+    Args:
+        message: kombu's.
+        plain: nothing may be asked for that follows the task.
+    """
     try:
         payload = message.decode()
     except Exception:
         raise RefusedError("body") from None
     match payload:
         case [list() as args, dict() as kwargs, dict() as embedded] if all(
-            value is None or isinstance(value, list | dict) for value in embedded.values()
+            value is None or (isinstance(value, list | dict) and not (plain and value)) for value in embedded.values()
         ):
             return args, kwargs
     raise RefusedError("body")
