@@ -105,12 +105,12 @@ def _form_event(report: Report, form: Form, proof: Proof) -> ProviderEvent:
 def _refusal(fields: Fields, named: bool, deferred: bool) -> Refusal:
     """The meaning of a refusal: the receiver's own word counts, and it is hard only where the report agrees."""
     status = texts.enhanced_in(_first(fields, "status"))
-    kind, _, said = _first(fields, "diagnostic-code").partition(";")
+    by_smtp, said = _diagnosis(fields)
     host = _first(fields, "remote-mta").rpartition(";")[2].strip()[:255]
     domain = _first(fields, "final-recipient").rpartition("@")[2].strip(" <>")[:255]
     heard = partial(understand, Stage.REPORT, named=named, host=host, domain=domain, deferred=deferred)
-    guess = heard(None, status, "" if kind.strip().lower() == "smtp" else said)
-    if kind.strip().lower() != "smtp" or not said.strip():
+    guess = heard(None, status, "" if by_smtp else said)
+    if not by_smtp or not said.strip():
         return guess
     told = heard(texts.reply_in(said), None, said)
     contradicts = status != texts.enhanced_in(said) and guess.about not in (About.UNKNOWN, *_OF_THE_RECIPIENT)
@@ -147,11 +147,19 @@ def _event(
 def _status(fields: Fields) -> str | None:
     """The enhanced status, from the diagnosis where the report's own says nothing."""
     status = texts.enhanced_in(_first(fields, "status"))
-    kind, _, text = _first(fields, "diagnostic-code").partition(";")
-    diagnosis = text if kind.strip().lower() == "smtp" else ""
+    by_smtp, said = _diagnosis(fields)
     if status is None or status.endswith(".0.0"):
-        status = texts.enhanced_in(diagnosis) or status
+        status = (texts.enhanced_in(said) if by_smtp else None) or status
     return status
+
+
+def _diagnosis(fields: Fields) -> tuple[bool, str]:
+    """Return whether a diagnosis is the reply of a mail server, and its text. Some leave out that it is one."""
+    whole = _first(fields, "diagnostic-code").strip()
+    kind, found, said = whole.partition(";")
+    if not found or kind[:1].isdigit():
+        return texts.reply_in(whole[:4]) is not None, whole
+    return kind.strip().lower() == "smtp", said
 
 
 def _names_the_recipient(fields: Fields, proof: Proof) -> bool:

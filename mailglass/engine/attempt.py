@@ -366,4 +366,7 @@ def _recordable(outcome: object) -> Outcome:
 def _text(value: object) -> str | None:
     if not isinstance(value, str):
         return None
-    return value if value and len(value) <= _MAX_TEXT and "\x00" not in value and encodable(value) else None
+    if not value or len(value) > _MAX_TEXT or "\x00" in value or not encodable(value):
+        return None
+    # in bytes, of which an index takes 2,700: what it refuses would be lost for the whole batch
+    return value if len(value.encode()) <= _MAX_TEXT else None

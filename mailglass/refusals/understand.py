@@ -343,6 +343,6 @@ def _is_unclear(chosen: _Reading, text: _Reading | None, words: str, stage: Stag
 
     Receivers put 5.1.1 beside any reason, in any language. What nobody here can read may be one of them.
     """
-    if chosen.part in (Part.ENHANCED, Part.REPLY) and text is None and texts.is_foreign(words):
-        return True
-    return chosen.part is not Part.RECEIVER and patterns.DOUBTS.speaks(words, stage, None)
+    if chosen.part is Part.RECEIVER:
+        return False
+    return (text is None and texts.is_foreign(words)) or patterns.DOUBTS.speaks(words, stage, None)

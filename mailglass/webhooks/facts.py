@@ -70,5 +70,7 @@ def _text(value: str | None) -> str | None:
         return None
     if len(value) > MAX_TEXT or "\x00" in value:
         raise ValueError("a text that cannot be kept")
-    value.encode()
+    # in bytes, of which an index takes 2,700
+    if len(value.encode()) > MAX_TEXT:
+        raise ValueError("a text that cannot be kept")
     return value

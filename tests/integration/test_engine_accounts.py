@@ -574,3 +574,17 @@ def test_a_slow_provider_gets_small_batches_so_that_lanes_take_turns(ledger: Dat
     sizes = [house.engine.run(LANE).claimed for _ in range(4)]
     assert sizes[0] == 50
     assert sizes[-1] <= 16
+
+
+def test_an_id_longer_than_an_index_takes_is_left_out_and_sinks_no_other(ledger: Database) -> None:
+    house = House(ledger, settings(Route(("first",))))
+    ids = house.queue(3)
+    # no two alike, so that nothing is packed
+    long = "".join(chr(0x20000 + number * 37) for number in range(1000))
+    house.first.script = lambda mail: Outcome(
+        OutcomeClass.ACCEPTED, provider_message_id=long if mail.delivery_id == ids[1] else f"p-{mail.delivery_id}"
+    )
+    house.engine.run(LANE)
+    found = [deliveries.get(ledger, key) for key in ids]
+    assert [delivery.status for delivery in found] == [Status.SENT] * 3
+    assert [delivery.provider_message_id for delivery in found] == [f"p-{ids[0]}", None, f"p-{ids[2]}"]

@@ -176,6 +176,13 @@ def test_code_beside_words_that_may_mean_another_reason_suppresses_nobody_at_onc
     assert consequences.suppression(understand(stage, 550, None, f"550 5.{code} rejected")) == FIRST
 
 
+@pytest.mark.parametrize("provider", LABELS)
+def test_label_beside_words_in_another_language_suppresses_nobody_at_once(provider: str) -> None:
+    for label in LABELS[provider]:
+        refusal = understand(Stage.PROVIDER_EVENT, 550, None, "550 5.1.1 Ablage erschöpft", label=(provider, label))
+        assert consequences.suppression(refusal) in (None, SECOND)
+
+
 def test_temporary_reply_never_suppresses_and_never_ends_the_mail() -> None:
     for row, reply in itertools.product(ROWS, (421, 450, 451, 452)):
         refusal = understand(Stage.RCPT, reply, row.enhanced, bare(row.text), host=row.host)
