@@ -168,15 +168,16 @@ def decide(
 
 
 def _defers(outcome: Outcome) -> bool:
-    """Return whether a receiver that looked at the mail put it off, or refused the account on its behalf.
+    """Return whether a server put the mail off, or one that looked at it refused the account on its behalf.
 
-    Where one recipient's server may have spoken, the account is not given up for it: the mail waits.
+    Where one recipient's server may have spoken, the account is not given up for it: the mail waits. A server that
+    takes no mail just now may do so for hours, and no mail is given up for that.
     """
     refusal = outcome.refusal
-    if refusal is None or refusal.stage in OPENING:
+    if refusal is None:
         return False
     if outcome.kind in (OutcomeClass.MISCONFIGURED, OutcomeClass.QUOTA):
-        return not breaks_at_once(refusal)
+        return refusal.stage not in OPENING and not breaks_at_once(refusal)
     return outcome.kind is OutcomeClass.TRANSIENT
 
 

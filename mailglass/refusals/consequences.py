@@ -211,7 +211,9 @@ def retry(refusal: Refusal) -> Retry:
         return Retry.AFTER_GREYLISTING
     if refusal.scope is Scope.SESSION:
         return Retry.AT_ONCE
-    near = refusal.stage in (*OPENING, Stage.MAIL) or refusal.about in (_A.INFRASTRUCTURE, _A.PROTOCOL)
+    if refusal.stage in OPENING:
+        return Retry.BACKOFF
+    near = refusal.stage is Stage.MAIL or refusal.about in (_A.INFRASTRUCTURE, _A.PROTOCOL)
     return Retry.BACKOFF if near and refusal.scope is not Scope.DESTINATION else Retry.LATER
 
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from mailglass.engine.verdicts import backoff, decide
 from mailglass.ledger.lifecycle import ALLOWED, Status
 from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.refusal import Stage
+from mailglass.providers.smtp.replies import Reply, refusal
 from mailglass.streams import StreamPolicy
 
 POLICY = StreamPolicy()
@@ -117,3 +119,25 @@ def test_what_was_not_begun_in_time_is_no_attempt_and_due_at_once() -> None:
     outcome = Outcome(OutcomeClass.TRANSIENT, reason="deadline")
     verdict = decide(uuid4(), outcome, attempt=POLICY.max_attempts, age=0, policy=POLICY)
     assert (verdict.status, verdict.counted, verdict.delay) == (Status.QUEUED, False, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("stage", "code", "said"),
+    [
+        (Stage.GREETING, 421, "4.3.2 busy"),
+        (Stage.EHLO, 450, "not now"),
+        (Stage.TLS, 454, "4.7.0 TLS not available"),
+        (Stage.AUTH, 454, "4.7.0 Temporary authentication failure"),
+    ],
+)
+def test_server_that_takes_no_mail_for_hours_costs_no_mail(stage: Stage, code: int, said: str) -> None:
+    refused = refusal(stage, Reply(code, (said,)))
+    age, deferrals = 0.0, 0
+    while age < 20 * 3600:
+        verdict = decide(
+            uuid4(), refused, attempt=1, age=age, policy=POLICY, deferrals=deferrals, rng=random.Random(deferrals)
+        )
+        assert (verdict.status, verdict.counted, verdict.deferred) == (Status.QUEUED, False, True)
+        assert verdict.delay is not None and verdict.delay <= POLICY.backoff_base * 2.0**deferrals
+        age, deferrals = age + verdict.delay, deferrals + 1
+    assert deferrals < 100
