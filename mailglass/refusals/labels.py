@@ -81,7 +81,8 @@ _SES: Final[dict[str, Label]] = {
 
 LABELS: Final[dict[str, dict[str, Label]]] = {
     "ses": _SES,
-    "resend": _SES,  # "Email Bounces": SES's words; NoEmail says that no address could be read from the bounce
+    # "Email Bounces": SES's words, but NoEmail says that no address could be read from the bounce
+    "resend": _SES | {"permanent/noemail": _PERMANENT},
     "sendgrid": {
         # Event webhook reference; bounce classifications
         "bounce": _PERMANENT,

@@ -310,6 +310,7 @@ PUBLISHED: Final[tuple[Published, ...]] = (
     ),
     _row("gmx", _A.CONTENT, ("header based",), "GMX, postmaster page"),
     _row("gmx", _A.SENDER_REPUTATION, ("policy (?:restrictions|violations)",), "GMX, postmaster page", None, _D),
+    _row("free", _A.RECIPIENT_DISABLED, ("inactivity", "inactive"), _SEEN, codes="2.1"),
     # Orange, La Poste: the last three digits count
     *(
         _row("any", about, (rf"(?:ofr|lpn|ouk)\d{{0,3}}_(?:{numbers})(?!\d)",), _SEEN, lasting, scope)

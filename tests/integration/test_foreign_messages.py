@@ -138,7 +138,9 @@ def test_a_foreign_message_is_refused_for_a_reason_that_repeats_nothing(what: st
 def test_rings_are_taken(task: str, args: tuple[str, ...], tasks: Any) -> None:
     check(Arrived((body(*args), headers(task), JSON, UTF8)).message, tasks)
     moment = "2026-03-04T13:28:50+00:00"
-    check(Arrived((body(*args), headers(task, eta=moment, timelimit=[None, None]), JSON, UTF8)).message, tasks)
+    # as a worker rings, whose tasks are registered
+    limits = [tasks[task].time_limit, tasks[task].soft_time_limit]
+    check(Arrived((body(*args), headers(task, eta=moment, timelimit=limits), JSON, UTF8)).message, tasks)
 
 
 _values = st.recursive(

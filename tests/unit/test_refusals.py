@@ -183,6 +183,14 @@ def test_label_beside_words_in_another_language_suppresses_nobody_at_once(provid
         assert consequences.suppression(refusal) in (None, SECOND)
 
 
+def test_label_that_tells_of_an_unreadable_bounce_suppresses_nobody() -> None:
+    said = "The bounce message didn't contain enough information to extract the recipient."
+    unread = understand(Stage.PROVIDER_EVENT, None, None, said, label=("resend", "Permanent/NoEmail"))
+    assert consequences.suppression(unread) is None
+    gone = understand(Stage.PROVIDER_EVENT, None, None, "550 5.1.1 user unknown", label=("resend", "Permanent/NoEmail"))
+    assert consequences.suppression(gone) == FIRST
+
+
 def test_temporary_reply_never_suppresses_and_never_ends_the_mail() -> None:
     for row, reply in itertools.product(ROWS, (421, 450, 451, 452)):
         refusal = understand(Stage.RCPT, reply, row.enhanced, bare(row.text), host=row.host)

@@ -58,7 +58,7 @@ def check(message: Any, tasks: Mapping[str, Any]) -> None:
         raise RefusedError("too_large" if message.body else "body")
     _check_headers(headers)
     if name in _OURS:
-        _check_ring(headers)
+        _check_ring(headers, tasks[name])
     args, kwargs = _decoded(message, plain=name in _OURS)
     _check_arguments(name, tasks[name], args, kwargs)
 
@@ -98,13 +98,15 @@ def _check_headers(headers: Mapping[str, Any]) -> None:
             raise RefusedError("headers")
 
 
-def _check_ring(headers: Mapping[str, Any]) -> None:
-    """What no ring of ours has: a time limit of its own ends a process, with all that it has claimed, at any moment.
+def _check_ring(headers: Mapping[str, Any], task: Any) -> None:
+    """What no ring of ours has: a short time limit ends a process, with all that it has claimed, at any moment.
 
-    What is to be held until later fills the memory of a worker, and is not what a ring is for.
+    A ring of a worker carries the limits of its settings, which may be a little different elsewhere. What is to be held
+    until later fills the memory of a worker, and is not what a ring is for.
     """
-    if any(limit is not None for limit in headers.get("timelimit") or ()):
-        raise RefusedError("headers")
+    for given, own in zip(headers.get("timelimit") or (), (task.time_limit, task.soft_time_limit), strict=False):
+        if given is not None and own is not None and given < own / 4:
+            raise RefusedError("headers")
     if headers.get("eta"):
         eta = datetime.fromisoformat(headers["eta"])
         if ((eta if eta.tzinfo else eta.replace(tzinfo=UTC)) - clock.now()).total_seconds() > _LONGEST_DELAY:
