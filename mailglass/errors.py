@@ -256,8 +256,8 @@ class LedgerError(MailglassError):
 
     @property
     def of_a_value(self) -> bool:
-        """Whether a value was at fault: data exceptions, constraints, and what the driver cannot write."""
-        return self.sqlstate is None or self.sqlstate.startswith(("22", "23"))
+        """Whether a value was at fault: data exceptions, constraints, limits, and what the driver cannot write."""
+        return self.sqlstate is None or self.sqlstate.startswith(("22", "23", "54"))
 
 
 class SessionError(MailglassError):

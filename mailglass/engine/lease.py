@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID, uuid4
 
-from mailglass import clock
-from mailglass.errors import LedgerUnavailableError
+from mailglass import clock, telemetry
+from mailglass.errors import LedgerError, LedgerUnavailableError
 from mailglass.ledger import leases
 from mailglass.ledger.database import Runs
 from mailglass.ledger.events import EngineEvent
@@ -127,6 +128,8 @@ class Recorder:
     ) -> None:
         if not verdicts:
             return
+        refusal: LedgerError | None = None
+        written: Set[UUID] = frozenset()
         while True:
             try:
                 written = leases.record(self._ledger, self.lease.token, verdicts, refused, copies)
@@ -135,10 +138,44 @@ class Recorder:
                 if clock.monotonic() >= until:
                     raise
                 time.sleep(_RECORD_RETRY)
+            except LedgerError as error:
+                if not error.of_a_value:
+                    raise
+                refusal = error
+                break
+        # outside of the handler: what follows must not carry the refusal along
+        if refusal is not None:
+            self._write_apart(verdicts, refused, until, copies, refusal)
+            return
         self.begin(written)
         for verdict in verdicts:
             if verdict.id in written:
                 self._count(verdict.status)
+
+    def _write_apart(
+        self,
+        verdicts: Sequence[Verdict],
+        refused: Sequence[Suppression],
+        until: float,
+        copies: Sequence[RefusedCopy],
+        refusal: LedgerError,
+    ) -> None:
+        """Write down each verdict but for the value that the ledger cannot keep: nothing was written of any yet.
+
+        Raises:
+            LedgerError: even the bare outcome of one mail is refused.
+        """
+        if len(verdicts) > 1:
+            middle = len(verdicts) // 2
+            self._write(verdicts[:middle], (), until)
+            self._write(verdicts[middle:], refused, until, copies)
+            return
+        (verdict,) = verdicts
+        bare = verdict._replace(provider_message_id=None, enhanced_status=None, refusal=None)
+        if bare == verdict and not refused and not copies:
+            raise refusal
+        telemetry.emit("mailglass.record.refused", level=logging.ERROR, delivery_id=str(verdict.id))
+        self._write([bare], (), until)
 
     def expired(self, ids: Set[UUID]) -> None:
         """Note those that the mark has failed, because they had expired by then."""

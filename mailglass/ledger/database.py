@@ -36,8 +36,9 @@ Rows = list[Any]
 
 _CONNECT_TIMEOUT = 5
 _READ_ONLY = "25006"
-# unsupported, data exception, integrity, syntax or access rule, the schema's own: the same again is refused again
-_OF_THE_STATEMENT = ("0A", "22", "23", "42", "45")
+# unsupported, data exception, integrity, syntax or access rule, the schema's own, a program's limit: the same again is
+# refused again
+_OF_THE_STATEMENT = ("0A", "22", "23", "42", "45", "54")
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
@@ -264,6 +265,9 @@ class Database:
                 time.sleep(pauses[type(error)].pop(0))
             except DBAPIError as error:
                 refusal = refused(error, name)
+                break
+            except UnicodeError as error:
+                refusal = LedgerError(name, None, type(error).__name__)
                 break
         # outside of the handler: the driver's error quotes rows, so it must not travel along as __context__
         raise refusal

@@ -178,8 +178,8 @@ class _Chunk:
 
 
 def _unwritable(error: LedgerError) -> bool:
-    """Whether one value could not be written at all: refused by the driver, or a data exception."""
-    return error.sqlstate is None or error.sqlstate.startswith("22")
+    """Whether one value could not be written at all: refused by the driver, a data exception or a limit."""
+    return error.sqlstate is None or error.sqlstate.startswith(("22", "54"))
 
 
 def _submitted(run: Runner, items: Sequence[Item], due: Schedule) -> list[Recorded]:

@@ -16,10 +16,12 @@ import sqlalchemy
 from mailglass import clock
 from mailglass.addresses import Address
 from mailglass.engine import Engine
+from mailglass.engine.lease import Recorder, new_lease
 from mailglass.ids import uuid7
 from mailglass.ledger import deliveries, leases
 from mailglass.ledger.breakers import breakers, trip, wake
 from mailglass.ledger.database import Database
+from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.lanes import lanes_due
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
@@ -588,3 +590,23 @@ def test_an_id_longer_than_an_index_takes_is_left_out_and_sinks_no_other(ledger:
     found = [deliveries.get(ledger, key) for key in ids]
     assert [delivery.status for delivery in found] == [Status.SENT] * 3
     assert [delivery.provider_message_id for delivery in found] == [f"p-{ids[0]}", None, f"p-{ids[2]}"]
+
+
+@pytest.mark.parametrize("value", ["nul \x00", "lone \ud800", "x" * 3000 + "".join(map(chr, range(0x20000, 0x20C00)))])
+def test_a_value_that_the_ledger_cannot_keep_costs_no_other_mail_its_outcome(ledger: Database, value: str) -> None:
+    house = House(ledger, settings(Route(("first",))))
+    ids = house.queue(5)
+    lease = new_lease(house.engine._settings.engine)
+    claimed = leases.claim_these(ledger, ids, lease.token, 30)
+    leases.mark(ledger, lease.token, ids, "first", "scripted")
+    recorder = Recorder(ledger, lease, claimed)
+    recorder.record(
+        [
+            leases.Verdict(key, Status.SENT, EngineEvent.ATTEMPTED, provider_message_id=value if key == ids[2] else "p")
+            for key in ids
+        ]
+    )
+    found = [deliveries.get(ledger, key) for key in ids]
+    assert [delivery.status for delivery in found] == [Status.SENT] * 5
+    assert [delivery.provider_message_id for delivery in found] == ["p", "p", None, "p", "p"]
+    assert recorder.report.moved == {Status.SENT: 5}
