@@ -77,7 +77,7 @@ class Round:
                 states = deliveries.states(database, ids)
             except LedgerUnavailableError:
                 return False
-            return all(status in FINAL for status, _ in states.values())
+            return all(found[0] in FINAL for found in states.values())
 
         self.wait_for(ended, timeout=120)
         states = deliveries.states(database, ids)
