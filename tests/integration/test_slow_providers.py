@@ -68,8 +68,10 @@ def slow_house(house, provider: SlowProvider):
 
     config = house.directory / "mailglass.toml"
     account = f'[accounts.slow]\nprovider = "smtp"\nhost = "127.0.0.1"\nport = {provider.port}\nsecurity = "none"\n'
+    account += "connect_timeout = 40.0\n"
     route = '[[routes]]\ntenant = "slow"\naccounts = ["slow"]\n'
-    text = config.read_text(encoding="utf-8")
+    # a busy machine must not end the lease before the provider answers
+    text = config.read_text(encoding="utf-8").replace("lease = 12", "lease = 60")
     config.write_text(text.replace("[[routes]]", f"{account}{route}\n[[routes]]", 1), encoding="utf-8")
     configure(load_settings())
     close_runtime()
@@ -150,7 +152,8 @@ def test_a_batch_of_fast_and_slow_accounts_sends_the_fast_ones_mail_first(
     slow_house, walls: Bulkhead, provider: SlowProvider, wait_for
 ) -> None:
     config = slow_house.directory / "mailglass.toml"
-    text = config.read_text(encoding="utf-8")
+    # a busy machine must not end the lease before the provider answers
+    text = config.read_text(encoding="utf-8").replace("lease = 12", "lease = 60")
     routes = '[[routes]]\ntenant = "null"\ndomain = "slow.example"\naccounts = ["slow"]\n'
     config.write_text(text.replace("[[routes]]", f"{routes}\n[[routes]]", 1), encoding="utf-8")
     from mailglass.settings import configure, load_settings
@@ -171,7 +174,8 @@ def test_new_mail_goes_to_the_next_account_while_a_provider_hangs(
     slow_house, walls: Bulkhead, provider: SlowProvider, wait_for, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = slow_house.directory / "mailglass.toml"
-    text = config.read_text(encoding="utf-8")
+    # a busy machine must not end the lease before the provider answers
+    text = config.read_text(encoding="utf-8").replace("lease = 12", "lease = 60")
     config.write_text(text.replace('accounts = ["slow"]', 'accounts = ["slow", "nowhere"]'), encoding="utf-8")
     from mailglass.settings import configure, load_settings
 
