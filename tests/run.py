@@ -70,7 +70,8 @@ class Count:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_auto_num_workers(self) -> int:
-        return max(2, os.cpu_count() or 2)
+        # most tests wait for other processes most of the time
+        return max(2, 2 * (os.cpu_count() or 1))
 
 
 def provide(

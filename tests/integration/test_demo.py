@@ -124,6 +124,7 @@ def test_the_demo_confirms_its_orders_and_loses_and_doubles_nothing(run: Callabl
     assert "@" not in demo.output
 
 
+@pytest.mark.timeout(300)
 def test_a_killed_worker_changes_the_time_and_not_the_outcome(run: Callable[..., Run], until: Until) -> None:
     demo = run("demo", "--messages", "300", "--burst", "0", "--json")
     assert until(lambda: "everything runs" in demo.said, 60), demo.said
@@ -132,7 +133,8 @@ def test_a_killed_worker_changes_the_time_and_not_the_outcome(run: Callable[...,
         in_the_middle = "SELECT count(*) FROM mailglass.deliveries WHERE status IN ('claimed', 'sending')"
         assert until(lambda: ledger.execute(in_the_middle).fetchall()[0][0] > 0, 30)
     demo.child("celery", "worker").kill()
-    assert demo.process.wait(120) == 0, demo.said
+    # its lease, the hold and the retries after it take some forty seconds on a quiet machine
+    assert demo.process.wait(240) == 0, demo.said
     assert "worker has ended (SIGKILL)" in demo.said
     assert nothing_was_lost_or_doubled(demo.json(), 300)
     assert demo.json()["restarted"] == 1
