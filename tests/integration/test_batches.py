@@ -5,10 +5,12 @@ from __future__ import annotations
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 import sqlalchemy
 from psycopg import sql
@@ -54,7 +56,7 @@ def outcomes(results: Any) -> Counter[str]:
 
 
 @pytest.fixture
-def cut(house, postgres) -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
+def cut(house, postgres, until) -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
     """Cut the database off, and let it be reached again."""
     url = sqlalchemy.make_url(house.environment["MAILGLASS_DATABASE_URL"])
     name = sql.Identifier(url.database or "")
@@ -66,6 +68,14 @@ def cut(house, postgres) -> Iterator[tuple[Callable[[], None], Callable[[], None
 
     def back() -> None:
         postgres.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
+        # a pooler has refused logins, and goes on for a moment
+        assert until(reached)
+
+    def reached() -> bool:
+        with suppress(psycopg.Error), psycopg.connect(house.environment["MAILGLASS_DATABASE_URL"]) as connection:
+            connection.execute("SELECT 1")
+            return True
+        return False
 
     yield away, back
     back()

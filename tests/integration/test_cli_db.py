@@ -287,12 +287,12 @@ def test_what_is_released_is_rung(
 # --- mailglass web ---
 
 
-def web(directory: Path, url: str, *options: str) -> subprocess.Popen[str]:
+def web(directory: Path, url: str, *options: str, pooled: bool = False) -> subprocess.Popen[str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MAILGLASS_")}
     (directory / "mailglass.toml").write_text('[accounts.main]\nprovider = "null"\n', encoding="utf-8")
     return subprocess.Popen(
         [sys.executable, "-c", "from mailglass.cli import main; main()", "web", "--port", "0", *options],
-        env=environment | {"MAILGLASS_DATABASE_URL": url},
+        env=environment | {"MAILGLASS_DATABASE_URL": url} | ({"MAILGLASS_POOLER": "transaction"} if pooled else {}),
         cwd=directory,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -300,8 +300,8 @@ def web(directory: Path, url: str, *options: str) -> subprocess.Popen[str]:
     )
 
 
-def test_web_serves_until_it_is_told_to_stop(database_url: str, tmp_path: Path) -> None:
-    process = web(tmp_path, database_url)
+def test_web_serves_until_it_is_told_to_stop(database_url: str, servers, tmp_path: Path) -> None:
+    process = web(tmp_path, database_url, pooled=servers.pooled)
     try:
         assert process.stderr is not None
         port = next(int(found[1]) for line in process.stderr if (found := re.search(r"127\.0\.0\.1:(\d+)", line)))
