@@ -228,12 +228,12 @@ class DeliveryGroup(Sequence[DeliveryResult]):
         return len(states) == len(self) and all(Status(state) in _SETTLED for state in states.values())
 
     def successful(self) -> bool:
-        """Whether the provider has accepted all of them."""
+        """Return whether the provider has accepted all of them."""
         states = self.states
         return len(states) == len(self) and set(states.values()) == {Status.SENT}
 
     def failed(self) -> bool:
-        """Whether any of them ended without being sent."""
+        """Return whether any of them ended without being sent."""
         return any(Status(state) in _SETTLED - {Status.SENT} for state in self.states.values())
 
     def cancel(self) -> CancelCounts:

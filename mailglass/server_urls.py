@@ -12,7 +12,7 @@ HOST = re.compile(r"[A-Za-z0-9._:%/-]*\Z")
 
 
 def is_readable(key: str, url: str) -> bool:
-    """Whether it is certain which part of a URL is the password, so that no other part can be a piece of it.
+    """Return whether it is certain which part of a URL is the password, so that no other part can be a piece of it.
 
     Args:
         key: `database_url`, `broker_url` or `redis_url`.

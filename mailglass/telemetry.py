@@ -77,7 +77,7 @@ _PER_TASK = ("celery.worker.strategy", "celery.app.trace")
 
 
 def _is_no_ring(record: logging.LogRecord) -> bool:
-    """Whether it is no line of Celery's beat about a ring."""
+    """Return whether it is no line of Celery's beat about a ring."""
     return not (record.name == "celery.beat" and str(record.msg).startswith("Scheduler: Sending due task"))
 
 

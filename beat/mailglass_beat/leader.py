@@ -36,7 +36,7 @@ class Leader:
 
     @property
     def in_time(self) -> bool:
-        """Whether the turn is this process's for certain, without a question to the ledger."""
+        """Return whether the turn is this process's for certain, without a question to the ledger."""
         return self._until is not None and clock.monotonic() < self._until
 
     def leads(self) -> bool:

@@ -54,7 +54,7 @@ class Form:
 
 
 def is_bounce(header: Fields) -> bool:
-    """Whether a mail comes from a mail system that could not hand one over, by its header."""
+    """Return whether a mail comes from a mail system that could not hand one over, by its header."""
     if "x-failed-recipients" in header:
         return True
     sender = _SENDER.search(header.get("from", [""])[0][:500].lower())

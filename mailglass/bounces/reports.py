@@ -141,7 +141,7 @@ def _delivery_status(part: Part) -> tuple[Fields, list[Fields]]:
 
 
 def _is_outlooks_complaint(mail: Part) -> bool:
-    """Whether this is the older form of Outlook.com's feedback loop: the mail itself behind a line of text."""
+    """Return whether this is the older form of Outlook.com's feedback loop: the mail itself behind a line of text."""
     subject = mail.first("subject")[:200].lower()
     return mail.content_type == "multipart/mixed" and subject.startswith("complaint about message from")
 

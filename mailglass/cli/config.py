@@ -67,7 +67,7 @@ def env(output_format: str) -> None:
 
 
 def _session_problems(settings: Settings) -> list[str]:
-    """Whether the role's sessions have what a pooler does not pass on."""
+    """Return whether the role's sessions have what a pooler does not pass on."""
     from mailglass.errors import MailglassError
     from mailglass.ledger.database import get_database
     from mailglass.ledger.pooler import check_session
@@ -125,7 +125,7 @@ def _print(settings: Settings) -> None:
 
 
 def _problems(settings: Settings) -> list[str]:
-    """What keeps a worker with these settings from sending anything, or is not what it was meant to be."""
+    """Return what keeps a worker with these settings from sending anything, or is not what it was meant to be."""
     file = f"the settings file {settings.file}" if settings.file else "no settings file was read: set MAILGLASS_CONFIG"
     problems = [str(variable) for variable in settings.unknown_variables]
     if not settings.accounts:

@@ -140,7 +140,7 @@ def _database() -> Database:
 
 
 def _content(database: Database, delivery: Delivery, actor: str) -> dict[str, Any] | None:
-    """What a delivery says, without the bytes of its files; the audit knows who has looked."""
+    """Return what a delivery says, without the bytes of its files; the audit knows who has looked."""
     from mailglass.ledger import audit
     from mailglass.ledger import deliveries as ledger
 
@@ -202,7 +202,7 @@ def _event_as_json(event: Event) -> dict[str, Any]:
 
 
 def _in_words(refusal: str | None) -> str:
-    """What a receiver meant, for people."""
+    """Return what a receiver meant, for people."""
     if refusal is None:
         return ""
     from mailglass.refusals.consequences import in_words

@@ -63,7 +63,7 @@ def dev(web_port: int) -> None:
 
 
 def _reloader(platform: Platform, own: Path | None) -> Callable[[], None]:
-    """What starts processes again once their files have changed; called every now and then."""
+    """Return what starts processes again once their files have changed; called every now and then."""
     from mailglass.demo.reloading import Changes
 
     changes = Changes(Path.cwd(), own)

@@ -180,7 +180,7 @@ def _is_open(state: State | None) -> bool:
 
 
 def _next(item: Unsettled) -> str:
-    """What happens to it unless somebody settles it."""
+    """Return what happens to it unless somebody settles it."""
     if item.status == "uncertain":
         return "evidence"
     if item.status == "held":

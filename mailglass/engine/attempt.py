@@ -63,7 +63,7 @@ class Attempter:
         self._suspicions = Suspicions()
 
     def doubtful(self, account: str) -> bool:
-        """Whether the account's last call had no answer, so that the next one should risk a single mail."""
+        """Return whether the account's last call had no answer, so that the next one should risk a single mail."""
         return self._unanswered.doubtful(account)
 
     def attempt(self, lane: Lane, placed: Placed, mails: Sequence[Outgoing], recorder: Recorder) -> bool:

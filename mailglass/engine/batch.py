@@ -335,7 +335,7 @@ def _note(lane: Lane, error: Exception, delivery: Claimed | None = None) -> None
 
 
 def _held(delivery: Claimed, reason: str, policy: StreamPolicy) -> Verdict:
-    """What becomes of a delivery that no provider can be asked about: a person sees to it."""
+    """Return what becomes of a delivery that no provider can be asked about: a person sees to it."""
     verdict = refusal(delivery, Status.HELD, reason)
     return still_in_doubt(verdict, delivery, policy) if delivery.in_doubt else verdict
 

@@ -69,7 +69,7 @@ class Job:
 
     @property
     def overdue(self) -> bool:
-        """Whether the slot has waited long enough for the call that is under way."""
+        """Return whether the slot has waited long enough for the call that is under way."""
         call = self.call
         return call is not None and (call.beside or call.seconds >= SLOW)
 
@@ -102,12 +102,12 @@ class Call:
 
     @property
     def quick(self) -> bool:
-        """Whether the account was known to be quick when leave was given."""
+        """Return whether the account was known to be quick when leave was given."""
         return self._place is None
 
     @property
     def seconds(self) -> float:
-        """How long the call under way has lasted."""
+        """Return how long the call under way has lasted."""
         began = self._began
         return 0.0 if began is None else clock.monotonic() - began
 
@@ -211,7 +211,7 @@ class Bulkhead:
         return None if place is None else Call(self, account, key, place, beside, job)
 
     def has_room(self, account: str) -> bool:
-        """Whether `admit` would give leave now."""
+        """Return whether `admit` would give leave now."""
         key = _key(account)
         slow = self._slow(key)
         if slow is False:
@@ -220,7 +220,7 @@ class Bulkhead:
             return self._fits(key, bool(slow) and self.leaves, self._entries())
 
     def hangs(self, account: str) -> bool:
-        """Whether a call of this account's has been under way for so long that new mail should go elsewhere."""
+        """Return whether a call of this account's has been under way for so long that new mail should go elsewhere."""
         key = _key(account)
         if not self._slow(key):
             return False
@@ -272,7 +272,7 @@ class Bulkhead:
         return sum(not entry.beside for entry in entries) < self._half
 
     def _slow(self, key: int) -> bool | None:
-        """Whether an account is slow; None where nothing is known of it."""
+        """Return whether an account is slow; None where nothing is known of it."""
         known = self._slow_at(key)
         return None if known is None else known > 0
 

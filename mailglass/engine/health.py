@@ -119,7 +119,7 @@ class Unanswered:
                 self._calls.pop(account, None)
 
     def doubtful(self, account: str) -> bool:
-        """Whether the last call had no answer: then the next one risks a single mail."""
+        """Return whether the last call had no answer: then the next one risks a single mail."""
         return account in self._calls
 
 

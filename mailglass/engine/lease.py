@@ -167,8 +167,11 @@ class Recorder:
         """
         if len(verdicts) > 1:
             middle = len(verdicts) // 2
-            self._write(verdicts[:middle], (), until)
-            self._write(verdicts[middle:], refused, until, copies)
+            try:
+                self._write(verdicts[:middle], (), until)
+            finally:
+                # what one half cannot keep costs the other half nothing
+                self._write(verdicts[middle:], refused, until, copies)
             return
         (verdict,) = verdicts
         bare = verdict._replace(provider_message_id=None, enhanced_status=None, refusal=None)

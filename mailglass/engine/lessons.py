@@ -86,7 +86,7 @@ def _heard(provider: Provider) -> RateSignal | None:
 
 
 def _slows_the_account(outcome: Outcome) -> bool:
-    """Whether all of the account's mail is to go slower: not for what one mailbox or one domain says."""
+    """Return whether all of the account's mail is to go slower: not for what one mailbox or one domain says."""
     if outcome.kind is not OutcomeClass.THROTTLED:
         return False
     return outcome.refusal is None or hears(outcome.refusal) is Hears.LIMITER

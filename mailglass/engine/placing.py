@@ -62,7 +62,7 @@ class Placed:
 
     @property
     def quick(self) -> bool:
-        """Whether nobody need fear that the account's provider is slow."""
+        """Return whether nobody need fear that the account's provider is slow."""
         return self.call is None or self.call.quick
 
     def release(self) -> None:
@@ -165,7 +165,7 @@ class Placer:
             end_probe(self._ledger, placed.account)
 
     def _asks_elsewhere(self, delivery: Claimed) -> bool:
-        """Whether an account is to be asked about it that only other workers know."""
+        """Return whether an account is to be asked about it that only other workers know."""
         return delivery.ask_again and delivery.account is not None and delivery.account not in self._settings.accounts
 
     def _route(

@@ -45,7 +45,7 @@ def memory(provider: Provider) -> float | None:
 
 
 def not_started(outcome: Outcome) -> bool:
-    """Whether the deadline, or the end of the mail's life, came before the attempt began."""
+    """Return whether the deadline, or the end of the mail's life, came before the attempt began."""
     return outcome == EXPIRED or (outcome.kind is OutcomeClass.TRANSIENT and outcome.reason == _NOT_STARTED)
 
 

@@ -36,7 +36,7 @@ class WaitingLanes:
                 self._lanes[lane] = (clock.monotonic() + _LOOKED_INTO, frozenset(placement.without_slot))
 
     def waits(self, lane: Lane) -> bool:
-        """Whether a claim of this lane would only be put back."""
+        """Return whether a claim of this lane would only be put back."""
         known = self._lanes.get(lane)
         if known is None or self._bulkhead is None:
             return False

@@ -34,7 +34,7 @@ class Pause:
     actor: str
 
     def covers(self, lane: Lane) -> bool:
-        """Whether a lane is paused by it."""
+        """Return whether a lane is paused by it."""
         return bool(self.tenant) and self.tenant == lane.tenant and self.stream in ("", lane.stream)
 
 

@@ -178,7 +178,7 @@ class _Chunk:
 
 
 def _unwritable(error: LedgerError) -> bool:
-    """Whether one value could not be written at all: refused by the driver, a data exception or a limit."""
+    """Return whether one value could not be written at all: refused by the driver, a data exception or a limit."""
     return error.sqlstate is None or error.sqlstate.startswith(("22", "54"))
 
 

@@ -86,7 +86,7 @@ def items_of(message: Sendable, tenant: str, when: Schedule, first_id: UUID | No
 
 
 def _digest(lane: Lane, recipients: Sequence[Address], content: str) -> str:
-    """What tells one call from another: whose it is, to whom, and what it says.
+    """Return what tells one call from another: whose it is, to whom, and what it says.
 
     Args:
         content: without what is made from it, which another version may make otherwise.

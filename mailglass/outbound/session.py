@@ -70,7 +70,7 @@ def runner_of(session: object) -> Runner:
 
 
 def is_psycopg(session: object) -> bool:
-    """Whether it is a psycopg connection, whose commit nobody can hear of."""
+    """Return whether it is a psycopg connection, whose commit nobody can hear of."""
     psycopg = sys.modules.get("psycopg")
     return psycopg is not None and isinstance(session, psycopg.Connection)
 

@@ -221,7 +221,7 @@ class HTTPProvider(Provider):
 
 
 def _answered(outcome: Outcome) -> bool:
-    """Whether the provider has said anything to the request, be it an error."""
+    """Return whether the provider has said anything to the request, be it an error."""
     return outcome.status is not None or outcome.kind not in (OutcomeClass.TRANSIENT, OutcomeClass.UNCERTAIN)
 
 

@@ -178,7 +178,7 @@ def hears(refusal: Refusal) -> Hears:
 
 
 def breaks_at_once(refusal: Refusal) -> bool:
-    """Whether one refusal proves that the account cannot send.
+    """Return whether one refusal proves that the account cannot send.
 
     At RCPT, DATA and the dot one recipient's server may speak: there it takes three mails to three recipient domains
     with none accepted in between.

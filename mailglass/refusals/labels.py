@@ -39,7 +39,7 @@ class Label:
 
     @property
     def mirrors(self) -> bool:
-        """Whether the provider itself mails the address no more, which counts where nobody tells why."""
+        """Return whether the provider itself mails the address no more, which counts where nobody tells why."""
         return self.about is About.UNKNOWN and self.lasting is Lasting.PERMANENT and self.weight is Weight.LEAVES
 
 

@@ -55,7 +55,7 @@ class Row:
         object.__setattr__(self, "pattern", re.compile(rf"(?<![^\W_])(?:{says})"))
 
     def speaks(self, words: str, stage: Stage, detail: str | None) -> bool:
-        """Whether a reply's words are these, where they mean this."""
+        """Return whether a reply's words are these, where they mean this."""
         if self.stages and stage not in self.stages:
             return False
         if self.codes and detail not in self.codes:

@@ -54,7 +54,7 @@ def comparable(text: str) -> str:
 
 
 def is_foreign(words: str) -> bool:
-    """Whether comparable text says more than that something was refused, and not in English."""
+    """Return whether comparable text says more than that something was refused, and not in English."""
     said = [word for word in _WORD.findall(words) if not any(sign.isdigit() for sign in word)]
     if all(word in _WRAPPING for word in said):
         return False

@@ -239,7 +239,7 @@ def _completed(chosen: _Reading, spoke: list[_Reading]) -> _Reading:
 
 
 def _agrees(reading: _Reading, stage: Stage, detail: str) -> bool:
-    """Whether a reading leaves it possible that the recipient is unknown or disabled."""
+    """Return whether a reading leaves it possible that the recipient is unknown or disabled."""
     if reading.about in _SUPPRESSING:
         return True
     return reading.part is Part.ENHANCED and detail in NEUTRAL
@@ -339,7 +339,7 @@ def _certainty(
 
 
 def _is_unclear(chosen: _Reading, text: _Reading | None, words: str, stage: Stage) -> bool:
-    """Whether words may contradict what condemns the recipient.
+    """Return whether words may contradict what condemns the recipient.
 
     Receivers put 5.1.1 beside any reason, in any language. What nobody here can read may be one of them.
     """

@@ -211,7 +211,7 @@ class _Builder:
             self._pop_to(len(self._stack) - 1)
 
     def _in_select(self, tag: str) -> bool:
-        """Whether a start tag means something within a select, which holds options and text only."""
+        """Return whether a start tag means something within a select, which holds options and text only."""
         if tag in ("option", "optgroup", "script", "template"):
             return True
         if tag == "hr" or self._top.tag in _NEVER_SHOWN:

@@ -74,7 +74,7 @@ class Settings:
 
     @property
     def pooled(self) -> bool:
-        """Whether a pooler shares the database's sessions."""
+        """Return whether a pooler shares the database's sessions."""
         return self.pooler == "transaction"
 
     def require_schema_database(self) -> str:

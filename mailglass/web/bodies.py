@@ -48,7 +48,7 @@ class Bodies:
         self._groups: dict[Hashable, dict[Reading, None]] = {}
 
     def __len__(self) -> int:
-        """How many are being read."""
+        """Return how many are being read."""
         return len(self._groups.get(_ALL, ()))
 
     def begin(self, account: str, peer: str, stop: Callable[[], object]) -> Reading:

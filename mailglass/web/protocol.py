@@ -94,7 +94,7 @@ class _Timed(asyncio.Protocol):
             self.waiting.add(self, HEAD_TIMEOUT)
 
     def _waits(self) -> bool:
-        """Whether no request is under way."""
+        """Return whether no request is under way."""
         raise NotImplementedError
 
 

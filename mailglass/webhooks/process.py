@@ -152,7 +152,7 @@ def _read(webhook: StoredWebhook, settings: Settings, accounts: Accounts) -> _Re
 
 
 def _unknown_here(webhook: StoredWebhook, reason: str, settings: Settings) -> _Reading:
-    """What this worker's settings do not fit: others, or this one later, may have a newer file or a secret."""
+    """Return what this worker's settings do not fit: others, or this one later, may have a newer file or a secret."""
     if webhook.attempts >= settings.webhooks.max_attempts:
         return _dead(webhook, reason)
     return _Reading(webhook, [], WebhookStatus.RECEIVED, reason)

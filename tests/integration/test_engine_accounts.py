@@ -17,6 +17,7 @@ from mailglass import clock
 from mailglass.addresses import Address
 from mailglass.engine import Engine
 from mailglass.engine.lease import Recorder, new_lease
+from mailglass.errors import LedgerError
 from mailglass.ids import uuid7
 from mailglass.ledger import deliveries, leases
 from mailglass.ledger.breakers import breakers, trip, wake
@@ -610,3 +611,20 @@ def test_a_value_that_the_ledger_cannot_keep_costs_no_other_mail_its_outcome(led
     assert [delivery.status for delivery in found] == [Status.SENT] * 5
     assert [delivery.provider_message_id for delivery in found] == ["p", "p", None, "p", "p"]
     assert recorder.report.moved == {Status.SENT: 5}
+
+
+def test_an_outcome_that_cannot_be_kept_at_all_costs_no_other_mail_its_own(ledger: Database) -> None:
+    house = House(ledger, settings(Route(("first",))))
+    ids = house.queue(5)
+    lease = new_lease(house.engine._settings.engine)
+    claimed = leases.claim_these(ledger, ids, lease.token, 30)
+    leases.mark(ledger, lease.token, ids, "first", "scripted")
+    verdicts = [
+        leases.Verdict(key, Status.SENT, EngineEvent.ATTEMPTED, reason="nul \x00" if key == ids[0] else None)
+        for key in ids
+    ]
+    with pytest.raises(LedgerError):
+        Recorder(ledger, lease, claimed).record(verdicts)
+    found = [deliveries.get(ledger, key).status for key in ids]
+    assert found == [Status.SENDING, *[Status.SENT] * 4]
+

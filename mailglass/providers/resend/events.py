@@ -120,7 +120,7 @@ def _address(value: Any) -> str | None:
 
 
 def _said(bounce: Mapping[str, Any]) -> str:
-    """What the receiver answered: the diagnosis, several lines where it has several; else Resend's own words."""
+    """Return what the receiver answered: the diagnosis, several lines where it has several; else Resend's own words."""
     codes = bounce.get("diagnosticCode")
     lines = [line for line in (codes if isinstance(codes, list) else [codes]) if isinstance(line, str)]
     return "\n".join(lines[:10]) or bodies.label_of(bounce.get("message"))

@@ -40,7 +40,7 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """What is looked through for words: the beginning, as a server may write without bound."""
+        """Return what is looked through for words: the beginning, as a server may write without bound."""
         return "\n".join(self.lines)[:_MAX_TEXT]
 
     @property
@@ -56,7 +56,7 @@ def blames_the_dialogue(reply: Reply) -> bool:
 
 
 def blames_the_session(stage: Stage, reply: Reply) -> bool:
-    """Whether a refusal to begin a mail may be about the session, so that a fresh one would take the mail.
+    """Return whether a refusal to begin a mail may be about the session, so that a fresh one would take the mail.
 
     Some servers take one mail a session, some want RSET between two, some forget who logged in.
     """

@@ -54,12 +54,12 @@ class Riding:
 
     @property
     def wants_reset(self) -> bool:
-        """Whether the server was met that takes a further mail only after RSET."""
+        """Return whether the server was met that takes a further mail only after RSET."""
         return monotonic() < self._reset_until
 
     @property
     def one_mail(self) -> bool:
-        """Whether the server was met that takes one mail a session."""
+        """Return whether the server was met that takes one mail a session."""
         return monotonic() < self._single_until
 
     def learn_reset(self) -> None:
