@@ -627,4 +627,3 @@ def test_an_outcome_that_cannot_be_kept_at_all_costs_no_other_mail_its_own(ledge
         Recorder(ledger, lease, claimed).record(verdicts)
     found = [deliveries.get(ledger, key).status for key in ids]
     assert found == [Status.SENDING, *[Status.SENT] * 4]
-
