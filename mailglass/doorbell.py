@@ -15,10 +15,10 @@ from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 from mailglass import clock, telemetry
-from mailglass.redis_client import redis_client
+from mailglass.mail.streams import Stream
 from mailglass.routing import Lane
 from mailglass.settings import DEFAULT_QUEUE, Settings
-from mailglass.streams import Stream
+from mailglass.settings.redis_client import redis_client
 
 DISPATCH = "mailglass.dispatch"
 PUMP = "mailglass.pump"

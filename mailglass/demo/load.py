@@ -8,8 +8,9 @@ from uuid import UUID
 
 from mailglass.demo.mails import confirmation
 from mailglass.demo.orders import Order
-from mailglass.outbound import deliver_later, deliver_many
-from mailglass.tenancy import tenant
+from mailglass.outbound.deliver_later import deliver_later
+from mailglass.outbound.deliver_many import deliver_many
+from mailglass.routing.scope import tenant
 
 _BATCHED = "globex"
 _MOST_BATCHED = 100

@@ -5,8 +5,8 @@ from __future__ import annotations
 from html import escape
 
 from mailglass.demo.orders import Order
-from mailglass.mailable import Mailable
-from mailglass.message import Message
+from mailglass.mail.mailable import Mailable
+from mailglass.mail.message import Message
 
 SHOPS = {"acme": "Acme Hardware", "globex": "Globex Electronics", "default": "The Corner Bookshop"}
 _TEMPLATED = 4

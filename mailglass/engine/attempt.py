@@ -12,11 +12,10 @@ from typing import Final
 from uuid import UUID
 
 from mailglass import clock, telemetry
-from mailglass.addresses import Address, encodable
+from mailglass.engine.account_selector import Placed, Placer
 from mailglass.engine.health import BREAKING, Sign, Suspicions, Unanswered, judge, sign_of
-from mailglass.engine.lease import Recorder
-from mailglass.engine.lessons import Lessons
-from mailglass.engine.placing import Placed, Placer
+from mailglass.engine.rate_feedback import Lessons
+from mailglass.engine.recorder import Recorder
 from mailglass.engine.telling import tell_uncertain
 from mailglass.engine.verdicts import decide, window
 from mailglass.errors import LedgerUnavailableError
@@ -25,16 +24,17 @@ from mailglass.ledger.database import Database
 from mailglass.ledger.leases import RefusedCopy, Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.suppressions import Suppression, refused_again
+from mailglass.mail.addresses import Address, encodable
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.mail.refusal import Refusal
+from mailglass.mail.streams import Stream
 from mailglass.providers.base import Provider
 from mailglass.providers.labels import left_out
 from mailglass.refusals.consequences import FIRST, bounce_class, suppression
 from mailglass.refusals.counting import count_refusals
 from mailglass.routing import Lane
 from mailglass.settings import Settings
-from mailglass.streams import Stream
 
 _OF_THE_ACCOUNT: Final = (OutcomeClass.MISCONFIGURED, OutcomeClass.QUOTA)
 _MAX_TEXT: Final = 1000

@@ -15,15 +15,14 @@ from typing import Any, Final
 from uuid import UUID
 
 from mailglass import clock, telemetry
-from mailglass.addresses import Address, encodable
+from mailglass.engine.account_selector import Placed, Placement, Placer
 from mailglass.engine.attempt import Attempter
+from mailglass.engine.batch_size import Pace
 from mailglass.engine.bulkhead import Bulkhead
-from mailglass.engine.content import CONTENT_REFUSED, Ready, refusal, sort_out
-from mailglass.engine.lease import BatchReport, Recorder, new_lease
-from mailglass.engine.lessons import Lessons
-from mailglass.engine.limiting import Places
-from mailglass.engine.pace import Pace
-from mailglass.engine.placing import Placed, Placement, Placer
+from mailglass.engine.prepare import CONTENT_REFUSED, Ready, refusal, sort_out
+from mailglass.engine.rate_admission import Places
+from mailglass.engine.rate_feedback import Lessons
+from mailglass.engine.recorder import BatchReport, Recorder, new_lease
 from mailglass.engine.reservation import Reservation
 from mailglass.engine.verdicts import still_in_doubt
 from mailglass.engine.waiting import WaitingLanes
@@ -35,12 +34,13 @@ from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item
 from mailglass.ledger.suppressions import blocked_copies
 from mailglass.limits import Limiter
+from mailglass.mail.addresses import Address, encodable
 from mailglass.mail.outgoing import Outgoing
+from mailglass.mail.streams import Stream, StreamPolicy
 from mailglass.providers.registry import Accounts
 from mailglass.rendering.outgoing import outgoing
 from mailglass.routing import Lane, Router
 from mailglass.settings import Settings
-from mailglass.streams import Stream, StreamPolicy
 
 # what a held delivery says that met an error of ours before it could be sent
 UNEXPECTED: Final = "unexpected_error"

@@ -9,7 +9,7 @@ from itertools import accumulate
 from mailglass.ledger import arrays
 from mailglass.ledger.database import Runs
 from mailglass.limits.batch import Batch, Grant
-from mailglass.limits.lessons import Lesson
+from mailglass.limits.rate_adjustment import Lesson
 from mailglass.limits.rules import Rule
 
 

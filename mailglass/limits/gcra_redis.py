@@ -7,9 +7,9 @@ from importlib.resources import files
 from typing import Any
 
 from mailglass.limits.batch import Batch, Grant
-from mailglass.limits.lessons import Lesson
+from mailglass.limits.rate_adjustment import Lesson
 from mailglass.limits.rules import Rule
-from mailglass.redis_client import redis_client
+from mailglass.settings.redis_client import redis_client
 
 
 class RedisGcra:

@@ -13,7 +13,7 @@ from mailglass.ledger.database import Runs
 from mailglass.limits.batch import GRANTED, Grant, compile_batch
 from mailglass.limits.gcra_ledger import LedgerGcra
 from mailglass.limits.gcra_redis import RedisGcra
-from mailglass.limits.lessons import Lesson
+from mailglass.limits.rate_adjustment import Lesson
 from mailglass.limits.rules import Cap, Limit, Rule
 from mailglass.settings import Settings
 

@@ -8,9 +8,9 @@ from datetime import datetime
 from functools import lru_cache
 
 from mailglass.errors import ConfigError, RateLimitType
+from mailglass.mail.streams import Stream
 from mailglass.settings import WarmupPlan
 from mailglass.settings.limits import ANY, MAX_BURST, LimitRule, LimitScope
-from mailglass.streams import Stream
 
 _TYPES = {
     LimitScope.TENANT: RateLimitType.PER_TENANT,

@@ -11,11 +11,11 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
-from mailglass.addresses import FORBIDDEN, Address
-from mailglass.content_types import extended
 from mailglass.errors import MessageError
-from mailglass.message import MESSAGE_ID_HEADERS, refuse_reserved
-from mailglass.uris import as_uris
+from mailglass.mail.addresses import FORBIDDEN, Address
+from mailglass.mail.content_types import extended
+from mailglass.mail.message import MESSAGE_ID_HEADERS, refuse_reserved
+from mailglass.mail.uris import as_uris
 
 # RFC 2047 2 limits lines that hold an encoded word to 76 and an encoded word to 75; RFC 5322 2.1.1 any line to 998
 LINE = 76

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from mailglass.content_types import written
 from mailglass.errors import MessageError
+from mailglass.mail.content_types import written
+from mailglass.mail.message import Attachment
 from mailglass.mail.outgoing import Outgoing
-from mailglass.message import Attachment
 from mailglass.rendering.headers import (
     HARD_LINE,
     LINE,

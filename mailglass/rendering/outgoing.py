@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from mailglass.addresses import Address
+from mailglass.mail.addresses import Address
+from mailglass.mail.message import Attachment
 from mailglass.mail.outgoing import Outgoing
-from mailglass.message import Attachment
 
 
 def outgoing(

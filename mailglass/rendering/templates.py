@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jinja2
 
 from mailglass.errors import TemplateError, TemplateErrorType
-from mailglass.mailable import BodyTemplate, Mailable, body_template, class_path
+from mailglass.mail.mailable import BodyTemplate, Mailable, body_template, class_path
 from mailglass.settings import get_settings
 
 _REMEDIES: dict[type[Exception], str] = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from mailglass.addresses import Address
+from mailglass.mail.addresses import Address
 from mailglass.settings.problems import Problems
 from mailglass.settings.values import NAME, NAME_REMEDY, address
 from mailglass.settings.warmup import WarmupPlan, parse_warmup

@@ -9,9 +9,9 @@ from enum import StrEnum
 from typing import Any
 
 from mailglass.errors import ConfigError
+from mailglass.mail.streams import Stream
 from mailglass.settings.problems import Report
 from mailglass.settings.values import domain_name, whole
-from mailglass.streams import Stream
 
 ANY = "*"
 MAX_BURST = 1_000_000

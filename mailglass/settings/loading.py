@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from mailglass.addresses import Address
 from mailglass.errors import ConfigError
-from mailglass.server_urls import ENCODE, UNREADABLE, is_readable
+from mailglass.mail.addresses import Address
+from mailglass.mail.streams import DEFAULT_POLICIES, Stream, StreamPolicy
 from mailglass.settings.accounts import AccountSettings, parse_accounts
 from mailglass.settings.environment import UnknownVariable, unknown_variables
 from mailglass.settings.limits import LimitRule, parse_limits
@@ -28,8 +28,8 @@ from mailglass.settings.sections import (
     parse_section,
     parse_streams,
 )
+from mailglass.settings.server_urls import ENCODE, UNREADABLE, is_readable
 from mailglass.settings.values import NAME, NAME_REMEDY, address, choice, flag, strings
-from mailglass.streams import DEFAULT_POLICIES, Stream, StreamPolicy
 
 
 @dataclass(frozen=True, slots=True)

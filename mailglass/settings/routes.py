@@ -7,9 +7,9 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from mailglass.mail.streams import Stream
 from mailglass.settings.problems import Problems
 from mailglass.settings.values import NAME, domain_name, strings, whole
-from mailglass.streams import Stream
 
 DEFAULT_QUEUE = "mailglass"
 QUEUE = re.compile(r"mailglass(?:\.[a-z0-9_-]{1,40})?\Z")

@@ -7,8 +7,8 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
+from mailglass.mail.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy
 from mailglass.settings.problems import Problems
-from mailglass.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy
 
 T = TypeVar("T")
 # half of what the ingress holds at once

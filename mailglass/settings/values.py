@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mailglass.addresses import Address, parse_address
 from mailglass.errors import MessageError
+from mailglass.mail.addresses import Address, parse_address
 from mailglass.settings.problems import Problems
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}\Z")

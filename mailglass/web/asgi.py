@@ -24,7 +24,6 @@ from mailglass.runtime import Runtime, get_runtime
 from mailglass.settings import Settings
 from mailglass.web import readiness
 from mailglass.web.bodies import Bodies
-from mailglass.web.counter import Counter
 from mailglass.web.http import (
     ClientGone,
     GivenUp,
@@ -37,7 +36,8 @@ from mailglass.web.http import (
     respond,
     webhook_request,
 )
-from mailglass.web.patience import Patience
+from mailglass.web.timeouts import Patience
+from mailglass.web.webhook_batcher import Counter
 from mailglass.webhooks import ingress
 from mailglass.webhooks.ingress import Answer, Posted
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from mailglass.providers.base import WebhookRequest
 from mailglass.web.bodies import Bodies, Reading
-from mailglass.web.patience import Patience
+from mailglass.web.timeouts import Patience
+from mailglass.webhooks.client_address import peer_through
 from mailglass.webhooks.ingress import TOO_LARGE, Answer
-from mailglass.webhooks.peers import peer_through
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -116,7 +116,7 @@ def peer_of(scope: Scope, proxies: tuple[str, ...]) -> str:
     """The address a request comes from, before its body is read.
 
     Args:
-        proxies: whose `X-Forwarded-For` is believed, see `mailglass.webhooks.peers`.
+        proxies: whose `X-Forwarded-For` is believed, see `mailglass.webhooks.client_address`.
     """
     client = scope.get("client")
     peer: str = client[0] if client else ""

@@ -13,11 +13,11 @@ import pytest
 import redis
 
 from mailglass.doorbell import DISPATCH, PUMP, WEBHOOKS, Doorbell, LedgerMarks, Marks, RedisMarks, marks_for
+from mailglass.mail.streams import Stream
 from mailglass.routing import Lane
 from mailglass.runtime import get_runtime
 from mailglass.settings import Secret, Settings, configure, load_settings
 from mailglass.settings.queues import TASKS
-from mailglass.streams import Stream
 from tests.house import Rings, frozen
 
 # a bound that holds on a busy machine; what it tells apart waits for two seconds at least, or for ever

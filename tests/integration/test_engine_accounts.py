@@ -14,9 +14,8 @@ import pytest
 import sqlalchemy
 
 from mailglass import clock
-from mailglass.addresses import Address
 from mailglass.engine import Engine
-from mailglass.engine.lease import Recorder, new_lease
+from mailglass.engine.recorder import Recorder, new_lease
 from mailglass.errors import LedgerError
 from mailglass.ids import uuid7
 from mailglass.ledger import deliveries, leases
@@ -28,11 +27,12 @@ from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import Suppression, suppress, unsuppress
 from mailglass.limits import Limiter
+from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
+from mailglass.mail.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy
 from mailglass.routing import Lane, RouteContext, Router, Tenancy
 from mailglass.settings import AccountSettings, EngineSettings, LimitRule, LimitScope, Route, Settings
-from mailglass.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy
 from mailglass.testing.provider import FixedAccounts, ScriptedProvider, accepted
 
 LANE = Lane("mailglass", "acme", "transactional")

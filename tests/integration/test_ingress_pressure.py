@@ -24,10 +24,10 @@ from mailglass.settings import AccountSettings, Settings
 from mailglass.stack.postgres import EmbeddedPostgres
 from mailglass.testing.provider import FixedAccounts
 from mailglass.testing.provider_suite import Declaration, Feature
-from mailglass.web import WebApp, gathering
+from mailglass.web import WebApp, batcher
 from mailglass.web import asgi as web_asgi
 from mailglass.web import http as web_http
-from mailglass.web.patience import Patience
+from mailglass.web.timeouts import Patience
 from mailglass.webhooks import ingress
 from mailglass.webhooks.ingress import Desk
 from tests.rooms import ROOMS
@@ -68,8 +68,8 @@ def test_a_postgresql_that_hangs_is_not_waited_for_and_soon_not_even_asked(
     stack_root: Path, monkeypatch: pytest.MonkeyPatch, wait_for: Callable[..., None]
 ) -> None:
     monkeypatch.setattr(web_asgi, "ANSWER_WITHIN", 0.3)
-    monkeypatch.setattr(gathering, "HUNG", 0.6)
-    monkeypatch.setattr(gathering, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(batcher, "HUNG", 0.6)
+    monkeypatch.setattr(batcher, "MOST_AT_ONCE", 2)
     with EmbeddedPostgres(stack_root / "pg", durable=False) as postgres:
         url = postgres.create_database("ledger")
         upgrade(url)

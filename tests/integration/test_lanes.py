@@ -9,12 +9,12 @@ from itertools import pairwise
 import psycopg
 import pytest
 
-from mailglass.addresses import Address
 from mailglass.doorbell import Doorbell, LedgerMarks, Marks, RedisMarks
 from mailglass.ids import uuid7
 from mailglass.ledger.database import Database, statements
 from mailglass.ledger.lanes import lanes_due, lanes_ready, lanes_woken
 from mailglass.ledger.submit import Item, submit
+from mailglass.mail.addresses import Address
 from mailglass.routing import Lane
 
 CONTENT = json.dumps({"v": 1, "subject": "Receipt", "text": "Thank you."})

@@ -17,7 +17,7 @@ from mailglass.ledger.database import Database
 from mailglass.limits.batch import compile_batch, exact_microseconds
 from mailglass.limits.gcra_ledger import LedgerGcra
 from mailglass.limits.gcra_redis import RedisGcra
-from mailglass.limits.lessons import Lesson
+from mailglass.limits.rate_adjustment import Lesson
 from mailglass.limits.rules import Cap, Limit, Rule
 
 DAY = 86_400_000_000

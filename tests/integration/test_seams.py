@@ -12,7 +12,6 @@ import psycopg
 import pytest
 import sqlalchemy
 
-from mailglass.addresses import Address
 from mailglass.engine import Engine
 from mailglass.errors import DeliveryNotFoundError, LedgerError, LedgerUnavailableError
 from mailglass.ids import uuid7
@@ -24,11 +23,12 @@ from mailglass.ledger.leases import UNPLACED
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import Suppression, suppress
+from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
+from mailglass.mail.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy
 from mailglass.routing import Lane, Router, Tenancy
 from mailglass.settings import AccountSettings, Route, Settings
-from mailglass.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy
 from mailglass.testing.provider import FixedAccounts, ScriptedProvider, accepted
 
 LANE = Lane("mailglass", "acme", "transactional")

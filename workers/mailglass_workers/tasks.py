@@ -17,8 +17,8 @@ from mailglass.ledger import webhooks
 from mailglass.limits import learn_granted_rates, prune
 from mailglass.routing import Lane
 from mailglass.runtime import get_runtime
-from mailglass.suppression import sync
-from mailglass.webhooks import collect, process, reconcile
+from mailglass.suppressions import sync
+from mailglass.webhooks import poll, process, reconcile
 from mailglass_workers import pumping, slots, stopping
 
 # rate limits that one statement forgets
@@ -142,7 +142,7 @@ def poll_webhooks() -> None:
     """Fetch webhooks from the queues that providers lay them into; nothing where no account has one."""
     runtime = get_runtime()
     runtime.doorbell.answer_task(POLL)
-    if collect.run(runtime.settings, runtime.database, runtime.accounts, runtime.router, runtime.doorbell.ring_task):
+    if poll.run(runtime.settings, runtime.database, runtime.accounts, runtime.router, runtime.doorbell.ring_task):
         runtime.doorbell.ring_task(POLL)
 
 

@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID, uuid5
 
-from mailglass.addresses import Address
-from mailglass.mail.outgoing import Outgoing
-from mailglass.message import (
+from mailglass.mail.addresses import Address
+from mailglass.mail.message import (
     MAX_HEADER_WORD,
     MAX_METADATA,
     MAX_METADATA_VALUE,
@@ -20,6 +19,7 @@ from mailglass.message import (
     MAX_TAGS,
     Attachment,
 )
+from mailglass.mail.outgoing import Outgoing
 
 DELIVERY: Final = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 """The delivery id that sample webhooks carry."""

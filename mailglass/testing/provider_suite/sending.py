@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mailglass.addresses import Address
 from mailglass.clock import monotonic
+from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import Provider

@@ -1,4 +1,4 @@
-"""Whose mail it is: the tenant in scope, and the hooks an application may bring."""
+"""The tenant in scope: `with tenant(name):`."""
 
 from __future__ import annotations
 

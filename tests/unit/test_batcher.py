@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from mailglass.web import gathering
-from mailglass.web.gathering import Gathering
-from mailglass.web.ringing import SteadyRing
+from mailglass.web import batcher
+from mailglass.web.batcher import Gathering
+from mailglass.web.debounce import SteadyRing
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_first_item_goes_at_once_and_alone(threads: ThreadPoolExecutor) -> Non
 def test_while_groups_are_worked_on_the_next_one_grows(
     threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gathering, "STALE", 60.0)
+    monkeypatch.setattr(batcher, "STALE", 60.0)
     desk = Desk()
     desk.held = {1, 2}
 
@@ -103,8 +103,8 @@ def test_while_groups_are_worked_on_the_next_one_grows(
 def test_a_group_is_bounded_by_number_and_by_weight(
     threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gathering, "LARGEST", 3)
-    monkeypatch.setattr(gathering, "HEAVIEST", 10)
+    monkeypatch.setattr(batcher, "LARGEST", 3)
+    monkeypatch.setattr(batcher, "HEAVIEST", 10)
     desk = Desk()
 
     async def main() -> None:
@@ -191,8 +191,8 @@ def test_a_group_is_begun_in_the_loop_and_one_that_cannot_begin_fails_alone(thre
 def test_a_lane_all_of_whose_groups_hang_says_so_and_lets_go_of_what_nobody_waits_for(
     threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gathering, "MOST_AT_ONCE", 1)
-    monkeypatch.setattr(gathering, "HUNG", 0.0)
+    monkeypatch.setattr(batcher, "MOST_AT_ONCE", 1)
+    monkeypatch.setattr(batcher, "HUNG", 0.0)
     desk = Desk()
     desk.held = {1}
 

@@ -15,10 +15,10 @@ from decimal import Decimal
 from typing import Any, ClassVar, Final, Literal, NamedTuple, NoReturn
 from uuid import UUID
 
-from mailglass.addresses import AddressesLike, AddressLike, parse_address, parse_addresses
 from mailglass.errors import MessageError
-from mailglass.inprocess import refuse_to_travel
-from mailglass.message import (
+from mailglass.mail.addresses import AddressesLike, AddressLike, parse_address, parse_addresses
+from mailglass.mail.in_process import refuse_to_travel
+from mailglass.mail.message import (
     Attachment,
     HeadersLike,
     check_attachments,
@@ -33,8 +33,8 @@ from mailglass.message import (
     check_tags,
     envelope_content,
 )
-from mailglass.streams import Stream, StreamLike
-from mailglass.texts import TextLike, evaluated
+from mailglass.mail.streams import Stream, StreamLike
+from mailglass.mail.texts import TextLike, evaluated
 
 MAX_CONTEXT: Final = 1024 * 1024
 MAX_DEPTH: Final = 32

@@ -1,112 +1,16 @@
-"""Routes: tenant, stream, domain and tag to accounts in order, and the lane the work waits in."""
+"""Routes: from tenant, stream, domain and tag to accounts in order, and to a lane."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from uuid import UUID
 
 from mailglass.errors import ConfigError, RouteError
-from mailglass.settings import NAME, LimitRule, Route, Settings
-from mailglass.settings.routes import QUEUE
+from mailglass.routing.hooks import LimitContext, RouteContext, Tenancy
+from mailglass.routing.lane import Lane
+from mailglass.settings import LimitRule, Route, Settings
 from mailglass.settings.values import whole
-from mailglass.streams import Stream
-
-_STREAMS = frozenset(Stream)
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Lane:
-    """Where due work waits: a queue, a tenant, a stream. The unit of ringing and claiming."""
-
-    queue: str
-    tenant: str
-    stream: str
-
-    def __str__(self) -> str:
-        return f"{self.queue}/{self.tenant}/{self.stream}"
-
-    @classmethod
-    def parse(cls, text: str) -> Lane:
-        """The lane that `str()` wrote.
-
-        Raises:
-            ValueError: not a lane; the text is not repeated, whoever it is from.
-        """
-        parts = text.split("/", 3)
-        if len(parts) != 3 or not QUEUE.match(parts[0]) or not NAME.match(parts[1]) or parts[2] not in _STREAMS:
-            raise ValueError("not a lane: write queue/tenant/stream")
-        return cls(*parts)
-
-
-@dataclass(frozen=True, slots=True)
-class RouteContext:
-    """What a route is chosen by.
-
-    Attributes:
-        domain: of the recipient, in A-labels; "" where only the lane is asked for.
-        tags: of the message.
-    """
-
-    tenant: str
-    stream: str
-    domain: str = ""
-    tags: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class LimitContext:
-    """What limits from the application are chosen by.
-
-    Attributes:
-        domain: of the recipient, in lower-case A-labels.
-    """
-
-    tenant: str
-    stream: str
-    domain: str
-
-
-class Tenancy:
-    """The hooks an application may bring: set `tenancy = "package.module:Class"` to a subclass.
-
-    Every hook may answer None to leave the matter to the settings. What a hook answers is checked; a hook that raises,
-    or answers nonsense, is an error and never a silent fallback.
-    """
-
-    def resolve_route(self, context: RouteContext) -> Route | Sequence[str] | None:
-        """The route of a delivery: a `Route`, or account names in order of preference.
-
-        A route's queue is one that a route, a task or `queues` of the settings names. Asked when a mail is recorded,
-        where an error is the caller's, and for each batch, where it holds the mail. With an empty domain only the lane
-        is asked for: its queue, and how much may be under way (`Route.concurrency`).
-        """
-        return None
-
-    def resolve_limits(self, context: LimitContext) -> Sequence[LimitRule] | None:
-        """More rate limits for this mail, beside those of the settings: a tenant's plan, say. None: no more.
-
-        Asked once a batch for each recipient domain, before anything of it is sent. The rules are counted apart from
-        the configured ones: a mail must pass both. A transactional mail is bound only by those of the scopes account
-        and domain. Where the hook fails nothing is sent without its limits: the mails are held.
-        """
-        return None
-
-    def resolve_webhook_tenant(self, account: str, path_tenant: str | None) -> str | None:
-        """The tenant of a verified webhook: its events are applied to no other tenant's mail.
-
-        Where this hook is brought and answers None, path and account count; where neither names a tenant the webhook is
-        refused with 422.
-
-        Args:
-            account: for which it was posted.
-            path_tenant: from `/webhooks/{tenant}/{account}`.
-
-        Raises:
-            TenantError: to refuse it with 422. Any other error is the application's fault: the provider posts again.
-        """
-        return path_tenant
 
 
 class Router:

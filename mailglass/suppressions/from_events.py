@@ -19,12 +19,12 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from mailglass import clock
-from mailglass.addresses import parse_address
 from mailglass.errors import MessageError
 from mailglass.ledger import webhooks
 from mailglass.ledger.database import Runs
 from mailglass.ledger.suppressions import Suppression, refused_again, suppress
 from mailglass.ledger.webhooks import Fact, Match, SubscriptionChange
+from mailglass.mail.addresses import parse_address
 from mailglass.mail.events import BounceClass, EventKind, RejectReason
 from mailglass.refusals.consequences import SECOND
 

@@ -8,15 +8,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from mailglass.cancel_results import CancelCounts
 from mailglass.errors import MessageError
 from mailglass.ledger import selection
 from mailglass.ledger.filters import Selection
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.selection import CANCELABLE, RELEASABLE
+from mailglass.mail.streams import Stream
+from mailglass.outbound.cancel_results import CancelCounts
+from mailglass.routing.scope import check_tenant, current_tenant
 from mailglass.runtime import get_runtime
-from mailglass.streams import Stream
-from mailglass.tenancy import check_tenant, current_tenant
 
 
 def cancel_many(*, tenant: str | None = None, **filters: Any) -> CancelCounts:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from mailglass.batch_results import BatchResults, ItemOutcome, ItemResult
 from mailglass.errors import (
     BatchFailedError,
     BatchFailureType,
@@ -17,11 +16,12 @@ from mailglass.errors import (
     MessageError,
 )
 from mailglass.ledger.submit import Item, Recorded, Runner, submit
+from mailglass.outbound.batch_results import BatchResults, ItemOutcome, ItemResult
 from mailglass.outbound.recording import Sendable, check_repeated, is_new, items_of, ring
 from mailglass.outbound.schedule import Schedule, ends_before_it_is_due, schedule
 from mailglass.outbound.session import NOT_GIVEN, NotGiven, runner_of
+from mailglass.routing.scope import current_tenant
 from mailglass.runtime import get_runtime
-from mailglass.tenancy import current_tenant
 
 if TYPE_CHECKING:
     from mailglass.outbound.session import SessionLike

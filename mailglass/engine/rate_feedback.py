@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from mailglass import clock, telemetry
-from mailglass.engine.placing import Placed
+from mailglass.engine.account_selector import Placed
 from mailglass.limits import Limiter
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing

@@ -12,16 +12,16 @@ from celery.utils.threads import LocalStack
 
 from mailglass.celery import app
 from mailglass.errors import MessageError
-from mailglass.inprocess import IN_PROCESS, REMEDY, InProcess
+from mailglass.mail.in_process import IN_PROCESS, REMEDY, InProcess
 from mailglass.outbound.session import NOT_GIVEN, NotGiven
 
 if TYPE_CHECKING:
     from celery.canvas import Signature
 
     from mailglass.outbound.recording import Sendable
+    from mailglass.outbound.results import DeliveryGroup, DeliveryResult
     from mailglass.outbound.session import SessionLike
-    from mailglass.results import DeliveryGroup, DeliveryResult
-    from mailglass.tenancy import AnyTenant
+    from mailglass.routing.scope import AnyTenant
 
 # what Celery itself passes along with a call, which changes nothing about a delivery
 _CANVAS_OPTIONS = {IN_PROCESS} | set(
@@ -103,8 +103,8 @@ class DeliverLater(Task):
             TypeError: an option that has no meaning for a delivery.
         """
         from mailglass.outbound.recording import raise_if_suppressed, record
+        from mailglass.outbound.results import DeliveryGroup, DeliveryResult
         from mailglass.outbound.schedule import schedule
-        from mailglass.results import DeliveryGroup, DeliveryResult
 
         message, session = _arguments(args, kwargs, session)
         given = {name for name, value in options.items() if value or (value is not None and name not in _FOLLOWERS)}
@@ -144,7 +144,7 @@ class DeliverLater(Task):
         Raises:
             TenantError: no tenant is in scope.
         """
-        from mailglass.results import DeliveryResult
+        from mailglass.outbound.results import DeliveryResult
 
         return DeliveryResult(task_id, tenant)
 

@@ -11,7 +11,7 @@ from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts, provider_class
 from mailglass.routing import Router
 from mailglass.settings import Settings
-from mailglass.webhooks.keeping import Ring, arrival, keep
+from mailglass.webhooks.store import Ring, arrival, keep
 from mailglass.webhooks.tenants import tenant_of
 
 BUDGET = 20.0

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from mailglass.engine.pace import Pace
+from mailglass.engine.batch_size import Pace
 from mailglass.providers.mailgun.options import MailgunOptions
 from mailglass.providers.mailgun.provider import MailgunProvider
 from mailglass.routing import Lane

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, Union
 
 from mailglass.errors import MessageError
-from mailglass.texts import TextLike, evaluated
+from mailglass.mail.texts import TextLike, evaluated
 
 # dot-atom local part and letter-digit-hyphen domain: what almost every address is. Anything else goes to
 # email-validator, which costs some 60 times as much.

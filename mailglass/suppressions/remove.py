@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mailglass.addresses import Address
 from mailglass.errors import ProviderCallError, SuppressionType
 from mailglass.ledger import audit
 from mailglass.ledger.database import Database
 from mailglass.ledger.suppressions import EVERYONE, Suppression, suppressions_of, unsuppress
+from mailglass.mail.addresses import Address
 from mailglass.providers.registry import Accounts
 from mailglass.settings import Settings, SyncMode
 

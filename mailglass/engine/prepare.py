@@ -16,7 +16,7 @@ from mailglass.ledger.database import Runs
 from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, Verdict
 from mailglass.ledger.lifecycle import Status
-from mailglass.streams import StreamPolicy
+from mailglass.mail.streams import StreamPolicy
 
 # what a held delivery says that waited for an account as long as its stream allows
 ACCOUNT_UNAVAILABLE = "account_unavailable"

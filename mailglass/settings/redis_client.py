@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from mailglass.errors import ConfigError
-from mailglass.server_urls import ENCODE, UNREADABLE
+from mailglass.settings.server_urls import ENCODE, UNREADABLE
 
 TIMEOUT: Final = 1.0
 

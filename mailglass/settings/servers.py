@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mailglass.errors import ConfigError
-from mailglass.server_urls import ENCODE, HOST, UNREADABLE, is_readable
+from mailglass.settings.server_urls import ENCODE, HOST, UNREADABLE, is_readable
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult
 
 from mailglass import clock
-from mailglass.cancel_results import CancelCounts, CancelOutcome
 from mailglass.celery import app
 from mailglass.errors import DeliveryError, DeliveryNotFoundError, SuppressedError, SuppressionType
 from mailglass.ledger.lifecycle import Status
+from mailglass.outbound.cancel_results import CancelCounts, CancelOutcome
+from mailglass.routing.scope import ANY_TENANT, AnyTenant, check_tenant, current_tenant
 from mailglass.runtime import get_runtime
-from mailglass.tenancy import ANY_TENANT, AnyTenant, check_tenant, current_tenant
 
 if TYPE_CHECKING:
     from mailglass.ledger.deliveries import Delivery

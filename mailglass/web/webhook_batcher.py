@@ -14,8 +14,8 @@ from functools import partial
 
 from mailglass.errors import ConfigError
 from mailglass.runtime import Runtime
-from mailglass.web.gathering import Gathering
-from mailglass.web.ringing import SteadyRing
+from mailglass.web.batcher import Gathering
+from mailglass.web.debounce import SteadyRing
 from mailglass.webhooks import ingress
 from mailglass.webhooks.ingress import Answer, Desk, Posted
 

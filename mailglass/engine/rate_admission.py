@@ -9,17 +9,17 @@ from typing import Any, Final
 from uuid import UUID
 
 from mailglass import clock, telemetry
-from mailglass.addresses import Address
-from mailglass.engine.content import Ready, refusal
-from mailglass.engine.lease import BatchReport
-from mailglass.engine.placing import Placed, Placement, Placer
+from mailglass.engine.account_selector import Placed, Placement, Placer
+from mailglass.engine.prepare import Ready, refusal
+from mailglass.engine.recorder import BatchReport
 from mailglass.errors import ConfigError, RouteError
 from mailglass.ledger.leases import Claimed, Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.limits import Cap, Grant, Limit, Limiter, Mail, RuleBook, warmup_cap
+from mailglass.mail.addresses import Address
+from mailglass.mail.streams import Stream
 from mailglass.routing import Lane, LimitContext, Router
 from mailglass.settings import LimitRule, Settings
-from mailglass.streams import Stream
 
 # what a held delivery says where the application's limits could not be learnt
 NO_LIMITS: Final = "no_limits"

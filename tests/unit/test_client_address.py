@@ -13,7 +13,7 @@ from mailglass.errors import ConfigError, SignatureError
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.signatures import networks_of, require_ip
 from mailglass.settings import load_settings
-from mailglass.webhooks.peers import seen_through
+from mailglass.webhooks.client_address import seen_through
 
 PROXIES = ("10.0.0.0/8", "2001:db8::/32")
 

@@ -25,7 +25,7 @@ from mailglass.ledger.suppression_sync import Pushable, SyncState
 from mailglass.providers.registry import Accounts
 from mailglass.providers.suppression_list import ListedAddress, SuppressionList
 from mailglass.settings import AccountSettings, Settings, SyncMode
-from mailglass.suppression.entries import entries_of
+from mailglass.suppressions.from_providers import entries_of
 
 T = TypeVar("T")
 

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from mailglass import clock, telemetry
-from mailglass.addresses import Address
 from mailglass.engine.bulkhead import Bulkhead, Call
-from mailglass.engine.content import ACCOUNT_UNAVAILABLE, Ready, refusal
 from mailglass.engine.destinations import Destinations
+from mailglass.engine.prepare import ACCOUNT_UNAVAILABLE, Ready, refusal
 from mailglass.engine.unplaced import unplaced
 from mailglass.engine.verdicts import NO_EVIDENCE, remembers, window
 from mailglass.errors import ConfigError, RouteError
@@ -21,13 +20,14 @@ from mailglass.ledger.database import Runs
 from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, Verdict
 from mailglass.ledger.lifecycle import Doubt, Status
+from mailglass.mail.addresses import Address
 from mailglass.mail.refusal import Scope
+from mailglass.mail.streams import Stream, StreamPolicy, UncertainPolicy
 from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts
 from mailglass.refusals.understand import scope_of
 from mailglass.routing import Lane, RouteContext, Router, ordered_accounts
 from mailglass.settings import Route, Settings
-from mailglass.streams import Stream, StreamPolicy, UncertainPolicy
 
 _PROBING = 2.0
 # seconds until a mail is offered again whose recipients' domain is tried by another one

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mailglass.addresses import parse_address
 from mailglass.errors import MessageError, SuppressionType
 from mailglass.ledger.suppressions import EVERYONE, Suppression
+from mailglass.mail.addresses import parse_address
+from mailglass.mail.streams import Stream
 from mailglass.providers.suppression_list import ListedAddress
 from mailglass.settings import AccountSettings, Settings
-from mailglass.streams import Stream
 
 REASONS = frozenset({"complaint", "hard_bounce", "unsubscribe", "manual", "provider"})
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, Union
 
-from mailglass import content_types
-from mailglass.addresses import (
+from mailglass.errors import MessageError
+from mailglass.mail import content_types
+from mailglass.mail.addresses import (
     FORBIDDEN,
     Address,
     AddressesLike,
@@ -19,11 +20,10 @@ from mailglass.addresses import (
     parse_address,
     parse_addresses,
 )
-from mailglass.errors import MessageError
-from mailglass.inprocess import refuse_to_travel
-from mailglass.streams import Stream, StreamLike
-from mailglass.texts import TextLike, evaluated
-from mailglass.uris import as_uris
+from mailglass.mail.in_process import refuse_to_travel
+from mailglass.mail.streams import Stream, StreamLike
+from mailglass.mail.texts import TextLike, evaluated
+from mailglass.mail.uris import as_uris
 
 MAX_SUBJECT: Final = 998
 MAX_BODY: Final = 5 * 1024 * 1024
