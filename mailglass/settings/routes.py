@@ -44,7 +44,7 @@ _KEYS = frozenset(item.name for item in fields(Route))
 
 
 def parse_routes(value: object, accounts: Mapping[str, object], problems: Problems) -> tuple[Route, ...]:
-    """The routes in order; where none is written and there is one account, the route to it.
+    """Return the routes in order; where none is written and there is one account, the route to it.
 
     Args:
         value: what stands under `routes`.
@@ -111,7 +111,7 @@ def _check_places(key: str, body: dict[str, Any], problems: Problems) -> None:
 
 
 def _domain(key: str, value: object, problems: Problems) -> str:
-    """The domain as recipients' domains are compared with it."""
+    """Return the domain as recipients' domains are compared with it."""
     found = value if value == "*" else domain_name(value) if isinstance(value, str) else None
     if found is None:
         problems.add(key, "not a domain", "Give a recipient domain, for example gmail.com, or * for any")

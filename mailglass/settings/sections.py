@@ -17,7 +17,7 @@ MAX_BODY = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """How the engine works through a lane. Durations are seconds.
+    """Settings of the engine. Durations are seconds.
 
     Attributes:
         claim_size: deliveries claimed at once at the most.
@@ -57,7 +57,7 @@ class WebhookSettings:
 
 
 def parse_streams(value: object, problems: Problems) -> dict[Stream, StreamPolicy]:
-    """The policy of every stream."""
+    """Return the policy of every stream."""
     policies = dict(DEFAULT_POLICIES)
     if not isinstance(value, dict):
         problems.add("streams", "wrong type", "Write tables: [streams.transactional]")
@@ -71,7 +71,7 @@ def parse_streams(value: object, problems: Problems) -> dict[Stream, StreamPolic
 
 
 def check_engine(engine: EngineSettings, problems: Problems) -> None:
-    """What the engine's figures must be to each other."""
+    """Check the engine's figures against each other."""
     if engine.lease < engine.task_budget + engine.send_margin:
         problems.add(
             "engine.lease",
@@ -81,7 +81,7 @@ def check_engine(engine: EngineSettings, problems: Problems) -> None:
 
 
 def check_webhooks(webhooks: WebhookSettings, problems: Problems) -> None:
-    """What the ingress has room for."""
+    """Check the bounds of the ingress against each other."""
     if webhooks.max_body > MAX_BODY:
         problems.add("webhooks.max_body", "more than the ingress has room for", f"Give at most {MAX_BODY} bytes")
 
