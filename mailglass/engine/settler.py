@@ -31,7 +31,7 @@ from mailglass.providers.search import UNKNOWN, Finding, FindingKind, Sought
 from mailglass.routing import Lane
 from mailglass.settings import AccountSettings, Settings
 from mailglass.webhooks.applying import apply, quoting_nothing
-from mailglass.webhooks.facts import fact_of
+from mailglass.webhooks.incoming_events import fact_of
 
 # deliveries of one account that one run looks for
 SIZE: Final = 20

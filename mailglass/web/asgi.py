@@ -23,7 +23,7 @@ from mailglass.errors import ConfigError, MailglassError
 from mailglass.runtime import Runtime, get_runtime
 from mailglass.settings import Settings
 from mailglass.web import readiness
-from mailglass.web.bodies import Bodies
+from mailglass.web.memory_budget import Bodies
 from mailglass.web.http import (
     ClientGone,
     GivenUp,

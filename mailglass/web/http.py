@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from mailglass.providers.base import WebhookRequest
-from mailglass.web.bodies import Bodies, Reading
+from mailglass.web.memory_budget import Bodies, Reading
 from mailglass.web.timeouts import SharedTimeout
 from mailglass.webhooks.client_address import peer_through
 from mailglass.webhooks.ingress import TOO_LARGE, Answer

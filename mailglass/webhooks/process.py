@@ -20,7 +20,7 @@ from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts
 from mailglass.settings import Settings
 from mailglass.webhooks.applying import Applied, apply, link, quoting_nothing
-from mailglass.webhooks.facts import fact_of
+from mailglass.webhooks.incoming_events import fact_of
 
 LEASE = 60.0
 # parsed, a body takes some ten times its size in memory

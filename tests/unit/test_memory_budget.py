@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailglass.web import bodies
-from mailglass.web.bodies import Bodies, Reading, network_of
+from mailglass.web.memory_budget import Bodies, Reading, network_of
 
 MEMORY = 1000
 ACTIONS = st.lists(
