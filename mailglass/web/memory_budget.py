@@ -1,8 +1,8 @@
-"""Bodies that are being read: bounded for each peer, each account and in all, in number and in bytes.
+"""Memory for bodies that are being read: bounded for each peer, for each account and in all, by number and by bytes.
 
-Where a bound is met the oldest body within it is given up, and where memory runs out the largest. A body that comes
-as bodies do is read within milliseconds, so it is the one that stalls which goes, and a stranger who opens many
-requests and sends nothing gives up their own.
+At a bound of numbers the oldest body within it is dropped. At the bound of memory the largest one is. An ordinary body
+is read within milliseconds, so it is the stalling one that is dropped, and a stranger who opens many requests without
+sending anything drops their own.
 """
 
 from __future__ import annotations
@@ -18,86 +18,97 @@ IN_ALL = 400
 
 
 @dataclass(slots=True, eq=False)
-class Reading:
+class BodyReading:
     """One body that is being read.
 
     Attributes:
-        size: bytes that have come, and that it takes of the memory.
-        given_up: it had to make room for another one.
+        groups: the bounds that the body counts for.
+        stop: ends the reading soon.
+        size: bytes read so far, which the body takes of the budget.
+        dropped: whether the body had to leave its memory to others.
     """
 
     groups: tuple[Hashable, ...]
     stop: Callable[[], object]
     size: int = 0
-    given_up: bool = field(default=False)
+    dropped: bool = field(default=False)
 
 
-class Bodies:
-    """All bodies of one process. To be used from one event loop.
+class MemoryBudget:
+    """The bodies of one process. Used from one event loop.
 
     Args:
-        memory: bytes that they may take together, until they are done with.
+        size: bytes that all bodies may take together, until they are released.
 
     Attributes:
-        free: bytes that are left.
+        free: bytes left.
     """
 
-    def __init__(self, memory: int) -> None:
-        self.free = memory
+    def __init__(self, size: int) -> None:
+        self.free = size
         # in the order in which they began
-        self._groups: dict[Hashable, dict[Reading, None]] = {}
+        self._groups: dict[Hashable, dict[BodyReading, None]] = {}
 
     def __len__(self) -> int:
-        """Return how many are being read."""
+        """Return the number of bodies that are being read."""
         return len(self._groups.get(_ALL, ()))
 
-    def begin(self, account: str, peer: str, stop: Callable[[], object]) -> Reading:
+    def begin(self, account: str, peer: str, stop: Callable[[], object]) -> BodyReading:
         """Begin to read a body.
 
         Args:
-            account: for which it is posted.
-            peer: the address it comes from.
-            stop: called where the body is given up: it must end the reading soon.
+            account: the account in the URL.
+            peer: the client's address.
+            stop: called if the body is dropped; it must end the reading soon.
         """
-        reading = Reading((("peer", network_of(peer)), ("account", account), _ALL), stop)
+        reading = BodyReading((("peer", network_of(peer)), ("account", account), _ALL), stop)
         for key, bound in zip(reading.groups, (PER_PEER, PER_ACCOUNT, IN_ALL), strict=True):
             group = self._groups.get(key)
             if group is not None and len(group) >= bound:
-                self._give_up(next(iter(group)))
+                self._drop(next(iter(group)))
         for key in reading.groups:
             self._groups.setdefault(key, {})[reading] = None
         return reading
 
-    def take(self, reading: Reading, size: int) -> bool:
-        """Take memory for bytes that have come. Returns whether there is enough, once larger bodies are given up."""
-        if reading.given_up:
+    def take(self, reading: BodyReading, size: int) -> bool:
+        """Take memory for received bytes, and drop larger bodies if it is short.
+
+        Returns:
+            Whether there is enough.
+        """
+        if reading.dropped:
             return False
         reading.size += size
         self.free -= size
         while self.free < 0:
-            largest = max(self._groups[_ALL], key=lambda one: one.size)
+            largest = max(self._groups[_ALL], key=lambda body: body.size)
             if largest.size <= reading.size:
                 return False
-            self._give_up(largest)
+            self._drop(largest)
         return True
 
-    def end(self, reading: Reading, *, keep: bool) -> None:
-        """End the reading. What a body that is kept takes is given back by `release`, once it is done with."""
+    def end(self, reading: BodyReading, *, keep: bool) -> None:
+        """End the reading.
+
+        Args:
+            reading: the body.
+            keep: keep its memory until `release`.
+        """
         self._leave(reading)
         if not keep:
             self.release(reading)
 
-    def release(self, reading: Reading) -> None:
-        """Give back what the body takes of the memory."""
+    def release(self, reading: BodyReading) -> None:
+        """Return a body's memory to the budget."""
         self.free += reading.size
         reading.size = 0
 
-    def _give_up(self, reading: Reading) -> None:
-        reading.given_up = True
+    def _drop(self, reading: BodyReading) -> None:
+        reading.dropped = True
         self.end(reading, keep=False)
         reading.stop()
 
-    def _leave(self, reading: Reading) -> None:
+    def _leave(self, reading: BodyReading) -> None:
         for key in reading.groups:
             group = self._groups.get(key)
             if group is not None and reading in group:
@@ -110,7 +121,7 @@ _ALL = ("all",)
 
 
 def network_of(peer: str) -> str:
-    """The network that one peer has to itself: an IPv4 address, or the 64 bits that an IPv6 host may choose within."""
+    """Return the network that one peer has to itself: an IPv4 address, or the /64 of an IPv6 host."""
     if ":" not in peer:
         return peer
     try:
