@@ -264,9 +264,9 @@ def test_what_only_computes_is_proved_in_the_loop_and_what_may_wait_is_not(
     database = Database(f"postgresql://nobody@127.0.0.1:{unused_port}/nowhere")
     desk = IngressContext(settings, database, accounts, lambda task: None)
     # SNS signs with certificates that have to be fetched
-    assert ingress.is_proved_at_once("main", desk) is (room.provider_class.name != "ses")
-    assert not ingress.is_proved_at_once("nobody", desk)
-    assert not ingress.is_proved_at_once("main", replace(desk, router=Router(settings, Resolving())))
+    assert ingress.can_verify_inline("main", desk) is (room.provider_class.name != "ses")
+    assert not ingress.can_verify_inline("nobody", desk)
+    assert not ingress.can_verify_inline("main", replace(desk, router=Router(settings, Resolving())))
 
 
 class QuickProvider(SteadyProvider):
