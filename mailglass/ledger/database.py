@@ -27,8 +27,8 @@ from mailglass import clock
 from mailglass.errors import LedgerError, LedgerUnavailableError, MailglassError
 from mailglass.ledger.pooler import STARTUP_OPTIONS, pooler_refusal
 from mailglass.ledger.unreachable import of_the_url, unreachable, unusable
-from mailglass.servers import database_server
 from mailglass.settings import get_settings
+from mailglass.settings.servers import database_server
 
 T = TypeVar("T")
 # of named tuples, or of SQLAlchemy's rows where the connection is the caller's

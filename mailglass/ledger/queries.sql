@@ -689,18 +689,18 @@ UPDATE mailglass.turns SET holder = NULL, until = clock_timestamp() + make_inter
 WHERE name = %(name)s AND holder = CAST(%(holder)s AS uuid)
 
 -- name: ring
--- Doorbells without Redis: set the marks that are free, or older than the patience, or set by a clock that went ahead of
+-- Doorbells without Redis: set the marks that are free, or older than the ring timeout, or set by a clock that went ahead of
 -- this one, as before a failover; answer which were set.
 -- A mark that is there is only read: to lock it would line up all producers of a lane behind each other's commits.
 INSERT INTO mailglass.doorbells AS b (name, rung_at)
 SELECT n, clock_timestamp() FROM unnest(CAST(%(names)s AS text[])) AS n
 WHERE NOT EXISTS (
     SELECT FROM mailglass.doorbells d
-    WHERE d.name = n AND d.rung_at >= clock_timestamp() - make_interval(secs => %(patience)s)
+    WHERE d.name = n AND d.rung_at >= clock_timestamp() - make_interval(secs => %(ring_timeout)s)
       AND d.rung_at < clock_timestamp() + interval '1 minute')
 ORDER BY n
 ON CONFLICT (name) DO UPDATE SET rung_at = excluded.rung_at
-WHERE b.rung_at < clock_timestamp() - make_interval(secs => %(patience)s)
+WHERE b.rung_at < clock_timestamp() - make_interval(secs => %(ring_timeout)s)
    OR b.rung_at >= clock_timestamp() + interval '1 minute'
 RETURNING name
 
@@ -1276,9 +1276,9 @@ SELECT mailglass.teach_limit(
 
 -- name: claim_rates
 -- Of accounts whose provider tells what rate it grants, those that are due to be asked, each for one worker: until it is
--- told, the rate before holds. Run twice, nobody asks for the patience.
+-- told, the rate before holds. Run twice, nobody else asks within `answer_within`.
 INSERT INTO mailglass.rate_lessons AS l (account, rate_until)
-SELECT account, (extract(epoch FROM now()) + %(lead)s + %(patience)s) * 1000000
+SELECT account, (extract(epoch FROM now()) + %(lead)s + %(answer_within)s) * 1000000
 FROM unnest(CAST(%(accounts)s AS text[])) AS account ORDER BY account
 ON CONFLICT (account) DO UPDATE SET rate_until = excluded.rate_until
 WHERE l.rate_until <= (extract(epoch FROM now()) + %(lead)s) * 1000000

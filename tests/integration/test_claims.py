@@ -13,7 +13,6 @@ import pytest
 import sqlalchemy
 from psycopg import sql
 
-from mailglass.addresses import Address
 from mailglass.engine import Engine
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ids import uuid7
@@ -23,6 +22,7 @@ from mailglass.ledger.database import Database
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import Suppression, suppress, suppressions_of
+from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.routing import Lane
 from mailglass.settings import AccountSettings, EngineSettings, Route, Settings

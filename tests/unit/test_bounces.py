@@ -14,10 +14,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mailglass.addresses import Address
 from mailglass.bounces.events import Reading, read_bounce
 from mailglass.bounces.proofs import Proofs
 from mailglass.bounces.reports import MAX_RECIPIENTS, Kind, read_report
+from mailglass.mail.addresses import Address
 from mailglass.mail.events import BounceClass, EventKind
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.smtp import SMTPOptions, SMTPProvider
