@@ -336,7 +336,7 @@ def _turn(delivery: Claimed, order: Sequence[str], route: Route) -> int:
         last, scope = order.index(delivery.account), scope_of(refusal)
         if scope in (Scope.MAILBOX, Scope.ACCOUNT):
             return last if scope is Scope.MAILBOX else last + 1
-    return delivery.attempts // route.patience
+    return delivery.attempts // route.failover_after
 
 
 def _without_answer(delivery: Claimed, policy: StreamPolicy) -> Verdict:

@@ -120,7 +120,8 @@ class Router:
             raise RouteError("the tenancy's resolve_route must answer a Route, account names or None")
         if not _figures(route):
             raise RouteError(
-                "the tenancy's resolve_route must answer patience and concurrency above zero, and a weight an account"
+                "the tenancy's resolve_route must return failover_after and concurrency above zero, "
+                "and one weight for each account"
             )
         unknown = [name for name in route.accounts if name not in self._settings.accounts]
         if unknown or not route.accounts:
@@ -154,7 +155,7 @@ def ordered_accounts(route: Route, delivery_id: UUID) -> tuple[str, ...]:
 def _figures(route: Route) -> bool:
     """Return whether a route from code has the figures that one from the settings must have."""
     return (
-        whole(route.patience, 1)
+        whole(route.failover_after, 1)
         and (route.concurrency is None or whole(route.concurrency, 1))
         and isinstance(route.weights, list | tuple)
         and all(whole(share, 0) for share in route.weights)

@@ -26,7 +26,7 @@ class EngineSettings:
         lease: how long a claim is kept; longer than a task may run.
         task_budget: a task starts no further batch after this long.
         send_margin: no send starts when less than this is left of the lease; longer than a provider may take to answer.
-        ring_patience: a ring that nobody answered for this long is rung again by the pump.
+        ring_timeout: a ring that nobody answered for this long is rung again by the pump.
     """
 
     claim_size: int = 500
@@ -35,7 +35,7 @@ class EngineSettings:
     lease: float = 120.0
     task_budget: float = 20.0
     send_margin: float = 65.0
-    ring_patience: float = 5.0
+    ring_timeout: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)

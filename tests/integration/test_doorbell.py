@@ -104,8 +104,8 @@ def test_a_ring_that_nobody_answered_is_rung_again_by_one_who_knows_the_queue_is
     house, bell: Doorbell, wait_for
 ) -> None:
     bell.ring([lane()])
-    assert bell.ring([lane()], patience=60) == 0
-    wait_for(lambda: bell.ring([lane()], patience=0) == 1)
+    assert bell.ring([lane()], ring_timeout=60) == 0
+    wait_for(lambda: bell.ring([lane()], ring_timeout=0) == 1)
 
 
 def test_the_urgent_lanes_are_answered_first(house, bell: Doorbell) -> None:

@@ -185,7 +185,7 @@ def test_a_web_process_keeps_webhooks_and_sees_no_mail(
 ) -> None:
     database = granted(owner, Role.WEB, grantee, database_url)
     webhooks.store(database, "main", "scripted", "w1", b"{}", {})
-    assert database.run("ring", {"names": ["mailglass.webhooks.process"], "patience": 5.0})
+    assert database.run("ring", {"names": ["mailglass.webhooks.process"], "ring_timeout": 5.0})
     schema.check(url_of(database_url, grantee))
     for table in ("deliveries", "messages", "events", "suppressions"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):

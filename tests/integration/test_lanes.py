@@ -116,9 +116,9 @@ class Slices:
         self.marks = marks
         self.sizes: list[int] = []
 
-    def set(self, names: Sequence[str], patience: float | None) -> list[str]:
+    def set(self, names: Sequence[str], ring_timeout: float | None) -> list[str]:
         self.sizes.append(len(names))
-        return self.marks.set(names, patience)
+        return self.marks.set(names, ring_timeout)
 
     def ages(self, names: Sequence[str]) -> dict[str, float]:
         self.sizes.append(len(names))
@@ -180,7 +180,7 @@ def test_a_crash_between_mark_and_ring_leaves_one_piece_marked_which_is_rung_onc
     assert doorbell.ring(lanes) == len(rest) >= 1000 - 650 - 200
     assert not {*rest} & {*rung}
     repaired = published(doorbell, monkeypatch)
-    doorbell.ring(lanes, patience=0)
+    doorbell.ring(lanes, ring_timeout=0)
     assert {*rung, *rest, *repaired} == {*map(str, lanes)}
 
 

@@ -69,18 +69,18 @@ UPDATE mailglass.turns SET holder = NULL, until = clock_timestamp() + make_inter
 WHERE name = %(name)s AND holder = CAST(%(holder)s AS uuid)
 
 -- name: ring
--- Doorbells without Redis: set the marks that are free, or older than the patience, or set by a clock that went ahead of
+-- Doorbells without Redis: set the marks that are free, or older than the ring timeout, or set by a clock that went ahead of
 -- this one, as before a failover; answer which were set.
 -- A mark that is there is only read: to lock it would line up all producers of a lane behind each other's commits.
 INSERT INTO mailglass.doorbells AS b (name, rung_at)
 SELECT n, clock_timestamp() FROM unnest(CAST(%(names)s AS text[])) AS n
 WHERE NOT EXISTS (
     SELECT FROM mailglass.doorbells d
-    WHERE d.name = n AND d.rung_at >= clock_timestamp() - make_interval(secs => %(patience)s)
+    WHERE d.name = n AND d.rung_at >= clock_timestamp() - make_interval(secs => %(ring_timeout)s)
       AND d.rung_at < clock_timestamp() + interval '1 minute')
 ORDER BY n
 ON CONFLICT (name) DO UPDATE SET rung_at = excluded.rung_at
-WHERE b.rung_at < clock_timestamp() - make_interval(secs => %(patience)s)
+WHERE b.rung_at < clock_timestamp() - make_interval(secs => %(ring_timeout)s)
    OR b.rung_at >= clock_timestamp() + interval '1 minute'
 RETURNING name
 

@@ -25,9 +25,9 @@ SELECT mailglass.teach_limit(
 
 -- name: claim_rates
 -- Of accounts whose provider tells what rate it grants, those that are due to be asked, each for one worker: until it is
--- told, the rate before holds. Run twice, nobody asks for the patience.
+-- told, the rate before holds. Run twice, nobody else asks within `answer_within`.
 INSERT INTO mailglass.rate_lessons AS l (account, rate_until)
-SELECT account, (extract(epoch FROM now()) + %(lead)s + %(patience)s) * 1000000
+SELECT account, (extract(epoch FROM now()) + %(lead)s + %(answer_within)s) * 1000000
 FROM unnest(CAST(%(accounts)s AS text[])) AS account ORDER BY account
 ON CONFLICT (account) DO UPDATE SET rate_until = excluded.rate_until
 WHERE l.rate_until <= (extract(epoch FROM now()) + %(lead)s) * 1000000
