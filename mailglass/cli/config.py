@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from mailglass.cli.output import JSON, format_option, note, print_json, print_table
-from mailglass.servers import Server, broker_servers, database_server, redis_server
 from mailglass.settings import ENVIRONMENT, Settings, get_settings
+from mailglass.settings.servers import Server, broker_servers, database_server, redis_server
 
 
 @click.group()

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Stage(StrEnum):
-    """Where a refusal was heard; the same code means different things at different stages."""
+    """Stage of the dialogue at which a refusal came; the same code means different things at different stages."""
 
     CONNECT = "connect"
     GREETING = "greeting"
@@ -44,7 +44,7 @@ class About(StrEnum):
 
 
 class Lasting(StrEnum):
-    """How long a refusal holds: until somebody changes something, for a while, or nobody can tell."""
+    """Duration of a refusal: until somebody changes something, for a while, or nobody can tell."""
 
     PERMANENT = "permanent"
     TEMPORARY = "temporary"
@@ -52,7 +52,7 @@ class Lasting(StrEnum):
 
 
 class Scope(StrEnum):
-    """What else meets the same refusal: how far it reaches beyond the mail that met it."""
+    """Reach of a refusal beyond the mail that met it."""
 
     MAIL = "mail"
     MAILBOX = "mailbox"
@@ -64,7 +64,7 @@ class Scope(StrEnum):
 
 
 class Certainty(StrEnum):
-    """How surely a refusal is about the very recipient that the mail was for."""
+    """Certainty that a refusal is about the very recipient of the mail."""
 
     NONE = "none"
     DOUBTFUL = "doubtful"

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID
 
-from mailglass.content_types import written
 from mailglass.errors import ConfigError, WebhookBodyError
+from mailglass.mail.content_types import written
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
+from mailglass.mail.message import Attachment
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.message import Attachment
 from mailglass.providers import bodies
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.bodies import UNMAPPED, Meaning

@@ -10,12 +10,12 @@ from typing import Any, Final
 from urllib.parse import quote
 from uuid import UUID
 
-from mailglass.addresses import Address
 from mailglass.errors import ConfigError, SignatureError, SignatureErrorType, WebhookBodyError
+from mailglass.mail.addresses import Address
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
+from mailglass.mail.message import Attachment
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.message import Attachment
 from mailglass.providers import bodies
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.bodies import UNMAPPED, Meaning

@@ -13,11 +13,11 @@ import pytest
 import redis
 
 from mailglass.doorbell import DISPATCH, PUMP, WEBHOOKS, Doorbell, LedgerMarks, Marks, RedisMarks, marks_for
+from mailglass.mail.streams import Stream
 from mailglass.routing import Lane
 from mailglass.runtime import get_runtime
 from mailglass.settings import Secret, Settings, configure, load_settings
 from mailglass.settings.queues import TASKS
-from mailglass.streams import Stream
 from tests.house import Rings, frozen
 
 # a bound that holds on a busy machine; what it tells apart waits for two seconds at least, or for ever
@@ -104,8 +104,8 @@ def test_a_ring_that_nobody_answered_is_rung_again_by_one_who_knows_the_queue_is
     house, bell: Doorbell, wait_for
 ) -> None:
     bell.ring([lane()])
-    assert bell.ring([lane()], patience=60) == 0
-    wait_for(lambda: bell.ring([lane()], patience=0) == 1)
+    assert bell.ring([lane()], ring_timeout=60) == 0
+    wait_for(lambda: bell.ring([lane()], ring_timeout=0) == 1)
 
 
 def test_the_urgent_lanes_are_answered_first(house, bell: Doorbell) -> None:

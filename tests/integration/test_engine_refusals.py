@@ -10,7 +10,6 @@ from uuid import UUID
 import pytest
 import sqlalchemy
 
-from mailglass.addresses import Address
 from mailglass.engine import Engine
 from mailglass.ids import uuid7
 from mailglass.ledger import deliveries
@@ -19,6 +18,7 @@ from mailglass.ledger.database import Database
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
 from mailglass.limits import Limiter
+from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import Outcome
 from mailglass.mail.outgoing import Outgoing
 from mailglass.mail.refusal import Stage

@@ -24,10 +24,10 @@ from mailglass.settings import AccountSettings, Settings
 from mailglass.stack.postgres import EmbeddedPostgres
 from mailglass.testing.provider import FixedAccounts
 from mailglass.testing.provider_suite import Declaration, Feature
-from mailglass.web import WebApp, gathering
+from mailglass.web import WebApp, batcher
 from mailglass.web import asgi as web_asgi
 from mailglass.web import http as web_http
-from mailglass.web.patience import Patience
+from mailglass.web.timeouts import SharedTimeout
 from mailglass.webhooks import ingress
 from mailglass.webhooks.ingress import Desk
 from tests.rooms import ROOMS
@@ -68,8 +68,8 @@ def test_a_postgresql_that_hangs_is_not_waited_for_and_soon_not_even_asked(
     stack_root: Path, monkeypatch: pytest.MonkeyPatch, wait_for: Callable[..., None]
 ) -> None:
     monkeypatch.setattr(web_asgi, "ANSWER_WITHIN", 0.3)
-    monkeypatch.setattr(gathering, "HUNG", 0.6)
-    monkeypatch.setattr(gathering, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(batcher, "HUNG", 0.6)
+    monkeypatch.setattr(batcher, "MOST_AT_ONCE", 2)
     with EmbeddedPostgres(stack_root / "pg", durable=False) as postgres:
         url = postgres.create_database("ledger")
         upgrade(url)
@@ -87,7 +87,7 @@ def test_a_postgresql_that_hangs_is_not_waited_for_and_soon_not_even_asked(
                 assert counter is not None
                 wait_for(lambda: counter.hangs("steady"))
                 assert post(port, body=b"x" * 100_000)[0] == 503
-                assert not any(place.waiting for place in counter._patient._lanes.values())
+                assert not any(place.waiting for place in counter._in_threads._lanes.values())
                 assert status(port, "/healthz") == 200 and status(port, "/readyz") == 503
                 assert application._bodies.free == web_asgi.MAX_HELD and application._all_pending == 0
             finally:
@@ -198,9 +198,9 @@ async def forever() -> None:
 
 def test_a_wait_that_ends_in_time_has_its_result_and_leaves_nothing() -> None:
     async def main() -> str:
-        patience = Patience()
-        found = await patience.wait(asyncio.sleep(0, "found"), 5)
-        assert not patience._since and not patience._given_up
+        timeout = SharedTimeout()
+        found = await timeout.wait(asyncio.sleep(0, "found"), 5)
+        assert not timeout._since and not timeout._given_up
         return found
 
     assert asyncio.run(main()) == "found"
@@ -208,11 +208,11 @@ def test_a_wait_that_ends_in_time_has_its_result_and_leaves_nothing() -> None:
 
 def test_waits_end_each_at_its_own_time_and_each_only_once() -> None:
     async def main() -> list[str]:
-        patience, order = Patience(), []
+        timeout, order = SharedTimeout(), []
 
         async def one(name: str, work: Any) -> None:
             try:
-                await patience.wait(work, 0.1)
+                await timeout.wait(work, 0.1)
                 order.append(name)
             except TimeoutError:
                 order.append(f"{name} gave up")
@@ -231,14 +231,14 @@ def test_waits_end_each_at_its_own_time_and_each_only_once() -> None:
 
 def test_who_cancels_a_waiting_task_cancels_it() -> None:
     async def main() -> bool:
-        patience = Patience()
-        task = asyncio.create_task(patience.wait(forever(), 60))
+        timeout = SharedTimeout()
+        task = asyncio.create_task(timeout.wait(forever(), 60))
         await asyncio.sleep(0)
         task.cancel()
         try:
             await task
         except asyncio.CancelledError:
-            return not patience._since
+            return not timeout._since
         return False
 
     assert asyncio.run(main())

@@ -84,7 +84,7 @@ def test_a_green_worker_waits_for_nothing_between_two_rings(rabbit, house, wait_
 
 def test_a_server_that_does_not_answer_holds_the_pump_for_seconds_and_is_asked_again(rabbit, house) -> None:
     doorbell = house.runtime.doorbell
-    assert doorbell.repair([LANE], patience=60) == 1
+    assert doorbell.repair([LANE], ring_timeout=60) == 1
     with frozen(rabbit):
         started = time.monotonic()
         assert doorbell._waiting("mailglass") == 0

@@ -18,12 +18,12 @@ from uuid import UUID
 
 import pytest
 
-from mailglass.addresses import Address
 from mailglass.clock import monotonic
 from mailglass.errors import ProviderCallError
+from mailglass.mail.addresses import Address
+from mailglass.mail.message import Attachment
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.message import Attachment
 from mailglass.providers.ses import SESOptions, SESProvider
 from mailglass.settings import Secret
 

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailglass.addresses import Address
 from mailglass.clock import monotonic
 from mailglass.errors import ConfigError
+from mailglass.mail.addresses import Address
+from mailglass.mail.message import Attachment
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.message import Attachment
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
 from mailglass.providers.http_provider import Unsendable
 from mailglass.providers.mailjet import MailjetOptions, MailjetProvider

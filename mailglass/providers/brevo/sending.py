@@ -11,11 +11,11 @@ from dataclasses import replace
 from email.header import Header
 from typing import Any, Final
 
-from mailglass.addresses import Address
+from mailglass.mail.addresses import Address
 from mailglass.mail.events import ProviderEvent
+from mailglass.mail.message import MAX_HEADER_WORD, Attachment
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.message import MAX_HEADER_WORD, Attachment
 from mailglass.providers import bodies
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.brevo import events, search

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from mailglass.clock import now
-from mailglass.content_types import written
+from mailglass.mail.content_types import written
+from mailglass.mail.message import Attachment
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.message import Attachment
 from mailglass.providers import bodies
 from mailglass.providers.copies import distinct_copies
 from mailglass.providers.http import HTTPAnswer, refusal

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from mailglass.addresses import Address
-from mailglass.content_types import written
+from mailglass.mail.addresses import Address
+from mailglass.mail.content_types import written
+from mailglass.mail.message import Attachment
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.message import Attachment
 from mailglass.providers import bodies
 from mailglass.providers.copies import distinct_copies
 from mailglass.providers.http import HTTPAnswer, refusal

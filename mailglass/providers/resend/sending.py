@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from email.header import Header
 from typing import Any, Final
 
-from mailglass.addresses import Address
 from mailglass.errors import ConfigError, SignatureError
+from mailglass.mail.addresses import Address
 from mailglass.mail.events import ProviderEvent
+from mailglass.mail.message import Attachment
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.message import Attachment
 from mailglass.providers import bodies
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.file_types import bare_type, name_agrees

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from mailglass.addresses import Address
-from mailglass.content_types import written
+from mailglass.mail.addresses import Address
+from mailglass.mail.content_types import written
+from mailglass.mail.message import Attachment
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.message import Attachment
+from mailglass.mail.streams import Stream
 from mailglass.providers import bodies
 from mailglass.providers.copies import distinct_copies
 from mailglass.providers.http import HTTPAnswer, refusal
@@ -20,7 +21,6 @@ from mailglass.providers.http_provider import Unsendable, encode_json, mailboxes
 from mailglass.providers.labels import as_far_as, labelled
 from mailglass.providers.sparkpost.options import SparkPostOptions
 from mailglass.refusals.answer_rows import SPARKPOST
-from mailglass.streams import Stream
 
 NAME: Final = "sparkpost"
 # errors about recipients, of which an answer tells at most this many

@@ -17,11 +17,11 @@ class Api(Protocol):
     """A provider's API in the lab."""
 
     def routes(self) -> list[Route]:
-        """The paths it answers."""
+        """Return the paths it answers."""
 
 
 def lab_app(world: World, apis: Sequence[Api], accounts: Mapping[str, Api] | None = None) -> Starlette:
-    """The ASGI application of a lab.
+    """Return the ASGI application of a lab.
 
     `GET /lab/counts` says the totals, `GET /lab/received` how often each delivery was accepted; `POST /lab/pause`
     holds the webhooks back and `POST /lab/resume` lets them go. It has no password: serve it on loopback only.
