@@ -20,6 +20,7 @@ from mailglass.ledger import database as database_module
 from mailglass.ledger import deliveries, leases, schema
 from mailglass.ledger.database import Database
 from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.statements import statements
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import Suppression, suppress, suppressions_of
 from mailglass.mail.addresses import Address
@@ -65,7 +66,7 @@ def store_unpacked(ledger: Database) -> None:
 @contextmanager
 def losing(ledger: Database, statement: str, times: int = 1) -> Iterator[None]:
     """Runs a statement and loses its answer, so many times."""
-    wanted, run, left = database_module.statements()[statement], ledger._run, [times]
+    wanted, run, left = statements()[statement], ledger._run, [times]
 
     def lossy(text: str, params: object) -> object:
         rows = run(text, params)  # type: ignore[arg-type]
@@ -178,7 +179,7 @@ def test_a_refused_recipient_is_suppressed_in_the_transaction_that_records_the_r
 
     ledger._run = listening  # type: ignore[method-assign, assignment]
     assert leases.record(ledger, token, [verdict], [entry, entry]) == {delivery_id}
-    assert executed == [database_module.statements()["record"]]
+    assert executed == [statements()["record"]]
     (found,) = suppressions_of(ledger, "acme", Address("ada@example.com"))
     assert (found.reason, found.source, found.account) == ("hard_bounce", "attempt", "main")
 
