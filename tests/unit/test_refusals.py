@@ -66,6 +66,7 @@ def retried(refusal: Refusal) -> str:
         Scope.SESSION: "c",
         Scope.CONNECTIONS: "d",
         Scope.DESTINATION: "d",
+        Scope.SENDER: "a",
         Scope.ACCOUNT: "a",
     }
     return letters.get(consequences.retry(refusal)) or scopes[refusal.scope]
