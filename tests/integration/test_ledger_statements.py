@@ -110,8 +110,16 @@ def test_a_long_suppression_list_costs_a_claim_no_more_than_a_short_one(connecti
     items = [Item(uuid7(), lane, uuid7(), "{}", Address(f"u{number}@example.com")) for number in range(50)]
     submit(ledger.run, items)
     params = {
-        **{"queue": lane.queue, "tenant": lane.tenant, "stream": lane.stream, "token": str(uuid7()), "lease": 60.0},
-        **{"size": 50, "cap": None, "max_bytes": 1_000_000, "suspects_first": False, "again": False},
+        "queue": lane.queue,
+        "tenant": lane.tenant,
+        "stream": lane.stream,
+        "token": str(uuid7()),
+        "lease": 60.0,
+        "size": 50,
+        "cap": None,
+        "max_bytes": 1_000_000,
+        "suspects_first": False,
+        "again": False,
     }
     costs = []
     for size in (10, 5000):

@@ -50,7 +50,7 @@ RETURNS SETOF uuid LANGUAGE sql VOLATILE ROWS 10 AS $$
 $$;
 COMMENT ON FUNCTION mailglass.suppress(
     uuid[], text[], text[], text[], text[], text[], text[], text[], timestamptz[]) IS
-    'Add entries: a complaint replaces any other reason, what lasts replaces what ends, what ends later what ends sooner';
+    'Add entries: a complaint replaces any other reason, and what lasts longer replaces what ends sooner';
 """
 
 REASON_RANK = """
