@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import re
 import shlex
 import tomllib
@@ -125,6 +126,38 @@ def test_options_of_a_provider_stand_on_its_page_with_their_defaults(page: str) 
 
 def _default(field: dataclasses.Field[Any]) -> object:
     return None if field.default is dataclasses.MISSING else field.default
+
+
+def test_paths_that_the_architecture_names_exist() -> None:
+    paths = set(re.findall(r"`((?:mailglass|workers|beat|docs|tests)/[\w./-]+)`", PAGES["docs/architecture.md"]))
+    assert len(paths) > 50
+    assert [path for path in sorted(paths) if not (prose.ROOT / path).exists()] == []
+
+
+def test_rooms_of_the_code_are_those_of_the_architecture() -> None:
+    named = re.findall(r"`(?:mailglass|workers|beat)/(\w+)", PAGES["docs/architecture.md"])
+    assert _rooms().imports().keys() <= set(named)
+
+
+def test_picture_of_the_rooms_is_drawn_from_the_imports() -> None:
+    rooms = _rooms()
+    assert rooms.PICTURE.read_text(encoding="utf-8") == rooms.draw(), "run `python docs/rooms.py`"
+
+
+def test_tables_of_the_ledger_are_those_of_the_architecture() -> None:
+    versions = (prose.ROOT / "mailglass/ledger/migrations/versions").glob("*.py")
+    made = {name for path in versions for name in re.findall(r"CREATE TABLE mailglass\.(\w+)", path.read_text())}
+    section = PAGES["docs/architecture.md"].partition("\n### Tables\n")[2].partition("\n## ")[0]
+    assert made - set(re.findall(r"`(\w+)`", section)) == set()
+
+
+def _rooms() -> Any:
+    spec = importlib.util.spec_from_file_location("rooms", prose.ROOT / "docs" / "rooms.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_changelog_names_everything_that_can_be_imported() -> None:
