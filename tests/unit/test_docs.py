@@ -105,7 +105,11 @@ def test_settings_of_a_page_can_be_read(page: str, tmp_path: Path) -> None:
         if block in whole:
             file = tmp_path / f"{number}.toml"
             file.write_text(f'default_from = "a@example.com"\n{block}' if "default_from" not in block else block)
-            assert load_settings({}, file).accounts
+            accounts = load_settings({}, file).accounts.values()
+            assert accounts
+            for account in accounts:
+                known = {field.name for field in dataclasses.fields(provider_class(account.provider).Options)}
+                assert account.options.keys() <= known
 
 
 @pytest.mark.parametrize("page", PROVIDERS)
