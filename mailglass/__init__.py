@@ -16,9 +16,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mailglass.addresses import Address, AddressLike
-    from mailglass.batch_results import BatchResults, ItemOutcome, ItemResult
-    from mailglass.cancel_results import CancelCounts, CancelOutcome
     from mailglass.celery import app
     from mailglass.errors import (
         BatchFailedError,
@@ -39,26 +36,26 @@ if TYPE_CHECKING:
         TenantError,
     )
     from mailglass.ledger.deliveries import Delivery
-    from mailglass.mailable import Mailable
-    from mailglass.message import Attachment, Message
-    from mailglass.outbound import (
-        deliver,
-        deliver_later,
-        deliver_many,
-        deliver_many_or_raise,
-    )
-    from mailglass.outbound.standing import cancel_many, release_many
-    from mailglass.results import DeliveryGroup, DeliveryResult
+    from mailglass.mail.addresses import Address, AddressLike
+    from mailglass.mail.mailable import Mailable
+    from mailglass.mail.message import Attachment, Message
+    from mailglass.mail.streams import Stream
+    from mailglass.outbound.batch_results import BatchResults, ItemOutcome, ItemResult
+    from mailglass.outbound.bulk import cancel_many, release_many
+    from mailglass.outbound.cancel_results import CancelCounts, CancelOutcome
+    from mailglass.outbound.deliver import deliver
+    from mailglass.outbound.deliver_later import deliver_later
+    from mailglass.outbound.deliver_many import deliver_many, deliver_many_or_raise
+    from mailglass.outbound.results import DeliveryGroup, DeliveryResult
+    from mailglass.routing.scope import ANY_TENANT, current_tenant, tenant
     from mailglass.settings import configure, load_settings
-    from mailglass.streams import Stream
-    from mailglass.tenancy import ANY_TENANT, current_tenant, tenant
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "addresses": ("Address", "AddressLike"),
-    "batch_results": ("BatchResults", "ItemOutcome", "ItemResult"),
-    "cancel_results": ("CancelCounts", "CancelOutcome"),
+    "mail.addresses": ("Address", "AddressLike"),
+    "outbound.batch_results": ("BatchResults", "ItemOutcome", "ItemResult"),
+    "outbound.cancel_results": ("CancelCounts", "CancelOutcome"),
     "celery": ("app",),
     "errors": (
         "BatchFailedError",
@@ -79,19 +76,16 @@ _HOMES = {
         "TenantError",
     ),
     "ledger.deliveries": ("Delivery",),
-    "mailable": ("Mailable",),
-    "message": ("Attachment", "Message"),
-    "outbound": (
-        "deliver",
-        "deliver_later",
-        "deliver_many",
-        "deliver_many_or_raise",
-    ),
-    "outbound.standing": ("cancel_many", "release_many"),
-    "results": ("DeliveryGroup", "DeliveryResult"),
+    "mail.mailable": ("Mailable",),
+    "mail.message": ("Attachment", "Message"),
+    "outbound.deliver": ("deliver",),
+    "outbound.deliver_later": ("deliver_later",),
+    "outbound.deliver_many": ("deliver_many", "deliver_many_or_raise"),
+    "outbound.bulk": ("cancel_many", "release_many"),
+    "outbound.results": ("DeliveryGroup", "DeliveryResult"),
     "settings": ("configure", "load_settings"),
-    "streams": ("Stream",),
-    "tenancy": ("ANY_TENANT", "current_tenant", "tenant"),
+    "mail.streams": ("Stream",),
+    "routing.scope": ("ANY_TENANT", "current_tenant", "tenant"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

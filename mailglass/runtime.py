@@ -17,10 +17,10 @@ from mailglass.settings import Settings, get_settings
 if TYPE_CHECKING:
     # who only says what to send needs none of these
     from mailglass.engine import Engine
+    from mailglass.engine.settler import Settler
     from mailglass.ledger.database import Database
     from mailglass.limits import Limiter
     from mailglass.providers.registry import Accounts
-    from mailglass.settling import Settler
 
 
 class Runtime:
@@ -78,7 +78,7 @@ class Runtime:
     @cached_property
     def settler(self) -> Settler:
         """What settles uncertain deliveries."""
-        from mailglass.settling import Settler
+        from mailglass.engine.settler import Settler
 
         return Settler(self.settings, self.database, self.accounts)
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from mailglass.addresses import Address
 from mailglass.clock import monotonic
 from mailglass.ids import uuid7
+from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import Outcome
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.smtp import SMTPOptions, SMTPProvider

@@ -54,7 +54,7 @@ def _prepare_role(url: str, role: str) -> int:
     """Give a role's sessions what startup parameters give without a pooler; print the SQL where that is refused."""
     from mailglass.ledger import schema
     from mailglass.ledger.pooler import role_statements
-    from mailglass.servers import database_server
+    from mailglass.settings.servers import database_server
 
     statements = role_statements(role, database_server(url).database)
     refusal = schema.execute(url, statements)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from mailglass.streams import Stream
+from mailglass.mail.streams import Stream
 
 F = TypeVar("F", bound=Callable[..., Any])
 

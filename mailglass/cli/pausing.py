@@ -8,9 +8,9 @@ import click
 
 from mailglass.cli.actor import actor_option
 from mailglass.cli.output import JSON, format_option, note, print_json
+from mailglass.mail.streams import Stream
 from mailglass.settings import get_settings
 from mailglass.settings.values import NAME
-from mailglass.streams import Stream
 
 if TYPE_CHECKING:
     from mailglass.ledger.database import Database

@@ -84,9 +84,9 @@ _COUNTED = ("searched", "found", "absent", "unknown", "settled")
 
 
 def _search(provider: Provider, chosen: Selection, yes: bool, actor: str) -> tuple[Counter[str], list[str]]:
+    from mailglass.engine.settler import SIZE, search_for
     from mailglass.ledger.audit import Actor
     from mailglass.ledger.settlement import settle_found
-    from mailglass.settling import SIZE, search_for
 
     database = moving.ledger_of_settings()
     counts: Counter[str] = Counter()

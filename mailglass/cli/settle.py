@@ -12,8 +12,8 @@ import click
 from mailglass.cli.actor import actor_option
 from mailglass.cli.filters import Moment
 from mailglass.cli.output import JSON, format_option, note, print_json, print_table
+from mailglass.mail.streams import Stream
 from mailglass.settings import get_settings
-from mailglass.streams import Stream
 
 if TYPE_CHECKING:
     from mailglass.ledger.database import Database

@@ -13,8 +13,8 @@ from mailglass import clock
 from mailglass.cli.actor import actor_option
 from mailglass.cli.filters import Moment
 from mailglass.cli.output import JSON, format_option, note, print_json, print_table
+from mailglass.mail.streams import Stream
 from mailglass.settings import get_settings
-from mailglass.streams import Stream
 
 if TYPE_CHECKING:
     from mailglass.errors import SuppressionType
@@ -51,7 +51,7 @@ def add(
     """
     from mailglass.ledger import audit
     from mailglass.ledger.suppressions import EVERYONE, Suppression, suppress
-    from mailglass.tenancy import check_tenant
+    from mailglass.routing.scope import check_tenant
 
     if expires is not None and expires <= clock.now():
         raise click.BadParameter("lies in the past: an entry that has ended stops no mail", param_hint="--expires")
@@ -116,8 +116,8 @@ def remove_domain(domain: str, tenant: str, actor: str, output_format: str) -> i
 @format_option
 def check(address: str, tenant: str, output_format: str) -> None:
     """Say which entries stand in the way of an address."""
-    from mailglass.addresses import parse_address
     from mailglass.ledger.suppressions import suppressions_of
+    from mailglass.mail.addresses import parse_address
 
     found = suppressions_of(_database(), tenant, parse_address(address, "address"))
     rows = [
@@ -142,8 +142,8 @@ def _given(values: Sequence[str]) -> list[str]:
 
 def _parsed(values: Sequence[str], stream: str | None) -> list[tuple[str, SuppressionType]]:
     """What the list compares, with its scope. The first that cannot be read refuses all of them."""
-    from mailglass.addresses import parse_address
     from mailglass.errors import MessageError, SuppressionType
+    from mailglass.mail.addresses import parse_address
 
     found: list[tuple[str, SuppressionType]] = []
     for number, value in enumerate(values, 1):

@@ -15,7 +15,7 @@ from mailglass.cli.output import JSON, format_option, note, print_json, print_ta
 from mailglass.settings import get_settings
 
 if TYPE_CHECKING:
-    from mailglass.suppression.sync import SyncReport
+    from mailglass.suppressions.sync import SyncReport
 
 
 @click.group()
@@ -39,7 +39,7 @@ def sync(names: tuple[str, ...], dry_run: bool, output_format: str) -> int:
     Without ACCOUNT: every account that does not say `off`. Exits with 1 if one of them failed.
     """
     from mailglass.runtime import close_runtime, get_runtime
-    from mailglass.suppression import sync as room
+    from mailglass.suppressions import sync as room
 
     runtime = get_runtime()
     try:
@@ -74,13 +74,13 @@ def remove(address: str, tenant: str, names: tuple[str, ...], force: bool, actor
     An account that only pulls would bring the address back while it stands at its provider: name it with --at. Exits
     with 1 if something stands in the way still.
     """
-    from mailglass.addresses import parse_address
+    from mailglass.mail.addresses import parse_address
     from mailglass.runtime import close_runtime, get_runtime
-    from mailglass.suppression import removing
+    from mailglass.suppressions import remove
 
     runtime = get_runtime()
     try:
-        result = removing.remove(
+        result = remove.remove(
             get_settings(), runtime.database, runtime.accounts, tenant, parse_address(address, "ADDRESS"),
             who=actor, at=names, force=force,
         )  # fmt: skip

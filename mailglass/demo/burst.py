@@ -8,9 +8,9 @@ from uuid import UUID
 from mailglass.demo.facts import Facts, facts_of
 from mailglass.demo.watch import Watch
 from mailglass.ledger.database import Database
-from mailglass.message import Message
-from mailglass.outbound import deliver_many_or_raise
-from mailglass.tenancy import tenant
+from mailglass.mail.message import Message
+from mailglass.outbound.deliver_many import deliver_many_or_raise
+from mailglass.routing.scope import tenant
 
 _TENANT = "acme"
 

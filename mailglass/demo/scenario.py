@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from uuid import UUID
 
-from mailglass.addresses import parse_address
 from mailglass.demo.assembly import Platform
 from mailglass.demo.burst import burst
 from mailglass.demo.check import check
@@ -26,10 +25,11 @@ from mailglass.ledger.database import Database
 from mailglass.ledger.events import Event
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.suppressions import suppressions_of
-from mailglass.outbound import deliver_later
+from mailglass.mail.addresses import parse_address
+from mailglass.outbound.deliver_later import deliver_later
+from mailglass.routing.scope import tenant
 from mailglass.runtime import close_runtime, get_runtime
 from mailglass.settings import configure
-from mailglass.tenancy import tenant
 
 # longer than a killed worker's lease, the hold after it and the last retry together; seconds
 _PATIENCE = 75.0
@@ -96,7 +96,7 @@ def _play(platform: Platform, outside: Outside, number: int, narrator: Narrator,
 
 
 def run_name(moment: float) -> str:
-    """A short word that no other run has: the Unix time in base 36."""
+    """Return a short word that no other run has: the Unix time in base 36."""
     rest, word = int(moment), ""
     while rest:
         rest, digit = divmod(rest, len(_DIGITS))
@@ -125,7 +125,7 @@ def _refused(order: Order, bounced: UUID) -> Bounced:
 
 
 def _example(database: Database, facts: Iterable[Facts]) -> tuple[Event, ...]:
-    """The timeline with the most different events; among rich ones a Postmark one, whose times are no whole seconds."""
+    """Return the timeline with the most kinds of events. Prefer Postmark, whose times are finer than seconds."""
 
     def richness(item: Facts) -> tuple[int, bool, int]:
         kinds = len(set(item.kinds))

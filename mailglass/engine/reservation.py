@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mailglass.engine.content import Ready
-from mailglass.engine.placing import Placement
+from mailglass.engine.account_selector import Placement
+from mailglass.engine.prepare import Ready
 from mailglass.limits import Grant
 
 

@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from typing import Final
 
-from mailglass.engine.content import refusal
+from mailglass.engine.prepare import refusal
 from mailglass.ledger import leases
 from mailglass.ledger.database import Runs
 from mailglass.ledger.leases import UNPLACED, Claimed, Verdict

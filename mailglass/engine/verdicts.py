@@ -9,10 +9,10 @@ from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, Verdict
 from mailglass.ledger.lifecycle import Doubt, Status
 from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
+from mailglass.mail.streams import StreamPolicy
 from mailglass.providers.base import Provider
 from mailglass.refusals.consequences import Retry, breaks_at_once, retry
 from mailglass.refusals.rows import OPENING
-from mailglass.streams import StreamPolicy
 
 _THROTTLE_DELAY = 5.0
 _QUOTA_DELAY = 300.0

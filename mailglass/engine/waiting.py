@@ -6,8 +6,8 @@ import threading
 from typing import Final
 
 from mailglass import clock
+from mailglass.engine.account_selector import Placement
 from mailglass.engine.bulkhead import Bulkhead
-from mailglass.engine.placing import Placement
 from mailglass.routing import Lane
 
 # seconds after which a lane is looked into again: mail of another account may have come in meanwhile

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Final
 
-from mailglass.ledger.database import statements
+from mailglass.ledger.statements import statements
 
 Grants = Mapping[str, frozenset[str]]
 

@@ -14,8 +14,8 @@ from mailglass.ledger.database import Rows, Runs
 from mailglass.ledger.events import EVIDENCE, EngineEvent
 from mailglass.ledger.lifecycle import Doubt, Status
 from mailglass.ledger.suppressions import Suppression, columns
+from mailglass.mail.streams import Stream, StreamPolicy
 from mailglass.routing import Lane
-from mailglass.streams import Stream, StreamPolicy
 
 _MAX_BYTES: Final = 64 * 1024 * 1024
 UNPLACED: Final = "route_unknown_here"

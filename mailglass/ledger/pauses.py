@@ -11,8 +11,8 @@ from mailglass.ids import uuid7
 from mailglass.ledger.audit import Actor
 from mailglass.ledger.breakers import wake
 from mailglass.ledger.database import Runs
+from mailglass.mail.streams import Stream
 from mailglass.routing import Lane
-from mailglass.streams import Stream
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from mailglass import clock
-from mailglass.addresses import Address
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ids import uuid7, uuid7s
 from mailglass.ledger import arrays
+from mailglass.mail.addresses import Address
 from mailglass.routing import Lane
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from mailglass.addresses import Address
 from mailglass.errors import SuppressionType
 from mailglass.ids import uuid7s
 from mailglass.ledger import arrays
+from mailglass.mail.addresses import Address
 
 if TYPE_CHECKING:
     from mailglass.ledger.database import Runs

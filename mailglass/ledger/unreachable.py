@@ -7,7 +7,7 @@ from typing import Final
 import psycopg
 
 from mailglass.errors import ConfigError
-from mailglass.servers import database_server
+from mailglass.settings.servers import database_server
 
 # Connecting fails without an SQLSTATE, so the words tell: libpq's, the server's and the poolers'. The first that fits.
 _CAUSES: Final[tuple[tuple[tuple[str, ...], str], ...]] = (

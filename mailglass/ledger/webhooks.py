@@ -11,12 +11,12 @@ from enum import Enum, StrEnum
 from typing import Any
 from uuid import UUID
 
-from mailglass.addresses import parse_address
 from mailglass.errors import MessageError
 from mailglass.ids import uuid7s
 from mailglass.ledger import arrays
 from mailglass.ledger.database import Runs
 from mailglass.ledger.events import COPY, MARKS, OUTCOMES, Event, Projection, Source
+from mailglass.mail.addresses import parse_address
 
 FIRST_ID = UUID(int=0)
 

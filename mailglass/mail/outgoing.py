@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from mailglass.addresses import Address
 from mailglass.clock import monotonic
-from mailglass.message import Attachment
+from mailglass.mail.addresses import Address
+from mailglass.mail.message import Attachment
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,18 +8,18 @@ from collections.abc import Collection, Sequence
 from typing import Union
 from uuid import UUID, uuid5
 
-from mailglass.addresses import Address, encodable
 from mailglass.errors import IdempotencyError, MessageError, SuppressedError, SuppressionType
 from mailglass.ids import uuid7
 from mailglass.ledger.submit import Item, Recorded, content_id, derived_content_id, submit
-from mailglass.mailable import Mailable
-from mailglass.message import Message
+from mailglass.mail.addresses import Address, encodable
+from mailglass.mail.mailable import Mailable
+from mailglass.mail.message import Message
 from mailglass.outbound.schedule import Schedule, ends_before_it_is_due
 from mailglass.outbound.session import NOT_GIVEN, is_psycopg, runner_of
 from mailglass.rendering.content import with_text
 from mailglass.routing import Lane, RouteContext
+from mailglass.routing.scope import current_tenant
 from mailglass.runtime import get_runtime
-from mailglass.tenancy import current_tenant
 
 Sendable = Union[Message, Mailable]  # noqa: UP007 - read by Celery at run time
 
@@ -148,7 +148,7 @@ def ring(lanes: Collection[Lane], session: object) -> None:
         return
     if is_psycopg(session):
         return
-    from mailglass.aftercommit import ring_after_commit
+    from mailglass.outbound.after_commit import ring_after_commit
 
     for lane in lanes:
         ring_after_commit(session, lane, doorbell)

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from unicodedata import normalize
 
-from mailglass.addresses import Address
+from mailglass.mail.addresses import Address
 from mailglass.mail.outgoing import Outgoing
-from mailglass.uris import a_labels
+from mailglass.mail.uris import a_labels
 
 
 def with_distinct_copies(mail: Outgoing) -> Outgoing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mimetypes
 from typing import Final
 
-from mailglass.message import Attachment
+from mailglass.mail.message import Attachment
 
 # its own table, without what the machine's files add, so that a mail is not refused here and sent there
 _TABLE: Final = mimetypes.MimeTypes()

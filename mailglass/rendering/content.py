@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from mailglass.errors import MessageError, TemplateError, TemplateErrorType
-from mailglass.mailable import Mailable
-from mailglass.message import MAX_BODY, check_bodies, check_subject
+from mailglass.mail.mailable import Mailable
+from mailglass.mail.message import MAX_BODY, check_bodies, check_subject
 
 if TYPE_CHECKING:
     import css_inline

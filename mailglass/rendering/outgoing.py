@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from mailglass.addresses import Address
+from mailglass.mail.addresses import Address
+from mailglass.mail.message import Attachment
 from mailglass.mail.outgoing import Outgoing
-from mailglass.message import Attachment
 
 
 def outgoing(
@@ -24,7 +24,7 @@ def outgoing(
     default_sender: Address | None,
     start_by: float | None = None,
 ) -> Outgoing:
-    """One delivery as a provider gets it.
+    """Return one delivery as a provider gets it.
 
     Args:
         content: as `Message.content()` wrote it.

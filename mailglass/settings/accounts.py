@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from mailglass.addresses import Address
+from mailglass.mail.addresses import Address
 from mailglass.settings.problems import Problems
 from mailglass.settings.values import NAME, NAME_REMEDY, address
 from mailglass.settings.warmup import WarmupPlan, parse_warmup
@@ -16,7 +16,7 @@ _OF_EVERY_ACCOUNT = frozenset({"provider", "from", "tenant", "warmup", "suppress
 
 
 class SyncMode(StrEnum):
-    """Which way an account's suppression list is kept in step with its provider's."""
+    """Direction in which an account's suppression list is synced with its provider's."""
 
     PULL = "pull"
     PUSH = "push"
@@ -48,7 +48,7 @@ class AccountSettings:
 
 
 def parse_accounts(value: object, problems: Problems) -> dict[str, AccountSettings]:
-    """The accounts by name, in the order they are written."""
+    """Return the accounts by name, in the order they are written."""
     if not isinstance(value, dict):
         problems.add("accounts", "wrong type", "Write tables: [accounts.NAME]")
         return {}

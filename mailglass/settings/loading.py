@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from mailglass.addresses import Address
 from mailglass.errors import ConfigError
-from mailglass.server_urls import ENCODE, UNREADABLE, is_readable
+from mailglass.mail.addresses import Address
+from mailglass.mail.streams import DEFAULT_POLICIES, Stream, StreamPolicy
 from mailglass.settings.accounts import AccountSettings, parse_accounts
 from mailglass.settings.environment import UnknownVariable, unknown_variables
 from mailglass.settings.limits import LimitRule, parse_limits
@@ -28,8 +28,8 @@ from mailglass.settings.sections import (
     parse_section,
     parse_streams,
 )
+from mailglass.settings.server_urls import ENCODE, UNREADABLE, is_readable
 from mailglass.settings.values import NAME, NAME_REMEDY, address, choice, flag, strings
-from mailglass.streams import DEFAULT_POLICIES, Stream, StreamPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +78,12 @@ class Settings:
         return self.pooler == "transaction"
 
     def require_schema_database(self) -> str:
-        """The URL by which the schema is changed: past the pooler, if one is given."""
+        """Return the URL by which the schema is changed: past the pooler, if one is given."""
         direct = self.direct_database_url
         return direct.reveal() if direct is not None else self.require_database()
 
     def require_database(self) -> str:
-        """The database's URL, or a `ConfigError` that says where to put it."""
+        """Return the database's URL, or a `ConfigError` that says where to put it."""
         if not self.database_url.reveal():
             raise ConfigError(
                 "MAILGLASS_DATABASE_URL",
@@ -93,7 +93,7 @@ class Settings:
         return self.database_url.reveal()
 
     def require_broker(self) -> str:
-        """The broker's URL, or a `ConfigError` that says where to put it."""
+        """Return the broker's URL, or a `ConfigError` that says where to put it."""
         if not self.broker_url.reveal():
             raise ConfigError(
                 "MAILGLASS_BROKER_URL",
@@ -125,7 +125,7 @@ _current: Settings | None = None
 
 
 def get_settings() -> Settings:
-    """The process's settings, loaded at the first call."""
+    """Return the process's settings, loaded at the first call."""
     global _current
     if _current is None:
         _current = load_settings()

@@ -17,7 +17,7 @@ from mailglass.ledger.database import Database
 from mailglass.ledger.events import COPY, EVIDENCE, Event, Projection, Source, join, single
 from mailglass.ledger.webhooks import Fact, Joining, Match, Recorded
 from mailglass.refusals.counting import count_refusals
-from mailglass.webhooks import suppressing
+from mailglass.suppressions import from_events
 
 CHUNK = 1000
 
@@ -130,7 +130,7 @@ def _apply(database: Database, facts: Sequence[Fact]) -> Applied:
         standing.setdefault(fact.id, Recorded(_event(fact, match), fact.webhook_id))
     result.settled = len(webhooks.project(database, _joinings(linked, standing)))
     # an event that an earlier webhook brought was that one's to suppress: an entry removed since stays removed
-    result.suppressed = suppressing.learn(
+    result.suppressed = from_events.learn(
         database, [(fact, match) for fact, match in linked if standing[fact.id].webhook_id == fact.webhook_id]
     )
     return result

@@ -19,8 +19,8 @@ from mailglass.providers.base import Provider, WebhookRequest
 from mailglass.providers.registry import Accounts, provider_class
 from mailglass.routing import Router
 from mailglass.settings import Settings
-from mailglass.webhooks.keeping import Ring, arrival, keep
-from mailglass.webhooks.peers import seen_through
+from mailglass.webhooks.client_address import seen_through
+from mailglass.webhooks.store import Ring, arrival, keep
 from mailglass.webhooks.tenants import resolves_by_code, tenant_of
 
 

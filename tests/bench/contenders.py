@@ -16,8 +16,8 @@ from celery import Celery
 from sqlalchemy import DateTime, Engine, Text, create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from mailglass.addresses import Address
 from mailglass.ledger.database import sqlalchemy_url
+from mailglass.mail.addresses import Address
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.null import NullOptions, NullProvider
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import psycopg
 
-from mailglass.addresses import Address
 from mailglass.ids import uuid7
 from mailglass.ledger.submit import Item, submit
+from mailglass.mail.addresses import Address
 from mailglass.routing import Lane
 from mailglass.runtime import get_runtime
 from mailglass_workers import pumping

@@ -19,7 +19,7 @@ from psycopg import sql
 
 from mailglass.celery import app, configuration
 from mailglass.ledger.schema import upgrade
-from mailglass.message import Message
+from mailglass.mail.message import Message
 from mailglass.runtime import close_runtime
 from mailglass.settings import configure, load_settings
 from mailglass.stack.postgres import EmbeddedPostgres

@@ -16,11 +16,11 @@ import pytest
 import sqlalchemy
 
 from mailglass import Message, deliver, inbound
-from mailglass.addresses import Address
 from mailglass.errors import ConfigError, LedgerUnavailableError
 from mailglass.inbound import receive_bounce
 from mailglass.ledger import deliveries
 from mailglass.ledger.suppressions import suppressions_of
+from mailglass.mail.addresses import Address
 from mailglass.runtime import close_runtime, get_runtime
 from mailglass.settings import configure, load_settings
 from mailglass.webhooks import process

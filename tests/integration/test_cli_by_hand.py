@@ -14,13 +14,13 @@ import pytest
 import sqlalchemy
 
 from mailglass import clock
-from mailglass.addresses import Address
 from mailglass.cli import run
 from mailglass.errors import SuppressionType
 from mailglass.ids import uuid7
 from mailglass.ledger import audit
 from mailglass.ledger.database import Database, close_databases
 from mailglass.ledger.suppressions import Suppression, suppress, suppressions_of
+from mailglass.mail.addresses import Address
 from mailglass.runtime import close_runtime
 
 Command = Callable[..., tuple[int, Any]]

@@ -19,7 +19,6 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy
 
-from mailglass.addresses import Address
 from mailglass.cli import run
 from mailglass.ids import uuid7
 from mailglass.ledger import audit, deliveries, leases, schema
@@ -28,6 +27,7 @@ from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
+from mailglass.mail.addresses import Address
 from mailglass.routing import Lane
 from mailglass.runtime import close_runtime
 

@@ -13,7 +13,6 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy
 
-from mailglass.addresses import Address
 from mailglass.cli import run
 from mailglass.ids import uuid7
 from mailglass.ledger import audit, deliveries, leases, selection
@@ -22,6 +21,7 @@ from mailglass.ledger.filters import Selection
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.tables import deliveries as table
+from mailglass.mail.addresses import Address
 from mailglass.routing import Lane
 from mailglass.runtime import close_runtime
 from mailglass.settings import configure

@@ -13,7 +13,6 @@ import pytest
 import sqlalchemy
 
 from mailglass import clock
-from mailglass.addresses import Address
 from mailglass.cli import moving, run
 from mailglass.cli.actor import whoami
 from mailglass.errors import LedgerError
@@ -26,6 +25,7 @@ from mailglass.ledger.filters import Selection
 from mailglass.ledger.leases import Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
+from mailglass.mail.addresses import Address
 from mailglass.routing import Lane
 from mailglass.runtime import close_runtime
 

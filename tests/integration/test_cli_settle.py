@@ -12,7 +12,6 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy
 
-from mailglass.addresses import Address
 from mailglass.cli import run, settle
 from mailglass.ids import uuid7
 from mailglass.ledger import audit, deliveries, leases
@@ -24,6 +23,7 @@ from mailglass.ledger.lifecycle import Doubt, Status
 from mailglass.ledger.settlement import Settlement
 from mailglass.ledger.settlement import settle as settle_in_ledger
 from mailglass.ledger.submit import Item, submit
+from mailglass.mail.addresses import Address
 from mailglass.routing import Lane
 from mailglass.runtime import close_runtime
 

@@ -11,7 +11,6 @@ import sqlalchemy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mailglass.addresses import Address
 from mailglass.ids import uuid7
 from mailglass.ledger import deliveries, leases
 from mailglass.ledger.database import Database
@@ -19,8 +18,9 @@ from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
+from mailglass.mail.addresses import Address
+from mailglass.mail.streams import DEFAULT_POLICIES
 from mailglass.routing import Lane
-from mailglass.streams import DEFAULT_POLICIES
 
 LANE = Lane("mailglass", "acme", "transactional")
 CONTENT = json.dumps({"v": 1, "subject": "s", "text": "t"})

@@ -204,7 +204,7 @@ def test_a_caller_that_dies_after_its_place_was_taken_leaves_nothing_else(
         raise Killed
 
     with monkeypatch.context() as dying:
-        dying.setattr("mailglass.outbound.now.record_items", killed)
+        dying.setattr("mailglass.outbound.deliver.record_items", killed)
         with pytest.raises(Killed):
             deliver(message())
     assert deliveries.find(house.runtime.database) == []

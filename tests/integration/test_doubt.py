@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from mailglass.addresses import Address
 from mailglass.engine import Engine
+from mailglass.engine.settler import Settler
 from mailglass.ids import uuid7
 from mailglass.ledger import deliveries, leases, schema, searches, webhooks
 from mailglass.ledger.database import Database
@@ -29,20 +29,20 @@ from mailglass.ledger.searches import Search
 from mailglass.ledger.settlement import Settlement, settle, unsettled
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import Suppression, suppress
+from mailglass.mail.addresses import Address
 from mailglass.mail.events import EventKind, ProviderEvent
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
+from mailglass.mail.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy
 from mailglass.routing import Lane
 from mailglass.settings import AccountSettings, Route, Settings
-from mailglass.settling import Settler
-from mailglass.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy
 from mailglass.testing.provider import FixedAccounts, ScriptedProvider
 from mailglass.webhooks import process
 
 LANE = Lane("mailglass", "acme", "transactional")
 REMEMBERING = ("first", "second")
 NAMES = (*REMEMBERING, "third")
-ROUTE = Route(NAMES, patience=1)
+ROUTE = Route(NAMES, failover_after=1)
 POLICY = StreamPolicy(backoff_base=0.001, backoff_max=0.002, max_attempts=4)
 CONTENT = json.dumps({"v": 1, "subject": "Receipt", "text": "Thank you."})
 

@@ -14,7 +14,6 @@ import pytest
 import sqlalchemy
 
 from mailglass import clock
-from mailglass.addresses import Address
 from mailglass.engine import Engine
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ids import uuid7
@@ -24,12 +23,13 @@ from mailglass.ledger.lanes import lanes_due
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import Suppression, suppress, suppressions_of
+from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
+from mailglass.mail.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy
 from mailglass.rendering.templates import forget
 from mailglass.routing import Lane
 from mailglass.settings import AccountSettings, EngineSettings, Route, Settings
-from mailglass.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy
 from mailglass.testing.provider import FixedAccounts, ScriptedProvider, accepted
 
 LANE = Lane("mailglass", "acme", "transactional")

@@ -13,7 +13,6 @@ import pytest
 import sqlalchemy
 
 from mailglass import clock, telemetry
-from mailglass.addresses import Address
 from mailglass.engine import Engine
 from mailglass.ids import uuid7
 from mailglass.ledger import deliveries
@@ -23,6 +22,7 @@ from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
 from mailglass.limits import Limiter
 from mailglass.limits.gcra_redis import RedisGcra
+from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.providers.base import RateSignal
 from mailglass.routing import Lane, LimitContext, Router, Tenancy

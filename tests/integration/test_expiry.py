@@ -10,18 +10,18 @@ import pytest
 import sqlalchemy
 
 from mailglass import clock
-from mailglass.addresses import Address
 from mailglass.engine import Engine
 from mailglass.ids import uuid7
 from mailglass.ledger import deliveries, leases
 from mailglass.ledger.database import Database
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
+from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import EXPIRED, Outcome
 from mailglass.mail.outgoing import Outgoing
+from mailglass.mail.streams import DEFAULT_POLICIES
 from mailglass.routing import Lane
 from mailglass.settings import AccountSettings, Route, Settings
-from mailglass.streams import DEFAULT_POLICIES
 from mailglass.testing.provider import FixedAccounts, ScriptedProvider, accepted
 
 LANE = Lane("mailglass", "acme", "transactional")

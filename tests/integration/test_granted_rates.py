@@ -10,12 +10,12 @@ import pytest
 import sqlalchemy
 
 from mailglass import clock
-from mailglass.addresses import Address
 from mailglass.errors import RateLimitType
 from mailglass.ids import uuid7
 from mailglass.ledger.database import Database
 from mailglass.limits import Limiter, Rule, learn_granted_rates
 from mailglass.limits.gcra_redis import RedisGcra
+from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import RateSignal

@@ -22,9 +22,9 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from mailglass.addresses import Address
 from mailglass.clock import monotonic
 from mailglass.errors import SignatureError
+from mailglass.mail.addresses import Address
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent
 from mailglass.mail.outcomes import OutcomeClass
 from mailglass.mail.outgoing import Outgoing

@@ -15,14 +15,15 @@ from hypothesis import strategies as st
 from psycopg import sql
 from psycopg.rows import namedtuple_row
 
-from mailglass.addresses import Address
 from mailglass.errors import SuppressionType
 from mailglass.ids import uuid7
 from mailglass.ledger import arrays
-from mailglass.ledger.database import Database, statements
+from mailglass.ledger.database import Database
 from mailglass.ledger.pooler import STARTUP_OPTIONS
+from mailglass.ledger.statements import statements
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import Suppression, suppress
+from mailglass.mail.addresses import Address
 from mailglass.routing import Lane
 
 # PostgreSQL stores no NUL, and no lone surrogate can be sent

@@ -20,13 +20,13 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from mailglass.addresses import Address
 from mailglass.clock import monotonic
 from mailglass.errors import ProviderCallError, SignatureError
+from mailglass.mail.addresses import Address
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent
+from mailglass.mail.message import Attachment
 from mailglass.mail.outcomes import OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.message import Attachment
 from mailglass.providers.base import Provider
 from mailglass.providers.base import WebhookRequest as Request
 from mailglass.providers.mailgun import MailgunOptions, MailgunProvider

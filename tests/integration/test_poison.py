@@ -12,14 +12,14 @@ from uuid import UUID
 
 import pytest
 
-from mailglass.addresses import Address
 from mailglass.engine import Engine
 from mailglass.errors import MessageError
 from mailglass.ids import uuid7
 from mailglass.ledger import deliveries
 from mailglass.ledger.database import Database
 from mailglass.ledger.submit import Item, submit
-from mailglass.message import Message
+from mailglass.mail.addresses import Address
+from mailglass.mail.message import Message
 from mailglass.rendering.templates import forget
 from mailglass.routing import Lane
 from mailglass.settings import AccountSettings, EngineSettings, Route, Settings
@@ -33,7 +33,7 @@ SETTINGS = Settings(
 GOOD = json.dumps({"v": 1, "subject": "Receipt", "text": "Thank you."})
 FILE = {"filename": "a.pdf", "content_type": "application/pdf", "content_id": "", "content": "AAAA"}
 MODULE = """
-from mailglass.mailable import Mailable
+from mailglass.mail.mailable import Mailable
 
 class Profile(Mailable):
     subject = "Profile"
@@ -182,7 +182,7 @@ def test_rendered_content_that_the_ledger_refuses_is_held_alone(
     written = json.dumps
     # what the database takes for no JSON
     monkeypatch.setattr(
-        "mailglass.engine.content.json.dumps",
+        "mailglass.engine.prepare.json.dumps",
         lambda value, **options: "{" if "refused" in str(value) else written(value, **options),
     )
     engine(ledger, ScriptedProvider()).run(LANE)

@@ -10,7 +10,6 @@ from dataclasses import replace
 import pytest
 import sqlalchemy
 
-from mailglass.addresses import Address
 from mailglass.engine import Engine
 from mailglass.ids import uuid7
 from mailglass.ledger import deliveries
@@ -18,10 +17,11 @@ from mailglass.ledger.breakers import breakers, probe, trip
 from mailglass.ledger.database import Database
 from mailglass.ledger.submit import Item, submit
 from mailglass.limits import Limiter
+from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.streams import DEFAULT_POLICIES, Stream, StreamPolicy
 from mailglass.routing import Lane
 from mailglass.settings import AccountSettings, EngineSettings, LimitRule, LimitScope, Route, Settings
-from mailglass.streams import DEFAULT_POLICIES, Stream, StreamPolicy
 from mailglass.testing.provider import FixedAccounts, ScriptedProvider, accepted
 
 LANE = Lane("mailglass", "acme", "transactional")

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mailglass.addresses import Address
 from mailglass.ids import uuid7, uuid7_for
 from mailglass.ledger import deliveries, leases
 from mailglass.ledger.database import Database
@@ -23,6 +22,7 @@ from mailglass.ledger.leases import Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.webhooks import Fact
+from mailglass.mail.addresses import Address
 from mailglass.mail.events import BounceClass, EventKind
 from mailglass.routing import Lane
 from mailglass.webhooks.applying import apply

@@ -12,7 +12,6 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy
 
-from mailglass.addresses import Address
 from mailglass.cli import run
 from mailglass.engine import Engine
 from mailglass.ids import uuid7
@@ -20,6 +19,7 @@ from mailglass.ledger import audit, deliveries, leases
 from mailglass.ledger.database import Database, close_databases
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
+from mailglass.mail.addresses import Address
 from mailglass.providers.registry import Accounts
 from mailglass.providers.search import ABSENT, UNKNOWN, Finding, Sought, found
 from mailglass.routing import Lane

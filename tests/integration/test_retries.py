@@ -11,7 +11,6 @@ from uuid import UUID
 import pytest
 import sqlalchemy
 
-from mailglass.addresses import Address
 from mailglass.engine import Engine
 from mailglass.ids import uuid7
 from mailglass.ledger import deliveries
@@ -20,6 +19,7 @@ from mailglass.ledger.database import Database
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import suppressions_of
+from mailglass.mail.addresses import Address
 from mailglass.providers.smtp import SMTPOptions, SMTPProvider
 from mailglass.routing import Lane
 from mailglass.settings import AccountSettings, Route, Settings

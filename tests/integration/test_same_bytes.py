@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import mailglass
-from mailglass.message import Attachment, Message
+from mailglass.mail.message import Attachment, Message
 from mailglass.providers.http_provider import HTTPProvider
 from mailglass.routing import Lane
 from mailglass.settings import configure, load_settings

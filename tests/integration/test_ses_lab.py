@@ -16,14 +16,14 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from mailglass.addresses import Address
 from mailglass.clock import monotonic
 from mailglass.errors import ProviderCallError, SignatureError
+from mailglass.mail.addresses import Address
 from mailglass.mail.events import BounceClass, EventKind
 from mailglass.mail.events import ProviderEvent as Event
+from mailglass.mail.message import Attachment
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.message import Attachment
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.ses import SESOptions, SESProvider
 from mailglass.providers.suppression_list import ListedAddress

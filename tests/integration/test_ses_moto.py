@@ -17,12 +17,12 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.ses.models import ses_backends
 
 from mailglass import telemetry
-from mailglass.addresses import Address
 from mailglass.clock import monotonic
 from mailglass.errors import ProviderCallError
+from mailglass.mail.addresses import Address
+from mailglass.mail.message import Attachment
 from mailglass.mail.outcomes import OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.message import Attachment
 from mailglass.providers.ses import SESOptions, SESProvider, poll
 from mailglass.settings import Secret
 

@@ -16,28 +16,30 @@ import pytest
 import sqlalchemy
 from psycopg.rows import namedtuple_row
 
-from mailglass import clock, settling
-from mailglass.addresses import Address
+from mailglass import clock
 from mailglass.engine import Engine
+from mailglass.engine import settler as settling
+from mailglass.engine.settler import Settler
 from mailglass.ids import uuid7
 from mailglass.ledger import deliveries, leases, searches, webhooks
-from mailglass.ledger.database import Database, statements
+from mailglass.ledger.database import Database
 from mailglass.ledger.deliveries import Delivery
 from mailglass.ledger.events import EngineEvent, Event, project
 from mailglass.ledger.lanes import lanes_due
 from mailglass.ledger.leases import Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.settlement import Settlement, settle
+from mailglass.ledger.statements import statements
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import suppressions_of
+from mailglass.mail.addresses import Address
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent
 from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
+from mailglass.mail.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy
 from mailglass.providers.search import ABSENT, UNKNOWN, Finding, Sought, found
 from mailglass.routing import Lane
 from mailglass.settings import AccountSettings, Route, Settings
-from mailglass.settling import Settler
-from mailglass.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy
 from mailglass.testing.provider import FixedAccounts, ScriptedProvider, accepted
 from mailglass.webhooks import process
 

@@ -22,13 +22,13 @@ from mailglass import Message, deliver_later
 from mailglass.celery import forget_broker
 from mailglass.doorbell import SETTLE
 from mailglass.engine import Engine
+from mailglass.engine.settler import Report
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import deliveries
 from mailglass.ledger.lifecycle import Status
 from mailglass.routing import Lane
 from mailglass.runtime import Runtime, close_runtime, get_runtime
 from mailglass.settings import configure, load_settings
-from mailglass.settling import Report
 
 SEARCHED = {
     "postmark": 'provider = "postmark"\nserver_token = "env:LAB_KEY"\nbase_url = "{url}"',
@@ -48,7 +48,7 @@ log_format = "console"
 lease = 12
 task_budget = 4
 send_margin = 6
-ring_patience = 1
+ring_timeout = 1
 
 [streams.transactional]
 max_attempts = 2

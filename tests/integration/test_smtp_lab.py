@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from mailglass.addresses import Address
 from mailglass.clock import monotonic
 from mailglass.ids import uuid7
+from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import Outcome
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.smtp import SMTPOptions, SMTPProvider
@@ -211,7 +211,7 @@ def test_threads_share_the_connections_and_every_mail_goes_once(lab: Running) ->
 PRELUDE = """
 import sys
 from datetime import UTC, datetime
-from mailglass.addresses import Address
+from mailglass.mail.addresses import Address
 from mailglass.clock import monotonic
 from mailglass.ids import uuid7
 from mailglass.mail.outgoing import Outgoing

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from mailglass.addresses import Address
 from mailglass.clock import monotonic
+from mailglass.mail.addresses import Address
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.smtp import session
 from mailglass.rendering import mime

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from mailglass.addresses import Address
 from mailglass.clock import monotonic
+from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.providers.smtp import opening, pool
 from mailglass.rendering import mime

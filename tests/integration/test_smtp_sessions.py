@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mailglass.addresses import Address
+from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import OutcomeClass
 from mailglass.mail.refusal import About
 from tests.smtp_script import ALL, Peer, brief, mail, send, server

@@ -10,9 +10,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from mailglass.addresses import Address
 from mailglass.bounces.proofs import Proofs
 from mailglass.clock import monotonic
+from mailglass.mail.addresses import Address
 from mailglass.rendering import mime
 from mailglass.rendering.dkim import DKIMKey
 from mailglass.settings import Secret

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import pytest
 
-from mailglass.addresses import Address
 from mailglass.clock import monotonic
+from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.smtp import SMTPOptions, SMTPProvider, batch

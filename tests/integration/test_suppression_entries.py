@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy
 
-from mailglass.addresses import Address
 from mailglass.errors import SuppressionType
 from mailglass.ids import uuid7
 from mailglass.ledger import suppression_sync, webhooks
 from mailglass.ledger.database import Database
 from mailglass.ledger.suppressions import Suppression, suppress, suppressions_of
 from mailglass.ledger.webhooks import SubscriptionChange
+from mailglass.mail.addresses import Address
 
 ADA = Address("ada@example.com")
 SOON = datetime.now(UTC) + timedelta(hours=1)

@@ -13,19 +13,19 @@ import sqlalchemy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mailglass.addresses import Address
 from mailglass.errors import ConfigError, LedgerUnavailableError, ProviderCallError
 from mailglass.ids import uuid7
 from mailglass.ledger import suppression_sync as ledger_sync
 from mailglass.ledger.database import Database
 from mailglass.ledger.suppression_sync import RANKS, SyncState, mirror, unmirrored
 from mailglass.ledger.suppressions import Suppression, suppress, suppressions_of, unsuppress
+from mailglass.mail.addresses import Address
 from mailglass.providers.registry import Accounts
 from mailglass.providers.suppression_list import ListedAddress
 from mailglass.settings import AccountSettings, Route, Settings, SyncMode
-from mailglass.suppression import sync
-from mailglass.suppression.entries import entries_of
-from mailglass.suppression.sync import SyncReport, SyncStatus
+from mailglass.suppressions import sync
+from mailglass.suppressions.from_providers import entries_of
+from mailglass.suppressions.sync import SyncReport, SyncStatus
 from mailglass.testing.provider import FixedAccounts, ScriptedProvider
 from tests.listed import ENVIRON, LISTING, lab_of_lists
 
@@ -210,7 +210,7 @@ def test_a_list_that_was_read_a_short_while_ago_is_left_alone(desk: Desk) -> Non
 def test_a_run_whose_time_is_up_goes_on_where_it_stopped(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.pages.pages = [[listed(name)] for name in "abc"]
     seconds = iter(range(0, 1000, 15))
-    monkeypatch.setattr("mailglass.suppression.sync.clock.monotonic", lambda: float(next(seconds)))
+    monkeypatch.setattr("mailglass.suppressions.sync.clock.monotonic", lambda: float(next(seconds)))
     reports = [desk.run(budget=20) for _ in range(3)]
     assert [report.status for report in reports] == [SyncStatus.MORE, SyncStatus.MORE, SyncStatus.COMPLETE]
     assert desk.pages.pulled == [None, "1", "2"]

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from mailglass.addresses import Address
 from mailglass.cli import run
 from mailglass.doorbell import SUPPRESSIONS
 from mailglass.errors import ConfigError
 from mailglass.ledger import audit
 from mailglass.ledger.database import Database
 from mailglass.ledger.suppressions import Suppression, suppress, suppressions_of
+from mailglass.mail.addresses import Address
 from mailglass.providers.registry import Accounts
 from mailglass.providers.suppression_list import ListedAddress, SuppressionList
 from mailglass.settings import AccountSettings, Settings, SyncMode, configure, load_settings

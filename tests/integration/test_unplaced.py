@@ -10,7 +10,6 @@ from uuid import UUID
 import pytest
 import sqlalchemy
 
-from mailglass.addresses import Address
 from mailglass.engine import Engine
 from mailglass.ids import uuid7
 from mailglass.ledger import deliveries
@@ -18,10 +17,11 @@ from mailglass.ledger.database import Database
 from mailglass.ledger.leases import UNPLACED
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
+from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.streams import DEFAULT_POLICIES, Stream
 from mailglass.routing import Lane
 from mailglass.settings import AccountSettings, Route, Settings
-from mailglass.streams import DEFAULT_POLICIES, Stream
 from mailglass.testing.provider import FixedAccounts, ScriptedProvider
 
 LANE = Lane("mailglass", "acme", "transactional")

@@ -9,11 +9,11 @@ from uuid import UUID
 import pytest
 
 from mailglass import Message, deliver_many
-from mailglass.addresses import Address
 from mailglass.ids import uuid7
 from mailglass.ledger import deliveries
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
+from mailglass.mail.addresses import Address
 from mailglass.routing import Lane
 from mailglass.settings import configure, load_settings
 

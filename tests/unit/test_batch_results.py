@@ -7,9 +7,9 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailglass.batch_results import BatchResults, ItemOutcome, ItemResult
 from mailglass.errors import MessageError
 from mailglass.ids import uuid7
+from mailglass.outbound.batch_results import BatchResults, ItemOutcome, ItemResult
 
 RESULTS = st.lists(
     st.builds(

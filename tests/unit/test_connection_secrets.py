@@ -23,9 +23,9 @@ from mailglass.cli import run
 from mailglass.errors import ConfigError, MailglassError
 from mailglass.ledger import schema
 from mailglass.ledger.database import Database
-from mailglass.redis_client import redis_client
-from mailglass.servers import broker_servers, database_server, redis_server
 from mailglass.settings import configure, load_settings
+from mailglass.settings.redis_client import redis_client
+from mailglass.settings.servers import broker_servers, database_server, redis_server
 
 # pieces that stand nowhere else, so that even one of them is found
 PIECES = st.sampled_from(["hunterq", "zebrax", "wombatj", "4711", "yakq9"])

@@ -14,7 +14,6 @@ from uuid import uuid4
 import pytest
 from click.testing import CliRunner
 
-from mailglass.addresses import parse_address
 from mailglass.cli import cli, run
 from mailglass.demo import surroundings
 from mailglass.demo.check import Check
@@ -31,6 +30,7 @@ from mailglass.demo.surroundings import LabAddress, exports, new_secrets, tidy, 
 from mailglass.demo.tail import Tail, worth_telling
 from mailglass.errors import StackError
 from mailglass.ledger.lifecycle import Status
+from mailglass.mail.addresses import parse_address
 from mailglass.providers.registry import Accounts
 from mailglass.rendering.content import render_content
 from mailglass.routing import RouteContext, Router

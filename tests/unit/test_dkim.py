@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailglass.addresses import Address
 from mailglass.errors import ConfigError
+from mailglass.mail.addresses import Address
+from mailglass.mail.message import Attachment
 from mailglass.mail.outgoing import Outgoing
-from mailglass.message import Attachment
 from mailglass.providers.smtp.wire import as_data
 from mailglass.rendering import dkim as signing
 from mailglass.rendering.dkim import SEALED, SIGNED, DKIMKey, Signer, load_key

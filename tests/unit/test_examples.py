@@ -63,7 +63,7 @@ deliver_many(Receipt(to="ada@example.com"))  # REFUSED
 """
 ACCEPTED = """
 from mailglass import ANY_TENANT, Address, Attachment, DeliveryGroup, Mailable, Message, deliver, deliver_later
-from mailglass.texts import LazyText
+from mailglass.mail.texts import LazyText
 
 class Receipt(Mailable):
     subject = "Receipt"

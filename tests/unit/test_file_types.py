@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailglass.message import Attachment
+from mailglass.mail.message import Attachment
 from mailglass.providers.file_types import bare_type, name_agrees
 
 

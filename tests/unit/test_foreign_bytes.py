@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from mailglass.addresses import parse_address
 from mailglass.bounces.events import read_bounce
 from mailglass.bounces.proofs import Proofs
 from mailglass.errors import MessageError, WebhookBodyError
+from mailglass.mail.addresses import parse_address
 from mailglass.providers import bodies, forms, postmark
 from mailglass.providers.http import MAX_ANSWER, HTTPAnswer, _Huge, _unpacked
 from mailglass.providers.smtp.replies import Reply, Stage, refusal

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
-from mailglass.addresses import Address
 from mailglass.clock import monotonic
 from mailglass.ids import uuid7
+from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.http import HTTPAnswer, HTTPOptions, HTTPRequest

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from mailglass.errors import ConfigError, RateLimitType
 from mailglass.limits import Cap, Mail, Rule, RuleBook, warmup_cap
 from mailglass.limits.batch import compile_batch, exact_microseconds
+from mailglass.mail.streams import Stream
 from mailglass.settings import LimitRule, LimitScope, WarmupPlan
-from mailglass.streams import Stream
 
 EVERY_SCOPE = [LimitRule(scope, "*", 10, 1, 20) for scope in LimitScope]
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailglass.addresses import Address
 from mailglass.errors import MessageError
-from mailglass.mailable import MAX_CONTEXT, Mailable, body_template, check_context, class_path
-from mailglass.message import Attachment, Message
-from mailglass.streams import Stream
+from mailglass.mail.addresses import Address
+from mailglass.mail.mailable import MAX_CONTEXT, Mailable, body_template, check_context, class_path
+from mailglass.mail.message import Attachment, Message
+from mailglass.mail.streams import Stream
 
 
 class Receipt(Mailable):

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailglass.addresses import Address, parse_address
 from mailglass.errors import ConfigError
+from mailglass.mail.addresses import Address, parse_address
+from mailglass.mail.message import Attachment
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.message import Attachment
 from mailglass.providers.http import HTTPAnswer
 from mailglass.providers.http_provider import Unsendable
 from mailglass.providers.mailgun import MailgunOptions, MailgunProvider

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailglass import Address, Attachment, Message, MessageError, Stream
-from mailglass.addresses import parse_address
+from mailglass.mail.addresses import parse_address
 
 
 def build(**fields: object) -> Message:

@@ -11,10 +11,10 @@ from uuid import UUID
 
 import pytest
 
-from mailglass.addresses import Address
 from mailglass.errors import MessageError
+from mailglass.mail.addresses import Address
+from mailglass.mail.message import Attachment
 from mailglass.mail.outgoing import Outgoing
-from mailglass.message import Attachment
 from mailglass.rendering.mime import build, message_id, needs_smtputf8
 
 ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")

@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailglass.addresses import Address
 from mailglass.errors import MessageError
+from mailglass.mail.addresses import Address
+from mailglass.mail.message import Attachment
 from mailglass.mail.outgoing import Outgoing
-from mailglass.message import Attachment
 from mailglass.rendering.mime import build
 
 ENCODED_WORD = re.compile(rb"=\?utf-8\?[bq]\?[^? ]*\?=")

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailglass import telemetry
-from mailglass.addresses import Address
 from mailglass.clock import monotonic
 from mailglass.errors import ConfigError
+from mailglass.mail.addresses import Address
 from mailglass.mail.events import EventKind
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing

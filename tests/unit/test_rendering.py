@@ -13,10 +13,10 @@ from uuid import UUID
 
 import pytest
 
-from mailglass.addresses import Address
 from mailglass.errors import TemplateError
+from mailglass.mail.addresses import Address
+from mailglass.mail.message import Attachment, Message
 from mailglass.mail.outgoing import Outgoing
-from mailglass.message import Attachment, Message
 from mailglass.rendering import render_content
 from mailglass.rendering.content import with_text
 from mailglass.rendering.outgoing import outgoing
@@ -35,7 +35,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
 
     def write(source: str, **templates: str) -> str:
         (tmp_path / f"{name}.py").write_text(
-            "from mailglass.mailable import Mailable\n" + textwrap.dedent(source), encoding="utf-8"
+            "from mailglass.mail.mailable import Mailable\n" + textwrap.dedent(source), encoding="utf-8"
         )
         for file, template in templates.items():
             path = tmp_path / file.replace("__", "/").replace("_dot_", ".")
@@ -262,7 +262,7 @@ def test_a_class_that_cannot_be_imported_is_named(path: str, problem: str) -> No
 def test_queueing_and_building_load_no_template_engine() -> None:
     source = """
         import sys
-        import mailglass.mailable, mailglass.rendering.mime, mailglass.rendering.outgoing
+        import mailglass.mail.mailable, mailglass.rendering.mime, mailglass.rendering.outgoing
         loaded = {"jinja2", "css_inline", "httpx", "sqlalchemy", "email.policy"} & sys.modules.keys()
         assert not loaded, loaded
     """

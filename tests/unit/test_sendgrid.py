@@ -11,11 +11,11 @@ from uuid import UUID
 
 import pytest
 
-from mailglass.addresses import Address
 from mailglass.errors import ConfigError
+from mailglass.mail.addresses import Address
+from mailglass.mail.message import Attachment
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.message import Attachment
 from mailglass.providers.http import HTTPAnswer
 from mailglass.providers.http_provider import Unsendable
 from mailglass.providers.registry import provider_class

@@ -12,6 +12,7 @@ from typing import Literal
 import pytest
 
 from mailglass.errors import ConfigError
+from mailglass.mail.streams import Stream, UncertainPolicy
 from mailglass.settings import (
     ENVIRONMENT,
     Route,
@@ -22,7 +23,6 @@ from mailglass.settings import (
     get_settings,
     load_settings,
 )
-from mailglass.streams import Stream, UncertainPolicy
 
 Load = Callable[..., Settings]
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailglass import Attachment, Mailable, Message, MessageError
+from mailglass.mail.mailable import check_context
 from mailglass.mail.outgoing import Outgoing
-from mailglass.mailable import check_context
 from mailglass.providers.http_provider import Unsendable
 from mailglass.providers.mailgun.sending import encode
 from mailglass.rendering.outgoing import outgoing

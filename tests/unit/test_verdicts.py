@@ -13,8 +13,8 @@ from mailglass.engine.verdicts import backoff, decide
 from mailglass.ledger.lifecycle import ALLOWED, Status
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.refusal import Stage
+from mailglass.mail.streams import StreamPolicy
 from mailglass.providers.smtp.replies import Reply, refusal
-from mailglass.streams import StreamPolicy
 
 POLICY = StreamPolicy()
 

@@ -17,14 +17,14 @@ from mailglass.ledger import webhooks
 from mailglass.limits import learn_granted_rates, prune
 from mailglass.routing import Lane
 from mailglass.runtime import get_runtime
-from mailglass.suppression import sync
-from mailglass.webhooks import collect, process, reconcile
+from mailglass.suppressions import sync
+from mailglass.webhooks import poll, process, reconcile
 from mailglass_workers import pumping, slots, stopping
 
 # rate limits that one statement forgets
 PRUNED = 10_000
 # of a ring that is about one account's suppression list
-SYNC_PATIENCE = 600.0
+SYNC_RING_TIMEOUT = 600.0
 
 
 def guarded(work: Callable[..., Any]) -> Callable[..., Any]:
@@ -142,7 +142,7 @@ def poll_webhooks() -> None:
     """Fetch webhooks from the queues that providers lay them into; nothing where no account has one."""
     runtime = get_runtime()
     runtime.doorbell.answer_task(POLL)
-    if collect.run(runtime.settings, runtime.database, runtime.accounts, runtime.router, runtime.doorbell.ring_task):
+    if poll.run(runtime.settings, runtime.database, runtime.accounts, runtime.router, runtime.doorbell.ring_task):
         runtime.doorbell.ring_task(POLL)
 
 
@@ -159,7 +159,7 @@ def sync_suppressions(account: str = "") -> None:
     runtime.doorbell.answer_task(SUPPRESSIONS, account)
     if not account:
         for name in sync.accounts_to_sync(runtime.settings):
-            runtime.doorbell.ring_task(SUPPRESSIONS, SYNC_PATIENCE, name)
+            runtime.doorbell.ring_task(SUPPRESSIONS, SYNC_RING_TIMEOUT, name)
     elif sync.run(runtime.settings, runtime.database, runtime.accounts, account).status is sync.SyncStatus.MORE:
         runtime.doorbell.ring_task(SUPPRESSIONS, argument=account)
 

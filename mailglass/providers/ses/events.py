@@ -8,8 +8,8 @@ from datetime import datetime
 from email.utils import parseaddr
 from typing import Any, Final
 
-from mailglass.addresses import MAX_MAILBOX
 from mailglass.errors import WebhookBodyError
+from mailglass.mail.addresses import MAX_MAILBOX
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers import bodies
 from mailglass.providers.bodies import UNMAPPED, Meaning

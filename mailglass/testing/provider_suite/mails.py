@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID, uuid5
 
-from mailglass.addresses import Address
-from mailglass.mail.outgoing import Outgoing
-from mailglass.message import (
+from mailglass.mail.addresses import Address
+from mailglass.mail.message import (
     MAX_HEADER_WORD,
     MAX_METADATA,
     MAX_METADATA_VALUE,
@@ -20,6 +19,7 @@ from mailglass.message import (
     MAX_TAGS,
     Attachment,
 )
+from mailglass.mail.outgoing import Outgoing
 
 DELIVERY: Final = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 """The delivery id that sample webhooks carry."""
@@ -29,7 +29,7 @@ _PNG: Final = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 
 
 def plain(name: str = "plain", **changes: Any) -> Outgoing:
-    """A mail that every room can carry; another name is another delivery."""
+    """Return a mail that every room can carry; another name is another delivery."""
     mail = Outgoing(
         delivery_id=uuid5(DELIVERY, name),
         tenant="acme",
@@ -117,5 +117,5 @@ def labels() -> Iterator[tuple[tuple[str, ...], dict[str, str]]]:
 
 
 def hostile(kind: str) -> Outgoing:
-    """The mail of this kind."""
+    """Return the mail of this kind."""
     return plain(kind, **HOSTILE[kind])

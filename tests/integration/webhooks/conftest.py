@@ -12,7 +12,6 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy
 
-from mailglass.addresses import Address
 from mailglass.errors import WebhookBodyError
 from mailglass.ids import uuid7
 from mailglass.ledger import deliveries, leases, webhooks
@@ -23,6 +22,7 @@ from mailglass.ledger.leases import Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import suppressions_of
+from mailglass.mail.addresses import Address
 from mailglass.mail.events import ProviderEvent
 from mailglass.mail.outcomes import Outcome
 from mailglass.providers.base import Provider

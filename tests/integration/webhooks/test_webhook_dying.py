@@ -16,11 +16,12 @@ from psycopg.rows import namedtuple_row
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ids import uuid7_for
 from mailglass.ledger import deliveries, webhooks
-from mailglass.ledger.database import statements
 from mailglass.ledger.events import Projection, project
+from mailglass.ledger.statements import statements
 from mailglass.mail.events import ProviderEvent
 from mailglass.settings import WebhookSettings
-from mailglass.webhooks import process, suppressing
+from mailglass.suppressions import from_events
+from mailglass.webhooks import process
 
 WAITING = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 STEPS: list[tuple[Any, str]] = [
@@ -28,8 +29,8 @@ STEPS: list[tuple[Any, str]] = [
     (webhooks, "append"),
     (webhooks, "recorded_events"),
     (webhooks, "project"),
-    (suppressing, "learn"),
-    (suppressing, "suppress"),
+    (from_events, "learn"),
+    (from_events, "suppress"),
     (webhooks, "unsubscribe"),
     (webhooks, "keep_orphans"),
     (webhooks, "finish"),

@@ -13,18 +13,18 @@ import pytest
 from moto import mock_aws
 
 from mailglass import telemetry
-from mailglass.addresses import Address
 from mailglass.doorbell import POLL, WEBHOOKS
 from mailglass.errors import LedgerError, SignatureError, SignatureErrorType
 from mailglass.ledger.database import Database
 from mailglass.ledger.webhooks import Arrival
+from mailglass.mail.addresses import Address
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.registry import Accounts
 from mailglass.routing import Router
 from mailglass.settings import AccountSettings, Route, Settings
-from mailglass.webhooks import collect, ingress, process
+from mailglass.webhooks import ingress, poll, process
 from mailglass.webhooks.ingress import Desk, Posted
-from mailglass.webhooks.keeping import keep
+from mailglass.webhooks.store import keep
 
 
 def item(key: str, account: str = "main", body: bytes = b"{}") -> Arrival:
@@ -138,7 +138,7 @@ def fetch(desk: Any) -> Callable[..., tuple[bool, list[str]]]:
     def run(*accounts: AccountSettings) -> tuple[bool, list[str]]:
         settings, rung = settings_of(*accounts), []
         opened = Accounts(settings, {"ID": "AKIA", "KEY": "x"})
-        more = collect.run(settings, desk.ledger, opened, Router(settings), rung.append)
+        more = poll.run(settings, desk.ledger, opened, Router(settings), rung.append)
         opened.close()
         return more, rung
 
@@ -185,14 +185,14 @@ def test_what_cannot_be_kept_stays_in_the_queue(queue: Queue, unused_url: str) -
     queue.publish(uuid4())
     settings = settings_of(queue.account("main"))
     accounts = Accounts(settings, {"ID": "AKIA", "KEY": "x"})
-    assert not collect.run(settings, Database(unused_url), accounts, Router(settings), lambda task: None)
+    assert not poll.run(settings, Database(unused_url), accounts, Router(settings), lambda task: None)
     assert queue.waiting() == 1
 
 
 def test_a_long_queue_leaves_the_others_their_turn_and_is_rung_for_again(
     desk: Any, queue: Queue, fetch: Callable[..., tuple[bool, list[str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collect, "ROUNDS", 1)
+    monkeypatch.setattr(poll, "ROUNDS", 1)
     for _ in range(12):
         queue.publish(uuid4())
     more, _ = fetch(queue.account("main"))
@@ -205,7 +205,7 @@ def test_where_no_account_has_a_queue_none_is_opened(desk: Any) -> None:
             raise AssertionError("nobody needs to be opened")
 
     settings = settings_of(AccountSettings("main", "null"), AccountSettings("mark", "postmark"))
-    assert not collect.run(settings, desk.ledger, Closed(settings), Router(settings), lambda task: None)
+    assert not poll.run(settings, desk.ledger, Closed(settings), Router(settings), lambda task: None)
 
 
 def test_beat_rings_the_task_that_fetches() -> None:

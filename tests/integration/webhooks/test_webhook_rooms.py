@@ -12,7 +12,6 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy
 
-from mailglass.addresses import Address
 from mailglass.ids import uuid7
 from mailglass.ledger import deliveries, leases, webhooks
 from mailglass.ledger.database import Database
@@ -20,6 +19,7 @@ from mailglass.ledger.events import EngineEvent, Projection, project
 from mailglass.ledger.leases import Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
+from mailglass.mail.addresses import Address
 from mailglass.providers.base import Provider, WebhookRequest
 from mailglass.routing import Lane
 from mailglass.settings import AccountSettings, Settings, WebhookSettings

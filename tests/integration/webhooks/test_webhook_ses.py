@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from mailglass import clock
-from mailglass.addresses import Address
 from mailglass.errors import ProviderCallError, WebhookBodyError
 from mailglass.ledger import webhooks
+from mailglass.mail.addresses import Address
 from mailglass.mail.events import ProviderEvent
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.ses import SESOptions, SESProvider
@@ -25,7 +25,7 @@ from mailglass.settings import AccountSettings, Route, Settings, WebhookSettings
 from mailglass.testing.lab.ses import CERTIFICATE_URL, certificate
 from mailglass.testing.provider import FixedAccounts
 from mailglass.webhooks import ingress, process
-from mailglass.webhooks.keeping import arrival, keep
+from mailglass.webhooks.store import arrival, keep
 
 KEY = rsa.generate_private_key(65537, 2048)
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:ses-events"

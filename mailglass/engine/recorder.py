@@ -1,0 +1,208 @@
+"""One batch's hold on its deliveries, and writing down what became of them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID, uuid4
+
+from mailglass import clock, telemetry
+from mailglass.errors import LedgerError, LedgerUnavailableError
+from mailglass.ledger import leases
+from mailglass.ledger.database import Runs
+from mailglass.ledger.events import EngineEvent
+from mailglass.ledger.leases import Claimed, RefusedCopy, Verdict
+from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.suppressions import Suppression
+from mailglass.limits import Grant
+from mailglass.settings import EngineSettings
+
+_RECORD_RETRY: Final = 0.5
+
+
+@dataclass(slots=True)
+class BatchReport:
+    """What one batch came to: deliveries by where they went, and whether the claim was full.
+
+    Attributes:
+        more: the end of this batch has made room for the rest of its lane, under the tenant's cap or in time.
+    """
+
+    claimed: int = 0
+    full: bool = False
+    more: bool = False
+    attempted: int = 0
+    orphans_waiting: bool = False
+    limited: Grant | None = None
+    moved: dict[Status, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """When this batch must stop. Moments on the monotonic clock.
+
+    Attributes:
+        stop_at: no further piece is begun.
+        send_until: no send starts.
+        record_until: the lease ends; nothing can be written any more.
+        started: it began.
+    """
+
+    token: UUID
+    stop_at: float
+    send_until: float
+    record_until: float
+    started: float = field(default_factory=clock.monotonic)
+
+    def expiry(self, lifetime: float | None) -> float | None:
+        """Return the moment at which a delivery expires that had so many seconds left when it was claimed."""
+        return None if lifetime is None else self.started + lifetime
+
+    @property
+    def over(self) -> bool:
+        """Whether no further piece may be begun."""
+        return clock.monotonic() >= min(self.stop_at, self.send_until)
+
+
+def new_lease(engine: EngineSettings) -> Lease:
+    """A lease that begins now."""
+    start = clock.monotonic()
+    return Lease(
+        token=uuid4(),
+        # a batch takes a slice; the budget bounds one whose provider turns out slower than it was
+        stop_at=start + min(engine.task_budget, engine.slice * 2),
+        send_until=start + engine.lease - engine.send_margin,
+        record_until=start + engine.lease,
+    )
+
+
+class Recorder:
+    """Writes verdicts down under one lease.
+
+    Args:
+        ledger: where.
+        lease: by whose token.
+        claimed: what is leased.
+        full: whether there was more to claim.
+        wait_for_database: whether a database that is away is waited for to give back what was not sent.
+    """
+
+    def __init__(
+        self,
+        ledger: Runs,
+        lease: Lease,
+        claimed: Sequence[Claimed],
+        *,
+        full: bool = False,
+        wait_for_database: bool = True,
+    ) -> None:
+        self._ledger = ledger
+        self._wait_for_database = wait_for_database
+        self.lease = lease
+        self.report = BatchReport(claimed=len(claimed), full=full)
+        self._untouched = {delivery.id for delivery in claimed}
+
+    def holds(self, delivery_id: UUID) -> bool:
+        """Return whether nothing was written of a leased delivery yet, and no provider was asked about it."""
+        return delivery_id in self._untouched
+
+    def begin(self, ids: Iterable[UUID]) -> None:
+        """These are handed to a provider: what becomes of them only its answers tell."""
+        self._untouched.difference_update(ids)
+
+    def record(
+        self, verdicts: Sequence[Verdict], refused: Sequence[Suppression] = (), copies: Sequence[RefusedCopy] = ()
+    ) -> None:
+        """Write verdicts down, trying for as long as the lease lives: what a provider answered is known only here.
+
+        Args:
+            refused: recipients that a provider refuses, for the suppression list; written with the verdicts or not at
+                all.
+            copies: those who got no copy.
+        """
+        self._write(verdicts, refused, self.lease.record_until, copies)
+
+    def _write(
+        self,
+        verdicts: Sequence[Verdict],
+        refused: Sequence[Suppression],
+        until: float,
+        copies: Sequence[RefusedCopy] = (),
+    ) -> None:
+        if not verdicts:
+            return
+        refusal: LedgerError | None = None
+        written: Set[UUID] = frozenset()
+        while True:
+            try:
+                written = leases.record(self._ledger, self.lease.token, verdicts, refused, copies)
+                break
+            except LedgerUnavailableError:
+                if clock.monotonic() >= until:
+                    raise
+                time.sleep(_RECORD_RETRY)
+            except LedgerError as error:
+                if not error.of_a_value:
+                    raise
+                refusal = error
+                break
+        # outside of the handler: what follows must not carry the refusal along
+        if refusal is not None:
+            self._write_apart(verdicts, refused, until, copies, refusal)
+            return
+        self.begin(written)
+        for verdict in verdicts:
+            if verdict.id in written:
+                self._count(verdict.status)
+
+    def _write_apart(
+        self,
+        verdicts: Sequence[Verdict],
+        refused: Sequence[Suppression],
+        until: float,
+        copies: Sequence[RefusedCopy],
+        refusal: LedgerError,
+    ) -> None:
+        """Write down each verdict but for the value that the ledger cannot keep: nothing was written of any yet.
+
+        Raises:
+            LedgerError: even the bare outcome of one mail is refused.
+        """
+        if len(verdicts) > 1:
+            middle = len(verdicts) // 2
+            try:
+                self._write(verdicts[:middle], (), until)
+            finally:
+                # what one half cannot keep costs the other half nothing
+                self._write(verdicts[middle:], refused, until, copies)
+            return
+        (verdict,) = verdicts
+        bare = verdict._replace(provider_message_id=None, enhanced_status=None, refusal=None)
+        if bare == verdict and not refused and not copies:
+            raise refusal
+        telemetry.emit("mailglass.record.refused", level=logging.ERROR, delivery_id=str(verdict.id))
+        self._write([bare], (), until)
+
+    def expired(self, ids: Set[UUID]) -> None:
+        """Note those that the mark has failed, because they had expired by then."""
+        self.begin(ids)
+        for _ in ids:
+            self._count(Status.FAILED)
+
+    def _count(self, status: Status) -> None:
+        self.report.moved[status] = self.report.moved.get(status, 0) + 1
+
+    def give_back(self, ids: Iterable[UUID]) -> None:
+        """Queue again what was certainly not sent; not counted as an attempt."""
+        self.record(_given_back(ids))
+
+    def give_back_rest(self) -> None:
+        """Queue again whatever no provider was asked about, when the database is back; unless the lease ends first."""
+        self._write(_given_back(self._untouched), (), self.lease.record_until if self._wait_for_database else 0.0)
+
+
+def _given_back(ids: Iterable[UUID]) -> list[Verdict]:
+    return [Verdict(key, Status.QUEUED, EngineEvent.RELEASED, "given_back", counted=False) for key in ids]

@@ -1,0 +1,103 @@
+"""`deliver`: one message in this process, now, by the same path as a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mailglass.errors import (
+    DeliveryError,
+    MessageError,
+    RateLimitError,
+    RateLimitType,
+    SuppressedError,
+    SuppressionType,
+)
+from mailglass.mail.mailable import Mailable
+from mailglass.mail.message import Message
+from mailglass.outbound.recording import Sendable, items_of, raise_if_suppressed, record_items
+from mailglass.outbound.schedule import Schedule
+from mailglass.outbound.session import NOT_GIVEN
+from mailglass.routing.scope import current_tenant
+from mailglass.runtime import get_runtime
+
+if TYPE_CHECKING:
+    from mailglass.engine.reservation import Reservation
+    from mailglass.ledger.database import Database
+    from mailglass.ledger.deliveries import Delivery
+    from mailglass.ledger.submit import Item
+
+# a delivery sent in the caller's process is due for the workers after this, should the caller die; seconds
+_GRACE = 60.0
+
+
+def deliver(message: Sendable) -> Delivery:
+    """Deliver one message in this process, now, by the same path as a worker.
+
+    Args:
+        message: to exactly one recipient.
+
+    Returns:
+        The delivery after its attempt: `sent`, or `queued` when it will be tried again, `uncertain` or `held`.
+
+    Raises:
+        SuppressedError: the recipient is suppressed.
+        DeliveryError: it failed for good; holds what was recorded.
+        RateLimitError: a limit is reached; nothing is recorded or sent, now or later, since nobody would wait for it.
+        RouteError: as for `deliver_later`.
+        LedgerUnavailableError: the database cannot be reached. What was recorded by then is sent by the workers: with
+            an `idempotency_key` the same call again is safe.
+    """
+    if isinstance(message, Message | Mailable) and len(message.to) != 1:
+        raise MessageError("to", "deliver() takes one recipient; use deliver_later or deliver_many for several")
+    from mailglass.ledger import deliveries
+    from mailglass.ledger.lifecycle import Status
+
+    runtime = get_runtime()
+    when = Schedule(grace=_GRACE)
+    (item,) = items_of(message, current_tenant(), when)
+    with _places_for(item) as reservation:
+        (recorded,) = record_items([item], when, NOT_GIVEN)
+        raise_if_suppressed([recorded])
+        if not recorded.known:
+            runtime.engine.run_these(item.lane, [item.id], reservation)
+    delivery = deliveries.get(runtime.database, recorded.id)
+    if delivery.status is Status.SUPPRESSED:
+        raise SuppressedError(SuppressionType.ADDRESS, delivery.id)
+    if delivery.status is Status.FAILED:
+        raise DeliveryError(delivery.id, delivery.status, delivery.last_error)
+    return delivery
+
+
+@contextmanager
+def _places_for(item: Item) -> Iterator[Reservation | None]:
+    """Take the mail's places within the limits before anybody can see it; give back what it does not use.
+
+    A mail that is recorded is owed, whoever was told of it. So a limit that is reached says so before the record, and
+    one that is reached meanwhile makes the mail wait. Neither a repeated mail nor a suppressed recipient needs a place.
+
+    Raises:
+        RateLimitError: a limit is reached; nothing was recorded.
+    """
+    engine, database = get_runtime().engine, get_runtime().database
+    if _needs_no_place(database, item):
+        yield None
+        return
+    reservation = engine.reserve(item)
+    try:
+        limited = reservation.limited
+        if limited is not None:
+            raise RateLimitError(limited.type or RateLimitType.PER_ACCOUNT, limited.delay)
+        yield reservation
+    finally:
+        engine.give_back(reservation)
+
+
+def _needs_no_place(database: Database, item: Item) -> bool:
+    from mailglass.ledger.submit import standing
+    from mailglass.ledger.suppressions import blocked_copies
+
+    if item.idempotency_key is not None and standing(database.run, item) is not None:
+        return True
+    return bool(blocked_copies(database, item.lane.tenant, item.lane.stream, [item.recipient]))

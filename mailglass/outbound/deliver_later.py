@@ -1,0 +1,187 @@
+"""`deliver_later`: a Celery task object whose call records a delivery in the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from celery import Task
+from celery.utils.threads import LocalStack
+
+from mailglass.celery import app
+from mailglass.errors import MessageError
+from mailglass.mail.in_process import IN_PROCESS, REMEDY, InProcess
+from mailglass.outbound.session import NOT_GIVEN, NotGiven
+
+if TYPE_CHECKING:
+    from celery.canvas import Signature
+
+    from mailglass.outbound.recording import Sendable
+    from mailglass.outbound.results import DeliveryGroup, DeliveryResult
+    from mailglass.outbound.session import SessionLike
+    from mailglass.routing.scope import AnyTenant
+
+# what Celery itself passes along with a call, which changes nothing about a delivery
+_CANVAS_OPTIONS = {IN_PROCESS} | set(
+    "task_id root_id parent_id group_id group_index reply_to replaced_task_nesting stamped_headers headers "
+    "ignore_result retry retry_policy connection producer router add_to_parent argsrepr kwargsrepr".split()
+)
+# what Celery would have a worker do afterwards, which is no worker's to do here
+_FOLLOWERS = frozenset({"chain", "link", "link_error", "chord"})
+
+
+class DeliverLater(Task):
+    """`deliver_later.delay(message)`: record a message now, deliver it soon.
+
+    A Celery task object whose call records the delivery in the ledger instead of publishing a message: countdown, eta,
+    priority and expires land in the ledger, none in the broker.
+    """
+
+    name = "mailglass.deliver_later"
+    ignore_result = True
+    typing = False
+    # bound to the app when Celery first asks for it: binding reads the settings
+    _app = app
+    request_stack: Any = LocalStack()
+
+    def run(self, message: Sendable, session: SessionLike | NotGiven = NOT_GIVEN) -> str:
+        """Record in this process, as `deliver_later(message)` does; returns the delivery's (or the group's) id."""
+        return str(self.apply_async((message,), {"session": session}).id)
+
+    def delay(self, message: Sendable, session: SessionLike | NotGiven = NOT_GIVEN) -> DeliveryResult | DeliveryGroup:
+        """Record a message for delivery as soon as possible.
+
+        Args:
+            message: a `Message` or a `Mailable`.
+            session: a session or connection of the caller's, SQLAlchemy's (with any of its drivers) or psycopg's: the
+                delivery commits or rolls back with it. Its lane is rung after the commit, or within a second by the
+                pump where nobody hears of it. None is an error.
+
+        Returns:
+            A `DeliveryResult` whose id is the delivery's; for several recipients a `DeliveryGroup` of them.
+
+        Raises:
+            SuppressedError: the recipient is suppressed.
+            RouteError: no route for this tenant and stream.
+            IdempotencyError: another message stands under its idempotency key.
+            SessionError: the session is of another database than the ledger's.
+            LedgerUnavailableError: the database cannot be reached. Where it was lost in the middle of the call nobody
+                knows whether the message was recorded: with an `idempotency_key` the same call again is safe.
+        """
+        return self.apply_async((message,), {"session": session})
+
+    def apply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        countdown: float | None = None,
+        eta: datetime | None = None,
+        send_at: datetime | None = None,
+        expires: float | datetime | None = None,
+        priority: int | None = None,
+        session: SessionLike | NotGiven = NOT_GIVEN,
+        **options: Any,
+    ) -> DeliveryResult | DeliveryGroup:
+        """Record a message with Celery's options.
+
+        Args:
+            args: `(message,)`.
+            kwargs: `message` and `session`, where they are not given otherwise.
+            countdown: seconds until it is due.
+            eta: the aware moment at which it is due; `send_at` is another word for it.
+            expires: seconds, or an aware moment, after which it is no longer sent.
+            priority: 0 to 9, 9 the most urgent, on every broker.
+            session: as for `delay`.
+            options: `task_id`, a UUID as Celery's own are, becomes the id of the (first) delivery: the same call again
+                finds what it recorded. What else Celery's canvas passes along is ignored; anything more is refused.
+
+        Raises:
+            IdempotencyError: another message stands under this task_id.
+            TypeError: an option that has no meaning for a delivery.
+        """
+        from mailglass.outbound.recording import raise_if_suppressed, record
+        from mailglass.outbound.results import DeliveryGroup, DeliveryResult
+        from mailglass.outbound.schedule import schedule
+
+        message, session = _arguments(args, kwargs, session)
+        given = {name for name, value in options.items() if value or (value is not None and name not in _FOLLOWERS)}
+        unknown = given - _CANVAS_OPTIONS
+        if unknown & _FOLLOWERS:
+            raise TypeError(f"nothing can follow deliver_later ({', '.join(sorted(unknown))}): {REMEDY}")
+        if unknown:
+            raise TypeError(
+                f"deliver_later has no option {', '.join(sorted(unknown))}: "
+                "countdown, eta, expires and priority are kept in the ledger; routes choose the queue"
+            )
+        due = schedule(countdown, eta, send_at, expires, priority)
+        pairs = record(message, due, session, _as_uuid(options.get("task_id")))
+        recorded = [answer for _, answer in pairs]
+        raise_if_suppressed(recorded)
+        first = pairs[0][0]
+        results = [DeliveryResult(str(answer.id), first.lane.tenant) for answer in recorded]
+        if len(results) == 1:
+            return results[0]
+        return DeliveryGroup(str(first.group_id), results, first.lane.tenant)
+
+    def signature(self, args: Any = None, *starargs: Any, **starkwargs: Any) -> Signature:
+        """Return a signature to call in this process, alone or in a `group`. It cannot travel through a broker."""
+        made = super().signature(args, *starargs, **starkwargs)
+        made.options[IN_PROCESS] = InProcess()
+        return made
+
+    subtask = signature
+
+    def AsyncResult(self, task_id: str, *, tenant: str | AnyTenant | None = None, **_: Any) -> DeliveryResult:
+        """Return the result of an earlier call, by its delivery's id.
+
+        Args:
+            task_id: the id of the delivery.
+            tenant: whose it must be, or it is not found: the tenant in scope if left out, `ANY_TENANT` for anybody's.
+
+        Raises:
+            TenantError: no tenant is in scope.
+        """
+        from mailglass.outbound.results import DeliveryResult
+
+        return DeliveryResult(task_id, tenant)
+
+
+def _arguments(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, session: object) -> tuple[Any, Any]:
+    values = dict(kwargs or {})
+    positional = list(args or ())
+    if positional:
+        values["message"] = positional.pop(0)
+    if positional:
+        values["session"] = positional.pop(0)
+    unknown = values.keys() - {"message", "session"}
+    if positional or unknown or "message" not in values:
+        raise TypeError("deliver_later takes a message, and optionally session=")
+    if session is not NOT_GIVEN:
+        if values.get("session", session) is not session:
+            raise TypeError("deliver_later was given two sessions")
+        values["session"] = session
+    return values["message"], values.get("session", NOT_GIVEN)
+
+
+def _as_uuid(value: object) -> UUID | None:
+    try:
+        return UUID(str(value)) if value else None
+    except ValueError:
+        raise MessageError("task_id", "must be a UUID; for a name of your own use idempotency_key") from None
+
+
+deliver_later = DeliverLater()
+
+
+def _register(sender: Any, **_: Any) -> None:
+    sender.register_task(deliver_later)
+
+
+# registering reads the settings, which are not read by an import
+if app.finalized:
+    _register(app)
+else:
+    app.on_after_finalize.connect(_register, weak=False)

@@ -1,0 +1,268 @@
+"""What `deliver_later` answers: Celery's AsyncResult, read from the ledger instead of a result backend."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, overload
+from uuid import UUID
+
+from celery.exceptions import TimeoutError as CeleryTimeoutError
+from celery.result import AsyncResult
+
+from mailglass import clock
+from mailglass.celery import app
+from mailglass.errors import DeliveryError, DeliveryNotFoundError, SuppressedError, SuppressionType
+from mailglass.ledger.lifecycle import Status
+from mailglass.outbound.cancel_results import CancelCounts, CancelOutcome
+from mailglass.routing.scope import ANY_TENANT, AnyTenant, check_tenant, current_tenant
+from mailglass.runtime import get_runtime
+
+if TYPE_CHECKING:
+    from mailglass.ledger.deliveries import Delivery
+
+_SETTLED = frozenset({Status.SENT, Status.FAILED, Status.SUPPRESSED, Status.CANCELED})
+# of a group: what is most worth knowing first
+_TELLING: list[str] = [
+    Status.HELD, Status.UNCERTAIN, Status.SENDING, Status.CLAIMED, Status.QUEUED,
+    Status.FAILED, Status.SUPPRESSED, Status.CANCELED, Status.SENT,
+]  # fmt: skip
+_FIRST_WAIT = 0.02
+_LONGEST_WAIT = 0.5
+
+
+class DeliveryResult(AsyncResult):
+    """The state of one delivery. Every look is a look into the ledger.
+
+    Args:
+        id: the delivery's.
+        tenant: whose it must be, or it is not found: the tenant in scope if left out, `ANY_TENANT` for anybody's.
+
+    Attributes:
+        id: the delivery's id.
+
+    Raises:
+        TenantError: no tenant is in scope.
+    """
+
+    id: str
+
+    def __init__(self, id: str, tenant: str | AnyTenant | None = None, **_: Any) -> None:
+        super().__init__(id, app=app)
+        self._tenant = _bound(tenant)
+
+    @property
+    def delivery(self) -> Delivery:
+        """The delivery as the ledger knows it.
+
+        Raises:
+            DeliveryNotFoundError: it is not there, for example because the caller's transaction was rolled back, or it
+                is another tenant's.
+        """
+        from mailglass.ledger import deliveries
+
+        return deliveries.get(get_runtime().database, self.id, self._tenant)
+
+    @property
+    def state(self) -> str:
+        """The delivery's status: queued, claimed, sending, sent, failed, suppressed, uncertain, held or canceled."""
+        return self.delivery.status.value
+
+    status = state
+
+    def ready(self) -> bool:
+        """Whether the provider has accepted it or it ended otherwise."""
+        return Status(self.state) in _SETTLED
+
+    def successful(self) -> bool:
+        """Whether the provider has accepted it."""
+        return self.state == Status.SENT
+
+    def failed(self) -> bool:
+        """Whether it ended without being sent."""
+        return Status(self.state) in _SETTLED - {Status.SENT}
+
+    @property
+    def result(self) -> str | None:
+        """The provider's message id once it accepted the mail."""
+        return self.delivery.provider_message_id
+
+    info = result
+
+    def get(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        interval: float = _FIRST_WAIT,
+        wait_if_held: bool = False,
+        **_: Any,
+    ) -> Delivery:
+        """Wait until the provider accepted the delivery, it ended otherwise, or it waits for a person.
+
+        Args:
+            timeout: seconds to wait at most; None for as long as it takes.
+            propagate: raise what was recorded; otherwise return the delivery whatever became of it.
+            interval: seconds between the first looks; it grows.
+            wait_if_held: wait on while it is `held`, for somebody to release it.
+
+        Returns:
+            The `Delivery`.
+
+        Raises:
+            celery.exceptions.TimeoutError: it is still under way.
+            SuppressedError: it was suppressed.
+            DeliveryError: it ended without being sent, or is `held`; holds the recorded reason.
+        """
+        deadline = None if timeout is None else clock.monotonic() + timeout
+        ended = _SETTLED if wait_if_held else _SETTLED | {Status.HELD}
+        wait = interval
+        while True:
+            delivery = self.delivery
+            if delivery.status in ended:
+                if propagate:
+                    _raise_recorded(delivery)
+                return delivery
+            if deadline is not None and clock.monotonic() + wait > deadline:
+                raise CeleryTimeoutError(f"delivery {self.id} is still {delivery.status.value}")
+            time.sleep(wait)
+            wait = min(wait * 1.5, _LONGEST_WAIT)
+
+    wait = get
+
+    def cancel(self) -> CancelOutcome:
+        """Take the delivery back, if no worker has claimed it yet and it cannot have been sent.
+
+        Returns:
+            Whether it was taken back, as a truth value; otherwise why it was not.
+        """
+        from mailglass.ledger import deliveries
+
+        answer = deliveries.cancel(get_runtime().database, [self.id], self.delivery.tenant)
+        if answer.canceled:
+            return CancelOutcome.CANCELED
+        return CancelOutcome.IN_DOUBT if answer.in_doubt else CancelOutcome.LEFT
+
+    def revoke(self, *_: Any, **__: Any) -> None:
+        """Celery's word for `cancel`."""
+        self.cancel()
+
+    def forget(self) -> None:
+        """Nothing to forget: no result backend exists, and the ledger keeps what happened."""
+
+    def __repr__(self) -> str:
+        return f"<DeliveryResult: {self.id}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DeliveryResult, (self.id, ANY_TENANT if self._tenant is None else self._tenant)
+
+
+def _bound(tenant: str | AnyTenant | None) -> str | None:
+    """Return whose deliveries may be seen; None for everybody's."""
+    if isinstance(tenant, AnyTenant):
+        return None
+    return current_tenant() if tenant is None else check_tenant(tenant)
+
+
+def _raise_recorded(delivery: Delivery) -> None:
+    if delivery.status is Status.SUPPRESSED:
+        scope = (delivery.last_error or "").removeprefix("suppressed_")
+        known = scope in list(SuppressionType)
+        raise SuppressedError(SuppressionType(scope) if known else SuppressionType.ADDRESS, delivery.id)
+    if delivery.status is not Status.SENT:
+        raise DeliveryError(delivery.id, delivery.status.value, delivery.last_error)
+
+
+class DeliveryGroup(Sequence[DeliveryResult]):
+    """The results of one message to several people, in the order of its recipients.
+
+    Attributes:
+        id: the group's id.
+    """
+
+    id: str
+
+    def __init__(self, id: str, results: Sequence[DeliveryResult], tenant: str | AnyTenant | None = None) -> None:
+        self.id = id
+        self._results = list(results)
+        self._tenant = _bound(tenant)
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    @overload
+    def __getitem__(self, index: int) -> DeliveryResult: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[DeliveryResult]: ...
+
+    def __getitem__(self, index: int | slice) -> DeliveryResult | list[DeliveryResult]:
+        return self._results[index]
+
+    @property
+    def states(self) -> dict[UUID, str]:
+        """Where each delivery stands, by id, in one look."""
+        from mailglass.ledger import deliveries
+
+        found = deliveries.states(get_runtime().database, [result.id for result in self._results], self._tenant)
+        return {delivery_id: state.status.value for delivery_id, state in found.items()}
+
+    @property
+    def state(self) -> str:
+        """Where the group stands: what all its deliveries have in common, else the first of these that one has.
+
+        held, uncertain, sending, claimed, queued, failed, suppressed, canceled, sent.
+
+        Raises:
+            DeliveryNotFoundError: one is not there, for example because the caller's transaction was rolled back.
+        """
+        states = self.states
+        if len(states) < len(self):
+            raise DeliveryNotFoundError(f"a delivery of group {self.id} is not in the ledger of this tenant")
+        return min(states.values(), key=_TELLING.index)
+
+    status = state
+
+    def ready(self) -> bool:
+        """Whether all are accepted or ended otherwise; not where one is missing, as after a rollback."""
+        states = self.states
+        return len(states) == len(self) and all(Status(state) in _SETTLED for state in states.values())
+
+    def successful(self) -> bool:
+        """Return whether the provider has accepted all of them."""
+        states = self.states
+        return len(states) == len(self) and set(states.values()) == {Status.SENT}
+
+    def failed(self) -> bool:
+        """Return whether any of them ended without being sent."""
+        return any(Status(state) in _SETTLED - {Status.SENT} for state in self.states.values())
+
+    def cancel(self) -> CancelCounts:
+        """Take back those that no worker has claimed yet and that cannot have been sent.
+
+        Returns:
+            How many were taken back, and how many may have been sent.
+        """
+        from mailglass.ledger import deliveries
+
+        ids = [result.id for result in self]
+        answer = deliveries.cancel(get_runtime().database, ids, self[0].delivery.tenant)
+        return CancelCounts(len(answer.canceled), len(answer.in_doubt))
+
+    def revoke(self, *_: Any, **__: Any) -> None:
+        """Celery's word for `cancel`."""
+        self.cancel()
+
+    def get(self, timeout: float | None = None, propagate: bool = True, wait_if_held: bool = False) -> list[Delivery]:
+        """Wait for all; as `DeliveryResult.get` for each, within one timeout."""
+        deadline = None if timeout is None else clock.monotonic() + timeout
+        return [
+            result.get(
+                None if deadline is None else max(deadline - clock.monotonic(), 0.0),
+                propagate,
+                wait_if_held=wait_if_held,
+            )
+            for result in self._results
+        ]
+
+    def __repr__(self) -> str:
+        return f"<DeliveryGroup: {self.id} [{len(self)}]>"

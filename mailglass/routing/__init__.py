@@ -1,0 +1,7 @@
+"""From a mail to its lane and its accounts: routes of the settings, and the hooks of an application."""
+
+from mailglass.routing.hooks import LimitContext, RouteContext, Tenancy
+from mailglass.routing.lane import Lane
+from mailglass.routing.router import Router, ordered_accounts
+
+__all__ = ["Lane", "LimitContext", "RouteContext", "Router", "Tenancy", "ordered_accounts"]

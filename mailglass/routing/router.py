@@ -1,0 +1,193 @@
+"""Routes: from tenant, stream, domain and tag to accounts in order, and to a lane."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from uuid import UUID
+
+from mailglass.errors import ConfigError, RouteError
+from mailglass.routing.hooks import LimitContext, RouteContext, Tenancy
+from mailglass.routing.lane import Lane
+from mailglass.settings import LimitRule, Route, Settings
+from mailglass.settings.values import whole
+
+
+class Router:
+    """Resolves routes from the settings and the tenancy hooks.
+
+    Args:
+        settings: routes, accounts, and the tenancy class.
+        tenancy: the hooks; opened from the settings when left out.
+    """
+
+    def __init__(self, settings: Settings, tenancy: Tenancy | None = None) -> None:
+        self._settings = settings
+        self._given = tenancy
+
+    @cached_property
+    def tenancy(self) -> Tenancy | None:
+        """The hooks, None where the settings name none.
+
+        Raises:
+            RouteError: the class cannot be imported, or is no `Tenancy`.
+        """
+        if self._given is not None or self._settings.tenancy is None:
+            return self._given
+        return _open_tenancy(self._settings.tenancy)
+
+    @cached_property
+    def _queues(self) -> frozenset[str]:
+        # no other is known to Celery: nobody could ring there
+        return frozenset(self._settings.queue_names)
+
+    @cached_property
+    def by_delivery(self) -> bool:
+        """True if deliveries of one lane may have different routes."""
+        routes = self._settings.routes
+        return self.tenancy is not None or any(
+            route.domain != "*" or route.tag != "*" or route.weights for route in routes
+        )
+
+    def resolve(self, context: RouteContext) -> Route:
+        """The route: the hook's, else the first of the settings that matches.
+
+        Raises:
+            RouteError: none matches, or the hook misbehaves; there is no fallback.
+        """
+        if self.tenancy is not None:
+            answer = self._ask(self.tenancy, context)
+            if answer is not None:
+                return answer
+        for route in self._settings.routes:
+            if _matches(route, context):
+                return route
+        raise RouteError(
+            f"no route for tenant {context.tenant!r} and stream {context.stream!r}: add one to [[routes]] in "
+            "mailglass.toml"
+        )
+
+    def limits(self, context: LimitContext) -> tuple[LimitRule, ...]:
+        """The rate limits that the application adds to those of the settings.
+
+        Raises:
+            ConfigError: the hook misbehaves; there is no fallback.
+            RouteError: the tenancy cannot be opened.
+        """
+        tenancy = self.tenancy
+        if tenancy is None or type(tenancy).resolve_limits is Tenancy.resolve_limits:
+            return ()
+        try:
+            answer = tenancy.resolve_limits(context)
+        except Exception as error:
+            raise _limits_refused(f"failed with {type(error).__name__} for tenant {context.tenant!r}") from error
+        if answer is None:
+            return ()
+        if not isinstance(answer, list | tuple) or not all(
+            isinstance(rule, LimitRule) and isinstance(rule.key, str) for rule in answer
+        ):
+            raise _limits_refused("answered something else than LimitRules or None")
+        if len({(rule.scope, rule.key, rule.period) for rule in answer}) < len(answer):
+            raise _limits_refused("answered two rules of the same scope, key and period")
+        return tuple(answer)
+
+    def lane(self, tenant: str, stream: str) -> Lane:
+        """The lane in which this tenant's stream waits."""
+        return Lane(self.resolve(RouteContext(tenant, stream)).queue, tenant, stream)
+
+    def concurrency(self, lane: Lane) -> int | None:
+        """Return how many deliveries of the lane's tenant may be leased at once, or None for any number.
+
+        A route that cannot be resolved says nothing here: its deliveries are held when they are placed.
+        """
+        try:
+            return self.resolve(RouteContext(lane.tenant, lane.stream)).concurrency
+        except RouteError:
+            return None
+
+    def _ask(self, tenancy: Tenancy, context: RouteContext) -> Route | None:
+        try:
+            answer = tenancy.resolve_route(context)
+        except Exception as error:
+            raise RouteError(
+                f"the tenancy's resolve_route failed with {type(error).__name__} for tenant {context.tenant!r}: "
+                "correct the hook"
+            ) from error
+        if answer is None:
+            return None
+        route = answer if isinstance(answer, Route) else Route(answer)  # type: ignore[arg-type]
+        if not isinstance(route.accounts, list | tuple) or not all(isinstance(name, str) for name in route.accounts):
+            raise RouteError("the tenancy's resolve_route must answer a Route, account names or None")
+        if not _figures(route):
+            raise RouteError(
+                "the tenancy's resolve_route must return failover_after and concurrency above zero, "
+                "and one weight for each account"
+            )
+        unknown = [name for name in route.accounts if name not in self._settings.accounts]
+        if unknown or not route.accounts:
+            raise RouteError(
+                f"the tenancy's resolve_route answered an unknown account for tenant {context.tenant!r}: "
+                f"{', '.join(unknown) or 'no account'}"
+            )
+        if not isinstance(route.queue, str) or route.queue not in self._queues:
+            raise RouteError(
+                f"the tenancy's resolve_route answered an unknown queue for tenant {context.tenant!r}: {route.queue}; "
+                "add it to `queues` in mailglass.toml"
+            )
+        return replace(route, accounts=tuple(route.accounts), weights=tuple(route.weights))
+
+
+def ordered_accounts(route: Route, delivery_id: UUID) -> tuple[str, ...]:
+    """The route's accounts in the order for one delivery: by weight where there are weights, always the same for it."""
+    total = sum(route.weights)
+    if not total:
+        return route.accounts
+    # the last 62 bits of a UUIDv7 are random
+    point = (delivery_id.int & ((1 << 62) - 1)) / (1 << 62) * total
+    for position, weight in enumerate(route.weights):
+        point -= weight
+        if point < 0:
+            first = route.accounts[position]
+            return (first, *(name for name in route.accounts if name != first))
+    return route.accounts
+
+
+def _figures(route: Route) -> bool:
+    """Return whether a route from code has the figures that one from the settings must have."""
+    return (
+        whole(route.failover_after, 1)
+        and (route.concurrency is None or whole(route.concurrency, 1))
+        and isinstance(route.weights, list | tuple)
+        and all(whole(share, 0) for share in route.weights)
+        and len(route.weights) in (0, len(route.accounts))
+    )
+
+
+def _matches(route: Route, context: RouteContext) -> bool:
+    # where only the lane is asked for there is no domain, and a route for some domain or tag says nothing of it
+    return (
+        route.tenant in ("*", context.tenant)
+        and route.stream in ("*", context.stream)
+        and route.domain in ("*", context.domain)
+        and (route.tag == "*" or route.tag in context.tags)
+    )
+
+
+def _limits_refused(problem: str) -> ConfigError:
+    return ConfigError("tenancy", f"resolve_limits {problem}", "Correct the hook, then release what is held")
+
+
+def _open_tenancy(path: str) -> Tenancy:
+    import importlib
+
+    module, _, name = path.partition(":")
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except Exception as error:
+        raise RouteError(f"the tenancy {path!r} cannot be imported ({type(error).__name__}): correct it") from error
+    if not (isinstance(cls, type) and issubclass(cls, Tenancy)):
+        raise RouteError(f"the tenancy {path!r} is no subclass of mailglass.routing.Tenancy")
+    try:
+        return cls()
+    except Exception as error:
+        raise RouteError(f"the tenancy {path!r} cannot be made ({type(error).__name__}): correct it") from error
