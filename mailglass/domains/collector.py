@@ -276,8 +276,9 @@ def _answered(question: Question, answer: dns.resolver.Answer) -> Lookup:
     server = str(answer.nameserver or "")
     if answer.rrset is None:
         return Lookup(question, LookupStatus.NODATA, chain=chain, authenticated=authenticated, server=server)
-    records = tuple(_record(rdata) for rdata in answer.rrset)
-    pieces = tuple(tuple(len(piece) for piece in rdata.strings) for rdata in answer.rrset if hasattr(rdata, "strings"))
+    rdatas = sorted(answer.rrset)
+    records = tuple(_record(rdata) for rdata in rdatas)
+    pieces = tuple(tuple(len(piece) for piece in rdata.strings) for rdata in rdatas if hasattr(rdata, "strings"))
     return Lookup(
         question, LookupStatus.ANSWER, records, pieces, int(answer.rrset.ttl), chain, authenticated, server=server
     )
