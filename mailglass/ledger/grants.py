@@ -41,6 +41,10 @@ _BY_HAND: Final = frozenset({
 # what functions read and write for whom calls them
 _FUNCTIONS: Final[Mapping[str, Grants]] = {
     "room_for": {"deliveries": frozenset({"SELECT"})},
+    "suppressions_of": {"suppressions": frozenset({"SELECT"})},
+    "suppress": {"suppressions": frozenset({"SELECT", "INSERT", "UPDATE"})},
+    "has_evidence": {"events": frozenset({"SELECT"})},
+    "moved_by": {"deliveries": frozenset({"SELECT"}), "events": frozenset({"SELECT"})},
     "in_other_doubt": {"events": frozenset({"SELECT"})},
     "crashes_by_itself": {"deliveries": frozenset({"SELECT"}), "events": frozenset({"SELECT"})},
     "take_limits": {

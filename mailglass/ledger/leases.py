@@ -258,7 +258,7 @@ def record(
             **{f"refused_{name}": column for name, column in columns(refused).items()},
         },
     )
-    return {verdicts[row.position - 1].id for row in rows}
+    return {verdicts[row.position - 1].id for row in rows if not row.suppressed}
 
 
 def _kind(verdict: Verdict) -> tuple[Any, ...]:

@@ -70,10 +70,8 @@ FROM claimed c
 CROSS JOIN unhurried
 LEFT JOIN mailglass.messages m ON m.id = c.message_id
 LEFT JOIN LATERAL (
-    SELECT b.scope FROM mailglass.suppressions b
-    WHERE b.value IN (lower(c.recipient COLLATE "C"), c.recipient_domain) AND b.tenant_id IN (%(tenant)s, '*')
-      AND (b.scope = 'domain') = (b.value = c.recipient_domain) AND b.stream IN ('', %(stream)s)
-      AND (b.expires_at IS NULL OR b.expires_at > now())
+    SELECT b.scope
+    FROM mailglass.suppressions_of(%(tenant)s, %(stream)s, lower(c.recipient COLLATE "C"), c.recipient_domain) b
     ORDER BY b.scope LIMIT 1) s ON true
 
 -- name: claim_these
@@ -169,7 +167,8 @@ WITH expired AS MATERIALIZED (
     WHERE d.id = e.id AND d.lease_token = CAST(%(token)s AS uuid) AND d.status = 'claimed' AND d.expires_at <= now()
     RETURNING d.id, d.tenant_id, d.status, d.account, d.attempts, e.event_id
 ), noted AS (
-    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account, attempt)
+    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account,
+                                  attempt)
     SELECT event_id, id, tenant_id, 'failed', 'engine', now(), 'failed', 'expired', account, attempts
     FROM moved WHERE status = 'failed'
 )
@@ -178,7 +177,7 @@ SELECT id FROM moved WHERE status = 'failed'
 -- name: record
 -- Write down what became of leased deliveries, with one event each. Only the holder of the lease writes anything. Where
 -- the provider has spoken of one before its answer was given up, or while another attempt failed, it is uncertain and
--- nothing is waited for: the sweep settles it as sent. (No EXISTS, which may be looked up in a hash of all events.)
+-- nothing is waited for: the sweep settles it as sent.
 -- What verdicts have in common is given once, and each says by its number which is its own. What may have been sent
 -- stays in doubt until an answer ends that: by being sent, or by the answer to the very question; where another
 -- account's answer is missing too, it is held. One that is to be asked about again stays so while it is queued,
@@ -194,10 +193,8 @@ WITH verdict AS MATERIALIZED (
         AS v (status, kind, reason, outcome, doubt, counted, status_code, enhanced, duration_ms, awaits, refusal,
               deferred, number)
 ), outcome AS MATERIALIZED (
-    SELECT *, (v.status = 'uncertain' OR (
-               v.kind IN ('attempted', 'failed') AND v.status <> 'sent')) AND COALESCE((
-        SELECT true FROM mailglass.events e WHERE e.delivery_id = o.id AND e.source = 'provider'
-          AND e.kind = ANY (CAST(%(evidence)s AS text[])) LIMIT 1), false) AS accepted,
+    SELECT *, (v.status = 'uncertain' OR (v.kind IN ('attempted', 'failed') AND v.status <> 'sent'))
+              AND mailglass.has_evidence(o.id, CAST(%(evidence)s AS text[])) AS accepted,
         CASE WHEN v.doubt = 'answered' THEN COALESCE((
             SELECT mailglass.in_other_doubt(d.id, d.account, d.scheduled_at) FROM mailglass.deliveries d
             WHERE d.id = o.id AND d.in_doubt), false) ELSE false END AS in_other_doubt
@@ -261,19 +258,14 @@ WITH verdict AS MATERIALIZED (
         AS c (event_id, id, status_code, enhanced, bounce_class, refusal)
     JOIN moved m ON m.id = c.id
 ), suppressed AS (
-    INSERT INTO mailglass.suppressions AS s (id, tenant_id, scope, value, stream, reason, source, account, expires_at)
-    SELECT n.id, n.tenant_id, n.scope, n.value, n.stream, n.reason, n.source, n.account, n.expires_at
-    FROM unnest(CAST(%(refused_ids)s AS uuid[]), CAST(%(refused_tenants)s AS text[]),
-                CAST(%(refused_scopes)s AS text[]), CAST(%(refused_values)s AS text[]),
-                CAST(%(refused_streams)s AS text[]), CAST(%(refused_reasons)s AS text[]),
-                CAST(%(refused_sources)s AS text[]), CAST(%(refused_accounts)s AS text[]),
-                CAST(%(refused_expires)s AS timestamptz[]))
-        AS n (id, tenant_id, scope, value, stream, reason, source, account, expires_at)
-    ORDER BY n.value, n.tenant_id
-    ON CONFLICT (value, tenant_id, scope, stream) DO UPDATE
-    SET id = CASE WHEN s.expires_at IS NULL THEN s.id ELSE excluded.id END,
-        reason = excluded.reason, source = excluded.source, account = excluded.account,
-        expires_at = excluded.expires_at
-    WHERE s.expires_at <= now() OR s.expires_at < COALESCE(excluded.expires_at, 'infinity')
+    SELECT n.id
+    FROM mailglass.suppress(
+        CAST(%(refused_ids)s AS uuid[]), CAST(%(refused_tenants)s AS text[]), CAST(%(refused_scopes)s AS text[]),
+        CAST(%(refused_values)s AS text[]), CAST(%(refused_streams)s AS text[]),
+        CAST(%(refused_reasons)s AS text[]), CAST(%(refused_sources)s AS text[]),
+        CAST(%(refused_accounts)s AS text[]), CAST(%(refused_expires)s AS timestamptz[])) AS n (id)
+    WHERE CAST(%(refused_ids)s AS uuid[]) <> '{}'
 )
-SELECT position FROM moved
+SELECT position, false AS suppressed FROM moved
+UNION ALL
+SELECT NULL, true FROM suppressed

@@ -40,16 +40,15 @@ WITH wanted AS MATERIALIZED (
     SELECT event_id, id, tenant_id, 'canceled', 'operator', now(), 'canceled' FROM moved
 ), audited AS (
     INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
-    SELECT CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.cancel', %(tenant)s,
-           CAST(CAST(%(detail)s AS jsonb) || jsonb_build_object('count', m.count)
-                || CASE WHEN m.doubtful > 0 THEN jsonb_build_object('left_in_doubt', m.doubtful)
-                        ELSE CAST('{}' AS jsonb) END AS json)
-    FROM (SELECT count(*) AS count, (SELECT count(*) FROM doubtful) AS doubtful FROM moved) m
-    WHERE CAST(%(actor)s AS text) IS NOT NULL AND m.count > 0
+    SELECT a.*
+    FROM (SELECT array_agg(tenant_id) AS tenants FROM moved) m
+    CROSS JOIN LATERAL mailglass.audit_entry(
+        CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.cancel', m.tenants, CAST(%(detail)s AS jsonb),
+        jsonb_build_object('left_in_doubt', NULLIF((SELECT count(*) FROM doubtful), 0))) a
 )
 SELECT id, false AS in_doubt FROM moved
 UNION ALL
-SELECT e.delivery_id, false FROM wanted w JOIN mailglass.events e ON e.id = w.event_id
+SELECT id, false FROM mailglass.moved_by(CAST(%(event_ids)s AS uuid[]))
 UNION ALL
 SELECT id, true FROM doubtful
 
@@ -78,19 +77,15 @@ WITH wanted AS MATERIALIZED (
     FROM moved
 ), audited AS (
     INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
-    SELECT CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.release', m.tenant_id,
-           CAST(CAST(%(detail)s AS jsonb) || jsonb_build_object('count', m.count)
-                || CASE WHEN m.doubtful > 0 THEN jsonb_build_object('in_doubt', m.doubtful)
-                        ELSE CAST('{}' AS jsonb) END AS json)
-    FROM (SELECT CASE WHEN count(DISTINCT tenant_id) = 1 THEN min(tenant_id) END AS tenant_id, count(*) AS count,
-                 count(*) FILTER (WHERE in_doubt) AS doubtful
-          FROM moved) m
-    WHERE CAST(%(actor)s AS text) IS NOT NULL AND m.count > 0
+    SELECT a.*
+    FROM (SELECT array_agg(tenant_id) AS tenants, count(*) FILTER (WHERE in_doubt) AS doubtful FROM moved) m
+    CROSS JOIN LATERAL mailglass.audit_entry(
+        CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.release', m.tenants, CAST(%(detail)s AS jsonb),
+        jsonb_build_object('in_doubt', NULLIF(m.doubtful, 0))) a
 )
 SELECT id, queue, tenant_id, stream FROM moved
 UNION ALL
-SELECT d.id, d.queue, d.tenant_id, d.stream
-FROM wanted w JOIN mailglass.events e ON e.id = w.event_id JOIN mailglass.deliveries d ON d.id = e.delivery_id
+SELECT id, queue, tenant_id, stream FROM mailglass.moved_by(CAST(%(event_ids)s AS uuid[]))
 
 -- name: hold
 -- Hold what is owed, because the ledger was restored and it may have been sent; where an actor is given, with an entry
@@ -113,15 +108,14 @@ WITH wanted AS MATERIALIZED (
     SELECT event_id, id, tenant_id, 'held', 'operator', now(), 'held', 'restored', account FROM moved
 ), audited AS (
     INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
-    SELECT CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.hold', m.tenant_id,
-           CAST(CAST(%(detail)s AS jsonb) || jsonb_build_object('count', m.count) AS json)
-    FROM (SELECT CASE WHEN count(DISTINCT tenant_id) = 1 THEN min(tenant_id) END AS tenant_id, count(*) AS count
-          FROM moved) m
-    WHERE CAST(%(actor)s AS text) IS NOT NULL AND m.count > 0
+    SELECT a.*
+    FROM (SELECT array_agg(tenant_id) AS tenants FROM moved) m
+    CROSS JOIN LATERAL mailglass.audit_entry(
+        CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.hold', m.tenants, CAST(%(detail)s AS jsonb)) a
 )
 SELECT id FROM moved
 UNION ALL
-SELECT e.delivery_id FROM wanted w JOIN mailglass.events e ON e.id = w.event_id
+SELECT id FROM mailglass.moved_by(CAST(%(event_ids)s AS uuid[]))
 
 -- name: reschedule
 -- Make queued deliveries due at another moment, from which their age counts; where an actor is given, with an entry in
@@ -146,14 +140,15 @@ WITH wanted AS MATERIALIZED (
     SELECT event_id, id, tenant_id, 'rescheduled', 'operator', now(), 'queued' FROM moved
 ), audited AS (
     INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
-    SELECT CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.reschedule', %(tenant)s,
-           CAST(CAST(%(detail)s AS jsonb) || jsonb_build_object('count', m.count) AS json)
-    FROM (SELECT count(*) AS count FROM moved) m WHERE CAST(%(actor)s AS text) IS NOT NULL AND m.count > 0
+    SELECT a.*
+    FROM (SELECT array_agg(tenant_id) AS tenants FROM moved) m
+    CROSS JOIN LATERAL mailglass.audit_entry(
+        CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.reschedule', m.tenants,
+        CAST(%(detail)s AS jsonb)) a
 )
 SELECT id, queue, tenant_id, stream FROM moved
 UNION ALL
-SELECT d.id, d.queue, d.tenant_id, d.stream
-FROM wanted w JOIN mailglass.events e ON e.id = w.event_id JOIN mailglass.deliveries d ON d.id = e.delivery_id
+SELECT id, queue, tenant_id, stream FROM mailglass.moved_by(CAST(%(event_ids)s AS uuid[]))
 
 -- name: audit
 -- Record who did what, or is about to.

@@ -27,9 +27,7 @@ WITH expired AS MATERIALIZED (
            p.policy = 'resend' AND e.attempts < p.most AS resends, e.attempts < p.most AS more,
            COALESCE(e.expires_at <= now(), false) AS expired,
            date_part('epoch', now() - e.scheduled_at) AS age, e.claimed_alone, e.crashes_alone,
-           e.status <> 'claimed' AND COALESCE((
-               SELECT true FROM mailglass.events v WHERE v.delivery_id = e.id AND v.source = 'provider'
-                 AND v.kind = ANY (CAST(%(evidence)s AS text[])) LIMIT 1), false) AS accepted
+           e.status <> 'claimed' AND mailglass.has_evidence(e.id, CAST(%(evidence)s AS text[])) AS accepted
     FROM expired e LEFT JOIN policy p ON p.stream = e.stream
 ), situation AS (
     SELECT k.id, k.position, k.before, CASE WHEN k.accepted THEN 0 ELSE k.hold END AS hold,
@@ -79,7 +77,8 @@ WITH expired AS MATERIALIZED (
     FROM decided c WHERE d.id = c.id
     RETURNING d.id, d.tenant_id, d.queue, d.stream, d.account, d.attempts, c.position, c.after, c.kind, c.reason
 ), noted AS (
-    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account, attempt)
+    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account,
+                                  attempt)
     SELECT (CAST(%(event_ids)s AS uuid[]))[m.position + CASE WHEN %(again)s THEN %(size)s ELSE 0 END],
            m.id, m.tenant_id, m.kind, 'engine', now(), m.after, m.reason, m.account, m.attempts
     FROM moved m
@@ -128,8 +127,7 @@ WITH absent AS MATERIALIZED (
 ), picked AS MATERIALIZED (
     SELECT d.id, a.event_id FROM absent a JOIN mailglass.deliveries d ON d.id = a.id
     WHERE d.status = 'uncertain' AND d.attempts = a.attempts AND a.attempts < a.most
-      AND NOT EXISTS (SELECT 1 FROM mailglass.events e WHERE e.delivery_id = d.id AND e.source = 'provider'
-                      AND e.kind = ANY (CAST(%(evidence)s AS text[])))
+      AND NOT mailglass.has_evidence(d.id, CAST(%(evidence)s AS text[]))
     ORDER BY d.id FOR UPDATE OF d
 ), moved AS (
     UPDATE mailglass.deliveries d
@@ -138,7 +136,8 @@ WITH absent AS MATERIALIZED (
     FROM picked p WHERE d.id = p.id
     RETURNING d.id, d.tenant_id, d.queue, d.stream, d.account, d.attempts, p.event_id
 ), noted AS (
-    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account, attempt)
+    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account,
+                                  attempt)
     SELECT event_id, id, tenant_id, 'released', 'engine', now(), 'queued', 'not_found', account, attempts FROM moved
 )
 SELECT id, queue, tenant_id, stream FROM moved
@@ -176,13 +175,12 @@ WITH wanted AS MATERIALIZED (
     SELECT event_id, id, tenant_id, kind, 'operator', now(), after, CAST(%(reason)s AS text), account FROM moved
 ), audited AS (
     INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
-    SELECT CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.settle.' || CAST(%(how)s AS text),
-           m.tenant_id, CAST(CAST(%(detail)s AS jsonb) || jsonb_build_object('count', m.count) AS json)
-    FROM (SELECT CASE WHEN count(DISTINCT tenant_id) = 1 THEN min(tenant_id) END AS tenant_id, count(*) AS count
-          FROM moved) m
-    WHERE CAST(%(actor)s AS text) IS NOT NULL AND m.count > 0
+    SELECT a.*
+    FROM (SELECT array_agg(tenant_id) AS tenants FROM moved) m
+    CROSS JOIN LATERAL mailglass.audit_entry(
+        CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.settle.' || CAST(%(how)s AS text), m.tenants,
+        CAST(%(detail)s AS jsonb)) a
 )
 SELECT id, queue, tenant_id, stream FROM moved
 UNION ALL
-SELECT d.id, d.queue, d.tenant_id, d.stream
-FROM wanted w JOIN mailglass.events e ON e.id = w.event_id JOIN mailglass.deliveries d ON d.id = e.delivery_id
+SELECT id, queue, tenant_id, stream FROM mailglass.moved_by(CAST(%(event_ids)s AS uuid[]))

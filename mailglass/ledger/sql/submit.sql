@@ -32,10 +32,7 @@ WITH item AS (
     SELECT i.*, COALESCE(i.ends_at <= i.starts_at AND COALESCE(i.start_moment, i.end_moment) IS NOT NULL, false) AS late,
            s.scope, CASE WHEN s.scope IS NULL THEN 'queued' ELSE 'suppressed' END AS status
     FROM timed i LEFT JOIN LATERAL (
-        SELECT b.scope FROM mailglass.suppressions b
-        WHERE b.value IN (i.key, i.domain) AND b.tenant_id IN (i.tenant_id, '*')
-          AND (b.scope = 'domain') = (b.value = i.domain) AND b.stream IN ('', i.stream)
-          AND (b.expires_at IS NULL OR b.expires_at > now())
+        SELECT b.scope FROM mailglass.suppressions_of(i.tenant_id, i.stream, i.key, i.domain) b
         ORDER BY b.scope LIMIT 1) s ON true
 ), led AS (
     INSERT INTO mailglass.deliveries (
@@ -87,11 +84,8 @@ WITH blocked AS MATERIALIZED (
            COALESCE(CAST(%(end_moment)s AS timestamptz), statement_timestamp() + make_interval(secs =>
                CAST(%(lifetime)s AS double precision) - CAST(%(waited)s AS double precision))) AS ends_at,
            COALESCE(CAST(%(start_moment)s AS timestamptz), CAST(%(end_moment)s AS timestamptz)) IS NOT NULL AS absolute
-    FROM mailglass.suppressions b
-    WHERE b.value IN (CAST(%(key)s AS text), CAST(%(domain)s AS text))
-      AND b.tenant_id IN (CAST(%(tenant)s AS text), '*')
-      AND (b.scope = 'domain') = (b.value = CAST(%(domain)s AS text))
-      AND b.stream IN ('', CAST(%(stream)s AS text)) AND (b.expires_at IS NULL OR b.expires_at > now())
+    FROM mailglass.suppressions_of(
+        CAST(%(tenant)s AS text), CAST(%(stream)s AS text), CAST(%(key)s AS text), CAST(%(domain)s AS text)) b
 ), added AS (
     INSERT INTO mailglass.deliveries (
         id, tenant_id, group_id, message_id, stream, queue, mailable, status, recipient, recipient_name,

@@ -3,19 +3,11 @@
 -- name: suppress
 -- Add suppressions; a complaint takes over from a lesser reason, and never expires; what lasts takes over from what ends,
 -- what ends later from what ends sooner. What had an end gets a new id: as it was it has not been offered to providers.
-INSERT INTO mailglass.suppressions AS s (id, tenant_id, scope, value, stream, reason, source, account, expires_at)
-SELECT n.id, n.tenant_id, n.scope, n.value, n.stream, n.reason, n.source, n.account, n.expires_at
-FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(tenants)s AS text[]), CAST(%(scopes)s AS text[]),
-            CAST(%(values)s AS text[]), CAST(%(streams)s AS text[]), CAST(%(reasons)s AS text[]),
-            CAST(%(sources)s AS text[]), CAST(%(accounts)s AS text[]), CAST(%(expires)s AS timestamptz[]))
-    AS n (id, tenant_id, scope, value, stream, reason, source, account, expires_at)
-ORDER BY n.value, n.tenant_id
-ON CONFLICT (value, tenant_id, scope, stream) DO UPDATE
-SET id = CASE WHEN s.expires_at IS NULL THEN s.id ELSE excluded.id END,
-    reason = excluded.reason, source = excluded.source, account = excluded.account, expires_at = excluded.expires_at
-WHERE (s.reason <> 'complaint' AND excluded.reason = 'complaint') OR s.expires_at <= now()
-   OR s.expires_at < COALESCE(excluded.expires_at, 'infinity')
-RETURNING id
+SELECT n.id
+FROM mailglass.suppress(
+    CAST(%(ids)s AS uuid[]), CAST(%(tenants)s AS text[]), CAST(%(scopes)s AS text[]), CAST(%(values)s AS text[]),
+    CAST(%(streams)s AS text[]), CAST(%(reasons)s AS text[]), CAST(%(sources)s AS text[]),
+    CAST(%(accounts)s AS text[]), CAST(%(expires)s AS timestamptz[])) AS n (id)
 
 -- name: unsuppress
 -- Remove a suppression; a complaint stays unless it is forced.
@@ -26,19 +18,12 @@ RETURNING id
 
 -- name: suppressions_of
 -- The live entries that stand in the way of an address.
-SELECT * FROM mailglass.suppressions
-WHERE value IN (%(key)s, %(domain)s) AND tenant_id IN (%(tenant)s, '*')
-  AND (scope = 'domain') = (value = %(domain)s) AND (expires_at IS NULL OR expires_at > now())
-ORDER BY scope, stream
+SELECT * FROM mailglass.suppressions_of(%(tenant)s, NULL, %(key)s, %(domain)s) ORDER BY scope, stream
 
 -- name: blocked_copies
 -- Which of these cc and bcc addresses are suppressed.
 SELECT a.key FROM unnest(CAST(%(keys)s AS text[]), CAST(%(domains)s AS text[])) AS a (key, domain)
-WHERE EXISTS (
-    SELECT 1 FROM mailglass.suppressions b
-    WHERE b.value IN (a.key, a.domain) AND b.tenant_id IN (%(tenant)s, '*')
-      AND (b.scope = 'domain') = (b.value = a.domain) AND b.stream IN ('', %(stream)s)
-      AND (b.expires_at IS NULL OR b.expires_at > now()))
+WHERE EXISTS (SELECT FROM mailglass.suppressions_of(%(tenant)s, %(stream)s, a.key, a.domain))
 
 -- name: doubt_addresses
 -- Note refusals that leave open whether an address is gone for good, whatever their order. Answers those addresses that
@@ -104,8 +89,7 @@ SET id = CASE WHEN s.expires_at IS NULL THEN s.id ELSE excluded.id END,
     reason = excluded.reason, source = excluded.source, account = excluded.account, expires_at = NULL,
     created_at = excluded.created_at
 WHERE s.expires_at <= now()
-   OR COALESCE(array_position(ARRAY['provider', 'manual', 'unsubscribe', 'hard_bounce', 'complaint'], excluded.reason), 0)
-      > COALESCE(array_position(ARRAY['provider', 'manual', 'unsubscribe', 'hard_bounce', 'complaint'], s.reason), 0)
+   OR mailglass.reason_rank(excluded.reason) > mailglass.reason_rank(s.reason)
    OR (s.reason = excluded.reason AND s.source NOT IN ('manual', 'import')
        AND (s.created_at < excluded.created_at OR s.expires_at IS NOT NULL))
 RETURNING id
@@ -121,8 +105,7 @@ WHERE NOT EXISTS (
     SELECT 1 FROM mailglass.suppressions s
     WHERE s.value = n.value AND s.tenant_id = n.tenant_id AND s.scope = n.scope AND s.stream = n.stream
       AND (s.expires_at IS NULL OR s.expires_at > now())
-      AND COALESCE(array_position(ARRAY['provider', 'manual', 'unsubscribe', 'hard_bounce', 'complaint'], s.reason), 0)
-          >= COALESCE(array_position(ARRAY['provider', 'manual', 'unsubscribe', 'hard_bounce', 'complaint'], n.reason), 0))
+      AND mailglass.reason_rank(s.reason) >= mailglass.reason_rank(n.reason))
 
 -- name: pushable_suppressions
 -- Lasting entries on whole addresses that bind a tenant and that an account's provider has not told us of, by id.

@@ -180,7 +180,8 @@ WITH fact AS (
     FROM told f WHERE d.id = f.id
     RETURNING d.id, d.tenant_id, d.account, d.attempts, f.event_id, f.proof, f.settles
 ), noted AS (
-    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account, attempt)
+    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account,
+                                  attempt)
     SELECT event_id, id, tenant_id, 'settled', 'engine', now(), 'sent', proof, account, attempts
     FROM moved WHERE settles
 )
