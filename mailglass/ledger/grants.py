@@ -29,7 +29,7 @@ class Role(StrEnum):
 
 _BELLS: Final = ("ring", "bell_ages")
 _PRODUCER: Final = (
-    "submit", "submit_one", "standing", "delivery", "delivery_states", "timeline", "cancel", "release", "has_ledger",
+    "submit", "submit_one", "existing", "delivery", "delivery_states", "timeline", "cancel", "release", "has_ledger",
     "ledger_identity", *_BELLS,
 )  # fmt: skip
 _WEB: Final = ("store_webhooks", *_BELLS)

@@ -335,7 +335,7 @@ def note_left_out(ledger: Runs, tenant: str, account: str, left_out: Sequence[tu
     kind = EngineEvent.LEFT_OUT.value
     ids = [uuid7_for(created, kind, str(delivery), account) for delivery, created, _ in left_out]
     ledger.run(
-        "left_out",
+        "note_left_out",
         {
             "tenant": tenant,
             "kind": kind,

@@ -16,7 +16,7 @@ SET level = greatest(0, r.level - g.mails), promised = %(token)s
 FROM (SELECT * FROM unnest(CAST(%(keys)s AS text[]), CAST(%(mails)s AS integer[])) AS u (key, mails)) g
 WHERE r.key = g.key AND r.promised <> %(token)s
 
--- name: teach_limit
+-- name: apply_feedback
 -- Keep what a provider has taught about one account: a pause, a slower pace, a rate.
 SELECT mailglass.teach_limit(
     %(account)s, CAST(%(pause)s AS double precision), CAST(%(factor)s AS double precision),

@@ -2,7 +2,7 @@
 
 -- name: submit
 -- Record new deliveries with their content, refuse suppressed recipients, and answer for each whether it is new.
--- One that is already there, by id or by its tenant's idempotency key, is left alone: `standing` finds it. The first
+-- One that is already there, by id or by its tenant's idempotency key, is left alone: `existing` finds it. The first
 -- delivery of a call decides for all of them: where it is not new, the others of its group are not recorded either.
 -- Absolute moments stay as they were given, relative ones count from `waited` seconds before this statement was sent.
 -- What an absolute moment makes end before it is due is `late`, by this clock, and not recorded.
@@ -113,7 +113,7 @@ WITH blocked AS MATERIALIZED (
 SELECT 1 AS position, scope, EXISTS (SELECT FROM added) AS new, COALESCE(absolute AND ends_at <= starts_at, false) AS late
 FROM blocked
 
--- name: standing
+-- name: existing
 -- The deliveries that stand where new ones were not recorded: under the tenant's idempotency key, else by the id.
 SELECT w.position, d.id, d.status, d.idempotency_digest AS digest
 FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(tenants)s AS text[]), CAST(%(idempotency_keys)s AS text[]))
