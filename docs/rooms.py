@@ -53,7 +53,7 @@ def _room_of(path: Path, source: Path) -> str | None:
 
 def _imported(path: Path) -> Iterator[str]:
     """Yield the rooms that a module imports, and other names."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _statements(ast.parse(path.read_text(encoding="utf-8")).body):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -64,6 +64,15 @@ def _imported(path: Path) -> Iterator[str]:
         for name in names:
             parts = name.split(".")
             yield parts[1] if parts[0] == "mailglass" and len(parts) > 1 else parts[0]
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield statements and those within them; no expression imports anything."""
+    for statement in body:
+        yield statement
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+            for inner in getattr(statement, part, ()):
+                yield from _statements([inner] if isinstance(inner, ast.stmt) else inner.body)
 
 
 def rows(graph: Mapping[str, set[str]]) -> list[list[str]]:
@@ -92,13 +101,15 @@ def reduced(graph: Mapping[str, set[str]]) -> list[tuple[str, str]]:
     )
 
 
-def draw() -> str:
+def draw(graph: Mapping[str, set[str]]) -> str:
     """Draw the picture.
+
+    Args:
+        graph: the rooms that each room imports.
 
     Returns:
         The text of an SVG file, the same for the same imports.
     """
-    graph = imports()
     floors = rows(graph)
     routes = [_route(arrow, floors) for arrow in reduced(graph)]
     for route in routes:
@@ -177,5 +188,5 @@ def _curve(points: list[tuple[int, int]]) -> str:
 
 
 if __name__ == "__main__":
-    PICTURE.write_text(draw(), encoding="utf-8")
+    PICTURE.write_text(draw(imports()), encoding="utf-8")
     print(PICTURE)
