@@ -50,7 +50,7 @@ COMMANDS: Mapping[str, Row] = {
     "completion": Row("mailglass.cli.completion:completion", "Print the completion script of a shell."),
     "config": Row("mailglass.cli.config:config", "Check the settings, list the variables."),
     "db": Row("mailglass.cli.db:db", "Create and migrate the ledger's schema."),
-    "deliveries": Row("mailglass.cli.deliveries:deliveries", "See what became of deliveries."),
+    "deliveries": Row("mailglass.cli.deliveries.show:deliveries", "See what became of deliveries."),
     "demo": Row("mailglass.cli.demo:demo", "Run the main job from end to end on a local stack.", "embedded"),
     "dev": Row("mailglass.cli.dev:dev", "Run a local stack to develop an application against.", "embedded"),
     "doctor": Row("mailglass.cli.doctor:doctor", "Tell from an application's source whether webhooks reach mailglass."),
@@ -59,7 +59,7 @@ COMMANDS: Mapping[str, Row] = {
     "preflight": Row("mailglass.cli.preflight:preflight", "Check a deployment with its configuration in hand."),
     "resume": Row("mailglass.cli.pausing:resume", "Let a tenant's paused mail go again."),
     "suppressions": Row(
-        "mailglass.cli.suppressions:suppressions", "Keep suppression lists in step, take addresses off."
+        "mailglass.cli.suppressions.sync:suppressions", "Keep suppression lists in step, take addresses off."
     ),
     "version": Row("mailglass.cli.version:version", "Print the version."),
     "web": Row(

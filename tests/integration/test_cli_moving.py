@@ -13,8 +13,9 @@ import pytest
 import sqlalchemy
 
 from mailglass import clock
-from mailglass.cli import moving, run
+from mailglass.cli import run
 from mailglass.cli.actor import whoami
+from mailglass.cli.deliveries import cancel as moving
 from mailglass.errors import LedgerError
 from mailglass.ids import uuid7
 from mailglass.ledger import audit, deliveries, leases, selection

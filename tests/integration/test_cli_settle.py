@@ -12,7 +12,8 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy
 
-from mailglass.cli import run, settle
+from mailglass.cli import run
+from mailglass.cli.deliveries import settle
 from mailglass.ids import uuid7
 from mailglass.ledger import audit, deliveries, leases
 from mailglass.ledger.database import Database, close_databases

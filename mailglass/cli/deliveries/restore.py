@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mailglass.cli import moving
 from mailglass.cli.actor import actor_option
-from mailglass.cli.filters import ACCOUNT, DUE, FILTERS, options
+from mailglass.cli.deliveries import cancel as moving
+from mailglass.cli.deliveries.filters import ACCOUNT, DUE, FILTERS, options
 from mailglass.cli.output import JSON, format_option, note, print_json
 from mailglass.settings import get_settings
 

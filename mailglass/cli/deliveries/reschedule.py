@@ -10,9 +10,9 @@ from uuid import UUID
 import click
 
 from mailglass import clock
-from mailglass.cli import moving
 from mailglass.cli.actor import actor_option
-from mailglass.cli.filters import DUE, FILTERS, Moment, options
+from mailglass.cli.deliveries import cancel as moving
+from mailglass.cli.deliveries.filters import DUE, FILTERS, Moment, options
 from mailglass.cli.output import format_option
 
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ from uuid import UUID
 import click
 
 from mailglass.cli.actor import actor_option
-from mailglass.cli.filters import DUE, FILTERS, YES, options
+from mailglass.cli.deliveries.filters import DUE, FILTERS, YES, options
 from mailglass.cli.output import JSON, format_option, note, print_json
 from mailglass.errors import MailglassError
 from mailglass.settings import get_settings

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mailglass.cli import suppressing
 from mailglass.cli.actor import actor_option
 from mailglass.cli.output import JSON, format_option, note, print_json, print_table
+from mailglass.cli.suppressions import edit as suppressing
 from mailglass.settings import get_settings
 
 if TYPE_CHECKING:

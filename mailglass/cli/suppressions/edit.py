@@ -11,7 +11,7 @@ import click
 
 from mailglass import clock
 from mailglass.cli.actor import actor_option
-from mailglass.cli.filters import Moment
+from mailglass.cli.deliveries.filters import Moment
 from mailglass.cli.output import JSON, format_option, note, print_json, print_table
 from mailglass.mail.streams import Stream
 from mailglass.settings import get_settings

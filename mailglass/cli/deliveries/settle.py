@@ -10,7 +10,7 @@ from uuid import UUID
 import click
 
 from mailglass.cli.actor import actor_option
-from mailglass.cli.filters import Moment
+from mailglass.cli.deliveries.filters import Moment
 from mailglass.cli.output import JSON, format_option, note, print_json, print_table
 from mailglass.mail.streams import Stream
 from mailglass.settings import get_settings

@@ -10,10 +10,13 @@ from uuid import UUID
 
 import click
 
-from mailglass.cli import moving, rescheduling, restoring, settle
 from mailglass.cli.actor import actor_option
-from mailglass.cli.content import print_content, without_files
-from mailglass.cli.filters import DUE, FILTERS, options
+from mailglass.cli.deliveries import cancel as moving
+from mailglass.cli.deliveries import reschedule as rescheduling
+from mailglass.cli.deliveries import restore as restoring
+from mailglass.cli.deliveries import settle
+from mailglass.cli.deliveries.content import print_content, without_files
+from mailglass.cli.deliveries.filters import DUE, FILTERS, options
 from mailglass.cli.output import JSON, format_option, print_json, print_table
 from mailglass.errors import ConfigError
 from mailglass.settings import get_settings

@@ -1,0 +1,1 @@
+"""`mailglass deliveries`: see, cancel, release, reschedule, search for and settle deliveries."""

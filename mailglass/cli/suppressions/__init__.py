@@ -1,0 +1,1 @@
+"""`mailglass suppressions`: see, edit and synchronise suppression lists."""
