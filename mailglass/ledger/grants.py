@@ -1,4 +1,4 @@
-"""What each kind of process may do in the ledger, read from the statements that it runs."""
+"""Privileges in the ledger of each kind of process, read from the statements that it runs."""
 
 from __future__ import annotations
 

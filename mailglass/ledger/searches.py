@@ -38,9 +38,10 @@ class Search:
 
 
 def due(ledger: Runs, lags: Mapping[str, float]) -> list[str]:
-    """The accounts that have deliveries to be searched for.
+    """Return the accounts that have deliveries to search for.
 
     Args:
+        ledger: runs the statement.
         lags: by account: seconds after which its provider's search knows of a mail.
     """
     if not lags:
@@ -65,6 +66,7 @@ def resume(ledger: Runs, absent: Sequence[Search], most: Mapping[str, int]) -> d
     """Queue deliveries again that were proved never taken, if they still are as they were.
 
     Args:
+        ledger: runs the statement.
         absent: as they were claimed.
         most: by stream: counted attempts.
 

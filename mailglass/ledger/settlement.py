@@ -23,7 +23,7 @@ SETTLEABLE = (Status.UNCERTAIN, Status.QUEUED, Status.HELD)
 
 
 class Settlement(StrEnum):
-    """What a person says of a delivery.
+    """A person's word on a delivery in doubt.
 
     sent: it went out.
     resend: send it again, now, whether or not it went out.
@@ -62,9 +62,10 @@ class Unsettled:
 def unsettled(
     database: Database, *, tenant: str | None = None, account: str | None = None, limit: int = 100
 ) -> list[Unsettled]:
-    """Those that wait, oldest first.
+    """Return the deliveries in doubt that wait, oldest first.
 
     Args:
+        database: runs the statement.
         tenant: only this tenant's; None for all, which is for operators.
         account: only those that this account may have sent.
         limit: at most this many, 1 to 1000.
@@ -101,6 +102,7 @@ def settle(
     settled as sent until a worker hands it to a provider.
 
     Args:
+        ledger: runs the statement.
         ids: which.
         settlement: what became of them, or is to become.
         actor: who says so, for the audit; None: no entry.
@@ -117,6 +119,7 @@ def settle_found(
     """Settle deliveries as sent that an operator has found at a provider.
 
     Args:
+        ledger: runs the statement.
         found: the provider's message ids by delivery, as far as it tells them.
         account: whose provider has them.
         actor: who searched, for the audit.

@@ -67,7 +67,7 @@ class Item:
 
 
 class Recorded(NamedTuple):
-    """What became of one item.
+    """The result of recording one item.
 
     Attributes:
         id: of the delivery that stands: the item's own, or the first one under its idempotency key.
@@ -95,6 +95,7 @@ def derived_content_id(tenant: str, owner_id: UUID) -> UUID:
     """Return the id of content, to which no delivery of another call or tenant may refer, whoever chose the owner's.
 
     Args:
+        tenant: whose content.
         owner_id: what the content belongs to: a group, or one delivery without a group.
     """
     digest = hashlib.sha256(f"{tenant}/{owner_id}".encode()).hexdigest()
@@ -206,7 +207,7 @@ def _submit_all(run: Runner, items: Sequence[Item], waited: float) -> Rows:
 
 
 def _followers(items: Sequence[Item]) -> str:
-    """Which items are recorded only with the first of their group; empty where there are none."""
+    """Return which items are recorded only with the first of their group, or an empty array if there are none."""
     groups = [item.group_id for item in items]
     if not any(groups):
         return "{}"
@@ -240,10 +241,13 @@ def _new(item: Item, scope: str | None) -> Recorded:
 
 
 def _repeated(item: Item, found: Recorded, scope: str | None) -> Recorded:
-    """Under the item's own id it was recorded by this very call, whose answer had been lost."""
+    """Return the answer for what was there before.
+
+    Under the item's own id this very call recorded it, and its answer was lost.
+    """
     return found._replace(known=found.id != item.id, suppressed_by=scope if found.status == "suppressed" else None)
 
 
 def _uuid(value: object) -> UUID:
-    """Drivers of the caller's choice may answer with text."""
+    """Return an id that the caller's driver may have answered as text."""
     return value if isinstance(value, UUID) else UUID(str(value))

@@ -1,4 +1,4 @@
-"""Why a database cannot be reached, from what the driver says: which server, and what to look at. Never its words."""
+"""Reasons why a database cannot be reached: the server and the remedy, never the driver's words."""
 
 from __future__ import annotations
 

@@ -215,6 +215,7 @@ CREATE TRIGGER deliveries_lifecycle BEFORE UPDATE OF status ON mailglass.deliver
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     op.execute(TABLES)
     op.execute(APPEND_ONLY)
     op.execute(LIFECYCLE)
@@ -222,6 +223,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     for table in (
         "audit", "breakers", "doorbells", "suppression_sync", "orphans", "webhook_events",
         "suppressions", "events", "deliveries", "messages",

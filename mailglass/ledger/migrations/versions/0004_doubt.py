@@ -1,4 +1,4 @@
-"""What an earlier attempt may have sent: evidence settles it while it is claimed, and its doubt outlasts a refusal."""
+"""Evidence of an earlier attempt settles a claimed delivery, and its doubt outlasts a refusal."""
 
 from __future__ import annotations
 
@@ -40,11 +40,13 @@ def _allow(moves: tuple[str, ...]) -> None:
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     _allow(MOVES)
     op.execute(SEARCH)
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     op.execute("DROP INDEX mailglass.deliveries_search")
     op.execute(
         "CREATE INDEX deliveries_search ON mailglass.deliveries (account, search_at) WHERE search_at IS NOT NULL"

@@ -1,4 +1,4 @@
-"""What may have been sent is a column of its own, and what is in doubt cannot be canceled.
+"""Doubt is a column of its own, and a delivery in doubt cannot be canceled.
 
 Older workers go on: they leave both columns as they are, and say of what they leave in doubt what they said before.
 """
@@ -68,12 +68,14 @@ def _allow(moves: tuple[str, ...], also: str = "") -> None:
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     op.execute(COLUMNS)
     op.execute(OTHER_DOUBT)
     _allow(MOVES, "OR (NEW.status = 'canceled' AND NEW.in_doubt)")
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     _allow(BEFORE)
     op.execute("DROP FUNCTION mailglass.in_other_doubt(uuid, text, timestamptz)")
     op.execute("DROP INDEX mailglass.deliveries_in_doubt")

@@ -33,8 +33,10 @@ def _allow(moves: tuple[str, ...]) -> None:
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     _allow(MOVES)
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     _allow(BEFORE)
