@@ -80,10 +80,15 @@ def trip(
     (row,) = ledger.run(
         "trip",
         {
-            "account": account, "reason": reason, "reset": reset, "base": BASE_OPEN[reason], "longest": LONGEST_OPEN,
-            "delivery": None if delivery is None else str(delivery), "error": error,
+            "account": account,
+            "reason": reason,
+            "reset": reset,
+            "base": BASE_OPEN[reason],
+            "longest": LONGEST_OPEN,
+            "delivery": None if delivery is None else str(delivery),
+            "error": error,
         },
-    )  # fmt: skip
+    )
     return float(row.seconds)
 
 

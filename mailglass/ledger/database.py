@@ -237,9 +237,14 @@ class Database:
     def _translated(self, error: psycopg.Error, sql: str, lost: bool) -> BaseException:
         """Return the error as SQLAlchemy would raise it."""
         return DBAPIError.instance(
-            sql, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=lost,
+            sql,
+            None,
+            error,
+            psycopg.Error,
+            hide_parameters=True,
+            connection_invalidated=lost,
             dialect=self._engine.dialect,
-        )  # fmt: skip
+        )
 
     def _retried(self, work: Callable[[], T], name: str) -> T:
         pauses = {_Disconnected: [0.0], _Deadlocked: [0.05, 0.1, 0.2, 0.4]}

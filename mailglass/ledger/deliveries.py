@@ -66,7 +66,7 @@ class Delivery:
 
     @property
     def outcome(self) -> str | None:
-        """Return the most telling thing the provider said: complained, bounced, failed, rejected, delivered or deferred."""
+        """Return the most telling fact: complained, bounced, failed, rejected, delivered or deferred."""
         return self.facts.outcome
 
 

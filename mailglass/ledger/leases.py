@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -102,6 +103,24 @@ class RefusedCopy(NamedTuple):
     enhanced_status: str | None
     bounce_class: str
     refusal: str
+
+
+# of `record`: what many verdicts of a batch have in common is sent once for all of them
+_COMMON: Final[tuple[tuple[str, Callable[[Sequence[Any]], str], str], ...]] = (
+    ("statuses", arrays.texts, "status"),
+    ("kinds", arrays.texts, "event"),
+    ("reasons", arrays.texts, "reason"),
+    ("outcomes", arrays.texts, "outcome"),
+    ("doubts", arrays.texts, "doubt"),
+    ("counted", arrays.booleans, "counted"),
+    ("status_codes", arrays.numbers, "status_code"),
+    ("enhanced", arrays.texts, "enhanced_status"),
+    ("durations", arrays.numbers, "duration_ms"),
+    ("awaited", arrays.texts, "awaits_account"),
+    ("refusals", arrays.texts, "refusal"),
+    ("deferred", arrays.booleans, "deferred"),
+)
+_kind: Final = attrgetter(*(field for _, _, field in _COMMON))
 
 
 def claim(
@@ -236,9 +255,7 @@ def record(
         return set()
     kinds: dict[tuple[Any, ...], int] = {}
     kind_of = [kinds.setdefault(_kind(verdict), len(kinds) + 1) for verdict in verdicts]
-    (
-        statuses, events, reasons, outcomes, doubts, counted, codes, enhanced, durations, awaited, refusals, deferred
-    ) = zip(*kinds, strict=True)  # fmt: skip
+    common = zip(_COMMON, zip(*kinds, strict=True), strict=True)
     rows = ledger.run(
         "record",
         {
@@ -248,39 +265,19 @@ def record(
             "delays": arrays.numbers([verdict.delay for verdict in verdicts]),
             "provider_message_ids": arrays.texts([verdict.provider_message_id for verdict in verdicts]),
             "verdicts": arrays.numbers(kind_of),
-            "statuses": arrays.texts(statuses),
-            "kinds": arrays.texts(events),
-            "reasons": arrays.texts(reasons),
-            "outcomes": arrays.texts(outcomes),
-            "doubts": arrays.texts(doubts),
-            "counted": arrays.booleans(counted),
-            "status_codes": arrays.numbers(codes),
-            "enhanced": arrays.texts(enhanced),
-            "durations": arrays.numbers(durations),
-            "refusals": arrays.texts(refusals),
-            "deferred": arrays.booleans(deferred),
+            **{name: write(values) for (name, write, _), values in common},
             "copy_event_ids": arrays.uuids(uuid7s(len(copies))),
             "copy_ids": arrays.uuids(copy.delivery_id for copy in copies),
             "copy_status_codes": arrays.numbers([copy.status_code for copy in copies]),
             "copy_enhanced": arrays.texts([copy.enhanced_status for copy in copies]),
             "copy_classes": arrays.texts([copy.bounce_class for copy in copies]),
             "copy_refusals": arrays.texts([copy.refusal for copy in copies]),
-            "awaited": arrays.texts(awaited),
             "evidence": arrays.texts(sorted(EVIDENCE)),
             "unplaced": UNPLACED,
             **{f"refused_{name}": column for name, column in columns(refused).items()},
         },
     )
     return {verdicts[row.position - 1].id for row in rows if not row.suppressed}
-
-
-def _kind(verdict: Verdict) -> tuple[Any, ...]:
-    """Return what many verdicts of a batch have in common, which is sent once for all of them."""
-    return (
-        verdict.status, verdict.event, verdict.reason, verdict.outcome, verdict.doubt, verdict.counted,
-        verdict.status_code, verdict.enhanced_status, verdict.duration_ms, verdict.awaits_account, verdict.refusal,
-        verdict.deferred,
-    )  # fmt: skip
 
 
 def sweep(

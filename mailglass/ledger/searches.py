@@ -55,11 +55,18 @@ def claim(ledger: Runs, account: str, *, lag: float, size: int, budget: float) -
     rows = ledger.run("claim_searches", {"account": account, "lag": lag, "size": size, "budget": budget})
     return [
         Search(
-            row.id, row.stream, row.recipient, row.provider_message_id, row.attempts, row.scheduled_at, row.first,
-            row.age, row.taken_at,
+            row.id,
+            row.stream,
+            row.recipient,
+            row.provider_message_id,
+            row.attempts,
+            row.scheduled_at,
+            row.first,
+            row.age,
+            row.taken_at,
         )
         for row in rows
-    ]  # fmt: skip
+    ]
 
 
 def resume(ledger: Runs, absent: Sequence[Search], most: Mapping[str, int]) -> dict[UUID, Lane]:

@@ -73,24 +73,41 @@ def unsettled(
     columns = table.c
     query = (
         sqlalchemy.select(
-            columns.id, columns.tenant_id, columns.stream, columns.status, columns.account, columns.attempts,
-            columns.ask_again, columns.last_error, columns.created_at, columns.lease_expires_at, columns.search_at,
+            columns.id,
+            columns.tenant_id,
+            columns.stream,
+            columns.status,
+            columns.account,
+            columns.attempts,
+            columns.ask_again,
+            columns.last_error,
+            columns.created_at,
+            columns.lease_expires_at,
+            columns.search_at,
         )
         .where(columns.in_doubt, columns.status.in_([status.value for status in SETTLEABLE]))
         .order_by(columns.id)
         .limit(min(max(limit, 1), 1000))
-    )  # fmt: skip
+    )
     for column, value in ((columns.tenant_id, tenant), (columns.account, account)):
         if value is not None:
             query = query.where(column == value)
     return [
         Unsettled(
-            row.id, row.tenant_id, row.stream, Status(row.status), row.account, row.attempts, row.ask_again,
+            row.id,
+            row.tenant_id,
+            row.stream,
+            Status(row.status),
+            row.account,
+            row.attempts,
+            row.ask_again,
             row.last_error,
-            row.created_at, row.lease_expires_at, row.search_at,
+            row.created_at,
+            row.lease_expires_at,
+            row.search_at,
         )
         for row in database.query(query)
-    ]  # fmt: skip
+    ]
 
 
 def settle(

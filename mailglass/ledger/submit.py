@@ -6,7 +6,9 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
 from mailglass import clock
@@ -84,6 +86,30 @@ class Recorded(NamedTuple):
     known: bool = False
     digest: str | None = None
     late: bool = False
+
+
+# of `submit`: each column's name, its kind of array, and the value of an item
+_COLUMNS: Final[tuple[tuple[str, Callable[[Sequence[Any]], str], Callable[[Item], Any]], ...]] = (
+    ("ids", arrays.uuids, attrgetter("id")),
+    ("tenants", arrays.texts, attrgetter("lane.tenant")),
+    ("groups", partial(arrays.sparse, arrays.uuids), attrgetter("group_id")),
+    ("messages", arrays.uuids, attrgetter("message_id")),
+    ("streams", arrays.texts, attrgetter("lane.stream")),
+    ("queues", arrays.texts, attrgetter("lane.queue")),
+    ("mailables", partial(arrays.sparse, arrays.texts), attrgetter("mailable")),
+    ("recipients", arrays.texts, attrgetter("recipient.email")),
+    ("names", arrays.texts, attrgetter("recipient.name")),
+    ("keys", arrays.texts, attrgetter("recipient.key")),
+    ("domains", arrays.texts, attrgetter("recipient.domain")),
+    ("idempotency_keys", partial(arrays.sparse, arrays.texts), attrgetter("idempotency_key")),
+    ("digests", partial(arrays.sparse, arrays.texts), attrgetter("digest")),
+    ("priorities", arrays.numbers, attrgetter("priority")),
+    ("delays", arrays.numbers, attrgetter("delay")),
+    ("graces", partial(arrays.sparse, arrays.numbers), lambda item: item.grace or None),
+    ("lifetimes", partial(arrays.sparse, arrays.numbers), attrgetter("lifetime")),
+    ("start_moments", partial(arrays.sparse, arrays.moments), attrgetter("start_moment")),
+    ("end_moments", partial(arrays.sparse, arrays.moments), attrgetter("end_moment")),
+)
 
 
 def content_id(delivery_id: UUID) -> UUID:
@@ -177,25 +203,7 @@ def _submit_all(run: Runner, items: Sequence[Item], waited: float) -> Rows:
     return run(
         "submit",
         {
-            "ids": arrays.uuids([item.id for item in items]),
-            "tenants": arrays.texts([item.lane.tenant for item in items]),
-            "groups": arrays.sparse(arrays.uuids, [item.group_id for item in items]),
-            "messages": arrays.uuids([item.message_id for item in items]),
-            "streams": arrays.texts([item.lane.stream for item in items]),
-            "queues": arrays.texts([item.lane.queue for item in items]),
-            "mailables": arrays.sparse(arrays.texts, [item.mailable for item in items]),
-            "recipients": arrays.texts([item.recipient.email for item in items]),
-            "names": arrays.texts([item.recipient.name for item in items]),
-            "keys": arrays.texts([item.recipient.key for item in items]),
-            "domains": arrays.texts([item.recipient.domain for item in items]),
-            "idempotency_keys": arrays.sparse(arrays.texts, [item.idempotency_key for item in items]),
-            "digests": arrays.sparse(arrays.texts, [item.digest for item in items]),
-            "priorities": arrays.numbers([item.priority for item in items]),
-            "delays": arrays.numbers([item.delay for item in items]),
-            "graces": arrays.sparse(arrays.numbers, [item.grace or None for item in items]),
-            "lifetimes": arrays.sparse(arrays.numbers, [item.lifetime for item in items]),
-            "start_moments": arrays.sparse(arrays.moments, [item.start_moment for item in items]),
-            "end_moments": arrays.sparse(arrays.moments, [item.end_moment for item in items]),
+            **{name: write([read(item) for item in items]) for name, write, read in _COLUMNS},
             "followers": _followers(items),
             "waited": waited,
             "event_ids": arrays.uuids(uuid7s(len(items))),

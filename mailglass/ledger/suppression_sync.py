@@ -67,9 +67,7 @@ def save(ledger: Runs, account: str, state: SyncState, *, complete: bool = False
         complete: the list has just been read to its end.
     """
     kept = json.dumps({"pull": state.pull, "pushed": str(state.pushed)})
-    ledger.run(
-        "save_sync", {"account": account, "cursor": kept, "complete": complete, "last_error": state.last_error}
-    )  # fmt: skip
+    ledger.run("save_sync", {"account": account, "cursor": kept, "complete": complete, "last_error": state.last_error})
 
 
 def mirror(ledger: Runs, entries: Sequence[Suppression]) -> int:

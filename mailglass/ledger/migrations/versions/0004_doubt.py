@@ -10,12 +10,29 @@ branch_labels: str | None = None
 depends_on: str | None = None
 
 BEFORE = (
-    "queued>claimed", "queued>canceled", "queued>failed", "queued>sent",
-    "claimed>queued", "claimed>suppressed", "claimed>failed", "claimed>held", "claimed>sending",
-    "sending>sent", "sending>queued", "sending>failed", "sending>suppressed", "sending>held", "sending>uncertain",
-    "uncertain>sent", "uncertain>queued", "uncertain>held", "uncertain>failed",
-    "held>queued", "held>canceled", "held>sent",
-)  # fmt: skip
+    "queued>claimed",
+    "queued>canceled",
+    "queued>failed",
+    "queued>sent",
+    "claimed>queued",
+    "claimed>suppressed",
+    "claimed>failed",
+    "claimed>held",
+    "claimed>sending",
+    "sending>sent",
+    "sending>queued",
+    "sending>failed",
+    "sending>suppressed",
+    "sending>held",
+    "sending>uncertain",
+    "uncertain>sent",
+    "uncertain>queued",
+    "uncertain>held",
+    "uncertain>failed",
+    "held>queued",
+    "held>canceled",
+    "held>sent",
+)
 # the pairs of mailglass.ledger.lifecycle.MOVES as of this revision
 MOVES = (*BEFORE, "claimed>sent", "claimed>uncertain")
 
