@@ -222,9 +222,9 @@ class HTTPProvider(Provider):
 
 
 def _may_be_of_one(outcome: Outcome) -> bool:
-    """Return whether a whole request may have been refused for one of its mails: its content, or its sender."""
+    """Return whether a whole request may have been refused for one of its mails: content, sender or recipient."""
     of_a_sender = outcome.refusal is not None and outcome.refusal.scope is Scope.SENDER
-    return of_a_sender or outcome.kind is OutcomeClass.REJECTED
+    return of_a_sender or outcome.kind in (OutcomeClass.REJECTED, OutcomeClass.SUPPRESSED)
 
 
 def _answered(outcome: Outcome) -> bool:

@@ -183,6 +183,26 @@ def test_a_refused_recipient_is_suppressed_in_the_transaction_that_records_the_r
     assert (found.reason, found.source, found.account) == ("hard_bounce", "attempt", "main")
 
 
+def test_a_recipient_refused_for_a_complaint_is_suppressed_for_it_whatever_stood(ledger: Database) -> None:
+    (delivery_id,) = queue(ledger, "ada@example.com")
+    token = uuid4()
+    leases.claim(ledger, LANE, token, 10, 60)
+    entry = Suppression("acme", "ada@example.com", "hard_bounce", "attempt")
+    suppress(ledger, [entry])
+    verdict = leases.Verdict(delivery_id, Status.FAILED, None, "smtp_550")
+    assert leases.record(ledger, token, [verdict], [replace(entry, reason="complaint")]) == {delivery_id}
+    (found,) = suppressions_of(ledger, "acme", Address("ada@example.com"))
+    assert found.reason == "complaint"
+
+
+def test_a_refused_recipient_is_suppressed_although_the_lease_is_lost(ledger: Database) -> None:
+    (delivery_id,) = queue(ledger, "ada@example.com")
+    entry = Suppression("acme", "ada@example.com", "hard_bounce", "attempt")
+    verdict = leases.Verdict(delivery_id, Status.FAILED, None, "smtp_550")
+    assert leases.record(ledger, uuid4(), [verdict], [entry]) == set()
+    assert suppressions_of(ledger, "acme", Address("ada@example.com"))
+
+
 def test_a_process_that_dies_right_after_the_record_has_suppressed_the_refused_recipient(ledger: Database) -> None:
     queue(ledger, "ada@example.com")
     outcome = Outcome(OutcomeClass.REJECTED, reason="smtp_550", hard_bounce=True)

@@ -1,8 +1,8 @@
 -- Accounts: breakers and pauses.
 
 -- name: breakers
--- The breakers of these accounts that are not closed: open with the seconds left, or half-open for so many seconds (below
--- zero); and accounts that somebody has paused.
+-- List the breakers of these accounts that are not closed, and accounts that are paused. A breaker is open with the
+-- seconds left, or half-open for so many seconds, below zero.
 SELECT b.account, b.reason, CAST(extract(epoch FROM b.open_until - now()) AS double precision) AS seconds,
        b.failed_delivery
 FROM mailglass.breakers b
@@ -14,11 +14,12 @@ FROM mailglass.pauses z
 WHERE z.tenant_id = '' AND z.stream = '' AND z.account = ANY (CAST(%(accounts)s AS text[]))
 
 -- name: trip
--- Open an account's breaker, twice as long at each failure in a row; a reset told by the provider counts as it is. The
--- mail that failed is remembered, so that another one tries the account next.
+-- Open an account's breaker, twice as long at each failure in a row. A reset that the provider tells counts as it is.
+-- The mail that failed is remembered, so that another one tries the account next.
 INSERT INTO mailglass.breakers AS b (account, reason, failures, open_until, failed_delivery, last_error)
 VALUES (%(account)s, %(reason)s, 1,
-        now() + make_interval(secs => COALESCE(CAST(%(reset)s AS double precision), CAST(%(base)s AS double precision))),
+        now() + make_interval(secs => COALESCE(
+            CAST(%(reset)s AS double precision), CAST(%(base)s AS double precision))),
         CAST(%(delivery)s AS uuid), CAST(%(error)s AS text))
 ON CONFLICT (account) DO UPDATE SET
     reason = excluded.reason, failed_delivery = excluded.failed_delivery, last_error = excluded.last_error,
@@ -31,25 +32,25 @@ ON CONFLICT (account) DO UPDATE SET
 RETURNING CAST(extract(epoch FROM open_until - now()) AS double precision) AS seconds
 
 -- name: probe
--- Half-open: one worker at a time may try one mail.
+-- Claim the one try of a half-open breaker, for a time.
 UPDATE mailglass.breakers SET probe_until = now() + make_interval(secs => %(seconds)s)
 WHERE account = %(account)s AND open_until <= now() AND (probe_until IS NULL OR probe_until <= now())
 RETURNING account
 
 -- name: end_probe
--- The mail that was to try a half-open breaker has told nothing of the account: the next one may, at once.
+-- End a try that told nothing of the account, so that the next mail may try at once.
 UPDATE mailglass.breakers SET probe_until = NULL WHERE account = %(account)s
 
 -- name: reset_breaker
--- The account works again.
+-- Close a half-open breaker: the account works again.
 DELETE FROM mailglass.breakers WHERE account = %(account)s AND open_until <= now() RETURNING account
 
 -- name: close_breaker
--- Somebody says that the account works again, whatever was seen of it.
+-- Close a breaker by hand, whatever its state.
 DELETE FROM mailglass.breakers WHERE account = %(account)s RETURNING account
 
 -- name: wake_awaiting
--- Let mail that waits for an account, or for any, be due now: an account can be used again.
+-- Make mail due now that waits for an account, or for any, because it can be used again.
 WITH awaiting AS MATERIALIZED (
     SELECT d.id FROM mailglass.deliveries d
     WHERE d.awaits_account IS NOT NULL
@@ -61,7 +62,7 @@ UPDATE mailglass.deliveries d SET due_at = now() FROM awaiting a WHERE d.id = a.
 RETURNING d.queue, d.tenant_id, d.stream
 
 -- name: account_states
--- What stands against accounts: breakers, pauses, what was learnt of their rate, and how much mail waits for each.
+-- List what stands against accounts: breakers, pauses, rate feedback, and how much mail waits for each.
 SELECT a.account, b.reason, b.failures, b.open_until, b.last_error, z.paused_at, z.actor AS paused_by,
        CASE WHEN l.pause_until > e.now THEN to_timestamp(l.pause_until / 1000000.0) END AS throttled_until,
        CASE WHEN l.slow_until > e.now THEN l.factor END AS slowed,
@@ -74,37 +75,39 @@ LEFT JOIN mailglass.rate_lessons l ON l.account = a.account
 ORDER BY a.account
 
 -- name: pause
--- Pause an account, or a tenant's mail, or one stream of it, with an entry in the audit.
+-- Pause an account, a tenant's mail, or one stream of it, with an entry in the audit.
 WITH paused AS (
     INSERT INTO mailglass.pauses (account, tenant_id, stream, actor)
     VALUES (%(account)s, %(tenant)s, %(stream)s, %(actor)s)
     ON CONFLICT DO NOTHING RETURNING account
 ), audited AS (
     INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
-    SELECT CAST(%(audit_id)s AS uuid), %(actor)s, %(action)s, NULLIF(%(tenant)s, ''), CAST(%(detail)s AS json) FROM paused
+    SELECT CAST(%(audit_id)s AS uuid), %(actor)s, %(action)s, NULLIF(%(tenant)s, ''), CAST(%(detail)s AS json)
+    FROM paused
     ON CONFLICT DO NOTHING
 )
 SELECT account FROM paused
 
 -- name: unpause
--- End a pause, with an entry in the audit. Answers when it began.
+-- End a pause, with an entry in the audit, and answer when it began.
 WITH ended AS (
     DELETE FROM mailglass.pauses
     WHERE account = %(account)s AND tenant_id = %(tenant)s AND stream = %(stream)s RETURNING paused_at
 ), audited AS (
     INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
-    SELECT CAST(%(audit_id)s AS uuid), %(actor)s, %(action)s, NULLIF(%(tenant)s, ''), CAST(%(detail)s AS json) FROM ended
+    SELECT CAST(%(audit_id)s AS uuid), %(actor)s, %(action)s, NULLIF(%(tenant)s, ''), CAST(%(detail)s AS json)
+    FROM ended
     ON CONFLICT DO NOTHING
 )
 SELECT paused_at FROM ended
 
 -- name: pauses
--- What is paused.
+-- List all pauses.
 SELECT account, tenant_id, stream, paused_at, actor FROM mailglass.pauses ORDER BY tenant_id, stream, account
 
 -- name: spare_paused
--- The time that a pause lasted makes no mail of its lane too old: it counts as if it was to leave later by that long.
--- Mail in doubt keeps its age, by which its account remembers it.
+-- Move the age of a paused lane's mail by the time that the pause lasted. Mail in doubt keeps its age, by which its
+-- account remembers it.
 UPDATE mailglass.deliveries d
 SET scheduled_at = CAST(%(until)s AS timestamptz)
                    - (GREATEST(CAST(%(since)s AS timestamptz), d.scheduled_at) - d.scheduled_at)

@@ -1,15 +1,15 @@
--- Claim to record: what a worker does with the deliveries of one lane.
+-- Claim: what a worker does with the deliveries of one lane, from claim to record.
 
 -- name: claim
--- Lease due deliveries of one lane, most urgent first, with their content and a second look at the suppressions: up to
--- a number and a size, at least one; answer also whether the size left some behind. Content counts twice what it takes
--- in the table, where text is packed and attachments hardly are: unpacked only to be measured, it would cost as much as
--- it does to claim. Each priority is its own index range, so deliveries that are not due yet are never walked over. Run
--- again after its answer was lost, it answers what it had leased. The commit waits for no disk: a claim that gets lost
--- with the server leaves its deliveries queued, and its mark then finds no lease.
--- What was in a claim that ended without a verdict is claimed apart from the rest: at most eight that were in one, and
--- alone what was in several. Whose turn it is where both are due is given, so that neither waits for the other's end.
--- Of a paused lane nothing is leased.
+-- Lease due deliveries of one lane, most urgent first, with their content and the suppression in the way. It leases up
+-- to a number and a size in bytes, but at least one, and answers whether the size left some behind. Content counts
+-- twice its size in the table, where text is packed and attachments hardly are. To unpack it only to measure it would
+-- cost as much as the claim. Each priority is an index range of its own, so deliveries that are due later are never
+-- walked over. Run again after its answer was lost, it answers what it had leased. The commit does not wait for the
+-- disk. A claim that is lost with the server leaves its deliveries queued, and its mark finds no lease. Deliveries of a
+-- claim that ended without a verdict are claimed apart from the rest: up to eight that were in one such claim, or a
+-- single one that was in several. The caller says which kind goes first where both are due, so that neither waits for
+-- the other's end. A paused lane gets nothing.
 WITH unhurried AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
 ), held AS MATERIALIZED (
@@ -70,15 +70,13 @@ FROM claimed c
 CROSS JOIN unhurried
 LEFT JOIN mailglass.messages m ON m.id = c.message_id
 LEFT JOIN LATERAL (
-    SELECT b.scope FROM mailglass.suppressions b
-    WHERE b.value IN (lower(c.recipient COLLATE "C"), c.recipient_domain) AND b.tenant_id IN (%(tenant)s, '*')
-      AND (b.scope = 'domain') = (b.value = c.recipient_domain) AND b.stream IN ('', %(stream)s)
-      AND (b.expires_at IS NULL OR b.expires_at > now())
+    SELECT b.scope
+    FROM mailglass.suppressions_of(%(tenant)s, %(stream)s, lower(c.recipient COLLATE "C"), c.recipient_domain) b
     ORDER BY b.scope LIMIT 1) s ON true
 
 -- name: claim_these
--- Lease these deliveries whatever their due time, if nobody else has: for sending in the caller's own process.
--- Run again after its answer was lost, it answers what it had leased.
+-- Lease these deliveries whatever their due time, unless another worker has them. It is for sending in the caller's own
+-- process. Run again after its answer was lost, it answers what it had leased.
 WITH picked AS MATERIALIZED (
     SELECT d.id FROM mailglass.deliveries d
     WHERE d.id = ANY (CAST(%(ids)s AS uuid[]))
@@ -103,14 +101,14 @@ SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts,
 FROM claimed c LEFT JOIN mailglass.messages m ON m.id = c.message_id
 
 -- name: note_unplaced
--- Note that a worker knows no route for what it has claimed; answer for how many seconds no worker has known one.
+-- Note that this worker knows no route for what it has claimed, and answer for how many seconds none has known one.
 UPDATE mailglass.deliveries SET unplaced_since = COALESCE(unplaced_since, now())
 WHERE id = ANY (CAST(%(ids)s AS uuid[])) AND status = 'claimed'
 RETURNING id, CAST(date_part('epoch', now() - unplaced_since) AS double precision) AS seconds
 
 -- name: freeze
--- Keep rendered content before the first attempt, so that every attempt says the same. The first writer wins; one that
--- has waited for the first still sees the message as it was, which the answer tells: run again, it sees what stands.
+-- Keep rendered content before the first attempt, so that every attempt sends the same. The first writer wins. One that
+-- waited for it still sees the message as it was, and the answer says so: run again, it sees what stands.
 WITH rendered AS (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(contents)s AS text[])) AS r (id, content)
 ), kept AS (
@@ -122,7 +120,8 @@ SELECT r.id, CAST(COALESCE(k.content, m.content) AS text) AS content, k.id IS NO
 FROM rendered r LEFT JOIN kept k ON k.id = r.id LEFT JOIN mailglass.messages m ON m.id = r.id
 
 -- name: drop_copies
--- Keep content from which suppressed copies were taken, with an event for each: every later attempt says the same.
+-- Keep content without its suppressed copies, with an event for each delivery, so that every later attempt sends the
+-- same.
 WITH dropped AS (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[]), CAST(%(messages)s AS uuid[]),
                          CAST(%(contents)s AS text[])) AS d (id, event_id, message_id, content)
@@ -134,8 +133,8 @@ INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred
 SELECT event_id, id, %(tenant)s, %(kind)s, 'engine', now(), 'suppressed_copy' FROM dropped
 ON CONFLICT DO NOTHING
 
--- name: left_out
--- Note what of tags and metadata an account's requests do not carry, once for each delivery and account.
+-- name: note_left_out
+-- Note which tags and metadata an account's requests do not carry, once for each delivery and account.
 INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, reason, account)
 SELECT l.event_id, l.id, %(tenant)s, %(kind)s, 'engine', now(), l.reason, %(account)s
 FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[]), CAST(%(reasons)s AS text[]))
@@ -143,9 +142,9 @@ FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[]), CAST(%(reaso
 ON CONFLICT DO NOTHING
 
 -- name: mark
--- Commit that the provider call for these is about to begin. Only a live lease of this token marks anything, and
--- nothing is marked that has expired by now: `expire` says so of it. (IS TRUE: found by their keys, and not by walking
--- over every lease that lives.)
+-- Commit that the provider call for these deliveries is about to begin. Only a live lease of this token marks anything.
+-- What has expired is not marked, and `expire` ends it. IS TRUE lets the plan find deliveries by their keys, and not by
+-- walking over all live leases.
 UPDATE mailglass.deliveries d
 SET status = 'sending', attempts = attempts + CASE status WHEN 'claimed' THEN 1 ELSE 0 END,
     account = %(account)s, provider = %(provider)s
@@ -156,8 +155,8 @@ WHERE d.id = i.id AND d.lease_token = CAST(%(token)s AS uuid)
 RETURNING i.position, d.attempts
 
 -- name: expire
--- Fail claimed deliveries that expired before their mark, with an event each. One that is to be asked about again may
--- have been sent: it is queued, for its next claim to decide as for any that is in doubt.
+-- Fail claimed deliveries that expired before their mark, with an event for each. One that is to be asked about again
+-- may have been sent. It is queued, and its next claim decides.
 WITH expired AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS e (id, event_id)
 ), moved AS (
@@ -169,21 +168,21 @@ WITH expired AS MATERIALIZED (
     WHERE d.id = e.id AND d.lease_token = CAST(%(token)s AS uuid) AND d.status = 'claimed' AND d.expires_at <= now()
     RETURNING d.id, d.tenant_id, d.status, d.account, d.attempts, e.event_id
 ), noted AS (
-    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account, attempt)
+    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account,
+                                  attempt)
     SELECT event_id, id, tenant_id, 'failed', 'engine', now(), 'failed', 'expired', account, attempts
     FROM moved WHERE status = 'failed'
 )
 SELECT id FROM moved WHERE status = 'failed'
 
 -- name: record
--- Write down what became of leased deliveries, with one event each. Only the holder of the lease writes anything. Where
--- the provider has spoken of one before its answer was given up, or while another attempt failed, it is uncertain and
--- nothing is waited for: the sweep settles it as sent. (No EXISTS, which may be looked up in a hash of all events.)
--- What verdicts have in common is given once, and each says by its number which is its own. What may have been sent
--- stays in doubt until an answer ends that: by being sent, or by the answer to the very question; where another
--- account's answer is missing too, it is held. One that is to be asked about again stays so while it is queued,
--- whatever it waits for in between. Recipients that the provider refuses are suppressed in the same breath, as by
--- `suppress`; copies that it refused are events of the mail they are copies of.
+-- Record the verdicts on leased deliveries, with one event for each. Only the holder of the lease writes. What verdicts
+-- have in common is given once, and each refers to it by number. A provider's event may prove acceptance before the
+-- answer was given up or while another attempt failed. Then the delivery is uncertain with no wait, and the sweep
+-- settles it as sent. A delivery that may have been sent stays in doubt until it is sent or its account answers the
+-- question. Where another account's answer is missing too, it is held. One that is to be asked about again stays so
+-- while it is queued, whatever it waits for in between. Recipients that the provider refuses are suppressed in the same
+-- transaction, whoever holds the lease. Refused copies are events of their mail.
 WITH verdict AS MATERIALIZED (
     SELECT * FROM unnest(
         CAST(%(statuses)s AS text[]), CAST(%(kinds)s AS text[]), CAST(%(reasons)s AS text[]),
@@ -194,10 +193,8 @@ WITH verdict AS MATERIALIZED (
         AS v (status, kind, reason, outcome, doubt, counted, status_code, enhanced, duration_ms, awaits, refusal,
               deferred, number)
 ), outcome AS MATERIALIZED (
-    SELECT *, (v.status = 'uncertain' OR (
-               v.kind IN ('attempted', 'failed') AND v.status <> 'sent')) AND COALESCE((
-        SELECT true FROM mailglass.events e WHERE e.delivery_id = o.id AND e.source = 'provider'
-          AND e.kind = ANY (CAST(%(evidence)s AS text[])) LIMIT 1), false) AS accepted,
+    SELECT *, (v.status = 'uncertain' OR (v.kind IN ('attempted', 'failed') AND v.status <> 'sent'))
+              AND mailglass.has_evidence(o.id, CAST(%(evidence)s AS text[])) AS accepted,
         CASE WHEN v.doubt = 'answered' THEN COALESCE((
             SELECT mailglass.in_other_doubt(d.id, d.account, d.scheduled_at) FROM mailglass.deliveries d
             WHERE d.id = o.id AND d.in_doubt), false) ELSE false END AS in_other_doubt
@@ -211,7 +208,10 @@ WITH verdict AS MATERIALIZED (
            enhanced, duration_ms, awaits, refusal, deferred, accepted, in_other_doubt,
            -- waiting or given back unsent, it may end the next worker as well
            NOT (status = 'queued' AND kind IS DISTINCT FROM 'attempted') AS tells,
-           CASE WHEN accepted THEN 'uncertain' WHEN in_other_doubt THEN 'held' ELSE status END AS status
+           CASE WHEN accepted THEN 'uncertain'
+                WHEN in_other_doubt AND starts_with(refusal, 'recipient_') THEN 'failed'
+                WHEN in_other_doubt THEN 'held'
+                ELSE status END AS status
     FROM outcome
 ), moved AS (
     UPDATE mailglass.deliveries d
@@ -261,19 +261,14 @@ WITH verdict AS MATERIALIZED (
         AS c (event_id, id, status_code, enhanced, bounce_class, refusal)
     JOIN moved m ON m.id = c.id
 ), suppressed AS (
-    INSERT INTO mailglass.suppressions AS s (id, tenant_id, scope, value, stream, reason, source, account, expires_at)
-    SELECT n.id, n.tenant_id, n.scope, n.value, n.stream, n.reason, n.source, n.account, n.expires_at
-    FROM unnest(CAST(%(refused_ids)s AS uuid[]), CAST(%(refused_tenants)s AS text[]),
-                CAST(%(refused_scopes)s AS text[]), CAST(%(refused_values)s AS text[]),
-                CAST(%(refused_streams)s AS text[]), CAST(%(refused_reasons)s AS text[]),
-                CAST(%(refused_sources)s AS text[]), CAST(%(refused_accounts)s AS text[]),
-                CAST(%(refused_expires)s AS timestamptz[]))
-        AS n (id, tenant_id, scope, value, stream, reason, source, account, expires_at)
-    ORDER BY n.value, n.tenant_id
-    ON CONFLICT (value, tenant_id, scope, stream) DO UPDATE
-    SET id = CASE WHEN s.expires_at IS NULL THEN s.id ELSE excluded.id END,
-        reason = excluded.reason, source = excluded.source, account = excluded.account,
-        expires_at = excluded.expires_at
-    WHERE s.expires_at <= now() OR s.expires_at < COALESCE(excluded.expires_at, 'infinity')
+    SELECT n.id
+    FROM mailglass.suppress(
+        CAST(%(refused_ids)s AS uuid[]), CAST(%(refused_tenants)s AS text[]), CAST(%(refused_scopes)s AS text[]),
+        CAST(%(refused_values)s AS text[]), CAST(%(refused_streams)s AS text[]),
+        CAST(%(refused_reasons)s AS text[]), CAST(%(refused_sources)s AS text[]),
+        CAST(%(refused_accounts)s AS text[]), CAST(%(refused_expires)s AS timestamptz[])) AS n (id)
+    WHERE CAST(%(refused_ids)s AS uuid[]) <> '{}'
 )
-SELECT position FROM moved
+SELECT position, false AS suppressed FROM moved
+UNION ALL
+SELECT NULL, true FROM suppressed

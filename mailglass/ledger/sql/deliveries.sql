@@ -1,26 +1,26 @@
 -- Deliveries: read them and move them by hand, with the audit of who did so.
 
 -- name: delivery
--- One delivery, for the application's eyes.
+-- Read one delivery.
 SELECT * FROM mailglass.deliveries WHERE id = CAST(%(id)s AS uuid)
 
 -- name: delivery_states
--- Where these deliveries stand, of one tenant or of all.
+-- Read the states of these deliveries, of one tenant or of all.
 SELECT id, status, last_error, in_doubt FROM mailglass.deliveries WHERE id = ANY (CAST(%(ids)s AS uuid[]))
   AND (CAST(%(tenant)s AS text) IS NULL OR tenant_id = CAST(%(tenant)s AS text))
 
 -- name: timeline
--- What happened to one delivery, in the order it was recorded.
+-- Read the events of one delivery, in the order they were recorded.
 SELECT * FROM mailglass.events WHERE delivery_id = CAST(%(id)s AS uuid) ORDER BY recorded_at, id
 
 -- name: counts
--- Deliveries by tenant and status.
+-- Count deliveries by tenant and status.
 SELECT tenant_id, status, count(*) AS count FROM mailglass.deliveries GROUP BY tenant_id, status
 
 -- name: cancel
--- Take deliveries back that nobody has claimed, or that are held for a person; where an actor is given, with an entry
--- in the audit. What may have been sent is left, and answered as such. In the order of their keys, so that two
--- statements never wait for each other in a circle. Run again after its answer was lost, it finds its own events.
+-- Cancel queued and held deliveries. Those that may have been sent are left, and answered as such. An actor gets an
+-- entry in the audit. Rows are locked in the order of their keys, so that two statements never wait for each other in a
+-- circle. Run again after its answer was lost, it finds its own events.
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
 ), doubtful AS MATERIALIZED (
@@ -40,24 +40,22 @@ WITH wanted AS MATERIALIZED (
     SELECT event_id, id, tenant_id, 'canceled', 'operator', now(), 'canceled' FROM moved
 ), audited AS (
     INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
-    SELECT CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.cancel', %(tenant)s,
-           CAST(CAST(%(detail)s AS jsonb) || jsonb_build_object('count', m.count)
-                || CASE WHEN m.doubtful > 0 THEN jsonb_build_object('left_in_doubt', m.doubtful)
-                        ELSE CAST('{}' AS jsonb) END AS json)
-    FROM (SELECT count(*) AS count, (SELECT count(*) FROM doubtful) AS doubtful FROM moved) m
-    WHERE CAST(%(actor)s AS text) IS NOT NULL AND m.count > 0
+    SELECT a.*
+    FROM (SELECT array_agg(tenant_id) AS tenants FROM moved) m
+    CROSS JOIN LATERAL mailglass.audit_entry(
+        CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.cancel', m.tenants, CAST(%(detail)s AS jsonb),
+        jsonb_build_object('left_in_doubt', NULLIF((SELECT count(*) FROM doubtful), 0))) a
 )
 SELECT id, false AS in_doubt FROM moved
 UNION ALL
-SELECT e.delivery_id, false FROM wanted w JOIN mailglass.events e ON e.id = w.event_id
+SELECT id, false FROM mailglass.moved_by(CAST(%(event_ids)s AS uuid[]))
 UNION ALL
 SELECT id, true FROM doubtful
 
 -- name: release
--- Let held deliveries go again, now; where an actor is given, with an entry in the audit. Somebody wants them sent, so
--- their age counts from here. What is in doubt stays so, and its event says that it is sent again. The accounts that
--- attempted them last are tried at once, and where one was never attempted, all that could be its own. Run again after
--- its answer was lost, it finds its own events.
+-- Queue held deliveries again, due now. Their age counts from here, and an actor gets an entry in the audit. A delivery
+-- in doubt stays so, and its event says that it is sent again. The accounts that attempted them last are tried at once.
+-- Where one was never attempted, that is every account. Run again after its answer was lost, it finds its own events.
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
 ), picked AS MATERIALIZED (
@@ -78,24 +76,19 @@ WITH wanted AS MATERIALIZED (
     FROM moved
 ), audited AS (
     INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
-    SELECT CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.release', m.tenant_id,
-           CAST(CAST(%(detail)s AS jsonb) || jsonb_build_object('count', m.count)
-                || CASE WHEN m.doubtful > 0 THEN jsonb_build_object('in_doubt', m.doubtful)
-                        ELSE CAST('{}' AS jsonb) END AS json)
-    FROM (SELECT CASE WHEN count(DISTINCT tenant_id) = 1 THEN min(tenant_id) END AS tenant_id, count(*) AS count,
-                 count(*) FILTER (WHERE in_doubt) AS doubtful
-          FROM moved) m
-    WHERE CAST(%(actor)s AS text) IS NOT NULL AND m.count > 0
+    SELECT a.*
+    FROM (SELECT array_agg(tenant_id) AS tenants, count(*) FILTER (WHERE in_doubt) AS doubtful FROM moved) m
+    CROSS JOIN LATERAL mailglass.audit_entry(
+        CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.release', m.tenants, CAST(%(detail)s AS jsonb),
+        jsonb_build_object('in_doubt', NULLIF(m.doubtful, 0))) a
 )
 SELECT id, queue, tenant_id, stream FROM moved
 UNION ALL
-SELECT d.id, d.queue, d.tenant_id, d.stream
-FROM wanted w JOIN mailglass.events e ON e.id = w.event_id JOIN mailglass.deliveries d ON d.id = e.delivery_id
+SELECT id, queue, tenant_id, stream FROM mailglass.moved_by(CAST(%(event_ids)s AS uuid[]))
 
 -- name: hold
--- Hold what is owed, because the ledger was restored and it may have been sent; where an actor is given, with an entry
--- in the audit. What a worker has at this moment is left to it. Run again after its answer was lost, it finds its own
--- events.
+-- Hold deliveries that are owed, because the ledger was restored and they may have been sent. Live leases are left to
+-- their workers. An actor gets an entry in the audit. Run again after its answer was lost, it finds its own events.
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
 ), picked AS MATERIALIZED (
@@ -113,20 +106,19 @@ WITH wanted AS MATERIALIZED (
     SELECT event_id, id, tenant_id, 'held', 'operator', now(), 'held', 'restored', account FROM moved
 ), audited AS (
     INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
-    SELECT CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.hold', m.tenant_id,
-           CAST(CAST(%(detail)s AS jsonb) || jsonb_build_object('count', m.count) AS json)
-    FROM (SELECT CASE WHEN count(DISTINCT tenant_id) = 1 THEN min(tenant_id) END AS tenant_id, count(*) AS count
-          FROM moved) m
-    WHERE CAST(%(actor)s AS text) IS NOT NULL AND m.count > 0
+    SELECT a.*
+    FROM (SELECT array_agg(tenant_id) AS tenants FROM moved) m
+    CROSS JOIN LATERAL mailglass.audit_entry(
+        CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.hold', m.tenants, CAST(%(detail)s AS jsonb)) a
 )
 SELECT id FROM moved
 UNION ALL
-SELECT e.delivery_id FROM wanted w JOIN mailglass.events e ON e.id = w.event_id
+SELECT id FROM mailglass.moved_by(CAST(%(event_ids)s AS uuid[]))
 
 -- name: reschedule
--- Make queued deliveries due at another moment, from which their age counts; where an actor is given, with an entry in
--- the audit. What would expire before, and what its account is to be asked about again, is left. An account that works
--- again wakes none of them before its moment. Run again after its answer was lost, it finds its own events.
+-- Make queued deliveries due at another moment, from which their age counts. It leaves those that would expire before,
+-- and those that their account is to be asked about again. An actor gets an entry in the audit. An account that works
+-- again does not wake them before their moment. Run again after its answer was lost, it finds its own events.
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[])) AS w (id, event_id)
 ), picked AS MATERIALIZED (
@@ -146,17 +138,18 @@ WITH wanted AS MATERIALIZED (
     SELECT event_id, id, tenant_id, 'rescheduled', 'operator', now(), 'queued' FROM moved
 ), audited AS (
     INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
-    SELECT CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.reschedule', %(tenant)s,
-           CAST(CAST(%(detail)s AS jsonb) || jsonb_build_object('count', m.count) AS json)
-    FROM (SELECT count(*) AS count FROM moved) m WHERE CAST(%(actor)s AS text) IS NOT NULL AND m.count > 0
+    SELECT a.*
+    FROM (SELECT array_agg(tenant_id) AS tenants FROM moved) m
+    CROSS JOIN LATERAL mailglass.audit_entry(
+        CAST(%(audit_id)s AS uuid), CAST(%(actor)s AS text), 'deliveries.reschedule', m.tenants,
+        CAST(%(detail)s AS jsonb)) a
 )
 SELECT id, queue, tenant_id, stream FROM moved
 UNION ALL
-SELECT d.id, d.queue, d.tenant_id, d.stream
-FROM wanted w JOIN mailglass.events e ON e.id = w.event_id JOIN mailglass.deliveries d ON d.id = e.delivery_id
+SELECT id, queue, tenant_id, stream FROM mailglass.moved_by(CAST(%(event_ids)s AS uuid[]))
 
 -- name: audit
--- Record who did what, or is about to.
+-- Record an action of a person, before it with no count or after it with one.
 INSERT INTO mailglass.audit (id, actor, action, tenant_id, detail)
 VALUES (CAST(%(audit_id)s AS uuid), %(actor)s, %(action)s, CAST(%(tenant)s AS text),
         CAST(CAST(%(detail)s AS jsonb) || CASE WHEN CAST(%(count)s AS bigint) IS NULL THEN CAST('{}' AS jsonb)
@@ -164,6 +157,6 @@ VALUES (CAST(%(audit_id)s AS uuid), %(actor)s, %(action)s, CAST(%(tenant)s AS te
 ON CONFLICT DO NOTHING
 
 -- name: audit_entries
--- The latest entries of the audit.
+-- List the latest entries of the audit.
 SELECT id, at, actor, action, tenant_id, CAST(detail AS text) AS detail FROM mailglass.audit ORDER BY id DESC
 LIMIT %(size)s

@@ -1,8 +1,8 @@
 -- Lanes: find those with due work, ring for it, and share out the turns of looking.
 
 -- name: lanes_ready
--- The lanes that have due work, a page after a lane: one index probe for each, however long its backlog is, and none for
--- lanes whose mail is due later.
+-- List the lanes that have due work, a page after a lane. It takes one index probe for each, however long its backlog
+-- is, and none for lanes whose mail is due later.
 WITH RECURSIVE lane AS (
     (SELECT d.tenant_id, d.queue, d.stream FROM mailglass.deliveries d
      WHERE d.due_at IS NOT NULL AND NOT d.waiting
@@ -12,13 +12,15 @@ WITH RECURSIVE lane AS (
     UNION ALL
     SELECT n.tenant_id, n.queue, n.stream FROM lane l CROSS JOIN LATERAL (
         SELECT d.tenant_id, d.queue, d.stream FROM mailglass.deliveries d
-        WHERE d.due_at IS NOT NULL AND NOT d.waiting AND (d.tenant_id, d.queue, d.stream) > (l.tenant_id, l.queue, l.stream)
+        WHERE d.due_at IS NOT NULL AND NOT d.waiting
+          AND (d.tenant_id, d.queue, d.stream) > (l.tenant_id, l.queue, l.stream)
         ORDER BY d.tenant_id, d.queue, d.stream LIMIT 1) n
 )
 SELECT queue, tenant_id, stream FROM lane LIMIT %(size)s
 
 -- name: lanes_woken
--- The lanes of mail that was put off and is due by now: one index probe for each moment of each lane, up to a number.
+-- List the lanes of mail that was put off and is due by now. It takes one index probe for each moment of each lane, up
+-- to a number.
 WITH RECURSIVE woken AS (
     (SELECT d.due_at, d.tenant_id, d.queue, d.stream FROM mailglass.deliveries d
      WHERE d.due_at <= now() AND d.waiting
@@ -34,7 +36,7 @@ SELECT queue, tenant_id, stream, count(*) AS moments
 FROM (SELECT * FROM woken LIMIT %(size)s) f GROUP BY queue, tenant_id, stream
 
 -- name: ready
--- Let mail that was put off and is due by now count as due: the longest due first. Nothing else of it changes.
+-- Count mail that was put off and is due by now as due, the longest due first. Nothing else of it changes.
 WITH woken AS MATERIALIZED (
     SELECT d.id FROM mailglass.deliveries d WHERE d.due_at <= now() AND d.waiting
     ORDER BY d.due_at LIMIT %(size)s FOR UPDATE SKIP LOCKED
@@ -42,10 +44,10 @@ WITH woken AS MATERIALIZED (
 UPDATE mailglass.deliveries d SET waiting = false FROM woken w WHERE d.id = w.id
 
 -- name: take_turn
--- Take the turn at a name, or keep it, for a time; answer whether it was got, and the seconds until it may be. It is free
--- once its time is over, whatever became of its holder; and where that is minutes away, since nobody takes it for as long:
--- then the clock was set back, as by a failover. An eager one takes it also where its holder has given it up but nobody
--- should have it yet. One that is not free is only read.
+-- Take the turn at a name, or keep it, for a time. It answers whether it was taken, and the seconds until it may be. A
+-- turn is free once its time is over, whatever became of its holder. One whose time ends minutes from now is free too,
+-- since no process takes it for that long: the clock was set back, as by a failover. An eager process also takes a turn
+-- that was given up and rests. One that is not free is only read.
 WITH taken AS (
     INSERT INTO mailglass.turns AS t (name, holder, until)
     SELECT %(name)s, CAST(%(holder)s AS uuid), clock_timestamp() + make_interval(secs => %(lease)s)
@@ -64,14 +66,14 @@ SELECT EXISTS (SELECT FROM taken) AS taken, GREATEST(0, COALESCE((
     FROM mailglass.turns k WHERE k.name = %(name)s), 0)) AS seconds
 
 -- name: end_turn
--- Give a turn up that is still held; nobody but the eager has it before a rest is over.
+-- End a turn that this process holds. Only an eager process takes it before its rest is over.
 UPDATE mailglass.turns SET holder = NULL, until = clock_timestamp() + make_interval(secs => %(rest)s)
 WHERE name = %(name)s AND holder = CAST(%(holder)s AS uuid)
 
 -- name: ring
--- Doorbells without Redis: set the marks that are free, or older than the ring timeout, or set by a clock that went ahead of
--- this one, as before a failover; answer which were set.
--- A mark that is there is only read: to lock it would line up all producers of a lane behind each other's commits.
+-- Set the doorbell marks that are free, where there is no Redis, and answer which were set. Free are marks older than
+-- the ring timeout, and those of a clock that went ahead of this one, as before a failover. A mark that is set is only
+-- read: to lock it would line up all producers of a lane behind each other's commits.
 INSERT INTO mailglass.doorbells AS b (name, rung_at)
 SELECT n, clock_timestamp() FROM unnest(CAST(%(names)s AS text[])) AS n
 WHERE NOT EXISTS (
@@ -85,7 +87,7 @@ WHERE b.rung_at < clock_timestamp() - make_interval(secs => %(ring_timeout)s)
 RETURNING name
 
 -- name: bell_ages
--- For how many seconds marks have been set: for an hour those of a clock that went ahead.
+-- Read for how many seconds marks have been set. A mark of a clock that went ahead counts an hour.
 SELECT d.name, CASE WHEN d.rung_at >= clock_timestamp() + interval '1 minute' THEN CAST(3600 AS double precision)
     ELSE CAST(extract(epoch FROM clock_timestamp() - d.rung_at) AS double precision) END AS age
 FROM mailglass.doorbells d WHERE d.name = ANY (CAST(%(names)s AS text[]))

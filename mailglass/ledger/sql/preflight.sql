@@ -1,7 +1,7 @@
--- Checks of a deployment: the statements of mailglass preflight.
+-- Preflight: what the checks of a deployment read.
 
 -- name: server_facts
--- The database server's room for connections, those in use, those of this role, and its clock.
+-- Read the database server's room for connections, those in use, those of this role, and its clock.
 SELECT CAST(current_setting('max_connections') AS integer)
            - CAST(current_setting('superuser_reserved_connections') AS integer) AS room,
        CAST(count(*) AS integer) AS used,
@@ -10,19 +10,19 @@ SELECT CAST(current_setting('max_connections') AS integer)
 FROM pg_stat_activity a WHERE a.datid IS NOT NULL
 
 -- name: ledger_triggers
--- The enabled triggers that hold the ledger's promises, by name.
+-- List the enabled triggers that hold the ledger's promises, by name.
 SELECT t.tgname AS name FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'mailglass' AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
 
 -- name: turn_ends
--- The seconds until a held turn ends, no row where nobody holds it.
+-- Read the seconds until a held turn ends. There is no row where no process holds it.
 SELECT CAST(extract(epoch FROM t.until - clock_timestamp()) AS double precision) AS seconds FROM mailglass.turns t
 WHERE t.name = %(name)s AND t.holder IS NOT NULL AND t.until > clock_timestamp()
 
 -- name: overdue_lanes
--- The lanes whose oldest due delivery has waited for longer than a time, the oldest first: one index probe for
--- each priority, however long a backlog is.
+-- List the lanes whose oldest due delivery has waited for longer than a time, the oldest first. It takes one index
+-- probe for each priority, however long a backlog is.
 SELECT l.queue, l.tenant_id, l.stream,
        CAST(extract(epoch FROM now() - o.due_at) AS double precision) AS seconds
 FROM unnest(CAST(%(queues)s AS text[]), CAST(%(tenants)s AS text[]), CAST(%(streams)s AS text[]))
@@ -37,7 +37,7 @@ WHERE o.due_at < now() - make_interval(secs => %(age)s)
 ORDER BY o.due_at
 
 -- name: stuck_work
--- Work that should have moved by itself: leases that ended and were not swept, webhooks that wait or are dead.
+-- Count work that should have moved by itself: leases that ended and were not swept, webhooks that wait or are dead.
 SELECT (SELECT count(*) FROM (
             SELECT FROM mailglass.deliveries d
             WHERE d.lease_expires_at < now() - make_interval(secs => %(age)s) LIMIT 1000) s) AS leases,

@@ -1,48 +1,33 @@
 -- Suppressions: add, remove and look up entries, and keep them in step with providers' lists.
 
 -- name: suppress
--- Add suppressions; a complaint takes over from a lesser reason, and never expires; what lasts takes over from what ends,
--- what ends later from what ends sooner. What had an end gets a new id: as it was it has not been offered to providers.
-INSERT INTO mailglass.suppressions AS s (id, tenant_id, scope, value, stream, reason, source, account, expires_at)
-SELECT n.id, n.tenant_id, n.scope, n.value, n.stream, n.reason, n.source, n.account, n.expires_at
-FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(tenants)s AS text[]), CAST(%(scopes)s AS text[]),
-            CAST(%(values)s AS text[]), CAST(%(streams)s AS text[]), CAST(%(reasons)s AS text[]),
-            CAST(%(sources)s AS text[]), CAST(%(accounts)s AS text[]), CAST(%(expires)s AS timestamptz[]))
-    AS n (id, tenant_id, scope, value, stream, reason, source, account, expires_at)
-ORDER BY n.value, n.tenant_id
-ON CONFLICT (value, tenant_id, scope, stream) DO UPDATE
-SET id = CASE WHEN s.expires_at IS NULL THEN s.id ELSE excluded.id END,
-    reason = excluded.reason, source = excluded.source, account = excluded.account, expires_at = excluded.expires_at
-WHERE (s.reason <> 'complaint' AND excluded.reason = 'complaint') OR s.expires_at <= now()
-   OR s.expires_at < COALESCE(excluded.expires_at, 'infinity')
-RETURNING id
+-- Add suppressions by the rule of the function, and answer which were written. An entry that had an end gets a new id:
+-- as it was it has not been offered to providers.
+SELECT n.id
+FROM mailglass.suppress(
+    CAST(%(ids)s AS uuid[]), CAST(%(tenants)s AS text[]), CAST(%(scopes)s AS text[]), CAST(%(values)s AS text[]),
+    CAST(%(streams)s AS text[]), CAST(%(reasons)s AS text[]), CAST(%(sources)s AS text[]),
+    CAST(%(accounts)s AS text[]), CAST(%(expires)s AS timestamptz[])) AS n (id)
 
 -- name: unsuppress
--- Remove a suppression; a complaint stays unless it is forced.
+-- Remove a suppression. A complaint stays unless it is forced.
 DELETE FROM mailglass.suppressions
 WHERE value = %(value)s AND tenant_id = %(tenant)s AND scope = %(scope)s AND stream = %(stream)s
   AND (%(force)s OR reason <> 'complaint')
 RETURNING id
 
 -- name: suppressions_of
--- The live entries that stand in the way of an address.
-SELECT * FROM mailglass.suppressions
-WHERE value IN (%(key)s, %(domain)s) AND tenant_id IN (%(tenant)s, '*')
-  AND (scope = 'domain') = (value = %(domain)s) AND (expires_at IS NULL OR expires_at > now())
-ORDER BY scope, stream
+-- List the live entries that stop a tenant's mail to an address.
+SELECT * FROM mailglass.suppressions_of(%(tenant)s, NULL, %(key)s, %(domain)s) ORDER BY scope, stream
 
 -- name: blocked_copies
--- Which of these cc and bcc addresses are suppressed.
+-- List those of these cc and bcc addresses that are suppressed.
 SELECT a.key FROM unnest(CAST(%(keys)s AS text[]), CAST(%(domains)s AS text[])) AS a (key, domain)
-WHERE EXISTS (
-    SELECT 1 FROM mailglass.suppressions b
-    WHERE b.value IN (a.key, a.domain) AND b.tenant_id IN (%(tenant)s, '*')
-      AND (b.scope = 'domain') = (b.value = a.domain) AND b.stream IN ('', %(stream)s)
-      AND (b.expires_at IS NULL OR b.expires_at > now()))
+WHERE EXISTS (SELECT FROM mailglass.suppressions_of(%(tenant)s, %(stream)s, a.key, a.domain))
 
 -- name: doubt_addresses
--- Note refusals that leave open whether an address is gone for good, whatever their order. Answers those addresses that
--- were refused so a day or more apart. What is older than thirty days counts no more.
+-- Note refusals that leave open whether an address is gone for good, in any order. It answers which addresses were
+-- refused so a day or more apart. What is older than thirty days does not count.
 WITH told AS (
     SELECT tenant_id, value, min(at) AS first, max(at) AS last
     FROM unnest(CAST(%(tenants)s AS text[]), CAST(%(values)s AS text[]), CAST(%(moments)s AS timestamptz[]))
@@ -58,8 +43,8 @@ SET since = CASE WHEN a.latest < excluded.since - interval '30 days' THEN exclud
 RETURNING tenant_id, value, latest >= since + interval '1 day' AS again
 
 -- name: unsubscribe
--- Note that people left a stream, and when: of several times the latest, by the provider's own clock. An entry of another
--- reason that ends gives way, so that who has left is not written to once it has ended.
+-- Record that people left a stream, at the latest of the times by the provider's clock. An entry of another reason that
+-- ends is replaced, so that the person gets no mail after its end.
 INSERT INTO mailglass.suppressions AS s (id, tenant_id, scope, value, stream, reason, source, account, created_at)
 SELECT u.id, u.tenant_id, 'address_stream', u.value, u.stream, 'unsubscribe', 'webhook', u.account, u.moment
 FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(tenants)s AS text[]), CAST(%(values)s AS text[]),
@@ -76,7 +61,7 @@ WHERE s.expires_at IS NOT NULL OR (s.reason = 'unsubscribe' AND s.created_at < e
 RETURNING id
 
 -- name: resubscribe
--- End unsubscriptions that an account had told us of, where it says that the person has subscribed again since then.
+-- Remove unsubscriptions that an account told of, where it says that the person has subscribed again since.
 DELETE FROM mailglass.suppressions s
 USING unnest(CAST(%(tenants)s AS text[]), CAST(%(values)s AS text[]), CAST(%(streams)s AS text[]),
              CAST(%(accounts)s AS text[]), CAST(%(moments)s AS timestamptz[]))
@@ -87,8 +72,8 @@ WHERE s.value = r.value AND s.tenant_id = r.tenant_id AND s.scope = 'address_str
 RETURNING s.id
 
 -- name: mirror_suppressions
--- Bring what a provider lists into our list: the most telling reason and the latest time stay, so neither order nor
--- repetition matters. What an operator entered gives way to a stronger reason only. Answers what was written.
+-- Add what a provider lists, and answer what was written. The strongest reason and the latest time stay, so neither
+-- order nor repetition matters. What an operator entered gives way to a stronger reason only.
 INSERT INTO mailglass.suppressions AS s (id, tenant_id, scope, value, stream, reason, source, account, created_at)
 SELECT n.id, n.tenant_id, n.scope, n.value, n.stream, n.reason, 'sync', n.account,
        COALESCE(n.moment, k.created_at, now())
@@ -104,14 +89,13 @@ SET id = CASE WHEN s.expires_at IS NULL THEN s.id ELSE excluded.id END,
     reason = excluded.reason, source = excluded.source, account = excluded.account, expires_at = NULL,
     created_at = excluded.created_at
 WHERE s.expires_at <= now()
-   OR COALESCE(array_position(ARRAY['provider', 'manual', 'unsubscribe', 'hard_bounce', 'complaint'], excluded.reason), 0)
-      > COALESCE(array_position(ARRAY['provider', 'manual', 'unsubscribe', 'hard_bounce', 'complaint'], s.reason), 0)
+   OR mailglass.reason_rank(excluded.reason) > mailglass.reason_rank(s.reason)
    OR (s.reason = excluded.reason AND s.source NOT IN ('manual', 'import')
        AND (s.created_at < excluded.created_at OR s.expires_at IS NOT NULL))
 RETURNING id
 
 -- name: count_unmirrored
--- How many of these a live entry with the same or a stronger reason does not cover yet.
+-- Count those of these that no live entry with the same or a stronger reason covers.
 SELECT count(*) AS count
 FROM unnest(CAST(%(tenants)s AS text[]), CAST(%(scopes)s AS text[]), CAST(%(values)s AS text[]),
             CAST(%(streams)s AS text[]), CAST(%(reasons)s AS text[]), CAST(%(accounts)s AS text[]),
@@ -121,22 +105,21 @@ WHERE NOT EXISTS (
     SELECT 1 FROM mailglass.suppressions s
     WHERE s.value = n.value AND s.tenant_id = n.tenant_id AND s.scope = n.scope AND s.stream = n.stream
       AND (s.expires_at IS NULL OR s.expires_at > now())
-      AND COALESCE(array_position(ARRAY['provider', 'manual', 'unsubscribe', 'hard_bounce', 'complaint'], s.reason), 0)
-          >= COALESCE(array_position(ARRAY['provider', 'manual', 'unsubscribe', 'hard_bounce', 'complaint'], n.reason), 0))
+      AND mailglass.reason_rank(s.reason) >= mailglass.reason_rank(n.reason))
 
 -- name: pushable_suppressions
--- Lasting entries on whole addresses that bind a tenant and that an account's provider has not told us of, by id.
+-- List lasting entries on whole addresses that bind a tenant and did not come from this account's provider, by id.
 SELECT id, value, reason, created_at FROM mailglass.suppressions
 WHERE id > CAST(%(after)s AS uuid) AND id < CAST(%(before)s AS uuid) AND tenant_id IN (%(tenant)s, '*')
   AND scope = 'address' AND expires_at IS NULL AND account IS DISTINCT FROM %(account)s
 ORDER BY id LIMIT %(size)s
 
 -- name: sync_state
--- How far an account's suppression list is read and written.
+-- Read how far an account's suppression list is read and written.
 SELECT cursor, synced_at, last_error FROM mailglass.suppression_sync WHERE account = %(account)s
 
 -- name: save_sync
--- Keep how far an account's suppression list is read and written.
+-- Save how far an account's suppression list is read and written.
 INSERT INTO mailglass.suppression_sync AS s (account, cursor, synced_at, last_error)
 VALUES (%(account)s, %(cursor)s, CASE WHEN %(complete)s THEN now() END, %(last_error)s)
 ON CONFLICT (account) DO UPDATE

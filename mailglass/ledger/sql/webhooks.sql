@@ -1,9 +1,10 @@
 -- Webhooks: keep them, claim them, find their deliveries, and apply what they say.
 
 -- name: store_webhooks
--- Keep verified webhooks; one that is already there, or twice among these, is left alone. In the order of their keys, so
--- that two statements never wait for each other in a circle. A proof that does not cover its body is bound to the first
--- body it comes with; a webhook whose proof is bound to another one is refused. Answers which were new or refused.
+-- Store verified webhooks, and answer which were new or refused. A webhook that is already there, or twice among these,
+-- is left alone. Rows are written in the order of their keys, so that two statements never wait for each other in a
+-- circle. A proof that does not cover its body is bound to the first body it comes with. With another body it is
+-- refused.
 WITH shown AS (
     SELECT s.id, s.proof, s.digest, first_value(s.digest) OVER (PARTITION BY s.proof ORDER BY s.id) AS first
     FROM unnest(CAST(%(proof_ids)s AS uuid[]), CAST(%(proofs)s AS bytea[]), CAST(%(digests)s AS bytea[]))
@@ -30,16 +31,15 @@ WITH shown AS (
 SELECT id, 'new' AS became FROM stored UNION ALL SELECT id, 'refused' FROM refused
 
 -- name: prune_proofs
--- Forget proofs that have long since expired: none is valid for longer than a day before or after its own time.
+-- Delete proofs that have expired: none is valid for longer than a day before or after its own time.
 DELETE FROM mailglass.webhook_proofs WHERE proof IN (
     SELECT proof FROM mailglass.webhook_proofs WHERE used_at < now() - interval '3 days'
     ORDER BY used_at LIMIT %(size)s FOR UPDATE SKIP LOCKED)
 RETURNING proof
 
 -- name: claim_webhooks
--- Lease stored webhooks, oldest first, up to a number and a size in bytes; answer also whether more are waiting.
--- One that was claimed before may have brought its worker down: it is claimed alone, so that it spends nobody else's
--- attempts.
+-- Lease stored webhooks, oldest first, up to a number and a size in bytes, and answer whether more wait. A webhook that
+-- was claimed before may have ended its worker. It is claimed alone, so that it spends no other's attempts.
 WITH picked AS MATERIALIZED (
     SELECT id, attempts, COALESCE(octet_length(body), 0) AS size FROM mailglass.webhook_events
     WHERE status = 'received' AND (lease_expires_at IS NULL OR lease_expires_at <= now())
@@ -59,7 +59,7 @@ RETURNING w.id, w.account, w.provider, w.tenant_id, w.body, CAST(w.headers AS te
           w.received_at, t.waiting > (SELECT count(*) FROM taken) AS more
 
 -- name: finish_webhooks
--- Say what became of stored webhooks: processed, dead with its reason, or received again for a later try.
+-- Record the results of claimed webhooks: processed, dead with its reason, or received again for a later try.
 UPDATE mailglass.webhook_events w
 SET status = f.status, reason = f.reason,
     processed_at = CASE WHEN f.status <> 'received' THEN now() END,
@@ -69,22 +69,22 @@ FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(statuses)s AS text[]), CAST(%(reason
 WHERE w.id = f.id AND w.status = 'received'
 
 -- name: webhooks_waiting
--- Whether stored webhooks wait to be processed.
+-- Check for stored webhooks that wait to be processed.
 SELECT EXISTS (
     SELECT 1 FROM mailglass.webhook_events
     WHERE status = 'received' AND (lease_expires_at IS NULL OR lease_expires_at <= now())) AS waiting
 
 -- name: replay_webhooks
--- Give dead webhooks another life.
+-- Queue dead webhooks again.
 UPDATE mailglass.webhook_events SET status = 'received', reason = NULL, attempts = 0, lease_expires_at = NULL
 WHERE id = ANY (CAST(%(ids)s AS uuid[])) AND status = 'dead'
 RETURNING id
 
 -- name: match
--- The deliveries that events speak of: by our id, then by the account's own message id. Our id counts only from an
+-- Find the deliveries that events name, by our id or by the account's own message id. Our id counts only from an
 -- account that attempted the delivery: one account's webhook says nothing about another's mail. Where the webhook's
--- tenant is known it says nothing about another tenant's mail either.
--- Several deliveries may share a provider's id (one call for a batch): two are answered, the event's recipient first.
+-- tenant is known, it says nothing about another tenant's mail either. Several deliveries of one call may share a
+-- provider's id. Two of them are answered, the event's recipient first.
 SELECT w.position, d.id, d.tenant_id, d.stream, d.recipient, d.account, d.named
 FROM unnest(CAST(%(delivery_ids)s AS uuid[]), CAST(%(provider_message_ids)s AS text[]), CAST(%(accounts)s AS text[]),
             CAST(%(recipients)s AS text[]), CAST(%(tenants)s AS text[]))
@@ -104,7 +104,7 @@ CROSS JOIN LATERAL (
     ORDER BY named DESC LIMIT 2) d
 
 -- name: append
--- Append providers' events; one that is already there is left alone. Answers which were new.
+-- Append providers' events, and answer which were new. An event that is already there is left alone.
 INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, reason, account, enhanced_status,
                               bounce_class, reject_reason, machine, click_hash, webhook_event_id, refusal)
 SELECT e.id, e.delivery_id, e.tenant_id, e.kind, 'provider', e.occurred_at, e.reason, e.account, e.enhanced,
@@ -122,13 +122,13 @@ ON CONFLICT DO NOTHING
 RETURNING id
 
 -- name: recorded_events
--- Events as the ledger keeps them: what stands where a second arrival was left alone.
+-- Read events as the ledger has them. They stand where a second arrival was left alone.
 SELECT * FROM mailglass.events WHERE id = ANY (CAST(%(ids)s AS uuid[]))
 
 -- name: project
--- Join projections into their deliveries; the same join as mailglass.ledger.events.join, so order does not matter.
--- Where a provider's fact proves acceptance, a delivery that waits for evidence is settled as sent; also one that is
--- about to be sent again, up to its mark, which then finds no lease.
+-- Join projections into their deliveries. It is the same join as `mailglass.ledger.events.join`, so order does not
+-- matter. Evidence of acceptance settles a delivery as sent that waits for evidence, or that is queued or claimed to be
+-- sent again. A mark that comes later finds no lease.
 WITH fact AS (
     SELECT * FROM unnest(
         CAST(%(ids)s AS uuid[]), CAST(%(deferred)s AS timestamptz[]), CAST(%(delivered)s AS timestamptz[]),
@@ -180,7 +180,8 @@ WITH fact AS (
     FROM told f WHERE d.id = f.id
     RETURNING d.id, d.tenant_id, d.account, d.attempts, f.event_id, f.proof, f.settles
 ), noted AS (
-    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account, attempt)
+    INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, status, reason, account,
+                                  attempt)
     SELECT event_id, id, tenant_id, 'settled', 'engine', now(), 'sent', proof, account, attempts
     FROM moved WHERE settles
 )
@@ -196,13 +197,13 @@ FROM unnest(CAST(%(event_ids)s AS uuid[]), CAST(%(accounts)s AS text[]), CAST(%(
 ON CONFLICT DO NOTHING
 
 -- name: orphans_waiting
--- Whether the webhook of a just learnt provider id came before the id.
+-- Check for webhooks that came before the provider id that they name was recorded.
 SELECT EXISTS (SELECT 1 FROM mailglass.orphans)
    AND EXISTS (SELECT 1 FROM mailglass.orphans
                WHERE provider_message_id = ANY (CAST(%(provider_message_ids)s AS text[]))) AS waiting
 
 -- name: linkable_orphans
--- Orphans whose delivery is known by now, by the rule of `match`; a page after an id.
+-- List orphans whose delivery is known by now, by the rule of `match`: a page after an id.
 SELECT o.event_id, o.account, CAST(o.event AS text) AS event, o.webhook_event_id
 FROM mailglass.orphans o
 WHERE o.event_id > CAST(%(after)s AS uuid)
@@ -218,5 +219,5 @@ WHERE o.event_id > CAST(%(after)s AS uuid)
 ORDER BY o.event_id LIMIT %(size)s
 
 -- name: drop_orphans
--- Forget orphans that are linked.
+-- Delete orphans that are linked.
 DELETE FROM mailglass.orphans WHERE event_id = ANY (CAST(%(event_ids)s AS uuid[]))

@@ -29,7 +29,7 @@ STEPS: list[tuple[Any, str]] = [
     (webhooks, "append"),
     (webhooks, "recorded_events"),
     (webhooks, "project"),
-    (from_events, "learn"),
+    (from_events, "update_suppressions"),
     (from_events, "suppress"),
     (webhooks, "unsubscribe"),
     (webhooks, "keep_orphans"),
