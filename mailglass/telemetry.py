@@ -15,7 +15,7 @@ Subscriber = Callable[[str, dict[str, Value]], None]
 FIELDS = frozenset(
     "lane account provider task claimed sent failed queued suppressed uncertain held settled rung lanes events "
     "matched orphans dead duplicates stored linked count size status reason error_type duration_ms delivery_id "
-    "webhook_id attempt variable nearest about lasting receiver".split()
+    "webhook_id attempt variable nearest about lasting receiver domain".split()
 )
 
 _subscribers: list[Subscriber] = []
