@@ -78,10 +78,7 @@ def deliver_many(
             without results. Messages recorded before stay recorded.
     """
     due = make_schedule(countdown, eta, send_at, expires, priority)
-    # an error of the settings or the session concerns no message
-    get_runtime()
-    if session is not NOT_GIVEN:
-        runner_of(session)
+    _check_call(session)
     results = BatchResults()
     for prepared in _chunked(messages, due):
         answers = _Chunk(prepared, due, session)
@@ -97,6 +94,13 @@ def deliver_many(
             raise expires_before_due()
         results.extend(answers.results)
     return results
+
+
+def _check_call(session: object) -> None:
+    """Raise errors of the settings or the session, which concern no message."""
+    get_runtime()
+    if session is not NOT_GIVEN:
+        runner_of(session)
 
 
 def deliver_many_or_raise(messages: Iterable[Sendable], **options: Any) -> BatchResults:
