@@ -8,11 +8,13 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from mailglass import clock
 from mailglass.ids import uuid7_for, uuid7s
 from mailglass.ledger import arrays
 from mailglass.ledger.database import Rows, Runs
 from mailglass.ledger.events import EVIDENCE, EngineEvent
 from mailglass.ledger.lifecycle import Doubt, Status
+from mailglass.ledger.low_water import BEGINNING, ClaimMarks
 from mailglass.ledger.suppressions import Suppression, columns
 from mailglass.mail.streams import Stream, StreamPolicy
 from mailglass.routing import Lane
@@ -113,6 +115,7 @@ def claim(
     cap: int | None = None,
     max_bytes: int = _MAX_BYTES,
     suspects_first: bool | None = None,
+    marks: ClaimMarks | None = None,
 ) -> list[Claimed]:
     """Lease up to `size` due deliveries of a lane for `lease` seconds, most urgent first.
 
@@ -121,7 +124,10 @@ def claim(
         max_bytes: of content, about; one is claimed however large it is.
         suspects_first: whether deliveries that were in a claim without a verdict go before the others, where both are
             due; None for one claim in two.
+        marks: how far this process's claims have come; None to start at the beginning.
     """
+    start = BEGINNING if marks is None else marks.start(lane)
+    begun = clock.monotonic()
     rows = ledger.run(
         "claim",
         {
@@ -135,9 +141,13 @@ def claim(
             "max_bytes": max_bytes,
             "suspects_first": random.random() < 0.5 if suspects_first is None else suspects_first,  # noqa: S311
             "again": False,
+            **start.params,
         },
     )
-    return _looked_at_again(ledger, lane, _claimed(rows))
+    if marks is not None:
+        marks.learn(lane, start, rows, clock.monotonic() - begun, size)
+    # what follows a delivery's own columns is about the claim
+    return _looked_at_again(ledger, lane, _claimed([row[: len(Claimed._fields)] for row in rows if row.id is not None]))
 
 
 def claim_these(ledger: Runs, ids: Sequence[UUID], token: UUID, lease: float) -> list[Claimed]:

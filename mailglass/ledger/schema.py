@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from mailglass import clock
 from mailglass.errors import LedgerUnavailableError, MailglassError, SchemaError
 
-HEAD = "0020"
+HEAD = "0021"
 _LOCK = 0x6D61696C676C6173  # "mailglas": one upgrade at a time
 
 
