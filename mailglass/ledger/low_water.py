@@ -38,6 +38,7 @@ CHEAP: Final = 0.025
 
 _PRIORITIES: Final = range(9, -1, -1)
 _REMEMBERED: Final = 10_000
+_MOST_WRITERS: Final = 1000
 _LOWEST: Final = UUID(int=0)
 
 
@@ -74,41 +75,61 @@ class Rescan:
 
 
 class Snapshot(NamedTuple):
-    """PostgreSQL's `pg_snapshot`.
+    """What a claim saw, and when.
 
     Attributes:
-        moment: of the database's clock at which it was taken.
-        next: the first transaction id that was not given yet.
-        writers: the transactions that had an id and had not ended.
+        moment: of the database's clock.
+        next: the transaction id after the last one that had ended.
+        writers: of the transactions before, those that had not ended.
+        own: the claim's own transaction id; None where it wrote nothing.
     """
 
     moment: datetime
     next: int
-    writers: tuple[int, ...]
+    writers: frozenset[int]
+    own: int | None
 
     @classmethod
-    def parse(cls, moment: datetime, text: str) -> Snapshot:
-        """Return the snapshot of its text, `xmin:xmax:xip,xip`."""
-        _, following, writers = text.split(":")
-        return cls(moment, int(following), tuple(int(writer) for writer in writers.split(",") if writer))
+    def of(cls, row: Any) -> Snapshot:
+        """Return the snapshot of a claim's answer."""
+        _, following, writers = row.snapshot.split(":")
+        running = frozenset(int(writer) for writer in writers.split(",") if writer)
+        own = None if row.own_writer is None else int(row.own_writer)
+        return cls(row.looked_at, int(following), running, own)
+
+    def has_ended(self, writer: int) -> bool:
+        """Return whether a transaction had ended."""
+        return writer < self.next and writer not in self.writers
 
 
 class Writers:
-    """The writers whose end may bring something up below the marks of a process's scans."""
+    """The writers whose end may bring something up below the marks of a process's claims."""
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[datetime, int]] = deque()
+        self._own: deque[tuple[datetime, int]] = deque()
         self._lock = threading.Lock()
 
-    def older(self, snapshot: Snapshot) -> tuple[int, ...]:
-        """Return those of a snapshot that are not known to have begun within `YOUNG` before it."""
+    def older(self, snapshot: Snapshot, own: int) -> tuple[int, ...] | None:
+        """Return those at work in a snapshot but for those that have begun within `YOUNG` before it.
+
+        Args:
+            snapshot: of a claim.
+            own: the claim's own transaction id.
+
+        Returns:
+            Their transaction ids, and some of transactions that have never been; None if they are too many.
+        """
         with self._lock:
-            # a clock that was set back makes all that was seen before useless
-            while self._seen and not snapshot.moment - YOUNG <= self._seen[0][0] <= snapshot.moment:
-                self._seen.popleft()
-            self._seen.append((snapshot.moment, snapshot.next))
-            young = self._seen[0][1]
-        return tuple(writer for writer in snapshot.writers if writer < young)
+            # a clock that was set back makes useless what was seen before
+            while self._own and not snapshot.moment - YOUNG <= self._own[0][0] <= snapshot.moment:
+                self._own.popleft()
+            self._own.append((snapshot.moment, own))
+            # ids are given in order: a later one than ours was given after ours
+            young = self._own[0][1]
+        if young - snapshot.next > _MOST_WRITERS:
+            return None
+        # a snapshot does not list the writers after the last one that had ended
+        return *(writer for writer in snapshot.writers if writer < young), *range(snapshot.next, young)
 
 
 class Mark(NamedTuple):
@@ -127,16 +148,21 @@ class _Scanned:
     rescan: Rescan
 
 
+_NOTHING: Final = _Scanned({}, (), Rescan())
+
+
 class Start(NamedTuple):
     """Where a claim starts.
 
     Attributes:
         params: of the statement `claim`.
         whole: whether that is the beginning.
+        scanned: how far the claims before had come.
     """
 
     params: Mapping[str, Any]
     whole: bool
+    scanned: _Scanned = _NOTHING
 
 
 class ClaimMarks:
@@ -149,10 +175,10 @@ class ClaimMarks:
 
     def start(self, lane: Lane) -> Start:
         """Return where the next claim of a lane starts."""
-        scanned = self._lanes.get(lane)
-        if scanned is None or scanned.rescan.due():
-            return BEGINNING
-        return Start(_params(scanned.marks, scanned.writers), whole=False)
+        scanned = self._lanes.get(lane, _NOTHING)
+        if scanned.rescan.due():
+            return BEGINNING._replace(scanned=scanned)
+        return Start(_params(scanned.marks, scanned.writers), False, scanned)
 
     def learn(self, lane: Lane, start: Start, rows: Sequence[Any], seconds: float, size: int) -> None:
         """Remember how far a claim has come.
@@ -164,18 +190,27 @@ class ClaimMarks:
             seconds: that it took.
             size: deliveries that were asked for.
         """
-        snapshot = Snapshot.parse(rows[0].looked_at, rows[0].snapshot)
-        writers = self._writers.older(snapshot)
-        before = self._lanes.get(lane) or _Scanned({}, (), Rescan())
-        whole = start.whole or rows[0].from_start
-        marks = {} if whole else dict(before.marks)
-        marks.update(_reached(rows, snapshot.moment - MARGIN))
-        claimed = sum(row.id is not None for row in rows)
-        more = claimed >= size or bool(rows[0].left_behind)
+        first, scanned = rows[0], start.scanned
+        if not first.saw_all and all(row.due_at is None for row in rows):
+            # of a paused lane nothing was looked at, nor where suspects went first
+            return
+        whole = start.whole or first.from_start
+        more = bool(first.left_behind) or sum(row.id is not None for row in rows) >= size
+        rescan = scanned.rescan.after(seconds, whole=whole, more=more)
+        snapshot = Snapshot.of(first)
+        if snapshot.own is None:
+            # nothing was left below the marks before; who is at work now nobody knows
+            running = tuple(writer for writer in scanned.writers if not snapshot.has_ended(writer))
+            scanned = _Scanned(scanned.marks, running, rescan)
+        elif (writers := self._writers.older(snapshot, snapshot.own)) is None:
+            scanned = _Scanned({}, (), rescan)
+        else:
+            reached = _reached(rows, snapshot.moment - MARGIN)
+            scanned = _Scanned(reached if whole else {**scanned.marks, **reached}, writers, rescan)
         with self._lock:
             if len(self._lanes) >= _REMEMBERED:
                 self._lanes.clear()
-            self._lanes[lane] = _Scanned(marks, writers, before.rescan.after(seconds, whole=whole, more=more))
+            self._lanes[lane] = scanned
 
 
 def _reached(rows: Sequence[Any], latest: datetime) -> dict[int, Mark]:

@@ -218,6 +218,7 @@ SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts,
        -- others may be due after suspects, and suspects after others
        (SELECT count(*) FROM due) > (SELECT count(*) FROM claimed) OR EXISTS (SELECT FROM suspect) AS left_behind,
        c.due_at, now() AS looked_at, CAST(pg_current_snapshot() AS text) AS snapshot,
+       CAST(pg_current_xact_id_if_assigned() AS text) AS own_writer,
        (SELECT needed FROM from_start) AS from_start,
        CAST(%(cap)s AS integer) IS NULL AND NOT EXISTS (SELECT FROM held)
            AND NOT (%(suspects_first)s AND EXISTS (SELECT FROM suspect))
