@@ -14,7 +14,7 @@ from mailglass.ledger import arrays
 from mailglass.ledger.database import Rows, Runs
 from mailglass.ledger.events import EVIDENCE, EngineEvent
 from mailglass.ledger.lifecycle import Doubt, Status
-from mailglass.ledger.low_water import BEGINNING, ClaimMarks
+from mailglass.ledger.low_water import BEGINNING, MARGIN, ClaimMarks, LowWater, by_moment
 from mailglass.ledger.suppressions import Suppression, columns
 from mailglass.mail.streams import Stream, StreamPolicy
 from mailglass.routing import Lane
@@ -286,6 +286,7 @@ def sweep(
     remembering: Mapping[str, float | None] | None = None,
     size: int = 500,
     spread: float = 0.0,
+    mark: LowWater[datetime] | None = None,
 ) -> list[tuple[Lane, str]]:
     """Take expired leases back and settle the uncertain whose hold is over.
 
@@ -295,10 +296,13 @@ def sweep(
             it does; None for any. What was being sent there is asked about again.
         size: deliveries at the most.
         spread: seconds over which those are due that were in several claims without a verdict.
+        mark: how far this process's sweeps have come; None to start at the beginning.
 
     Returns:
         For each delivery moved its lane and the event recorded.
     """
+    mark = mark or by_moment()
+    scan = mark.start()
     rows = ledger.run(
         "sweep",
         {
@@ -312,10 +316,14 @@ def sweep(
             "memories": arrays.numbers((remembering or {}).values()),
             "event_ids": arrays.uuids(uuid7s(2 * size)),
             "evidence": sorted(EVIDENCE),
+            "after": scan.after,
             "again": False,
         },
     )
-    return [(Lane(row.queue, row.tenant_id, row.stream), row.kind) for row in rows]
+    moved = [(Lane(row.queue, row.tenant_id, row.stream), row.kind) for row in rows if row.id is not None]
+    more = len(moved) >= size
+    mark.learn(scan, scan.after if more else rows[0].looked_at - MARGIN, more=more)
+    return moved
 
 
 def drop_copies(ledger: Runs, tenant: str, dropped: Sequence[tuple[Claimed, str]]) -> None:

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from mailglass import clock
@@ -40,6 +40,9 @@ _PRIORITIES: Final = range(9, -1, -1)
 _REMEMBERED: Final = 10_000
 _MOST_WRITERS: Final = 1000
 _LOWEST: Final = UUID(int=0)
+_FIRST_MOMENT: Final = datetime.min.replace(tzinfo=UTC)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,88 @@ class Rescan:
             return replace(self, bulk=more)
         at = clock.monotonic() + max(LEAST, SHARE * seconds)
         return Rescan(at, self.slow + 1 if seconds >= CHEAP else 0, more)
+
+
+class LowWater(Generic[T]):
+    """Where the scans of one kind start in this process. Safe to use from several threads.
+
+    Args:
+        lowest: the beginning.
+    """
+
+    def __init__(self, lowest: T) -> None:
+        self._lowest = lowest
+        self._mark = lowest
+        self._rescan = Rescan()
+        self._lock = threading.Lock()
+
+    def start(self) -> Scan[T]:
+        """Return the next scan."""
+        with self._lock:
+            whole = self._rescan.due()
+            return Scan(self._lowest if whole else self._mark, whole, clock.monotonic())
+
+    def learn(self, scan: Scan[T], reached: T, *, more: bool = False) -> None:
+        """Remember what a scan has come to.
+
+        Args:
+            scan: as it was started.
+            reached: below this it has left nothing.
+            more: whether it left something to do.
+        """
+        with self._lock:
+            self._rescan = self._rescan.after(clock.monotonic() - scan.begun, whole=scan.whole, more=more)
+            self._mark = reached
+
+
+@dataclass(frozen=True, slots=True)
+class Scan(Generic[T]):
+    """One scan.
+
+    Attributes:
+        after: where it starts.
+        whole: whether that is the beginning.
+        begun: at this moment of the monotonic clock.
+    """
+
+    after: T
+    whole: bool
+    begun: float
+
+
+def by_moment() -> LowWater[datetime]:
+    """Return the mark of scans in the order of moments."""
+    return LowWater(_FIRST_MOMENT)
+
+
+def by_id() -> LowWater[UUID]:
+    """Return the mark of scans in the order of ids."""
+    return LowWater(_LOWEST)
+
+
+class Pace:
+    """When a scan is made that always starts at the beginning. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._rescan = Rescan()
+
+    def due(self) -> bool:
+        """Return whether the scan is to be made."""
+        return self._rescan.due()
+
+    def learn(self, seconds: float) -> None:
+        """Remember how many seconds the scan has taken."""
+        self._rescan = self._rescan.after(seconds, whole=True)
+
+
+class LowWaters:
+    """Where the scans of one process start, but for those of its claims and sweeps."""
+
+    def __init__(self) -> None:
+        self.woken = by_moment()
+        self.ready = Pace()
+        self.webhooks = by_id()
+        self.webhooks_waiting = by_id()
 
 
 class Snapshot(NamedTuple):

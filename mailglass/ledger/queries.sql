@@ -461,14 +461,16 @@ SELECT EXISTS (SELECT 1 FROM mailglass.orphans)
 -- there. Claims that ended without a verdict are counted, and apart those of one delivery: after three of these it is
 -- held, unless it looks as if whatever is claimed ends so. A crash may take along what its process had claimed beside;
 -- so that these do not meet again, those that are claimed alone are due at moments that differ. Run again after its
--- answer was lost, it moves others, under ids that the first run has not used.
+-- answer was lost, it moves others, under ids that the first run has not used. Leases that ended before a mark are not
+-- walked over again, see mailglass.ledger.low_water; answers its moment in any case.
 WITH expired AS MATERIALIZED (
     SELECT d.id, d.status, d.stream, d.account, d.scheduled_at, d.expires_at, d.attempts,
            d.crashes_alone + 1 AS crashes_alone, d.claimed_alone, row_number() OVER () AS position
     FROM (
         SELECT id, status, stream, account, scheduled_at, expires_at, attempts, crashes_alone, claimed_alone
         FROM mailglass.deliveries
-        WHERE lease_expires_at <= now() ORDER BY lease_expires_at LIMIT %(size)s FOR UPDATE SKIP LOCKED) d
+        WHERE lease_expires_at <= now() AND lease_expires_at >= CAST(%(after)s AS timestamptz)
+        ORDER BY lease_expires_at LIMIT %(size)s FOR UPDATE SKIP LOCKED) d
 ), policy AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(streams)s AS text[]), CAST(%(policies)s AS text[]),
                          CAST(%(holds)s AS double precision[]), CAST(%(most)s AS integer[]))
@@ -537,7 +539,8 @@ WITH expired AS MATERIALIZED (
            m.id, m.tenant_id, m.kind, 'engine', now(), m.after, m.reason, m.account, m.attempts
     FROM moved m
 )
-SELECT id, queue, tenant_id, stream, kind FROM moved
+SELECT m.id, m.queue, m.tenant_id, m.stream, m.kind, n.looked_at
+FROM (SELECT now() AS looked_at) n LEFT JOIN moved m ON true
 
 -- name: searches_due
 -- The accounts that have uncertain deliveries to be searched for; each account's provider knows of a mail after a lag.
@@ -659,9 +662,10 @@ SELECT queue, tenant_id, stream FROM lane LIMIT %(size)s
 
 -- name: lanes_woken
 -- The lanes of mail that was put off and is due by now: one index probe for each moment of each lane, up to a number.
+-- Moments before a mark are not walked over again; answers its own moment in any case.
 WITH RECURSIVE woken AS (
     (SELECT d.due_at, d.tenant_id, d.queue, d.stream FROM mailglass.deliveries d
-     WHERE d.due_at <= now() AND d.waiting
+     WHERE d.due_at <= now() AND d.due_at >= CAST(%(after)s AS timestamptz) AND d.waiting
      ORDER BY d.due_at, d.tenant_id, d.queue, d.stream LIMIT 1)
     UNION ALL
     SELECT n.due_at, n.tenant_id, n.queue, n.stream FROM woken w CROSS JOIN LATERAL (
@@ -670,8 +674,9 @@ WITH RECURSIVE woken AS (
           AND (d.due_at, d.tenant_id, d.queue, d.stream) > (w.due_at, w.tenant_id, w.queue, w.stream)
         ORDER BY d.due_at, d.tenant_id, d.queue, d.stream LIMIT 1) n
 )
-SELECT queue, tenant_id, stream, count(*) AS moments
-FROM (SELECT * FROM woken LIMIT %(size)s) f GROUP BY queue, tenant_id, stream
+SELECT f.queue, f.tenant_id, f.stream, count(f.due_at) AS moments, min(f.due_at) AS first, n.looked_at
+FROM (SELECT now() AS looked_at) n LEFT JOIN (SELECT * FROM woken LIMIT %(size)s) f ON true
+GROUP BY f.queue, f.tenant_id, f.stream, n.looked_at
 
 -- name: ready
 -- Let mail that was put off and is due by now count as due: the longest due first. Nothing else of it changes.
@@ -941,10 +946,11 @@ RETURNING proof
 -- name: claim_webhooks
 -- Lease stored webhooks, oldest first, up to a number and a size in bytes; answer also whether more are waiting.
 -- One that was claimed before may have brought its worker down: it is claimed alone, so that it spends nobody else's
--- attempts.
+-- attempts. Those before a mark are not walked over again, see mailglass.ledger.low_water.
 WITH picked AS MATERIALIZED (
     SELECT id, attempts, COALESCE(octet_length(body), 0) AS size FROM mailglass.webhook_events
     WHERE status = 'received' AND (lease_expires_at IS NULL OR lease_expires_at <= now())
+      AND id >= CAST(%(after)s AS uuid)
     ORDER BY id LIMIT %(size)s + 1 FOR UPDATE SKIP LOCKED
 ), measured AS (
     SELECT id, attempts, row_number() OVER up_to_here AS position, sum(size) OVER up_to_here AS size,
@@ -974,7 +980,8 @@ WHERE w.id = f.id AND w.status = 'received'
 -- Whether stored webhooks wait to be processed.
 SELECT EXISTS (
     SELECT 1 FROM mailglass.webhook_events
-    WHERE status = 'received' AND (lease_expires_at IS NULL OR lease_expires_at <= now())) AS waiting
+    WHERE status = 'received' AND (lease_expires_at IS NULL OR lease_expires_at <= now())
+      AND id >= CAST(%(after)s AS uuid)) AS waiting
 
 -- name: replay_webhooks
 -- Give dead webhooks another life.

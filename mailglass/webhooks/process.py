@@ -15,6 +15,7 @@ from mailglass import clock, telemetry
 from mailglass.errors import ConfigError, ProviderCallError, WebhookBodyError
 from mailglass.ledger import webhooks
 from mailglass.ledger.database import Database
+from mailglass.ledger.low_water import LowWater
 from mailglass.ledger.webhooks import Ending, Fact, StoredWebhook, WebhookClaim, WebhookStatus
 from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts
@@ -67,18 +68,26 @@ class _Reading:
     reason: str | None = None
 
 
-def run(settings: Settings, database: Database, accounts: Accounts, *, after_claim: Callable[[bool], None]) -> Report:
+def run(
+    settings: Settings,
+    database: Database,
+    accounts: Accounts,
+    *,
+    after_claim: Callable[[bool], None],
+    mark: LowWater[UUID] | None = None,
+) -> Report:
     """Claim one batch of stored webhooks and bring what they say into the ledger.
 
     Args:
         after_claim: called with whether more are waiting, before anything is read: the moment to ring again.
+        mark: how far this process's claims have come; None to start at the beginning.
 
     Raises:
         LedgerUnavailableError: the database cannot be reached, or refuses to write; the batch is tried again later.
     """
     started = clock.monotonic()
     with quoting_nothing():
-        claim = webhooks.claim(database, settings.webhooks.batch_size, MAX_BYTES, LEASE)
+        claim = webhooks.claim(database, settings.webhooks.batch_size, MAX_BYTES, LEASE, mark)
         after_claim(claim.more)
         report = _work(settings, database, accounts, claim)
     if report.claimed:
@@ -97,9 +106,14 @@ def run(settings: Settings, database: Database, accounts: Accounts, *, after_cla
     return report
 
 
-def waiting(database: Database) -> bool:
-    """Whether stored webhooks wait to be processed."""
-    return webhooks.waiting(database)
+def waiting(database: Database, mark: LowWater[UUID] | None = None) -> bool:
+    """Return whether stored webhooks wait to be processed.
+
+    Args:
+        database: the ledger.
+        mark: how far this process's looks have come; None to start at the beginning.
+    """
+    return webhooks.waiting(database, mark)
 
 
 def _work(settings: Settings, database: Database, accounts: Accounts, claim: WebhookClaim) -> Report:
