@@ -82,7 +82,7 @@ def remove(address: str, tenant: str, names: tuple[str, ...], force: bool, actor
     try:
         result = remove.remove(
             get_settings(), runtime.database, runtime.accounts, tenant, parse_address(address, "ADDRESS"),
-            who=actor, at=names, force=force,
+            actor=actor, at=names, force=force,
         )  # fmt: skip
     finally:
         close_runtime()

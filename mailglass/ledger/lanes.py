@@ -79,5 +79,5 @@ def lanes_woken(ledger: Runs, size: int = _MOMENTS, mark: LowWater[datetime] | N
     # what is left to be claimed is rung again by the next look
     mark.learn(scan, min(rows[0].looked_at - MARGIN, *(row.first or row.looked_at for row in rows)))
     if sum(row.moments for row in rows) >= size:
-        ledger.run("ready", {"size": max(size, _READY)})
+        ledger.run("ready", {"size": max(size, _READY), "after": scan.after})
     return [Lane(row.queue, row.tenant_id, row.stream) for row in rows if row.moments]

@@ -108,7 +108,7 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
+class IncomingEvent:
     """One provider's event on its way into the ledger: checked, with an id of its own and a time.
 
     Attributes:
@@ -161,7 +161,7 @@ class Match:
     recipient: str = field(repr=False)
     account: str | None
 
-    def is_copy(self, fact: Fact) -> bool:
+    def is_copy(self, fact: IncomingEvent) -> bool:
         """Whether the fact is about somebody else than the recipient: about one who got a copy."""
         if fact.recipient is None or fact.recipient == self.recipient:
             return False
@@ -341,7 +341,7 @@ def replay(ledger: Runs, ids: Sequence[UUID]) -> set[UUID]:
     return {row.id for row in ledger.run("replay_webhooks", {"ids": arrays.uuids(ids)})}
 
 
-def match(ledger: Runs, facts: Sequence[Fact]) -> dict[UUID, Match]:
+def match(ledger: Runs, facts: Sequence[IncomingEvent]) -> dict[UUID, Match]:
     """The deliveries that facts speak of, by the fact's id; a fact that names none, or two alike, is left out."""
     named = [fact for fact in facts if fact.linkable]
     if not named:
@@ -368,7 +368,7 @@ def match(ledger: Runs, facts: Sequence[Fact]) -> dict[UUID, Match]:
     return found
 
 
-def append(ledger: Runs, linked: Sequence[tuple[Fact, Match]]) -> set[UUID]:
+def append(ledger: Runs, linked: Sequence[tuple[IncomingEvent, Match]]) -> set[UUID]:
     """Append events; those that are there already are left alone. Returns which were new."""
     rows = ledger.run(
         "append",
@@ -435,7 +435,7 @@ def project(ledger: Runs, joinings: Sequence[Joining]) -> set[UUID]:
     return {row.id for row in rows if row.settles}
 
 
-def keep_orphans(ledger: Runs, facts: Sequence[Fact]) -> None:
+def keep_orphans(ledger: Runs, facts: Sequence[IncomingEvent]) -> None:
     """Keep facts whose delivery is not known yet."""
     ledger.run(
         "keep_orphans",
@@ -450,7 +450,7 @@ def keep_orphans(ledger: Runs, facts: Sequence[Fact]) -> None:
     )
 
 
-def linkable_orphans(ledger: Runs, after: UUID, size: int) -> list[Fact]:
+def linkable_orphans(ledger: Runs, after: UUID, size: int) -> list[IncomingEvent]:
     """Kept facts whose delivery is known by now, in the order of their ids: at most `size`, from the first after."""
     rows = ledger.run("linkable_orphans", {"after": str(after), "size": size})
     return [_from_json(row.event) for row in rows]
@@ -494,7 +494,7 @@ def _moments(values: Iterable[datetime | None]) -> str:
     return arrays.texts(None if value is None else value.isoformat() for value in values)
 
 
-def _to_json(fact: Fact) -> str:
+def _to_json(fact: IncomingEvent) -> str:
     values = {
         name: value.isoformat() if isinstance(value, datetime) else str(value) if isinstance(value, UUID) else value
         for name, value in asdict(fact).items()
@@ -504,12 +504,12 @@ def _to_json(fact: Fact) -> str:
 
 
 _UUIDS = frozenset({"id", "webhook_id", "delivery_id"})
-_FIELDS = frozenset(item.name for item in fields(Fact))
+_FIELDS = frozenset(item.name for item in fields(IncomingEvent))
 
 
-def _from_json(text: str) -> Fact:
+def _from_json(text: str) -> IncomingEvent:
     values: dict[str, Any] = {name: value for name, value in json.loads(text).items() if name in _FIELDS}
     for name in _UUIDS & values.keys():
         values[name] = UUID(values[name])
     values["occurred_at"] = datetime.fromisoformat(values["occurred_at"])
-    return Fact(**values)
+    return IncomingEvent(**values)

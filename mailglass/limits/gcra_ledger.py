@@ -73,7 +73,7 @@ class LedgerGcra:
             LedgerUnavailableError: the database cannot be reached.
         """
         self._ledger.run(
-            "teach_limit",
+            "apply_feedback",
             {
                 "account": account,
                 "pause": adjustment.pause,

@@ -14,6 +14,7 @@ from mailglass.errors import ConfigError
 from mailglass.mail.addresses import Address
 from mailglass.mail.streams import DEFAULT_POLICIES, Stream, StreamPolicy
 from mailglass.settings.accounts import AccountSettings, parse_accounts
+from mailglass.settings.domains import DomainSettings, parse_domains
 from mailglass.settings.environment import UnknownVariable, unknown_variables
 from mailglass.settings.limits import LimitRule, parse_limits
 from mailglass.settings.problems import Problems
@@ -61,6 +62,7 @@ class Settings:
     engine: EngineSettings = field(default_factory=EngineSettings)
     webhooks: WebhookSettings = field(default_factory=WebhookSettings)
     limits: tuple[LimitRule, ...] = ()
+    domains: DomainSettings = field(default_factory=DomainSettings)
     pooler: Literal["none", "transaction"] = "none"
     direct_database_url: Secret | None = None
     file: Path | None = None
@@ -160,7 +162,7 @@ _TOP_LEVEL = {
     "database_url", "direct_database_url", "pooler",
     "broker_url", "redis_url", "default_from", "default_tenant", "tenancy", "templates",
     "log_level", "log_format", "show_content", "accounts", "routes", "queues", "tasks", "streams", "engine", "webhooks",
-    "limits",
+    "limits", "domains",
 }  # fmt: skip
 
 
@@ -200,6 +202,7 @@ def _parse(document: dict[str, Any], environ: Mapping[str, str], problems: Probl
     values["limits"] = parse_limits(
         document.get("limits", []), accounts=values["accounts"], name=NAME, report=problems.add
     )
+    values["domains"] = parse_domains(document.get("domains", {}), problems)
     check_engine(values["engine"], problems)
     check_webhooks(values["webhooks"], problems)
     values["unknown_variables"] = unknown_variables(environ, referenced)

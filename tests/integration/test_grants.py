@@ -19,9 +19,10 @@ from mailglass.engine import Engine
 from mailglass.engine.settler import Settler
 from mailglass.ids import uuid7
 from mailglass.ledger import deliveries, leases, schema, webhooks
-from mailglass.ledger.database import Database, statements
+from mailglass.ledger.database import Database
 from mailglass.ledger.grants import Role, grants, sql, statements_of
 from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.statements import statements
 from mailglass.mail.events import EventKind, ProviderEvent
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.routing import Lane

@@ -11,8 +11,9 @@ import pytest
 
 from mailglass.doorbell import Doorbell, LedgerMarks, Marks, RedisMarks
 from mailglass.ids import uuid7
-from mailglass.ledger.database import Database, statements
+from mailglass.ledger.database import Database
 from mailglass.ledger.lanes import lanes_due, lanes_ready, lanes_woken
+from mailglass.ledger.statements import statements
 from mailglass.ledger.submit import Item, submit
 from mailglass.mail.addresses import Address
 from mailglass.routing import Lane

@@ -19,7 +19,8 @@ from psycopg.rows import namedtuple_row
 
 from mailglass.errors import LedgerUnavailableError, RateLimitType
 from mailglass.ledger import schema
-from mailglass.ledger.database import Database, get_database, statements
+from mailglass.ledger.database import Database, get_database
+from mailglass.ledger.statements import statements
 from mailglass.limits import Cap, Grant, Limiter, Mail, Rule, RuleBook, limiter_for, prune
 from mailglass.limits.batch import compile_batch
 from mailglass.limits.gcra_ledger import LedgerGcra

@@ -16,12 +16,13 @@ import sqlalchemy
 from mailglass import clock
 from mailglass.ids import uuid7
 from mailglass.ledger import leases, low_water
-from mailglass.ledger.database import Database, run_on_psycopg, statements
+from mailglass.ledger.database import Database, run_on_psycopg
 from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.low_water import ClaimMarks
 from mailglass.ledger.pooler import STARTUP_OPTIONS
+from mailglass.ledger.statements import statements
 from mailglass.ledger.submit import Item, submit
 from mailglass.mail.addresses import Address
 from mailglass.routing.lane import Lane

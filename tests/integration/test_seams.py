@@ -21,6 +21,7 @@ from mailglass.ledger.breakers import trip
 from mailglass.ledger.database import Database, run_on, sqlalchemy_url
 from mailglass.ledger.leases import UNPLACED
 from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.statements import statements
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import Suppression, suppress
 from mailglass.mail.addresses import Address
@@ -98,7 +99,7 @@ class LosingOnce:
     """A ledger that runs one statement, once, and loses its answer: what a broken connection looks like."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, ledger: Database, statement: str) -> None:
-        wanted, run = database_module.statements()[statement], ledger._run
+        wanted, run = statements()[statement], ledger._run
         self.lost = 0
 
         def losing(sql: str, params: object) -> object:
