@@ -8,7 +8,7 @@ from typing import Final
 
 from mailglass import clock
 from mailglass.ledger.database import Runs
-from mailglass.ledger.low_water import MARGIN, LowWater, Pace, by_moment
+from mailglass.ledger.low_water import LowWater, Pace, by_moment, seen_by
 from mailglass.routing import Lane
 
 # lanes that one statement answers
@@ -77,7 +77,7 @@ def lanes_woken(ledger: Runs, size: int = _MOMENTS, mark: LowWater[datetime] | N
     scan = mark.start()
     rows = ledger.run("lanes_woken", {"size": size, "after": scan.after})
     # what is left to be claimed is rung again by the next look
-    mark.learn(scan, min(rows[0].looked_at - MARGIN, *(row.first or row.looked_at for row in rows)))
+    mark.learn(scan, min(seen_by(rows[0].looked_at), *(row.first or row.looked_at for row in rows)))
     if sum(row.moments for row in rows) >= size:
         ledger.run("ready", {"size": max(size, _READY), "after": scan.after})
     return [Lane(row.queue, row.tenant_id, row.stream) for row in rows if row.moments]

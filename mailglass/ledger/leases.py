@@ -14,7 +14,7 @@ from mailglass.ledger import arrays
 from mailglass.ledger.database import Rows, Runs
 from mailglass.ledger.events import EVIDENCE, EngineEvent
 from mailglass.ledger.lifecycle import Doubt, Status
-from mailglass.ledger.low_water import BEGINNING, MARGIN, ClaimMarks, LowWater, by_moment
+from mailglass.ledger.low_water import BEGINNING, ClaimMarks, LowWater, by_moment, seen_by
 from mailglass.ledger.suppressions import Suppression, columns
 from mailglass.mail.streams import Stream, StreamPolicy
 from mailglass.routing import Lane
@@ -322,7 +322,7 @@ def sweep(
     )
     moved = [(Lane(row.queue, row.tenant_id, row.stream), row.kind) for row in rows if row.id is not None]
     more = len(moved) >= size
-    mark.learn(scan, scan.after if more else rows[0].looked_at - MARGIN, more=more)
+    mark.learn(scan, scan.after if more else seen_by(rows[0].looked_at), more=more)
     return moved
 
 

@@ -124,6 +124,15 @@ class Scan(Generic[T]):
     begun: float
 
 
+def seen_by(moment: datetime) -> datetime:
+    """Return the moment before which a scan has seen everything, but for what late writers still bring.
+
+    Args:
+        moment: of the scan, by the database's clock.
+    """
+    return moment - MARGIN
+
+
 def by_moment() -> LowWater[datetime]:
     """Return the mark of scans in the order of moments."""
     return LowWater(_FIRST_MOMENT)
@@ -290,7 +299,7 @@ class ClaimMarks:
         elif (writers := self._writers.older(snapshot, snapshot.own)) is None:
             scanned = _Scanned({}, (), rescan)
         else:
-            reached = _reached(rows, snapshot.moment - MARGIN)
+            reached = _reached(rows, seen_by(snapshot.moment))
             scanned = _Scanned(reached if whole else {**scanned.marks, **reached}, writers, rescan)
         with self._lock:
             if len(self._lanes) >= _REMEMBERED:

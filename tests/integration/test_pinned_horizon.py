@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -15,16 +16,17 @@ import sqlalchemy
 
 from mailglass import clock
 from mailglass.ids import uuid7
-from mailglass.ledger import leases, low_water
+from mailglass.ledger import lanes, leases, low_water, webhooks
 from mailglass.ledger.database import Database, run_on_psycopg
 from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, Verdict
 from mailglass.ledger.lifecycle import Status
-from mailglass.ledger.low_water import ClaimMarks
+from mailglass.ledger.low_water import ClaimMarks, LowWater, LowWaters, Pace, by_moment
 from mailglass.ledger.pooler import STARTUP_OPTIONS
 from mailglass.ledger.statements import statements
 from mailglass.ledger.submit import Item, submit
 from mailglass.mail.addresses import Address
+from mailglass.mail.streams import DEFAULT_POLICIES
 from mailglass.routing.lane import Lane
 
 LANE = Lane("mailglass", "acme", "bulk")
@@ -92,13 +94,13 @@ def drain(ledger: Database, marks: ClaimMarks, batches: int) -> None:
         send(ledger, token, claimed)
 
 
-def pages(url: str, name: str, params: Mapping[str, Any], index: str) -> int:
-    """The pages that a statement's scans of an index look at; what it changes is rolled back."""
+def pages(url: str, name: str, params: Mapping[str, Any], index: str | None = None) -> int:
+    """The pages that a statement, or its scans of an index, look at; what it changes is rolled back."""
     with psycopg.connect(url, options=STARTUP_OPTIONS) as opened:
         text = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statements()[name]}"
         plan = opened.execute(text, {"again": False, **params}).fetchone()[0][0]["Plan"]
         opened.rollback()
-    return _of_scans(plan, index)
+    return _of_scans(plan, index) if index else int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
 
 def _of_scans(plan: dict[str, Any], index: str) -> int:
@@ -206,9 +208,96 @@ def test_mail_that_a_broken_off_claim_had_locked_is_claimed_once_that_has_ended(
     assert claim_ids(ledger, marks)[0] == ids[0]
 
 
-def wait_until_due(ledger: Database) -> None:
-    import time
+@pytest.mark.parametrize("name", ["sweep", "lanes_woken", "claim_webhooks", "webhooks_waiting"])
+def test_a_scan_that_had_grown_dear_costs_the_same_however_much_was_drained(
+    ledger: Remembering,
+    direct_url: str,
+    pin: psycopg.Connection,
+    no_margin: None,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    monkeypatch.setattr(low_water, "CHEAP", 0.0)
+    monkeypatch.setattr(low_water, "LEAST", 3600.0)
+    monkeypatch.setattr(webhooks, "_CLOCKS_DIFFER", 0)
+    marks = LowWaters()
+    swept = by_moment()
+    marked, from_the_beginning = [], []
+    for batches in (4, 8):
+        for _ in range(batches):
+            work_off_one_batch(ledger)
+            leases.sweep(ledger, DEFAULT_POLICIES, mark=swept)
+            lanes.lanes_woken(ledger, mark=marks.woken)
+            webhooks.waiting(ledger, marks.webhooks_waiting)
+            store_and_process_webhooks(ledger, marks.webhooks)
+        mark = {
+            "sweep": swept,
+            "lanes_woken": marks.woken,
+            "claim_webhooks": marks.webhooks,
+            "webhooks_waiting": marks.webhooks_waiting,
+        }[name]
+        scan = mark.start()
+        assert not scan.whole
+        marked.append(pages(direct_url, name, {**ledger.given[name], "after": str(scan.after)}))
+        lowest = str(UUID(int=0)) if "webhooks" in name else "-infinity"
+        from_the_beginning.append(pages(direct_url, name, {**ledger.given[name], "after": lowest}))
+    assert marked[1] <= marked[0] + 8
+    assert from_the_beginning[1] > marked[1] + 20
 
+
+def test_what_comes_up_below_a_dear_scan_is_seen_by_the_next_one_from_the_beginning(
+    ledger: Database, direct_url: str, monkeypatch: pytest.MonkeyPatch, no_margin: None
+) -> None:
+    monkeypatch.setattr(low_water, "CHEAP", 0.0)
+    swept = by_moment()
+    (key,) = queue(ledger, 1)
+    assert [delivery.id for delivery in claim(ledger, ClaimMarks())[1]] == [key]
+    for _ in range(3):
+        assert leases.sweep(ledger, DEFAULT_POLICIES, mark=swept) == []
+    with psycopg.connect(direct_url, autocommit=True) as opened:
+        opened.execute("UPDATE mailglass.deliveries SET lease_expires_at = now() - interval '1 hour'")
+    assert leases.sweep(ledger, DEFAULT_POLICIES, mark=swept) == []
+    moment = clock.monotonic() + 60
+    monkeypatch.setattr(clock, "monotonic", lambda: moment)
+    assert leases.sweep(ledger, DEFAULT_POLICIES, mark=swept) == [(LANE, "released")]
+
+
+def test_the_scan_of_lanes_takes_a_fortieth_of_the_time(ledger: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = [1000.0]
+    monkeypatch.setattr(clock, "monotonic", lambda: moment[0])
+    queue(ledger, 1)
+    pace = Pace()
+    assert list(lanes.lanes_ready(ledger, pace=pace)) == [LANE]
+    for _ in range(2):
+        pace.learn(0.5)
+    assert list(lanes.lanes_ready(ledger, pace=pace)) == []
+    moment[0] += 19.9
+    assert list(lanes.lanes_ready(ledger, pace=pace)) == []
+    moment[0] += 0.2
+    assert list(lanes.lanes_ready(ledger, pace=pace)) == [LANE]
+
+
+def work_off_one_batch(ledger: Database) -> None:
+    """Mail that was put off, claimed for a moment and sent."""
+    queue(ledger, BATCH, delay=0.1)
+    wait_until_due(ledger)
+    token = uuid4()
+    claimed = leases.claim(ledger, LANE, token, BATCH, 0.2, suspects_first=False)
+    assert len(claimed) == BATCH
+    verdicts = [Verdict(delivery.id, Status.SENT, EngineEvent.ATTEMPTED) for delivery in claimed]
+    assert len(leases.record(ledger, token, verdicts)) == BATCH
+
+
+def store_and_process_webhooks(ledger: Database, mark: LowWater[UUID]) -> None:
+    arrivals = [webhooks.Arrival("main", "null", str(uuid4()), b"{}", {}) for _ in range(BATCH)]
+    webhooks.store_all(ledger, arrivals)
+    taken = webhooks.claim(ledger, BATCH, 1 << 20, 60, mark)
+    assert len(taken.webhooks) == BATCH
+    endings = [webhooks.Ending(webhook.id, webhooks.WebhookStatus.PROCESSED) for webhook in taken.webhooks]
+    webhooks.finish(ledger, endings, 60)
+
+
+def wait_until_due(ledger: Database) -> None:
     due = sqlalchemy.text("SELECT count(*) FROM mailglass.deliveries WHERE due_at > now()")
     while ledger.query(due)[0][0]:
         time.sleep(0.02)
