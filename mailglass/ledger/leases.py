@@ -61,6 +61,11 @@ class Claimed(NamedTuple):
     refusal: str | None = None
     left_behind: bool = False
 
+    @property
+    def tries(self) -> int:
+        """Number of attempts, whether they were held against the mail or not."""
+        return self.attempts + self.deferrals
+
     def __repr__(self) -> str:
         return f"<Claimed {self.id}>"
 

@@ -29,7 +29,7 @@ MEANING: dict[Status, str] = {
     Status.CLAIMED: "leased by a worker; nothing was sent",
     Status.SENDING: "the provider call may be under way",
     Status.SENT: "the provider accepted it",
-    Status.FAILED: "ended without being sent; in doubt, it was given up or expired",
+    Status.FAILED: "ended without being sent; in doubt, it was given up or expired, or its recipient is refused",
     Status.SUPPRESSED: "never sent, because the recipient is suppressed",
     Status.UNCERTAIN: "it may have been sent; evidence is awaited",
     Status.HELD: "waits for a person",
@@ -42,7 +42,8 @@ class Doubt(StrEnum):
 
     A delivery is in doubt while the outcome of one of its attempts is not known: it may have been sent. Only an answer
     ends that, whatever states it passes through: the provider's, its search's or its webhook's, or a person's word.
-    It cannot be canceled, and ends as `failed` only where it expired or a person gave it up.
+    It cannot be canceled, and ends as `failed` only where it expired, its recipient cannot be reached, or a person gave
+    it up.
 
     asked: an attempt's outcome is not known, and its account is to be asked again under the same idempotency key.
     open: an attempt's outcome is not known, and its account is not asked.
