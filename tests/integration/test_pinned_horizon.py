@@ -293,7 +293,7 @@ def store_and_process_webhooks(ledger: Database, mark: LowWater[UUID]) -> None:
     webhooks.store_all(ledger, arrivals)
     taken = webhooks.claim(ledger, BATCH, 1 << 20, 60, mark)
     assert len(taken.webhooks) == BATCH
-    endings = [webhooks.Ending(webhook.id, webhooks.WebhookStatus.PROCESSED) for webhook in taken.webhooks]
+    endings = [webhooks.WebhookResult(webhook.id, webhooks.WebhookStatus.PROCESSED) for webhook in taken.webhooks]
     webhooks.finish(ledger, endings, 60)
 
 
