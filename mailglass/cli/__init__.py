@@ -55,6 +55,7 @@ COMMANDS: Mapping[str, Row] = {
     "dev": Row("mailglass.cli.dev:dev", "Run a local stack to develop an application against.", "embedded"),
     "doctor": Row("mailglass.cli.doctor:doctor", "Tell from an application's source whether webhooks reach mailglass."),
     "mail-doctor": Row("mailglass.cli.mail_doctor:mail_doctor", "Check whether a domain's mail will be accepted."),
+    "domains": Row("mailglass.cli.domains:domains", "List sending domains: their status, and since when."),
     "pause": Row("mailglass.cli.pausing:pause", "Stop a tenant's mail, or one stream of it, at once."),
     "preflight": Row("mailglass.cli.preflight:preflight", "Check a deployment with its configuration in hand."),
     "resume": Row("mailglass.cli.pausing:resume", "Send a tenant's paused mail again."),

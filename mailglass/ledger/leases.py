@@ -176,7 +176,8 @@ def claim(
     if marks is not None:
         marks.learn(lane, start, rows, clock.monotonic() - begun, size)
     # what follows a delivery's own columns is about the claim
-    return _looked_at_again(ledger, lane, _claimed([row[: len(Claimed._fields)] for row in rows if row.id is not None]))
+    leased = [row[: len(Claimed._fields)] for row in rows if row.id is not None]
+    return _recheck_non_ascii(ledger, lane, _claimed(leased))
 
 
 def claim_these(ledger: Runs, ids: Sequence[UUID], token: UUID, lease: float) -> list[Claimed]:
@@ -190,7 +191,7 @@ def _claimed(rows: Rows) -> list[Claimed]:
     return claimed
 
 
-def _looked_at_again(ledger: Runs, lane: Lane, claimed: list[Claimed]) -> list[Claimed]:
+def _recheck_non_ascii(ledger: Runs, lane: Lane, claimed: list[Claimed]) -> list[Claimed]:
     """Check recipients that are not ASCII again, because the statement lowers ASCII letters alone."""
     others = {delivery.recipient.lower() for delivery in claimed if not delivery.recipient.isascii()}
     if not others:
