@@ -1,0 +1,5 @@
+"""Postmark."""
+
+from mailglass.providers.postmark.provider import PostmarkOptions, PostmarkProvider
+
+__all__ = ["PostmarkOptions", "PostmarkProvider"]

@@ -1,0 +1,5 @@
+"""SendGrid."""
+
+from mailglass.providers.sendgrid.provider import SendGridOptions, SendGridProvider
+
+__all__ = ["SendGridOptions", "SendGridProvider"]
