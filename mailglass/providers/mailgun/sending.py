@@ -13,7 +13,7 @@ from mailglass.mail.content_types import written
 from mailglass.mail.message import Attachment
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.providers import bodies
+from mailglass.providers import parsing
 from mailglass.providers.copies import distinct_copies
 from mailglass.providers.http import HTTPAnswer, refusal
 from mailglass.providers.http_provider import Unsendable, encode_json, mailbox, mailboxes, provider_options
@@ -78,7 +78,7 @@ def read(answer: HTTPAnswer) -> Outcome:
         return _accepted(answer, found)
     if answer.ok:  # Mailgun accepts with 200 only; no other 2xx is its word
         return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=answer.status)
-    outcome = refusal(answer, NAME, text=bodies.label_of(found.get("message")) if isinstance(found, dict) else "")
+    outcome = refusal(answer, NAME, text=parsing.label_of(found.get("message")) if isinstance(found, dict) else "")
     if outcome.kind is OutcomeClass.THROTTLED and outcome.retry_after is None:
         return replace(outcome, retry_after=_until_reset(answer.headers.get("x-ratelimit-reset", "")))
     return outcome
@@ -86,7 +86,7 @@ def read(answer: HTTPAnswer) -> Outcome:
 
 def bracketed(message_id: object) -> str | None:
     """A message id in the form the send call answers it, `<…>`; webhooks give it bare."""
-    found = bodies.text(message_id, bodies.MAX_ID - 2)
+    found = parsing.text(message_id, parsing.MAX_ID - 2)
     return found and (found if found.startswith("<") else f"<{found}>")
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from mailglass.providers import bodies
+from mailglass.providers import parsing
 from mailglass.providers.http import HTTPRequest
 from mailglass.providers.http_search import Look
 from mailglass.providers.management import json_request
@@ -48,11 +48,11 @@ def read(messages: Sequence[dict[str, Any]], sought: Sequence[Sought]) -> Look:
             message
             for message in messages
             if _delivery_id(message) == str(item.delivery_id)
-            and bodies.label_of(message.get("email")).lower() == item.recipient.lower()
+            and parsing.label_of(message.get("email")).lower() == item.recipient.lower()
         ]
-        taken = [message for message in own if bodies.label_of(message.get("state")) not in REFUSED]
+        taken = [message for message in own if parsing.label_of(message.get("state")) not in REFUSED]
         if taken:
-            findings[item.delivery_id] = found(item.delivery_id, bodies.text(taken[0].get("_id")))
+            findings[item.delivery_id] = found(item.delivery_id, parsing.text(taken[0].get("_id")))
         elif own:
             findings[item.delivery_id] = UNKNOWN
     return Look(findings, whole=len(messages) < PAGE)
@@ -60,7 +60,7 @@ def read(messages: Sequence[dict[str, Any]], sought: Sequence[Sought]) -> Look:
 
 def _delivery_id(message: dict[str, Any]) -> str:
     metadata = message.get("metadata")
-    return bodies.label_of(metadata.get("mailglass_id")) if isinstance(metadata, dict) else ""
+    return parsing.label_of(metadata.get("mailglass_id")) if isinstance(metadata, dict) else ""
 
 
 def _escaped(address: str) -> str:

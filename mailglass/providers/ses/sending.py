@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.providers import bodies
+from mailglass.providers import parsing
 from mailglass.providers.http import HTTPAnswer, refusal
 from mailglass.providers.http_provider import Unsendable, provider_options
 from mailglass.providers.labels import labelled
@@ -71,7 +71,7 @@ def outcome_of(answer: Mapping[str, Any]) -> Outcome:
     error = answer.get("Error")
     if isinstance(error, Mapping):
         return _refusal(error, status, headers if isinstance(headers, Mapping) else {})
-    message_id = bodies.text(answer.get("MessageId"))
+    message_id = parsing.text(answer.get("MessageId"))
     if message_id is None:
         return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=status or None)
     return Outcome(OutcomeClass.ACCEPTED, message_id, status=status)

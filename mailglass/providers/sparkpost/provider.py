@@ -9,7 +9,7 @@ from mailglass.errors import SignatureError, SignatureErrorType
 from mailglass.mail.events import ProviderEvent
 from mailglass.mail.outcomes import Outcome
 from mailglass.mail.outgoing import Outgoing
-from mailglass.providers import bodies
+from mailglass.providers import parsing
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
 from mailglass.providers.http_search import Look, SearchableProvider
@@ -72,7 +72,7 @@ class SparkPostProvider(SearchableProvider):
 
     def delivery_key(self, request: WebhookRequest) -> str | None:
         """The batch's id, which SparkPost repeats when it posts the batch again."""
-        return bodies.text(request.headers.get(events.BATCH_ID), 100)
+        return parsing.text(request.headers.get(events.BATCH_ID), 100)
 
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         return events.normalise(body, self.account, count_initial_opens=self.options.count_initial_opens)

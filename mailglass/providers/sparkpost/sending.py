@@ -14,7 +14,7 @@ from mailglass.mail.message import Attachment
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.mail.streams import Stream
-from mailglass.providers import bodies
+from mailglass.providers import parsing
 from mailglass.providers.copies import distinct_copies
 from mailglass.providers.http import HTTPAnswer, refusal
 from mailglass.providers.http_provider import Unsendable, encode_json, mailboxes, provider_options
@@ -118,11 +118,11 @@ def _none_taken(answer: HTTPAnswer, results: dict[str, Any], transmission: str |
 def _errors(found: Any) -> list[tuple[str, str]]:
     """Codes and descriptions, in the answer's order."""
     items = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
-    return [(str(item.get("code") or ""), bodies.label_of(item.get("description"))) for item in items]
+    return [(str(item.get("code") or ""), parsing.label_of(item.get("description"))) for item in items]
 
 
 def _transmission_id(value: object) -> str | None:
-    return bodies.text(str(value) if isinstance(value, int) and not isinstance(value, bool) else value)
+    return parsing.text(str(value) if isinstance(value, int) and not isinstance(value, bool) else value)
 
 
 def _count(value: object) -> int:
