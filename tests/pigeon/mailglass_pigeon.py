@@ -57,7 +57,7 @@ EVENTS: Final[Mapping[str, Meaning]] = {
 }
 """Pigeon's `event`."""
 
-WRITTEN: Final = frozenset("from to subject text html reference".split())
+RESERVED_FIELDS: Final = frozenset("from to subject text html reference".split())
 
 
 class PigeonProvider(HTTPProvider):
@@ -89,7 +89,7 @@ class PigeonProvider(HTTPProvider):
             "reference": str(mail.delivery_id),
         }
         said = {key: value for key, value in fields.items() if value is not None}
-        return encode_json(provider_options(mail, self.name, WRITTEN) | said)
+        return encode_json(provider_options(mail, self.name, RESERVED_FIELDS) | said)
 
     def request(self, mails: Sequence[Outgoing], parts: Sequence[bytes]) -> HTTPRequest:
         return HTTPRequest("/v1/flights", parts[0], {"content-type": "application/json"})

@@ -13,9 +13,9 @@ from mailglass.providers.brevo.names import NAME
 from mailglass.providers.brevo.options import BrevoOptions
 from mailglass.providers.brevo.suppressions import BrevoSuppressions
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
-from mailglass.providers.http_search import Look, SearchableProvider
+from mailglass.providers.http_search import SearchableProvider, SearchAnswer
 from mailglass.providers.rate_signals import RateHeaders
-from mailglass.providers.search import Sought
+from mailglass.providers.search import SearchTarget
 from mailglass.providers.signatures import (
     missing_secret,
     networks_of,
@@ -81,12 +81,12 @@ class BrevoProvider(SearchableProvider):
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         return events.normalise(body, self.account)
 
-    def look(self, sought: Sequence[Sought], *, deadline: float) -> Look:
-        (item,) = sought
+    def search(self, targets: Sequence[SearchTarget], *, deadline: float) -> SearchAnswer:
+        (item,) = targets
         answer = self.ask(search.request(item), deadline=deadline)
         # as of other lists of Brevo's: no mails, no list
         empty = isinstance(answer, dict) and answer.get("count") == 0
-        return Look() if empty else search.read(self.listed(answer, "transactionalEmails"), item)
+        return SearchAnswer() if empty else search.read(self.listed(answer, "transactionalEmails"), item)
 
     def suppression_list(self) -> BrevoSuppressions:
         return BrevoSuppressions(self.http, self.account, self.options.blocked_senders)

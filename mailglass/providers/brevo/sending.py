@@ -29,7 +29,7 @@ DUPLICATE: Final = "duplicate_request"
 """A request under this delivery's key came before. What became of that one Brevo says only by its message id."""
 _RESET: Final = ("x-sib-ratelimit-reset", "seconds")
 
-_WRITTEN: Final = frozenset(
+_RESERVED_FIELDS: Final = frozenset(
     "sender to cc bcc replyto subject htmlcontent textcontent headers tags attachment messageversions".split()
 )
 # headers by which Brevo is told what is not the mail's own
@@ -55,7 +55,7 @@ def encode(mail: Outgoing, options: BrevoOptions, *, searchable: bool) -> bytes:
         Unsendable: Brevo has no way to say what the mail says.
     """
     _refuse_what_is_unsupported(mail)
-    given = provider_options(mail, NAME, _WRITTEN)
+    given = provider_options(mail, NAME, _RESERVED_FIELDS)
     cc, bcc = distinct_copies(mail)
     fields: dict[str, Any] = {
         "sender": _contact(mail.sender),

@@ -24,7 +24,7 @@ WRONG_URL: Final = b"Mailgun Magnificent API"
 """What Mailgun answers, with status 200, at a path that it does not know."""
 
 _LONGEST_RESET: Final = 3600.0
-_WRITTEN: Final = frozenset(
+_RESERVED_FIELDS: Final = frozenset(
     "from to cc bcc subject text html attachment inline message recipient-variables o:tag".split()
 )
 _LINE_END: Final = re.compile(r"[\r\n\x00]")
@@ -132,7 +132,7 @@ def _fields(mail: Outgoing) -> Iterator[_Field]:
 
 
 def _options(mail: Outgoing) -> Iterator[_Field]:
-    for name, value in provider_options(mail, NAME, _WRITTEN).items():
+    for name, value in provider_options(mail, NAME, _RESERVED_FIELDS).items():
         if not isinstance(name, str) or not _OPTION_NAME.match(name):
             raise Unsendable("invalid_options")
         if name.lower().startswith(("h:", "v:")):

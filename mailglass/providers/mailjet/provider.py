@@ -10,10 +10,10 @@ from mailglass.mail.outcomes import Outcome
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
-from mailglass.providers.http_search import Look, SearchableProvider
+from mailglass.providers.http_search import SearchableProvider, SearchAnswer
 from mailglass.providers.mailjet import events, search, sending
 from mailglass.providers.mailjet.options import MailjetOptions
-from mailglass.providers.search import Sought
+from mailglass.providers.search import SearchTarget
 from mailglass.providers.signatures import missing_secret, require_basic
 
 
@@ -58,7 +58,7 @@ class MailjetProvider(SearchableProvider):
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         return events.normalise(body, self.account)
 
-    def look(self, sought: Sequence[Sought], *, deadline: float) -> Look:
-        (item,) = sought
+    def search(self, targets: Sequence[SearchTarget], *, deadline: float) -> SearchAnswer:
+        (item,) = targets
         answer = self.ask(search.request(item), deadline=deadline)
         return search.read(self.listed(answer, "Data"), item)

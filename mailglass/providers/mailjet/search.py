@@ -7,14 +7,14 @@ from typing import Any, Final
 
 from mailglass.providers import parsing
 from mailglass.providers.http import HTTPRequest
-from mailglass.providers.http_search import Look, query
+from mailglass.providers.http_search import SearchAnswer, query
 from mailglass.providers.mailjet.sending import number
-from mailglass.providers.search import Sought, found
+from mailglass.providers.search import SearchTarget, taken
 
 SEARCH_PAGE: Final = 100
 
 
-def request(item: Sought) -> HTTPRequest:
+def request(item: SearchTarget) -> HTTPRequest:
     """Return the request for the messages with our CustomID, which the answer has to repeat."""
     return query(
         "/v3/REST/message",
@@ -25,11 +25,11 @@ def request(item: Sought) -> HTTPRequest:
     )
 
 
-def read(messages: Sequence[dict[str, Any]], item: Sought) -> Look:
+def read(messages: Sequence[dict[str, Any]], item: SearchTarget) -> SearchAnswer:
     """Return whether one of the messages is the mail; a message with copies is several there."""
     matches = [message for message in messages if message.get("CustomID") == str(item.delivery_id)]
-    findings = {item.delivery_id: found(item.delivery_id, _own_id(matches, item.recipient))} if matches else {}
-    return Look(findings, whole=len(messages) < SEARCH_PAGE)
+    results = {item.delivery_id: taken(item.delivery_id, _own_id(matches, item.recipient))} if matches else {}
+    return SearchAnswer(results, whole=len(messages) < SEARCH_PAGE)
 
 
 def _own_id(messages: list[dict[str, Any]], recipient: str) -> str | None:

@@ -25,7 +25,7 @@ _MOST_FINAL: Final = (
     OutcomeClass.TRANSIENT,
 )  # fmt: skip
 
-_WRITTEN: Final = frozenset(
+_RESERVED_FIELDS: Final = frozenset(
     "from to cc bcc replyto subject textpart htmlpart headers attachments inlinedattachments customid "
     "eventpayload".split()
 )
@@ -57,7 +57,7 @@ def encode(mail: Outgoing) -> bytes:
     Raises:
         Unsendable: Mailjet has no way to say what the mail says.
     """
-    options = provider_options(mail, NAME, _WRITTEN)
+    options = provider_options(mail, NAME, _RESERVED_FIELDS)
     if len(mail.reply_to) > 1:
         raise Unsendable("unsupported_reply_to")
     names = [name.lower() for name, _ in mail.headers]

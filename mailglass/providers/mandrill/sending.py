@@ -42,7 +42,7 @@ It sends such a mail later by itself, so nobody else may.
 _NAMED: Final = frozenset().union(*(row.codes for row in MANDRILL))
 _TAKEN: Final = frozenset({"sent", "queued", "scheduled"})
 _BESIDE_THE_MESSAGE: Final = frozenset({"ip_pool", "send_at", "template_name", "template_content"})
-_WRITTEN: Final = frozenset(
+_RESERVED_FIELDS: Final = frozenset(
     "key async message html text subject from_email from_name to headers tags metadata recipient_metadata "
     "attachments images preserve_recipients bcc_address raw_message".split()
 )
@@ -54,7 +54,7 @@ def encode(mail: Outgoing, options: MandrillOptions) -> bytes:
     Raises:
         Unsendable: Mandrill has no way to say what the mail says.
     """
-    given = provider_options(mail, NAME, _WRITTEN)
+    given = provider_options(mail, NAME, _RESERVED_FIELDS)
     call: dict[str, Any] = {"ip_pool": options.ip_pool} if options.ip_pool else {}
     call |= {key: value for key, value in given.items() if key in _BESIDE_THE_MESSAGE}
     if "template_name" in call:

@@ -23,7 +23,9 @@ from mailglass.providers.postmark.options import PostmarkOptions
 
 NAME: Final = "postmark"
 INACTIVE_RECIPIENT: Final = 406
-_WRITTEN: Final = frozenset("from to cc bcc subject htmlbody textbody replyto headers attachments tag metadata".split())
+_RESERVED_FIELDS: Final = frozenset(
+    "from to cc bcc subject htmlbody textbody replyto headers attachments tag metadata".split()
+)
 
 
 def encode(mail: Outgoing, options: PostmarkOptions) -> bytes:
@@ -32,7 +34,7 @@ def encode(mail: Outgoing, options: PostmarkOptions) -> bytes:
     Raises:
         Unsendable: Postmark has no way to say what the mail says.
     """
-    given = provider_options(mail, NAME, _WRITTEN)
+    given = provider_options(mail, NAME, _RESERVED_FIELDS)
     fields: dict[str, Any] = {
         "From": mailbox(mail.sender),
         "To": mailbox(mail.recipient),

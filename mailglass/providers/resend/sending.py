@@ -35,7 +35,7 @@ _SPECIALS = re.compile(r'[()<>\[\]:;@\\,."]|=\?')
 _QUOTED_SENDER = re.compile(r"[,;]")
 # what Resend takes for an attack, quoted or not
 _UNFIT_SENDER = re.compile(r'[<>@\\"]|=\?')
-_WRITTEN: Final = frozenset("from to cc bcc reply_to subject html text headers attachments tags".split())
+_RESERVED_FIELDS: Final = frozenset("from to cc bcc reply_to subject html text headers attachments tags".split())
 
 
 def key_of(mails: Sequence[Outgoing]) -> str:
@@ -63,7 +63,7 @@ def encode(mail: Outgoing, options: ResendOptions) -> bytes:
         Unsendable: Resend has no way to say what the mail says.
     """
     _refuse_what_is_unsupported(mail, options)
-    given = provider_options(mail, NAME, _WRITTEN)
+    given = provider_options(mail, NAME, _RESERVED_FIELDS)
     fields: dict[str, Any] = {
         "from": _sender(mail.sender),
         "to": [_mailbox(mail.recipient)],

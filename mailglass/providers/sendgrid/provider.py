@@ -11,9 +11,9 @@ from mailglass.mail.outcomes import Outcome
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
-from mailglass.providers.http_search import Look, SearchableProvider
+from mailglass.providers.http_search import SearchableProvider, SearchAnswer
 from mailglass.providers.rate_signals import RateHeaders
-from mailglass.providers.search import Sought, found
+from mailglass.providers.search import SearchTarget, taken
 from mailglass.providers.sendgrid import events, search, sending
 from mailglass.providers.sendgrid.options import SendGridOptions
 from mailglass.providers.sendgrid.suppressions import SendGridSuppressions
@@ -69,14 +69,14 @@ class SendGridProvider(SearchableProvider):
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         return events.normalise(body, self.account)
 
-    def look(self, sought: Sequence[Sought], *, deadline: float) -> Look:
-        (item,) = sought
+    def search(self, targets: Sequence[SearchTarget], *, deadline: float) -> SearchAnswer:
+        (item,) = targets
         messages = self.listed(self.ask(search.request(item), deadline=deadline), "messages")
         for name in search.names(messages):
             whole = self.ask(search.message_request(name), deadline=deadline)
             if search.unique_id(whole) == item.delivery_id:
-                return Look({item.delivery_id: found(item.delivery_id, sending.message_id(name))})
-        return Look(whole=not messages)
+                return SearchAnswer({item.delivery_id: taken(item.delivery_id, sending.message_id(name))})
+        return SearchAnswer(whole=not messages)
 
     def suppression_list(self) -> SendGridSuppressions:
         return SendGridSuppressions(self.http, self.account)

@@ -11,7 +11,7 @@ from uuid import UUID
 from mailglass.providers import parsing
 from mailglass.providers.http import HTTPRequest
 from mailglass.providers.http_search import query
-from mailglass.providers.search import Sought
+from mailglass.providers.search import SearchTarget
 
 SEARCH_PAGE: Final = 3
 
@@ -27,7 +27,7 @@ def unique_id(message: Any) -> UUID | None:
     return parsing.delivery_of(found.get("mailglass_id")) if isinstance(found, dict) else None
 
 
-def request(item: Sought) -> HTTPRequest:
+def request(item: SearchTarget) -> HTTPRequest:
     """Return the request for the activity with our id, which the list does not repeat."""
     return query("/v3/messages", limit=SEARCH_PAGE, query=f"(unique_args['mailglass_id']=\"{item.delivery_id}\")")
 

@@ -20,7 +20,7 @@ NAME: Final = "sendgrid"
 # bytes of JSON, our delivery id included
 MAX_CUSTOM_ARGS: Final = 10_000
 
-_WRITTEN: Final = frozenset(
+_RESERVED_FIELDS: Final = frozenset(
     "personalizations from subject content attachments reply_to reply_to_list headers categories custom_args".split()
 )
 
@@ -57,7 +57,7 @@ def encode(mail: Outgoing) -> bytes:
         "bcc": [_mailbox(address) for address in bcc],
         "custom_args": {**mail.metadata, "mailglass_id": str(mail.delivery_id)},
     }
-    options = provider_options(mail, NAME, _WRITTEN)
+    options = provider_options(mail, NAME, _RESERVED_FIELDS)
     fields: dict[str, Any] = {
         "personalizations": [_filled(person)],
         "from": _mailbox(mail.sender),

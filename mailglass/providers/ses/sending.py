@@ -26,7 +26,7 @@ MAX_RAW: Final = 40_000_000
 ID_TAG: Final = "mailglass_id"
 LABEL_TAG: Final = "mailglass_tag_"
 
-_WRITTEN: Final = frozenset("fromemailaddress destination replytoaddresses content emailtags".split())
+_RESERVED_FIELDS: Final = frozenset("fromemailaddress destination replytoaddresses content emailtags".split())
 _TAG_TEXT = re.compile(r"[A-Za-z0-9_-]{1,256}\Z")
 _ENCODED: Final = "b64_"
 
@@ -43,7 +43,7 @@ def send_parameters(mail: Outgoing, options: SESOptions) -> dict[str, Any]:
     if any(name.lower().startswith("x-ses-") for name, _ in mail.headers):
         # SES reads these as commands, takes them off, and lets the call's own parameters win
         raise Unsendable("unsupported_x_ses_headers")
-    own = provider_options(mail, "ses", _WRITTEN)
+    own = provider_options(mail, "ses", _RESERVED_FIELDS)
     raw = mime.build(mail)
     if len(raw) > MAX_RAW:
         raise Unsendable("too_large")

@@ -29,7 +29,7 @@ PATH: Final = "/api/v1/transmissions/?num_rcpt_errors=3"
 THROTTLED_WAIT: Final = 5.0
 """Seconds to wait after a 429, which asks to pause for one to five and names no time itself."""
 
-_WRITTEN: Final = frozenset("content recipients metadata".split())
+_RESERVED_FIELDS: Final = frozenset("content recipients metadata".split())
 _CODE = re.compile(r"\d{3,6}\Z")
 _UNNAMED: Final = "unnamed"
 _KNOWN: Final = frozenset().union(*(row.codes for row in SPARKPOST))
@@ -53,7 +53,7 @@ def encode(mail: Outgoing, options: SparkPostOptions) -> bytes:
     names = [name.lower() for name, _ in mail.headers]
     if len(set(names)) != len(names):
         raise Unsendable("unsupported_repeated_headers")
-    chosen = provider_options(mail, NAME, _WRITTEN)
+    chosen = provider_options(mail, NAME, _RESERVED_FIELDS)
     switches = chosen.pop("options", None) or {}
     if not isinstance(switches, Mapping):
         raise Unsendable("invalid_options")
