@@ -248,7 +248,7 @@ def search_for(provider: Provider, held: Sequence[Delivery]) -> list[SearchResul
 
 
 def _find(provider: Provider, targets: Sequence[SearchTarget]) -> list[SearchResult]:
-    """The provider's results; whatever escapes it, and what is not about the delivery that was searched for, is unknown."""
+    """Return the provider's results; what escapes it, and what is about another delivery, is unknown."""
     try:
         results = list(provider.find(targets, deadline=clock.monotonic() + BUDGET))
     except Exception as error:
