@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class Status(StrEnum):
-    """Where a delivery stands."""
+    """The states of a delivery."""
 
     QUEUED = "queued"
     CLAIMED = "claimed"
@@ -38,7 +38,7 @@ MEANING: dict[Status, str] = {
 
 
 class Doubt(StrEnum):
-    """What a verdict says of a delivery's doubt, the column `in_doubt` beside its status.
+    """The effect of a verdict on a delivery's doubt, the column `in_doubt` beside its status.
 
     A delivery is in doubt while the outcome of one of its attempts is not known: it may have been sent. Only an answer
     ends that, whatever states it passes through: the provider's, its search's or its webhook's, or a person's word.
@@ -103,5 +103,5 @@ ALLOWED: frozenset[tuple[Status, Status]] = frozenset((move.source, move.target)
 
 
 def describe() -> str:
-    """The life of a delivery as sentences, one a line."""
+    """Return the life of a delivery as sentences, one a line."""
     return "\n".join(f"{move.source.value} -> {move.target.value}: {move.cause}" for move in MOVES)

@@ -15,7 +15,7 @@ from mailglass.errors import LedgerError, LedgerUnavailableError, MailglassError
 from mailglass.ledger import webhooks
 from mailglass.ledger.database import Database
 from mailglass.ledger.events import COPY, EVIDENCE, Event, Projection, Source, join, single
-from mailglass.ledger.webhooks import IncomingEvent, Joining, Match, Recorded
+from mailglass.ledger.webhooks import IncomingEvent, Match, ProjectionUpdate, Recorded
 from mailglass.refusals.counting import count_refusals
 from mailglass.suppressions import from_events
 
@@ -135,7 +135,7 @@ def _apply(database: Database, events: Sequence[IncomingEvent]) -> Applied:
     recorded = webhooks.recorded_events(database, [event.id for event, _ in linked if event.id not in new])
     for event, match in linked:
         recorded.setdefault(event.id, Recorded(_ledger_event(event, match), event.webhook_id))
-    result.settled = len(webhooks.project(database, _joinings(linked, recorded)))
+    result.settled = len(webhooks.project(database, _updates(linked, recorded)))
     # only the webhook that brought an event first suppresses: an entry removed since then stays removed
     result.suppressed = from_events.update_suppressions(
         database, [(event, match) for event, match in linked if recorded[event.id].webhook_id == event.webhook_id]
@@ -152,7 +152,7 @@ def _count_refusals(events: Iterable[IncomingEvent]) -> None:
         count_refusals(account, codes)
 
 
-def _joinings(linked: Sequence[tuple[IncomingEvent, Match]], recorded: dict[UUID, Recorded]) -> list[Joining]:
+def _updates(linked: Sequence[tuple[IncomingEvent, Match]], recorded: dict[UUID, Recorded]) -> list[ProjectionUpdate]:
     projections: dict[UUID, Projection] = {}
     evidence: set[UUID] = set()
     for item in recorded.values():
@@ -170,7 +170,7 @@ def _joinings(linked: Sequence[tuple[IncomingEvent, Match]], recorded: dict[UUID
     }
     searched = {match.delivery_id for event, match in linked if event.webhook_id is None}
     return [
-        Joining(
+        ProjectionUpdate(
             delivery_id,
             projection,
             delivery_id in evidence,

@@ -15,7 +15,7 @@ from mailglass import clock, telemetry
 from mailglass.errors import ConfigError, ProviderCallError, WebhookBodyError
 from mailglass.ledger import webhooks
 from mailglass.ledger.database import Database
-from mailglass.ledger.webhooks import Ending, IncomingEvent, StoredWebhook, WebhookClaim, WebhookStatus
+from mailglass.ledger.webhooks import IncomingEvent, StoredWebhook, WebhookClaim, WebhookResult, WebhookStatus
 from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts
 from mailglass.settings import Settings
@@ -118,7 +118,7 @@ def _work(settings: Settings, database: Database, accounts: Accounts, claim: Web
         _conclude(reading, applied, orphans)
     webhooks.finish(
         database,
-        [Ending(reading.webhook.id, reading.status, reading.reason) for reading in readings],
+        [WebhookResult(reading.webhook.id, reading.status, reading.reason) for reading in readings],
         RETRY_AFTER,
     )
     events = sum(len(reading.events) for reading in readings)
