@@ -17,7 +17,7 @@ from mailglass.clock import monotonic
 from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.providers.smtp import SMTPOptions, SMTPProvider, batch
+from mailglass.providers.smtp import SMTPOptions, SMTPProvider, sending
 from mailglass.providers.smtp.prepared_mail import PreparedMail
 from mailglass.providers.smtp.session import Session
 from tests.smtp_counting import PATIENCE, Counting, Cut, counting
@@ -69,7 +69,7 @@ def test_a_server_that_answers_at_once_gets_one_connection(server: Counting, mon
     server.delay = 0.0
     # as if no time passed, however busy this machine is
     moment = monotonic()
-    monkeypatch.setattr(batch, "monotonic", lambda: moment)
+    monkeypatch.setattr(sending, "monotonic", lambda: moment)
 
     with provider(server.port, max_connections=4) as opened:
         outcomes = opened.send(letters(60), deadline=monotonic() + PATIENCE)
