@@ -154,11 +154,13 @@ SELECT id, queue, tenant_id, stream FROM moved
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[]),
                          CAST(%(provider_message_ids)s AS text[])) AS w (id, event_id, provider_message_id)
+), rule (how, after, kind) AS (VALUES
+    ('sent', 'sent', 'settled'),
+    ('resend', 'queued', 'resent'),
+    ('give_up', 'failed', 'failed')
 ), picked AS MATERIALIZED (
-    SELECT d.id, w.event_id, w.provider_message_id,
-           CASE CAST(%(how)s AS text) WHEN 'sent' THEN 'sent' WHEN 'resend' THEN 'queued' ELSE 'failed' END AS after,
-           CASE CAST(%(how)s AS text) WHEN 'sent' THEN 'settled' WHEN 'resend' THEN 'resent' ELSE 'failed' END AS kind
-    FROM wanted w JOIN mailglass.deliveries d ON d.id = w.id
+    SELECT d.id, w.event_id, w.provider_message_id, r.after, r.kind
+    FROM wanted w JOIN mailglass.deliveries d ON d.id = w.id JOIN rule r ON r.how = CAST(%(how)s AS text)
     WHERE d.in_doubt AND d.status IN ('uncertain', 'queued', 'held')
       AND NOT EXISTS (SELECT FROM mailglass.events e WHERE e.id = w.event_id)
     ORDER BY d.id FOR UPDATE OF d
