@@ -248,7 +248,7 @@ def test_a_giving_back_that_is_repeated_is_one(ledger_of_this_file: Database) ->
     limiter = Limiter(ledger_of_this_file)
     limiter.take([(cap,)] * 50, now=NOON)
     for _ in range(2):
-        ledger_of_this_file.run("give_places", {"keys": [cap.key], "mails": [10], "token": 0.25})
+        ledger_of_this_file.run("return_slots", {"keys": [cap.key], "mails": [10], "token": 0.25})
     assert count(limiter.take([(cap,)] * 60, now=NOON)) == 10
 
 

@@ -19,7 +19,8 @@ from mailglass import telemetry
 from mailglass.errors import ConfigError, SignatureError, SignatureErrorType, WebhookBodyError
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers.base import WebhookRequest
-from mailglass.providers.mailjet import CAUSES, EVENTS, FAILURES, MailjetOptions, MailjetProvider
+from mailglass.providers.mailjet import MailjetOptions, MailjetProvider
+from mailglass.providers.mailjet.events import CAUSES, EVENTS, FAILURES
 from mailglass.settings import Secret
 
 ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")

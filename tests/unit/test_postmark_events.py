@@ -17,7 +17,8 @@ from mailglass import telemetry
 from mailglass.errors import ConfigError, SignatureError, WebhookBodyError
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers.base import WebhookRequest
-from mailglass.providers.postmark import EVENTS, PostmarkOptions, PostmarkProvider
+from mailglass.providers.postmark import PostmarkOptions, PostmarkProvider
+from mailglass.providers.postmark.events import EVENTS
 from mailglass.settings import Secret
 
 ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")

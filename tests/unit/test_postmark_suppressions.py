@@ -17,7 +17,7 @@ from mailglass.errors import ProviderCallError
 from mailglass.providers import http
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
 from mailglass.providers.postmark import PostmarkOptions, PostmarkProvider
-from mailglass.providers.postmark_suppressions import BATCH, PostmarkSuppressions
+from mailglass.providers.postmark.suppressions import BATCH, PostmarkSuppressions
 from mailglass.providers.suppression_list import ListedAddress
 from mailglass.settings import Secret
 from mailglass.testing.provider_suite.wire import HTTPWire, Reply, Seen, closed_port

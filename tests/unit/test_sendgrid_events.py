@@ -21,7 +21,9 @@ from mailglass import telemetry
 from mailglass.errors import ConfigError, SignatureError, SignatureErrorType, WebhookBodyError
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers.base import WebhookRequest
-from mailglass.providers.sendgrid import EVENTS, SIGNATURE, TIMESTAMP, SendGridOptions, SendGridProvider
+from mailglass.providers.sendgrid import SendGridOptions, SendGridProvider
+from mailglass.providers.sendgrid.events import EVENTS
+from mailglass.providers.sendgrid.provider import SIGNATURE, TIMESTAMP
 from mailglass.settings import Secret
 
 ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mailglass.errors import ProviderCallError
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
 from mailglass.providers.sendgrid import SendGridOptions, SendGridProvider
-from mailglass.providers.sendgrid_suppressions import BATCH, PAGE, SendGridSuppressions
+from mailglass.providers.sendgrid.suppressions import BATCH, PAGE, SendGridSuppressions
 from mailglass.providers.suppression_list import ListedAddress
 from mailglass.settings import Secret
 from mailglass.testing.provider_suite.wire import HTTPWire, Reply, Seen, closed_port

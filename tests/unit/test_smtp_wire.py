@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailglass.clock import monotonic
-from mailglass.providers.smtp.letters import Envelope, Features
+from mailglass.providers.smtp.prepared_mail import Envelope, Features
 from mailglass.providers.smtp.replies import Reply
 from mailglass.providers.smtp.wire import MAX_REPLY, MAX_REPLY_LINE, ProtocolError, Wire, as_data
 

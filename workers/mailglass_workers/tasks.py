@@ -11,7 +11,18 @@ import mailglass.engine
 import mailglass.limits  # noqa: F401 - both before the pool forks, so that its processes share them
 from mailglass import telemetry
 from mailglass.celery import app
-from mailglass.doorbell import DISPATCH, POLL, PUMP, RATES, RECONCILE, RETENTION, SETTLE, SUPPRESSIONS, WEBHOOKS
+from mailglass.doorbell import (
+    DISPATCH,
+    DOMAINS,
+    POLL,
+    PUMP,
+    RATES,
+    RECONCILE,
+    RETENTION,
+    SETTLE,
+    SUPPRESSIONS,
+    WEBHOOKS,
+)
 from mailglass.errors import MailglassError
 from mailglass.ledger import webhooks
 from mailglass.limits import learn_granted_rates, prune
@@ -28,7 +39,7 @@ SYNC_RING_TIMEOUT = 600.0
 
 
 def guarded(work: Callable[..., Any]) -> Callable[..., Any]:
-    """A fault that mailglass knows is one line of telemetry: the ledger still owes the work, the pump rings again."""
+    """Report known errors by one event: the ledger still owes the work, and the pump rings again."""
 
     @functools.wraps(work)
     def run(*args: Any) -> None:
@@ -47,10 +58,10 @@ def guarded(work: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def in_slot(run: Callable[[Callable[[], None]], None]) -> Callable[[Callable[..., Any]], Callable[..., None]]:
-    """A task that asks providers: its slot does not wait for slow ones.
+    """Run a task that calls providers without blocking its slot.
 
     Args:
-        run: how it is run in the slot, `slots.run` or a `slots.Beside`.
+        run: runs it in the slot: `slots.run` or a `slots.Beside`.
     """
 
     def decorate(work: Callable[..., Any]) -> Callable[..., None]:
@@ -122,7 +133,10 @@ def process_webhooks() -> None:
         if full:
             runtime.doorbell.ring_task(WEBHOOKS)
 
-    process.run(runtime.settings, runtime.database, runtime.accounts, after_claim=ring_again)
+    process.run(
+        runtime.settings, runtime.database, runtime.accounts,
+        after_claim=ring_again, mark=runtime.low_water.webhooks,
+    )  # fmt: skip
 
 
 @app.task(name=RECONCILE)
@@ -172,6 +186,20 @@ def learn_rates() -> None:
     runtime = get_runtime()
     runtime.doorbell.answer_task(RATES)
     learn_granted_rates(runtime.settings.accounts, runtime.database, runtime.accounts, runtime.limiter)
+
+
+@app.task(name=DOMAINS)
+@in_slot(slots.Beside())
+@guarded
+def check_domains() -> None:
+    """Check the DNS of sending domains that are due, a few at a time; nothing where none is watched."""
+    # no mail waits for what this needs
+    from mailglass.domains import watch
+
+    runtime = get_runtime()
+    runtime.doorbell.answer_task(DOMAINS)
+    if watch.run(runtime.settings, runtime.database):
+        runtime.doorbell.ring_task(DOMAINS)
 
 
 @app.task(name=RETENTION)
