@@ -19,6 +19,7 @@ from mailglass.errors import SuppressionType
 from mailglass.ids import uuid7
 from mailglass.ledger import arrays
 from mailglass.ledger.database import Database
+from mailglass.ledger.low_water import BEGINNING
 from mailglass.ledger.pooler import STARTUP_OPTIONS
 from mailglass.ledger.statements import statements
 from mailglass.ledger.submit import Item, submit
@@ -124,6 +125,7 @@ def test_a_long_suppression_list_costs_a_claim_no_more_than_a_short_one(connecti
         "token": str(uuid7()),
         "lease": 60.0,
         "size": 50,
+        **BEGINNING.params,
         "cap": None,
         "max_bytes": 1_000_000,
         "suspects_first": False,
