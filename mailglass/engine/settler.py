@@ -22,6 +22,7 @@ from mailglass.errors import ConfigError
 from mailglass.ledger import leases, searches
 from mailglass.ledger.database import Database
 from mailglass.ledger.deliveries import Delivery
+from mailglass.ledger.low_water import by_moment
 from mailglass.ledger.searches import Search
 from mailglass.ledger.webhooks import IncomingEvent, StoredWebhook
 from mailglass.mail.events import EventKind, ProviderEvent
@@ -80,6 +81,7 @@ class Settler:
         self._settings = settings
         self._ledger = ledger
         self._accounts = accounts
+        self._swept = by_moment()
         self._known: tuple[float, list[Provider]] | None = None
         self._paused: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -95,7 +97,7 @@ class Settler:
         """
         remembering = {provider.account: memory(provider) for provider in self._providers() if provider.idempotent}
         spread = min(_SPREAD, self._settings.engine.lease / 20)
-        return leases.sweep(self._ledger, self._settings.streams, remembering, spread=spread)
+        return leases.sweep(self._ledger, self._settings.streams, remembering, spread=spread, mark=self._swept)
 
     def waiting(self) -> bool:
         """Whether deliveries have their turn to be searched for."""

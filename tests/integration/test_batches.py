@@ -273,10 +273,10 @@ def test_a_different_message_under_the_same_key_is_an_error_and_sends_nothing(ho
     assert len(deliveries.find(house.runtime.database)) == 1
 
 
-def test_the_first_delivery_stands_for_its_key_also_once_it_was_sent_or_canceled(house) -> None:
+def test_the_first_delivery_stands_for_its_key_also_once_it_was_sent_or_canceled(house, wait_for) -> None:
     with tenant("null"):
         sent = deliver_later.delay(message(idempotency_key="order-1"))
-        house.runtime.engine.run(Lane("mailglass", "null", "transactional"))
+        wait_for(lambda: house.runtime.engine.run(Lane("mailglass", "null", "transactional")) and sent.ready())
         again = deliver_later.delay(message(idempotency_key="order-1"))
     assert (again.id, again.state) == (sent.id, "sent")
     canceled = deliver_later.delay(message(idempotency_key="order-2"))
