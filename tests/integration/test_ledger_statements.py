@@ -97,6 +97,14 @@ def test_a_hot_statement_reads_no_table_from_end_to_end(connection: psycopg.Conn
     assert "Seq Scan" not in found
 
 
+@pytest.mark.parametrize("name", [name for name, text in statements().items() if "mailglass.suppressions_of(" in text])
+def test_suppressions_are_found_by_their_value_whatever_collation_it_has(
+    connection: psycopg.Connection, name: str
+) -> None:
+    found = generic_plan(connection, name)
+    assert re.search(r"Scan using suppressions_entry on [^\n]*\n *Index Cond: \(*(\w+\.)?value = ANY", found)
+
+
 def pages_read(connection: psycopg.Connection, name: str, params: dict[str, Any]) -> int:
     """The pages that a statement looks at, its changes undone."""
     with connection.transaction(force_rollback=True):

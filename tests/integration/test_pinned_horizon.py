@@ -246,7 +246,7 @@ def test_a_scan_that_had_grown_dear_costs_the_same_however_much_was_drained(
     assert marked[1] < from_the_beginning[1] / 2
 
 
-def test_what_comes_up_below_a_dear_scan_is_seen_by_the_next_one_from_the_beginning(
+def test_mail_below_a_dear_scan_is_seen_by_the_next_one_from_the_beginning(
     ledger: Database, direct_url: str, monkeypatch: pytest.MonkeyPatch, no_margin: None
 ) -> None:
     monkeypatch.setattr(low_water, "CHEAP", 0.0)

@@ -262,7 +262,7 @@ def test_after_a_question_that_goes_wrong_only_those_beside_it_are_asked(name: s
 
 
 @EACH
-def test_what_the_time_does_not_reach_is_open(name: str) -> None:
+def test_search_beyond_its_time_is_open(name: str) -> None:
     provider = ROOMS[name].open()
     provider.http = wire = Wire([])
     assert provider.find([SOUGHT], deadline=monotonic()) == [UNKNOWN]
@@ -377,7 +377,7 @@ def test_brevo_tags_each_mail_only_where_it_is_to_be_searched() -> None:
     assert not plain.searchable
 
 
-def test_what_is_paid_for_or_changes_the_mail_is_searched_on_request_only() -> None:
+def test_search_that_costs_or_changes_the_mail_is_made_on_request_only() -> None:
     assert not SendGridProvider("acme", SendGridOptions(api_key=KEY)).searchable
     assert not PostmarkProvider("acme", PostmarkOptions(server_token=KEY, search=False)).searchable
     assert PostmarkProvider("acme", PostmarkOptions(server_token=KEY)).searchable
@@ -404,5 +404,5 @@ def test_durations_that_contradict_each_other_are_refused(options: dict[str, flo
     assert error.value.key == key
 
 
-def test_what_is_sought_shows_no_address() -> None:
+def test_search_target_shows_no_address() -> None:
     assert ADA not in repr(SOUGHT)

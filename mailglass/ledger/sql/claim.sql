@@ -9,13 +9,16 @@
 -- disk. A claim that is lost with the server leaves its deliveries queued, and its mark finds no lease. Deliveries of a
 -- claim that ended without a verdict are claimed apart from the rest: up to eight that were in one such claim, or a
 -- single one that was in several. The caller says which kind goes first where both are due, so that neither waits for
--- the other's end. A paused lane gets nothing.
--- Each priority is walked from a mark on, below which nothing was left. While something holds the vacuum horizon, the
--- index keeps an entry of each delivery that was drained. A writer that has ended may have left something below, so then
--- the walk starts at the beginning. The first row tells of the claim, also where nothing is leased: its moment, its
--- snapshot, its transaction, and whether all that was due was seen. See mailglass.ledger.low_water.
+-- the other's end. A paused lane gets nothing. Each priority is walked from a mark on, below which nothing was left.
+-- While something holds the vacuum horizon, the index keeps an entry of each delivery that was drained. A writer that
+-- has ended may have left something below, so then the walk starts at the beginning. The first row tells of the claim,
+-- also where nothing is leased: its moment, its snapshot, its transaction, and whether all that was due was seen. See
+-- mailglass.ledger.low_water.
 WITH unhurried AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
+), paused AS MATERIALIZED (
+    SELECT EXISTS (SELECT FROM mailglass.pauses z WHERE z.tenant_id = %(tenant)s AND z.stream IN ('', %(stream)s)
+                                                    AND z.account = '') AS lane
 ), from_start AS MATERIALIZED (
     SELECT EXISTS (SELECT FROM unnest(CAST(%(writers)s AS xid8[])) AS w (id)
                    WHERE pg_visible_in_snapshot(w.id, pg_current_snapshot())) AS needed
@@ -30,8 +33,7 @@ WITH unhurried AS MATERIALIZED (
         WHERE d.queue = %(queue)s AND d.tenant_id = %(tenant)s AND d.stream = %(stream)s
           AND d.crashes > 0 AND d.due_at <= now()
         ORDER BY (d.crashes > 1), d.priority DESC, d.due_at LIMIT LEAST(8, %(size)s) FOR UPDATE SKIP LOCKED) q
-    WHERE NOT EXISTS (SELECT FROM mailglass.pauses z
-                      WHERE z.tenant_id = %(tenant)s AND z.stream IN ('', %(stream)s) AND z.account = '')
+    WHERE NOT (SELECT lane FROM paused)
     LIMIT CASE WHEN CAST(%(cap)s AS integer) IS NULL THEN 8
                ELSE LEAST(8, mailglass.room_for(%(tenant)s, CAST(%(cap)s AS integer))) END
 ), due AS MATERIALIZED (
@@ -44,8 +46,7 @@ WITH unhurried AS MATERIALIZED (
           AND (d.due_at, d.id) > (CASE WHEN (SELECT needed FROM from_start) THEN '-infinity' ELSE p.due_at END, p.id)
         ORDER BY d.due_at, d.id LIMIT %(size)s FOR UPDATE SKIP LOCKED) q
     WHERE NOT EXISTS (SELECT FROM held) AND NOT (%(suspects_first)s AND EXISTS (SELECT FROM suspect))
-      AND NOT EXISTS (SELECT FROM mailglass.pauses z
-                      WHERE z.tenant_id = %(tenant)s AND z.stream IN ('', %(stream)s) AND z.account = '')
+      AND NOT (SELECT lane FROM paused)
     LIMIT CASE WHEN CAST(%(cap)s AS integer) IS NULL THEN %(size)s
                ELSE LEAST(%(size)s, mailglass.room_for(%(tenant)s, CAST(%(cap)s AS integer))) END
 ), wanted AS (
@@ -81,9 +82,7 @@ SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts,
        CAST(pg_current_xact_id_if_assigned() AS text) AS own_writer,
        (SELECT needed FROM from_start) AS from_start,
        CAST(%(cap)s AS integer) IS NULL AND NOT EXISTS (SELECT FROM held)
-           AND NOT (%(suspects_first)s AND EXISTS (SELECT FROM suspect))
-           AND NOT EXISTS (SELECT FROM mailglass.pauses z
-                           WHERE z.tenant_id = %(tenant)s AND z.stream IN ('', %(stream)s) AND z.account = '')
+           AND NOT (%(suspects_first)s AND EXISTS (SELECT FROM suspect)) AND NOT (SELECT lane FROM paused)
            AND (SELECT count(*) FROM due) < %(size)s
            AND (SELECT count(*) FROM due) <= (SELECT count(*) FROM claimed) AS saw_all
 FROM unhurried

@@ -8,8 +8,8 @@
 -- Claims that end without a verdict are counted, and claims of a single delivery apart. After three of these the
 -- delivery is held, unless other deliveries end their claims in the same way. A crash may take other claims of its
 -- process along. Deliveries to be claimed alone are due at different moments, so that they do not meet again. Run again
--- after its answer was lost, it moves others, under event ids that the first run did not use. Leases that ended before a
--- mark are not walked over again. Its moment is answered in any case. See mailglass.ledger.low_water.
+-- after its answer was lost, it moves others, under event ids that the first run did not use. Leases that ended before
+-- a mark are not walked over again. Its moment is answered in any case. See mailglass.ledger.low_water.
 WITH expired AS MATERIALIZED (
     SELECT d.id, d.status, d.stream, d.account, d.scheduled_at, d.expires_at, d.attempts,
            d.crashes_alone + 1 AS crashes_alone, d.claimed_alone, row_number() OVER () AS position

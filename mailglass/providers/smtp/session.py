@@ -313,20 +313,27 @@ class Session:
                     raise
                 self.close()
                 return refused
-            if step.stage is None and not reply.ok:
-                self._answered = False  # says nothing about this mail, only that this session is of no more use
-                raise ProtocolError("the transaction before cannot be left")
-            accepted, closing = step.accepted_by(reply), reply.code == SERVICE_CLOSING
-            if step.copy:
-                self._note_copy(step.copy, accepted, reply)
-            if refused is None and step.stage is not None and (closing or (step.vital and not accepted)):
-                refused = step.stage, reply
-            elif refused is not None and accepted and step.stage is Stage.DATA:
-                self._end_unwanted_input(refused[0], until)
-            if closing or (reply.code < 400 and not accepted):
-                self.close()
+            refused = self._heed(step, reply, refused, until)
             if refused is not None and not (self._pipelined and self._open):
                 return refused
+        return refused
+
+    def _heed(
+        self, step: Step, reply: Reply, refused: tuple[Stage, Reply] | None, until: float
+    ) -> tuple[Stage, Reply] | None:
+        """Act on the reply to one step; returns what refuses the mail by then."""
+        if step.stage is None and not reply.ok:
+            self._answered = False  # says nothing about this mail, only that this session is of no more use
+            raise ProtocolError("the transaction before cannot be left")
+        accepted, closing = step.accepted_by(reply), reply.code == SERVICE_CLOSING
+        if step.copy:
+            self._note_copy(step.copy, accepted, reply)
+        if refused is None and step.stage is not None and (closing or (step.vital and not accepted)):
+            refused = step.stage, reply
+        elif refused is not None and accepted and step.stage is Stage.DATA:
+            self._end_unwanted_input(refused[0], until)
+        if closing or (reply.code < 400 and not accepted):
+            self.close()
         return refused
 
     def _note_copy(self, place: int, accepted: bool, reply: Reply) -> None:

@@ -20,8 +20,10 @@ CREATE INDEX deliveries_due ON mailglass.deliveries (queue, tenant_id, stream, p
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     op.execute(_INDEX.format(order="due_at, id"))
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     op.execute(_INDEX.format(order="due_at"))
