@@ -176,7 +176,7 @@ def test_a_refused_delivery_names_the_command_that_explains_its_refusal(
     execute(
         ledger,
         "INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, refusal, status_code,"
-        " enhanced_status) VALUES (:id, :key, 'acme', 'attempted', 'engine', now(),"
+        " enhanced_status) VALUES (CAST(:id AS uuid), CAST(:key AS uuid), 'acme', 'attempted', 'engine', now(),"
         " 'sender_authentication/permanent/gmail', 550, '5.7.26')",
         id=str(uuid7()),
         key=str(key),
