@@ -241,7 +241,7 @@ def test_queued_deliveries_are_rescheduled_after_a_dry_run_with_an_audit(ledger:
     assert row.scheduled_at == LATER
 
 
-def test_what_is_not_waiting_or_would_expire_or_is_asked_about_is_not_rescheduled(
+def test_mail_that_does_not_wait_or_would_expire_or_is_in_doubt_is_not_rescheduled(
     ledger: Database, mailglass: Command
 ) -> None:
     claimed, expires, asked, free = (queue(ledger) for _ in range(4))

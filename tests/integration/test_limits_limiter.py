@@ -248,7 +248,7 @@ def test_a_giving_back_that_is_repeated_is_one(ledger_of_this_file: Database) ->
     limiter = Limiter(ledger_of_this_file)
     limiter.take([(cap,)] * 50, now=NOON)
     for _ in range(2):
-        ledger_of_this_file.run("give_places", {"keys": [cap.key], "mails": [10], "token": 0.25})
+        ledger_of_this_file.run("return_slots", {"keys": [cap.key], "mails": [10], "token": 0.25})
     assert count(limiter.take([(cap,)] * 60, now=NOON)) == 10
 
 
@@ -422,7 +422,7 @@ def test_workers_that_meet_new_limits_at_once_do_not_lock_each_other_out(databas
         assert sum(taken) == 4 * 1000 * 2
 
 
-def test_what_is_drained_expires_in_redis(redis_url: str) -> None:
+def test_drained_limit_expires_in_redis(redis_url: str) -> None:
     limiter = Limiter(NOBODY, RedisGcra(redis_url))
     limiter.take([(TENANT,)])
     with redis.Redis.from_url(redis_url) as client:
