@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mailglass.engine import Engine
     from mailglass.engine.settler import Settler
     from mailglass.ledger.database import Database
+    from mailglass.ledger.low_water import LowWaters
     from mailglass.limits import Limiter
     from mailglass.providers.registry import Accounts
 
@@ -74,6 +75,13 @@ class Runtime:
         from mailglass.engine import Engine, bulkhead
 
         return Engine(self.settings, self.database, self.accounts, self.limiter, self.router, bulkhead.current())
+
+    @cached_property
+    def low_water(self) -> LowWaters:
+        """Where the scans of this process start."""
+        from mailglass.ledger.low_water import LowWaters
+
+        return LowWaters()
 
     @cached_property
     def settler(self) -> Settler:

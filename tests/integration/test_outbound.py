@@ -68,7 +68,7 @@ def test_a_message_is_recorded_and_its_lane_is_rung_once(house) -> None:
     assert first.id != second.id
 
 
-def test_what_travels_through_the_broker_holds_a_lane_and_no_address(house) -> None:
+def test_ring_through_the_broker_holds_a_lane_and_no_address(house) -> None:
     deliver_later.delay(message("very.private@example.com"))
     (ring,) = house.rings.take()
     told = repr((ring.body, ring.headers, ring.properties))

@@ -133,7 +133,10 @@ def process_webhooks() -> None:
         if full:
             runtime.doorbell.ring_task(WEBHOOKS)
 
-    process.run(runtime.settings, runtime.database, runtime.accounts, after_claim=ring_again)
+    process.run(
+        runtime.settings, runtime.database, runtime.accounts,
+        after_claim=ring_again, mark=runtime.low_water.webhooks,
+    )  # fmt: skip
 
 
 @app.task(name=RECONCILE)
