@@ -32,7 +32,7 @@ SUPPRESSIONS = "mailglass.suppressions.sync"
 
 _MARK_LIFETIME = 3600
 # seconds that a caller waits for a broker that does not answer
-_PATIENCE = 2.0
+_BROKER_TIMEOUT = 2.0
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 10.0
 # rings that are marked together: what a process that dies between mark and ring leaves to be repaired, and what no
@@ -41,17 +41,17 @@ _PIECE = 200
 # of tasks (""), and of lanes by their stream: the lower, the sooner
 _RANKS = {"": 0, Stream.TRANSACTIONAL: 0, Stream.OPERATIONAL: 3, Stream.BULK: 6}
 
-# KEYS: marks; ARGV: patience in ms (-1: only free marks), lifetime in s. Answers the positions that were set.
+# KEYS: marks; ARGV: timeout of a ring in ms (-1: only free marks), lifetime in s. Answers the positions that were set.
 # A mark that a clock a minute ahead of this one has set, as before a failover, is old.
 _SET_MARKS = """
 local now = redis.call('TIME')
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
-local patience = tonumber(ARGV[1])
+local timeout = tonumber(ARGV[1])
 local set = {}
 for i, key in ipairs(KEYS) do
   local since = redis.call('GET', key)
   local age = since and ms - tonumber(since)
-  if not age or (patience >= 0 and (age > patience or age < -60000)) then
+  if not age or (timeout >= 0 and (age > timeout or age < -60000)) then
     redis.call('SET', key, string.format('%d', ms), 'EX', ARGV[2])
     set[#set + 1] = i
   end
@@ -77,8 +77,8 @@ return ages
 class Marks(Protocol):
     """Where the marks of pending rings are kept."""
 
-    def set(self, names: Sequence[str], patience: float | None) -> list[str]:
-        """Set those that are free, or older than `patience` seconds; answer which were set."""
+    def set(self, names: Sequence[str], ring_timeout: float | None) -> list[str]:
+        """Set those that are free, or older than `ring_timeout` seconds; answer which were set."""
 
     def ages(self, names: Sequence[str]) -> dict[str, float]:
         """Answer for how many seconds marks have been set; those that are not set are left out."""
@@ -99,9 +99,9 @@ class RedisMarks:
         self._set: Any = self._redis.register_script(_SET_MARKS)
         self._ages: Any = self._redis.register_script(_AGES)
 
-    def set(self, names: Sequence[str], patience: float | None) -> list[str]:
+    def set(self, names: Sequence[str], ring_timeout: float | None) -> list[str]:
         keys = [f"mailglass:bell:{name}" for name in names]
-        milliseconds = -1 if patience is None else int(patience * 1000)
+        milliseconds = -1 if ring_timeout is None else int(ring_timeout * 1000)
         return [names[position - 1] for position in self._set(keys=keys, args=[milliseconds, _MARK_LIFETIME])]
 
     def ages(self, names: Sequence[str]) -> dict[str, float]:
@@ -119,11 +119,11 @@ class LedgerMarks:
         self._url = database_url
         self._pooled = pooled
 
-    def set(self, names: Sequence[str], patience: float | None) -> list[str]:
+    def set(self, names: Sequence[str], ring_timeout: float | None) -> list[str]:
         from mailglass.ledger.database import get_database
 
         rows = get_database(self._url, self._pooled).run(
-            "ring", {"names": list(names), "patience": _MARK_LIFETIME if patience is None else patience}
+            "ring", {"names": list(names), "ring_timeout": _MARK_LIFETIME if ring_timeout is None else ring_timeout}
         )
         return [row.name for row in rows]
 
@@ -192,13 +192,13 @@ class Doorbell:
         return lane.queue if lane.queue in self._queues else DEFAULT_QUEUE
 
     def ring(
-        self, lanes: Iterable[Lane], patience: float | None = None, go_on: Callable[[], bool] = lambda: True
+        self, lanes: Iterable[Lane], ring_timeout: float | None = None, go_on: Callable[[], bool] = lambda: True
     ) -> int:
         """Ring lanes that have no ring pending, those of urgent streams first.
 
         Args:
             lanes: where there is work.
-            patience: seconds; ring again where the pending ring is older. For those who know that the queue is served.
+            ring_timeout: seconds after which a pending ring is rung again. Only for callers whose queue is served.
             go_on: asked before each bounded piece of them; where it says no, the others are left.
 
         Returns:
@@ -208,31 +208,30 @@ class Doorbell:
             f"{DISPATCH}:{lane}": _Bell(DISPATCH, (str(lane),), self._serving(lane), self._priorities[lane.stream])
             for lane in sorted(set(lanes), key=lambda lane: _RANKS[lane.stream])
         }
-        return self._ring(bells, patience, go_on)
+        return self._ring(bells, ring_timeout, go_on)
 
-    def ring_task(self, task: str, patience: float | None = None, argument: str = "") -> int:
+    def ring_task(self, task: str, ring_timeout: float | None = None, argument: str = "") -> int:
         """Ring a task that serves no lane, unless a ring of it is pending.
 
         Args:
             task: its name.
-            patience: as in `ring`.
+            ring_timeout: as in `ring`.
             argument: what it is about, such as an account's name; each has a ring of its own.
         """
         queue = self._settings.tasks.get(task, DEFAULT_QUEUE)
         bell = _Bell(task, (argument,) if argument else (), queue, self._priorities[""])
-        return self._ring({_task_bell(task, argument): bell}, patience)
+        return self._ring({_task_bell(task, argument): bell}, ring_timeout)
 
-    def repair(self, lanes: Iterable[Lane], patience: float, go_on: Callable[[], bool] = lambda: True) -> int:
+    def repair(self, lanes: Iterable[Lane], ring_timeout: float, go_on: Callable[[], bool] = lambda: True) -> int:
         """Ring lanes that have no ring pending, and those whose ring got lost; for whoever runs the pump.
 
-        A ring that nobody answered for `patience` seconds may be lost, or wait its turn in a long queue. The queue
-        holds as many as there are lanes: then it waits, and ringing again would only make the queue longer, without an
-        end. It holds fewer: then as many as are missing are rung again, those that have waited longest, since a queue
-        is answered in the order in which it was rung.
+        An unanswered ring is either lost or still queued. As long as the queue holds a message for each lane, none is
+        lost, and ringing again would only lengthen the queue. If it holds fewer, the missing number is rung again,
+        the oldest rings first, because a queue is answered in the order of its rings.
 
         Args:
             lanes: all that have due work.
-            patience: seconds.
+            ring_timeout: seconds after which an unanswered ring may be lost.
             go_on: as in `ring`.
 
         Returns:
@@ -246,11 +245,11 @@ class Doorbell:
             rung += self.ring(due, None, go_on)
             missing = len(due) - self._waiting(queue)
             if missing > 0 and go_on():
-                rung += self.ring(self._oldest(due, patience, missing), patience, go_on)
+                rung += self.ring(self._oldest(due, ring_timeout, missing), ring_timeout, go_on)
         return rung
 
-    def _oldest(self, lanes: Sequence[Lane], patience: float, count: int) -> list[Lane]:
-        """Up to so many lanes, those whose rings were published longest ago, if that is longer ago than `patience`."""
+    def _oldest(self, lanes: Sequence[Lane], ring_timeout: float, count: int) -> list[Lane]:
+        """Return up to `count` lanes whose rings have timed out, the oldest first."""
         names = {f"{DISPATCH}:{lane}": lane for lane in lanes}
         ages: dict[str, float] = {}
         try:
@@ -259,12 +258,12 @@ class Doorbell:
         except Exception as error:
             self._keep_quiet(error)
             return []
-        old = sorted((name for name, age in ages.items() if age > patience), key=lambda name: -ages[name])
+        old = sorted((name for name, age in ages.items() if age > ring_timeout), key=lambda name: -ages[name])
         return [names[name] for name in old[:count]]
 
     def _waiting(self, queue: str) -> int:
         """Messages that wait in a queue; 0 also where it does not exist, or cannot be asked."""
-        with suppress(Exception), self._app.pool.acquire(block=True, timeout=_PATIENCE) as connection:
+        with suppress(Exception), self._app.pool.acquire(block=True, timeout=_BROKER_TIMEOUT) as connection:
             try:
                 return _size(connection, queue)
             except Exception:
@@ -282,20 +281,20 @@ class Doorbell:
         self._clear([_task_bell(task, argument)])
 
     def _ring(
-        self, bells: Mapping[str, _Bell], patience: float | None, go_on: Callable[[], bool] = lambda: True
+        self, bells: Mapping[str, _Bell], ring_timeout: float | None, go_on: Callable[[], bool] = lambda: True
     ) -> int:
         rung = 0
         for piece in _pieces(list(bells)):
             if clock.monotonic() < self._quiet_until or not go_on():
                 break
-            rung += self._ring_piece({name: bells[name] for name in piece}, patience)
+            rung += self._ring_piece({name: bells[name] for name in piece}, ring_timeout)
         return rung
 
-    def _ring_piece(self, bells: Mapping[str, _Bell], patience: float | None) -> int:
+    def _ring_piece(self, bells: Mapping[str, _Bell], ring_timeout: float | None) -> int:
         """Mark and publish a bounded number of rings; after a failure the doorbell is quiet."""
         rung = 0
         try:
-            marked = self._get_marks().set(list(bells), patience)
+            marked = self._get_marks().set(list(bells), ring_timeout)
         except Exception as error:
             self._keep_quiet(error)
             return 0
@@ -321,7 +320,7 @@ class Doorbell:
     def _publish_together(self, bells: Sequence[_Bell]) -> bool:
         """Publish a piece in one round trip. Returns whether it went well; else some may have been published."""
         try:
-            with self._app.producer_pool.acquire(block=True, timeout=_PATIENCE) as producer:
+            with self._app.producer_pool.acquire(block=True, timeout=_BROKER_TIMEOUT) as producer:
                 try:
                     with producer.batch(max_size=_PIECE):
                         for bell in bells:
@@ -336,7 +335,7 @@ class Doorbell:
 
     def _publish(self, bell: _Bell) -> None:
         """Publish one ring; a second time where the pool's connection had died while nobody used it."""
-        with self._app.producer_pool.acquire(block=True, timeout=_PATIENCE) as producer:
+        with self._app.producer_pool.acquire(block=True, timeout=_BROKER_TIMEOUT) as producer:
             connection = producer.connection
             while True:
                 in_use = connection.connected
@@ -360,7 +359,7 @@ class Doorbell:
             producer=producer,
             retry=False,
             ignore_result=True,
-            timeout=_PATIENCE,
+            timeout=_BROKER_TIMEOUT,
         )
 
     def _clear(self, names: Sequence[str]) -> None:
@@ -395,8 +394,8 @@ def _size(connection: Any, queue: str) -> int:
     connection.ensure_connection(max_retries=1, interval_start=0)
     amqp = connection.transport.driver_type == "amqp"
     # a RabbitMQ without memory listens to nobody who has published; the Redis transport has timeouts of its own
-    patience = connection.connection.transport.having_timeout(_PATIENCE) if amqp else nullcontext()
-    with patience, connection.channel() as channel:
+    bounded = connection.connection.transport.having_timeout(_BROKER_TIMEOUT) if amqp else nullcontext()
+    with bounded, connection.channel() as channel:
         if not amqp:
             # kombu's passive declaration does not find a queue under a key prefix
             return int(channel._size(queue))

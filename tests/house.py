@@ -31,7 +31,7 @@ FAST_ENGINE = """
 lease = 12
 task_budget = 4
 send_margin = 6
-ring_patience = 1
+ring_timeout = 1
 
 [streams.transactional]
 backoff_base = 0.1

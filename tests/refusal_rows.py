@@ -9,11 +9,13 @@ one), the account's fault (y, n), and how it is tried again.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from mailglass.mail.refusal import About, Refusal, Stage
+from mailglass.refusals.answers import ANY, Answer
 from mailglass.refusals.understand import understand
 
 STAGES: Final = {
@@ -93,3 +95,8 @@ def _row(line: str) -> RefusalRow:
 ROWS: Final = [
     _row(line) for line in Path(__file__).with_name("refusals.txt").read_text("utf-8").splitlines() if line.strip()
 ]
+
+
+def codes_of(rows: Sequence[Answer]) -> frozenset[str]:
+    """Return the codes that a provider's rows name."""
+    return frozenset().union(*(row.codes for row in rows)) - {ANY}

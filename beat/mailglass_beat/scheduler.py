@@ -18,7 +18,7 @@ from mailglass_beat.schedule import SCHEDULE
 _STANDBY = 1.0
 # seconds after which a ring counts as lost; idle workers notice sooner, and while no worker runs rings collect at this
 # pace
-_PATIENCE = 60.0
+_RING_TIMEOUT = 60.0
 
 
 class LedgerScheduler(Scheduler):
@@ -47,7 +47,7 @@ class LedgerScheduler(Scheduler):
         if advance:
             self.reserve(entry)
         try:
-            get_runtime().doorbell.ring_task(entry.task, _PATIENCE)
+            get_runtime().doorbell.ring_task(entry.task, _RING_TIMEOUT)
         except Exception as error:
             telemetry.emit("mailglass.beat.failed", level=logging.ERROR, error_type=type(error).__name__)
 

@@ -1,1 +1,1 @@
-"""What comes back by mail: reports of bounces and complaints, automatic replies, and the proof that they are ours."""
+"""Mail that comes back: reports of bounces and complaints, automatic replies, and the proof that they are ours."""

@@ -37,7 +37,7 @@ _OF_THE_RECIPIENT: Final = (About.RECIPIENT_UNKNOWN, About.RECIPIENT_DISABLED)
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a mail that came back says.
+    """The meaning of a mail that came back.
 
     Attributes:
         events: at least one.
@@ -50,7 +50,7 @@ class Reading:
 
 
 def read_bounce(raw: bytes, proofs: Proofs, came_to: str = "") -> Reading:
-    """The events in a mail that came back. Never raises, whatever the bytes.
+    """Return the events in a mail that came back. Never raises, whatever the bytes.
 
     No event names a recipient: a report may name anybody, and whom it is about is the delivery it proves to know.
 
@@ -93,7 +93,7 @@ def _delivery_events(report: Report, proof: Proof) -> list[ProviderEvent]:
 
 
 def _form_event(report: Report, form: Form, proof: Proof) -> ProviderEvent:
-    """The event of a bounce that is none of RFC 3464."""
+    """Return the event of a bounce that is none of RFC 3464."""
     named = any(proof.names(address) for address in form.named)
     status = texts.enhanced_in(form.said)
     refusal = understand(Stage.REPORT, texts.reply_in(form.said), status, form.said, named=named, deferred=False)
@@ -103,7 +103,7 @@ def _form_event(report: Report, form: Form, proof: Proof) -> ProviderEvent:
 
 
 def _refusal(fields: Fields, named: bool, deferred: bool) -> Refusal:
-    """The meaning of a refusal: the receiver's own word counts, and it is hard only where the report agrees."""
+    """Return the meaning of a refusal: the receiver's own word counts, and it is hard only where the report agrees."""
     status = texts.enhanced_in(_first(fields, "status"))
     by_smtp, said = _diagnosis(fields)
     host = _first(fields, "remote-mta").rpartition(";")[2].strip()[:255]
@@ -145,7 +145,7 @@ def _event(
 
 
 def _status(fields: Fields) -> str | None:
-    """The enhanced status, from the diagnosis where the report's own says nothing."""
+    """Return the enhanced status, from the diagnosis where the report's own says nothing."""
     status = texts.enhanced_in(_first(fields, "status"))
     by_smtp, said = _diagnosis(fields)
     if status is None or status.endswith(".0.0"):
@@ -175,5 +175,5 @@ def _first(fields: Fields, name: str) -> str:
 
 
 def _word(fields: Fields, name: str) -> str:
-    """A field's first word in lower case: what RFC 3464 makes a keyword, perhaps with a comment after it."""
+    """Return a field's first word in lower case: what RFC 3464 makes a keyword, perhaps with a comment after it."""
     return (_first(fields, name).replace("(", " ").split() or [""])[0].lower()

@@ -32,10 +32,20 @@ _FORMS: Final = (
 _ENDS: Final = ("\n------ this is a copy", "\n--- below this line is a copy", "\n----- original message", "\n--- ")
 _SENDERS: Final = frozenset({"mailer-daemon", "postmaster", "mail-daemon", "mdaemon", "mailerdaemon"})
 _SUBJECTS: Final = (
-    "undeliver", "delivery status notification", "delivery failure", "delivery has failed", "mail delivery failed",
-    "message delivery failure", "failure notice", "returned mail", "mail system error", "mail delivery failure",
-    "nondeliverable", "non-deliverable", "warning: could not send",
-)  # fmt: skip
+    "undeliver",
+    "delivery status notification",
+    "delivery failure",
+    "delivery has failed",
+    "mail delivery failed",
+    "message delivery failure",
+    "failure notice",
+    "returned mail",
+    "mail system error",
+    "mail delivery failure",
+    "nondeliverable",
+    "non-deliverable",
+    "warning: could not send",
+)
 _SENDER = re.compile(r"(?<![^\s<\"])([a-z-]{4,15})@")
 _ADDRESS = re.compile(r"(?<![^\s<>()\[\],;:\"=])([^\s<>()\[\],;:\"=@]{1,64}@[^\s<>()\[\],;:\"=@]{1,255})")
 

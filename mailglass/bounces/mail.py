@@ -42,7 +42,7 @@ class Part:
     body: bytes = field(repr=False)
 
     def first(self, name: str) -> str:
-        """The first value of a field, or ""."""
+        """Return the first value of a field, or ""."""
         return self.fields.get(name, [""])[0]
 
     @property
@@ -65,12 +65,12 @@ class Part:
 
 
 def read_mail(raw: bytes) -> Part:
-    """The mail's header and body, from any bytes."""
+    """Return the mail's header and body, from any bytes."""
     return _part(_lf(raw))
 
 
 def parts_of(mail: Part) -> Iterator[Part]:
-    """The parts that are no multiparts, in order, the mail itself where it has none. Attached mails stay closed."""
+    """Yield the leaf parts in order, or the mail itself where it has none. Attached mails stay closed."""
     budget = [MAX_PARTS]
     yield from _leaves(mail, MAX_DEPTH, budget)
 
@@ -105,7 +105,7 @@ def fields_of(text: bytes) -> Fields:
 
 
 def groups_of(text: bytes) -> list[Fields]:
-    """Groups of fields with empty lines between them, as in message/delivery-status (RFC 3464 2.1), up to a bound."""
+    """Return the groups of fields between empty lines, up to a bound (message/delivery-status, RFC 3464 2.1)."""
     groups: list[Fields] = []
     lines: list[bytes] = []
     for line in [*text.split(b"\n"), b""]:
@@ -120,7 +120,7 @@ def groups_of(text: bytes) -> list[Fields]:
 
 
 def merged(groups: Iterable[Fields]) -> Fields:
-    """The fields of all groups; of those of one name the first group's."""
+    """Return the fields of all groups; of those of one name the first group's."""
     fields: Fields = {}
     for group in groups:
         for name, values in group.items():
@@ -129,7 +129,7 @@ def merged(groups: Iterable[Fields]) -> Fields:
 
 
 def moment(value: str) -> datetime | None:
-    """The aware moment of a date field, or None where it is none."""
+    """Return the aware moment of a date field, or None where it is none."""
     try:
         found = parsedate_to_datetime(_COMMENT.sub("", value[:MAX_DATE]).strip())
         return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)

@@ -48,7 +48,7 @@ class Proof:
     secret: bytes = field(repr=False)
 
     def names(self, address: str) -> bool:
-        """Whether this is the address that the delivery went to."""
+        """Return whether this is the address that the delivery went to."""
         return hmac.compare_digest(_recipient_tag(self.secret, self.delivery_id, address), self.tag)
 
 
@@ -65,8 +65,10 @@ class Proofs:
         self._domain = domain
 
     def token(self, mail: Outgoing) -> str | None:
-        """The mail's token. None without a secret, and for mail with copies: whoever gets a copy could forge a
-        report about the recipient."""
+        """Return the mail's token, or None without a secret or for mail with copies.
+
+        Whoever gets a copy could forge a report about the recipient.
+        """
         if not self._secrets or mail.cc or mail.bcc:
             return None
         secret = self._secrets[0]
@@ -74,13 +76,13 @@ class Proofs:
         return f"{mail.delivery_id.hex}.{_proof(secret, mail.delivery_id, tag)}{tag}"
 
     def envelope_sender(self, mail: Outgoing) -> str:
-        """Where the mail's reports come back to: an address of its own (VERP) where the account has a domain."""
+        """Return path for the mail's reports: an address of its own (VERP) where the account has a domain."""
         if self._domain is None:
             return mail.sender.email
         return f"{_PREFIX}{self.token(mail) or mail.delivery_id.hex}@{self._domain}"
 
     def find(self, texts: Iterable[str]) -> Proof | None:
-        """The first token in these texts that holds."""
+        """Return the first token in these texts that holds."""
         tried = 0
         for text in texts:
             for found in _TOKEN.finditer(text):
@@ -94,7 +96,7 @@ class Proofs:
 
     @property
     def can_check(self) -> bool:
-        """Whether there is a secret to check with."""
+        """True if there is a secret to check with."""
         return bool(self._secrets)
 
     def _check(self, identity: str, claimed: str, tag: str) -> Proof | None:

@@ -1,4 +1,4 @@
-"""What kind of mail came back, and where in it its facts stand; nothing is judged here."""
+"""Read a mail that came back: its kind and its fields. Nothing is judged here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OURS_IN_ADDRESS = re.compile(r"\bbounces\+([0-9a-f]{32})(?![0-9a-z])", re.IGNOR
 
 
 class Kind(Enum):
-    """What a mail that came back is."""
+    """The kinds of mail that come back."""
 
     DELIVERY_STATUS = "delivery_status"  # RFC 3464
     FEEDBACK = "feedback"  # RFC 5965
@@ -62,7 +62,7 @@ class Report:
     form: Form | None = field(default=None, repr=False)
 
     def where_tokens_stand(self) -> Iterator[str]:
-        """Texts in which a token of ours may have come back, the surest first."""
+        """Yield texts in which our token may have come back, the surest first."""
         yield from self.came_to
         if self.kind in (Kind.DELIVERY_STATUS, Kind.FEEDBACK):
             for name in ("original-envelope-id", "original-mail-from"):
@@ -71,7 +71,7 @@ class Report:
                 yield from self.returned.get(name, [])
 
     def claimed_delivery(self) -> UUID | None:
-        """The delivery that this mail says it is about. Anybody may say so."""
+        """Return the delivery that this mail says it is about. Anybody may say so."""
         for text in self.came_to:
             if found := _OURS_IN_ADDRESS.search(text):
                 return UUID(hex=found[1])
@@ -88,34 +88,19 @@ class Report:
 
 
 def read_report(raw: bytes, came_to: str = "") -> Report:
-    """Take a mail apart.
+    """Read a mail that came back.
 
     Args:
-        raw: any bytes; what is beyond the first mebibyte is not looked at.
+        raw: any bytes. The first mebibyte is read.
         came_to: the envelope's recipient, where it is known.
     """
     mail = read_mail(raw[:MAX_READ])
-    about: Fields = {}
-    recipients: list[Fields] = []
-    returned: Fields = {}
-    kind = Kind.OTHER
-    text: bytes | None = None
-    form: Form | None = None
+    parts = _Parts()
     for part in parts_of(mail):
-        if kind is Kind.OTHER and part.content_type in _DELIVERY_STATUS:
-            kind = Kind.DELIVERY_STATUS
-            about, recipients = _delivery_status(part)
-        elif kind is Kind.OTHER and part.content_type == "message/feedback-report":
-            kind = Kind.FEEDBACK
-            about = merged(groups_of(part.decoded))
-        elif kind is not Kind.OTHER and not returned and part.content_type in _RETURNED:
-            returned = fields_of(part.decoded)
-        elif kind is Kind.OTHER and part.content_type in _RETURNED and _is_outlooks_complaint(mail):
-            kind, about, returned = Kind.FEEDBACK, {"feedback-type": ["abuse"]}, fields_of(part.decoded)
-        elif text is None and part.content_type == "text/plain":
-            text = part.decoded
+        parts.add(part, mail)
+    kind, form = parts.kind, None
     if kind is Kind.OTHER:
-        form = read_form(mail.fields, mail.body if text is None else text)
+        form = read_form(mail.fields, mail.body if parts.text is None else parts.text)
         if form is not None:
             kind = Kind.FORM
         elif _is_automatic(mail) and not is_bounce(mail.fields):
@@ -125,16 +110,50 @@ def read_report(raw: bytes, came_to: str = "") -> Report:
         kind,
         mail.fields,
         tuple(address for address in addresses if address),
-        about,
-        tuple(recipients[:MAX_RECIPIENTS]),
-        returned,
+        parts.about,
+        tuple(parts.recipients[:MAX_RECIPIENTS]),
+        parts.returned,
         mail.body,
         form,
     )
 
 
+@dataclass(slots=True)
+class _Parts:
+    """Facts collected from the parts of one mail, in their order."""
+
+    kind: Kind = Kind.OTHER
+    about: Fields = field(default_factory=dict)
+    recipients: list[Fields] = field(default_factory=list)
+    returned: Fields = field(default_factory=dict)
+    text: bytes | None = None
+
+    def add(self, part: Part, mail: Part) -> None:
+        """Read one part. The first report decides the kind, the first mail after it is the returned one."""
+        if self.kind is Kind.OTHER and self._begins_report(part, mail):
+            return
+        if self.kind is not Kind.OTHER and not self.returned and part.content_type in _RETURNED:
+            self.returned = fields_of(part.decoded)
+        elif self.text is None and part.content_type == "text/plain":
+            self.text = part.decoded
+
+    def _begins_report(self, part: Part, mail: Part) -> bool:
+        if part.content_type in _DELIVERY_STATUS:
+            self.kind = Kind.DELIVERY_STATUS
+            self.about, self.recipients = _delivery_status(part)
+        elif part.content_type == "message/feedback-report":
+            self.kind = Kind.FEEDBACK
+            self.about = merged(groups_of(part.decoded))
+        elif part.content_type in _RETURNED and _is_outlooks_complaint(mail):
+            self.kind = Kind.FEEDBACK
+            self.about, self.returned = {"feedback-type": ["abuse"]}, fields_of(part.decoded)
+        else:
+            return False
+        return True
+
+
 def _delivery_status(part: Part) -> tuple[Fields, list[Fields]]:
-    """The fields per message, and those per recipient: the groups that say what was done for somebody."""
+    """Return the fields per message, and those per recipient: the groups that say what was done for somebody."""
     groups = groups_of(part.decoded)
     recipients = [group for group in groups if "action" in group]
     return merged(group for group in groups if "action" not in group), recipients

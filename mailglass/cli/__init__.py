@@ -53,7 +53,10 @@ COMMANDS: Mapping[str, Row] = {
     "deliveries": Row("mailglass.cli.deliveries:deliveries", "See what became of deliveries."),
     "demo": Row("mailglass.cli.demo:demo", "Run the main job from end to end on a local stack.", "embedded"),
     "dev": Row("mailglass.cli.dev:dev", "Run a local stack to develop an application against.", "embedded"),
+    "doctor": Row("mailglass.cli.doctor:doctor", "Tell from an application's source whether webhooks reach mailglass."),
+    "mail-doctor": Row("mailglass.cli.mail_doctor:mail_doctor", "Check whether a domain's mail will be accepted."),
     "pause": Row("mailglass.cli.pausing:pause", "Stop a tenant's mail, or one stream of it, at once."),
+    "preflight": Row("mailglass.cli.preflight:preflight", "Check a deployment with its configuration in hand."),
     "resume": Row("mailglass.cli.pausing:resume", "Let a tenant's paused mail go again."),
     "suppressions": Row(
         "mailglass.cli.suppressions:suppressions", "Keep suppression lists in step, take addresses off."

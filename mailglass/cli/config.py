@@ -10,6 +10,7 @@ import click
 
 from mailglass.cli.output import JSON, format_option, note, print_json, print_table
 from mailglass.settings import ENVIRONMENT, Settings, get_settings
+from mailglass.settings.completeness import settings_problems
 from mailglass.settings.servers import Server, broker_servers, database_server, redis_server
 
 
@@ -34,7 +35,7 @@ def check(output_format: str) -> int:
         accounts.check()
     finally:
         accounts.close()
-    problems = _problems(settings)
+    problems = settings_problems(settings)
     if settings.pooled and settings.database_url.reveal():
         problems += _session_problems(settings)
     if output_format == JSON:
@@ -122,19 +123,6 @@ def _print(settings: Settings) -> None:
     if len(settings.queue_names) > 1:
         click.echo()
         print_table(("QUEUE", "SERVED BY"), [(name, f"worker -Q {name}") for name in settings.queue_names])
-
-
-def _problems(settings: Settings) -> list[str]:
-    """Return what keeps a worker with these settings from sending anything, or is not what it was meant to be."""
-    file = f"the settings file {settings.file}" if settings.file else "no settings file was read: set MAILGLASS_CONFIG"
-    problems = [str(variable) for variable in settings.unknown_variables]
-    if not settings.accounts:
-        problems.append(f"There is no account, so nothing can be sent ({file}): add [accounts.NAME].")
-    if not settings.routes:
-        problems.append(f"There is no route, so nothing can be sent ({file}): add [[routes]].")
-    if not settings.database_url.reveal():
-        problems.append("There is no database: set MAILGLASS_DATABASE_URL.")
-    return problems
 
 
 def _servers(settings: Settings) -> dict[str, list[Server]]:

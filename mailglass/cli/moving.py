@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mailglass.ledger.database import Database
     from mailglass.ledger.deliveries import Cancellation, Delivery
     from mailglass.ledger.filters import Selection
-    from mailglass.ledger.selection import Found
+    from mailglass.ledger.selection import Preview
     from mailglass.routing import Lane
 
 BATCH = 5000
@@ -49,7 +49,7 @@ def cancel(ids: tuple[UUID, ...], tenant: str, yes: bool, actor: str, output_for
     if chosen is None:
         answer = ledger.cancel(database, ids, tenant, actor=Actor(actor, ids))
         return _report_canceled(ids, answer, output_format)
-    found, in_doubt = selection.look_to_cancel(database, chosen, SAMPLE)
+    found, in_doubt = selection.preview_cancel(database, chosen, SAMPLE)
     by = Actor(actor, chosen.described())
     steps = selection.cancel(database, found.selection, actor=by, batch=BATCH) if yes else iter(())
     moved = count_moved((len(step.canceled) for step in steps), found, "canceled")
@@ -84,9 +84,9 @@ def release(
     if chosen is None:
         _release_these(database, ids, yes, actor, output_format)
         return
-    found = selection.look(database, chosen, selection.RELEASABLE, SAMPLE)
+    found = selection.preview(database, chosen, selection.RELEASABLE, SAMPLE)
     doubtful = replace(found.selection, in_doubt=True)
-    in_doubt = selection.look(database, doubtful, selection.RELEASABLE, 0).count if chosen.in_doubt is None else 0
+    in_doubt = selection.preview(database, doubtful, selection.RELEASABLE, 0).count if chosen.in_doubt is None else 0
     by = Actor(actor, chosen.described())
     steps = selection.release(database, found.selection, actor=by, batch=BATCH) if yes else iter(())
     moved = count_moved((ring(lanes) for lanes in steps), found, "released")
@@ -112,7 +112,7 @@ def ledger_of_settings() -> Database:
     return get_database(get_settings().require_database())
 
 
-def count_moved(steps: Iterator[int], found: Found, done: str) -> int:
+def count_moved(steps: Iterator[int], found: Preview, done: str) -> int:
     """Go through the batches, saying how far it is."""
     moved = 0
     try:
@@ -126,7 +126,7 @@ def count_moved(steps: Iterator[int], found: Found, done: str) -> int:
     return moved
 
 
-def finish(found: Found, moved: int, yes: bool, done: str, output_format: str, *, in_doubt: int) -> None:
+def finish(found: Preview, moved: int, yes: bool, done: str, output_format: str, *, in_doubt: int) -> None:
     """Print what was done, or what would be."""
     sample = [str(key) for key in found.sample]
     if output_format == JSON:

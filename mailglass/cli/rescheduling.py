@@ -59,7 +59,7 @@ def reschedule(
         subject: Any = ids
     else:
         subject = {**chosen.described(), "to": moment or "now"}
-    found = selection.look(database, chosen, selection.RESCHEDULABLE, moving.SAMPLE)
+    found = selection.preview(database, chosen, selection.RESCHEDULABLE, moving.SAMPLE)
     by = Actor(actor, subject)
     steps: Iterator[Any] = iter(())
     if yes:

@@ -35,7 +35,7 @@ def hold(tenant: str | None, yes: bool, actor: str, output_format: str, **filter
 
     chosen = _selected(tenant, filters)
     database = moving.ledger_of_settings()
-    found = selection.look(database, chosen, selection.HOLDABLE, moving.SAMPLE)
+    found = selection.preview(database, chosen, selection.HOLDABLE, moving.SAMPLE)
     by = Actor(actor, {"tenant": tenant, **chosen.described()})
     steps = selection.hold(database, found.selection, actor=by, batch=moving.BATCH) if yes else iter(())
     moved = moving.count_moved((len(held) for held in steps), found, "held")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mailglass.ledger.database import Database
     from mailglass.ledger.deliveries import State
     from mailglass.ledger.filters import Selection
-    from mailglass.ledger.selection import Found
+    from mailglass.ledger.selection import Preview
     from mailglass.ledger.settlement import Settlement, Unsettled
     from mailglass.routing import Lane
 
@@ -146,7 +146,7 @@ def _settle_selected(
     from mailglass.ledger.audit import Actor
     from mailglass.ledger.settlement import SETTLEABLE
 
-    found = selection.look(database, chosen, SETTLEABLE, _SAMPLE)
+    found = selection.preview(database, chosen, SETTLEABLE, _SAMPLE)
     by = Actor(actor, chosen.described())
     steps = selection.settle(database, found.selection, settlement, actor=by, batch=_BATCH) if yes else iter(())
     settled = _count(steps, settlement, found)
@@ -163,7 +163,7 @@ def _settle_selected(
         note(f"{found.count} would be settled; add --yes to do it.")
 
 
-def _count(steps: Iterator[dict[UUID, Lane]], settlement: Settlement, found: Found) -> int:
+def _count(steps: Iterator[dict[UUID, Lane]], settlement: Settlement, found: Preview) -> int:
     settled = 0
     for lanes in steps:
         settled += len(lanes)

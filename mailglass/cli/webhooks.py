@@ -33,9 +33,9 @@ def webhooks() -> None:
 @format_option
 def list_(status: str | None, account: str | None, reason: str | None, limit: int, output_format: str) -> None:
     """List stored webhooks, oldest first, without their bodies."""
-    from mailglass.ledger import kept
+    from mailglass.ledger import webhook_list
 
-    found = kept.find(_database(), status=status, account=account, reason=reason, limit=limit)
+    found = webhook_list.find(_database(), status=status, account=account, reason=reason, limit=limit)
     if output_format == JSON:
         rows = [{**asdict(item), "id": str(item.id), "received_at": item.received_at.isoformat()} for item in found]
         print_json(webhooks=rows)
@@ -107,10 +107,10 @@ def _database() -> Database:
 
 
 def _dead(database: Database, account: str | None, reason: str | None) -> Iterator[UUID]:
-    from mailglass.ledger import kept
+    from mailglass.ledger import webhook_list
 
     after: UUID | None = None
-    while page := kept.find(database, status="dead", account=account, reason=reason, after=after, limit=_BATCH):
+    while page := webhook_list.find(database, status="dead", account=account, reason=reason, after=after, limit=_BATCH):
         yield from (item.id for item in page)
         after = page[-1].id
 

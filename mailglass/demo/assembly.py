@@ -74,7 +74,7 @@ class Platform:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What an application needs to work with it: for a shell."""
+        """Environment variables that an application or a shell needs to work with it."""
         return self._environment
 
     @property
@@ -84,32 +84,38 @@ class Platform:
 
     @property
     def settings_file(self) -> Path:
+        """Path of the settings file."""
         return self.root / ("mailglass.toml" if self._purpose == "dev" else f"{self._purpose}.toml")
 
     @property
     def environment_file(self) -> Path:
+        """Path of the environment file."""
         return self.root / f"{self._purpose}.env"
 
     @property
     def web_url(self) -> str:
+        """Base URL of the web process."""
         return self._web_url
 
     @property
     def lab(self) -> LabAddress:
+        """Address of the lab."""
         assert self._lab is not None
         return self._lab
 
     @property
     def logs(self) -> Path:
+        """Directory of the logs."""
         return self._stack.logs
 
     @property
     def restarted(self) -> int:
-        """How often a process that had ended was started again."""
+        """Number of times an ended process was started again."""
         return self._supervisor.restarted
 
     @property
     def children(self) -> Sequence[ChildProcess]:
+        """Processes of the platform, in the order of their start."""
         return self._stack.children
 
     def start(self) -> None:
@@ -186,9 +192,19 @@ class Platform:
         celery = [sys.executable, "-m", "celery", "-A", "mailglass"]
         queues = ",".join(self.settings.queue_names)
         worker = [
-            *celery, "worker", "-Q", queues, "-c", "2", "-n", f"{self._purpose}@%h", "--loglevel", "warning",
-            "--without-gossip", "--without-mingle",
-        ]  # fmt: skip
+            *celery,
+            "worker",
+            "-Q",
+            queues,
+            "-c",
+            "2",
+            "-n",
+            f"{self._purpose}@%h",
+            "--loglevel",
+            "warning",
+            "--without-gossip",
+            "--without-mingle",
+        ]
         beat = [*celery, "beat", "--loglevel", "warning"]
         web = [sys.executable, "-m", "mailglass", "web", "--host", "127.0.0.1", "--port", str(web_port)]
         # whether they are ready is read from lines of level info

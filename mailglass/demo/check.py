@@ -1,4 +1,4 @@
-"""Whether anything was lost or sent twice: the ledger against what the outside world counted, delivery by delivery."""
+"""Check that nothing was lost or sent twice: compare the ledger with the lab's counts, delivery by delivery."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mailglass.ledger.lifecycle import FINAL, Status
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the ledger says of one delivery.
+    """One delivery as the ledger has it.
 
     Attributes:
         status: where it stands.
@@ -48,13 +48,13 @@ class Check:
 
     @property
     def faults(self) -> dict[str, tuple[UUID, ...]]:
-        """What is wrong, by kind; empty when all is well."""
+        """Problems by kind, or empty when all is well."""
         found = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "resent"}
         return {name: ids for name, ids in found.items() if ids}
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was lost and nothing sent twice."""
+        """True if nothing was lost and nothing sent twice."""
         return not self.faults
 
 

@@ -14,7 +14,7 @@ _BROKER_DB = 1
 
 
 def fresh(url: str) -> str:
-    """A new database beside the one of the URL; those of earlier demos are dropped. Returns its URL."""
+    """Return a new database beside the one of the URL; those of earlier demos are dropped. Returns its URL."""
     server = PostgresServer(url)
     pattern = sql.Literal(PREFIX.replace("_", r"\_") + "%")
     for (name,) in server.execute(sql.SQL("SELECT datname FROM pg_database WHERE datname LIKE {}").format(pattern)):
@@ -23,7 +23,7 @@ def fresh(url: str) -> str:
 
 
 def flushed(url: str) -> str:
-    """The URL of a database of the broker that nobody else uses, emptied."""
+    """Return the URL of a database of the broker that nobody else uses, emptied."""
     import redis
 
     ours = urlunsplit(urlsplit(url)._replace(path=f"/{_BROKER_DB}"))

@@ -1,4 +1,4 @@
-"""What the ledger says of one run's deliveries, read in pieces of a thousand."""
+"""One run's deliveries as the ledger has them, read in pieces of a thousand."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class Facts:
 
     @property
     def standing(self) -> Standing:
-        """What counts for the check."""
+        """The fields that the check compares."""
         uncertain = {EngineEvent.UNCERTAIN.value, OutcomeClass.UNCERTAIN.value} & set(self.kinds)
         return Standing(self.status, self.kinds.count(EngineEvent.RESENT), bool(uncertain))
 
 
 def facts_of(database: Database, ids: Collection[UUID]) -> dict[UUID, Facts]:
-    """The facts of these deliveries; unknown ids are left out."""
+    """Return the facts of these deliveries; unknown ids are left out."""
     found: dict[UUID, Facts] = {}
     for piece in pieces(ids):
         for row in database.query(sqlalchemy.select(deliveries).where(deliveries.c.id.in_(piece))):
@@ -65,7 +65,7 @@ def facts_of(database: Database, ids: Collection[UUID]) -> dict[UUID, Facts]:
 
 
 def webhooks_waiting(database: Database, accounts: Collection[str]) -> int:
-    """Stored webhooks of these accounts that are not processed yet."""
+    """Count the stored webhooks of these accounts that are not processed yet."""
     query = sqlalchemy.select(sqlalchemy.func.count()).where(
         webhook_events.c.status == "received", webhook_events.c.account.in_(accounts)
     )
@@ -73,7 +73,7 @@ def webhooks_waiting(database: Database, accounts: Collection[str]) -> int:
 
 
 def pieces(ids: Collection[UUID]) -> Iterator[list[UUID]]:
-    """The ids in lists of a size that one statement takes."""
+    """Yield the ids in lists of a size that one statement takes."""
     remaining = iter(ids)
     while piece := list(islice(remaining, _PIECE)):
         yield piece

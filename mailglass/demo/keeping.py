@@ -15,7 +15,7 @@ _TERMINATED = 128 + signal.SIGTERM
 
 
 def places(platform: Platform, *, secrets: bool = False) -> dict[str, str]:
-    """Where its parts are reached.
+    """Return the URLs of its parts.
 
     Args:
         secrets: with the passwords of database and broker.
@@ -36,7 +36,7 @@ def places(platform: Platform, *, secrets: bool = False) -> dict[str, str]:
 
 
 def invitation(platform: Platform) -> Iterator[str]:
-    """What to try in another shell."""
+    """Yield commands to try in another shell."""
     yield f". {platform.environment_file}"
     yield "celery -A mailglass inspect ping"
     yield "celery -A mailglass flower"
@@ -44,7 +44,7 @@ def invitation(platform: Platform) -> Iterator[str]:
 
 
 def without_password(url: str) -> str:
-    """The URL with its password hidden."""
+    """Return the URL with its password hidden."""
     parts = urlsplit(url)
     if parts.password is None:
         return url

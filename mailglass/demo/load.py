@@ -20,7 +20,7 @@ _LATER, _URGENT = 2.0, 9
 
 @dataclass(slots=True)
 class Submitted:
-    """What was asked for.
+    """The load that was asked for.
 
     Attributes:
         orders: by the delivery that confirms them.
@@ -32,8 +32,9 @@ class Submitted:
 
 
 def submit(orders: Sequence[Order], run: str, submitted: Submitted, tick: Callable[[], object]) -> None:
-    """Ask for a confirmation of each order: the last one later, a batch at once, the others one by one, one of them
-    twice.
+    """Ask for a confirmation of each order.
+
+    The last one is asked for later, a batch at once, the others one by one, and one of them twice.
 
     Args:
         orders: at least one.
@@ -53,7 +54,7 @@ def submit(orders: Sequence[Order], run: str, submitted: Submitted, tick: Callab
 
 
 def split(orders: Sequence[Order]) -> tuple[list[Order], list[Order], Order]:
-    """The orders that are confirmed one by one, those of one shop that go as a batch, and the one for later."""
+    """Return the orders that are confirmed one by one, those of one shop that go as a batch, and the one for later."""
     *rest, last = orders
     batch = [order for order in reversed(rest) if order.tenant == _BATCHED][: min(_MOST_BATCHED, len(rest) // 6)]
     batched = {order.number for order in batch}
@@ -69,7 +70,7 @@ def _one(
 
 
 def _again(order: Order, run: str, submitted: Submitted) -> None:
-    """The same call once more, as an application does that did not hear the answer."""
+    """Make the same call once more, as an application does that did not hear the answer."""
     with tenant(order.tenant):
         result = deliver_later.delay(confirmation(order, run))
     if (delivery := UUID(str(result.id))) not in submitted.orders:

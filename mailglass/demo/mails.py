@@ -20,7 +20,7 @@ class Confirmation(Mailable):
 
 
 def confirmation(order: Order, run: str) -> Message | Confirmation:
-    """The mail for an order. Its idempotency key is the order's number, so that a repeated call sends nothing new."""
+    """Return the mail for an order. Its idempotency key is the order's number, so a repeated call sends nothing new."""
     return _templated(order, run) if order.number % _TEMPLATED == 0 else _plain(order, run)
 
 

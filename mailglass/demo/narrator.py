@@ -14,20 +14,20 @@ _INTERVAL = 2.0
 
 
 class Narrator(Protocol):
-    """How the demo speaks while it works."""
+    """Output of the demo while it works."""
 
     def say(self, text: str) -> None:
         """One line."""
 
     def show(self, done: int, total: int, by_status: Mapping[str, int]) -> None:
-        """How far it is."""
+        """Show the progress."""
 
     def close(self) -> None:
         """No more to show."""
 
 
 def narrator(color: bool | None = None, stream: TextIO | None = None) -> Narrator:
-    """The one that fits where standard error goes.
+    """Return the one that fits where standard error goes.
 
     Args:
         color: False for none.
@@ -38,7 +38,7 @@ def narrator(color: bool | None = None, stream: TextIO | None = None) -> Narrato
 
 
 def in_words(by_status: Mapping[str, int]) -> str:
-    """The counts in one line, the most frequent first."""
+    """Return the counts in one line, the most frequent first."""
     ordered = sorted(by_status.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{number} {status}" for status, number in ordered if number)
 
@@ -53,9 +53,11 @@ class PlainNarrator:
         self._last = ""
 
     def say(self, text: str) -> None:
+        """Print a line."""
         print(f"[{time.monotonic() - self._start:5.1f} s] {text}", file=self._stream, flush=True)
 
     def show(self, done: int, total: int, by_status: Mapping[str, int]) -> None:
+        """Show how many of the total are done, and how many have each status."""
         text = f"{done} of {total} final: {in_words(by_status)}"
         now = time.monotonic()
         if text != self._last and (done == total or now - self._shown >= _INTERVAL):
@@ -78,9 +80,11 @@ class LiveNarrator:
 
     def say(self, text: str) -> None:
         # what is said is text, not markup
+        """Print a line."""
         self._console.print(text, markup=False, style="dim")
 
     def show(self, done: int, total: int, by_status: Mapping[str, int]) -> None:
+        """Show how many of the total are done, and how many have each status."""
         if self._progress is None:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -92,6 +96,7 @@ class LiveNarrator:
         self._progress.update(self._task, completed=done, total=total, counts=in_words(by_status))
 
     def close(self) -> None:
+        """End the progress display."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None

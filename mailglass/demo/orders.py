@@ -33,7 +33,7 @@ class Order:
 
 
 def read_orders(number: int, run: str) -> list[Order]:
-    """The first orders of the file; where more are wanted than it holds, it is read again with later numbers.
+    """Return the first orders of the file; where more are wanted than it holds, it is read again with later numbers.
 
     Args:
         number: how many, at least 1.
@@ -60,6 +60,6 @@ def _orders(run: str) -> Iterator[Order]:
 
 
 def _tagged(email: str, tag: str) -> str:
-    """The address with a tag after its `+`; a tag that is there already is kept."""
+    """Return the address with a tag after its `+`; a tag that is there already is kept."""
     local, _, domain = email.rpartition("@")
     return f"{local}{'.' if '+' in local else '+'}{tag}@{domain}"

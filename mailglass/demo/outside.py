@@ -1,4 +1,4 @@
-"""What the outside world counted: the lab's own figures."""
+"""Figures counted by the lab, outside the ledger."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Outside:
         return self._get("/lab/counts")
 
     def received(self) -> dict[UUID, int]:
-        """How often each delivery was accepted.
+        """Count how often each delivery was accepted.
 
         Raises:
             StackError: it does not answer.

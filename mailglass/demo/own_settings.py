@@ -49,9 +49,13 @@ def caught(file: Path, smtp_port: int, username: str, password: str) -> str:
     accounts = document.get("accounts")
     if isinstance(accounts, dict):
         server = {
-            "provider": "smtp", "host": "127.0.0.1", "port": smtp_port, "security": "none", "username": username,
+            "provider": "smtp",
+            "host": "127.0.0.1",
+            "port": smtp_port,
+            "security": "none",
+            "username": username,
             "password": password,
-        }  # fmt: skip
+        }
         document["accounts"] = {
             name: {**{key: body[key] for key in _KEPT if key in body}, **server} if isinstance(body, dict) else body
             for name, body in accounts.items()
@@ -73,5 +77,5 @@ def _value(value: Any) -> str:
 
 
 def _key(text: str) -> str:
-    """A basic string: JSON's escapes are TOML's, but for DEL, which TOML wants escaped too."""
+    """Return a basic string: JSON's escapes are TOML's, but for DEL, which TOML wants escaped too."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

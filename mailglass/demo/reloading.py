@@ -15,7 +15,7 @@ _SKIPPED: Final = frozenset({"__pycache__", "node_modules", "site-packages", "ve
 
 
 class Changes:
-    """What has changed in a directory since the last look: templates, mailables, settings.
+    """Watcher for changes in a directory since the last look: templates, mailables, settings.
 
     Args:
         directory: the application's.

@@ -22,7 +22,7 @@ FAULTS: Mapping[str, str] = {
 
 
 def lines(summary: Summary) -> Iterator[tuple[str, str]]:
-    """The report as headings, each with its text; a heading is empty where the text goes on."""
+    """Yield the report as headings, each with its text; a heading is empty where the text goes on."""
     yield "Orders", f"{summary.orders}, confirmed by mail for {in_words(summary.by_tenant)}"
     yield "Deliveries", in_words(summary.by_status)
     yield "Providers said", in_words(summary.by_outcome) or "nothing"
@@ -46,7 +46,7 @@ def lines(summary: Summary) -> Iterator[tuple[str, str]]:
 
 
 def values(summary: Summary) -> dict[str, Any]:
-    """The report as plain JSON values: ids, counts and durations in seconds."""
+    """Return the report as plain JSON values: ids, counts and durations in seconds."""
     faults = summary.check.faults
     return {
         "ok": summary.check.ok,

@@ -96,7 +96,7 @@ def _play(platform: Platform, outside: Outside, number: int, narrator: Narrator,
 
 
 def run_name(moment: float) -> str:
-    """A short word that no other run has: the Unix time in base 36."""
+    """Return a short word that no other run has: the Unix time in base 36."""
     rest, word = int(moment), ""
     while rest:
         rest, digit = divmod(rest, len(_DIGITS))
@@ -125,7 +125,7 @@ def _refused(order: Order, bounced: UUID) -> Bounced:
 
 
 def _example(database: Database, facts: Iterable[Facts]) -> tuple[Event, ...]:
-    """The timeline with the most different events; among rich ones a Postmark one, whose times are no whole seconds."""
+    """Return the timeline with the most kinds of events. Prefer Postmark, whose times are finer than seconds."""
 
     def richness(item: Facts) -> tuple[int, bool, int]:
         kinds = len(set(item.kinds))

@@ -1,4 +1,4 @@
-"""What a run of the demo came to, as values."""
+"""Figures of one run of the demo, as values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast it went, by the database's clock.
+    """Speed of the run, by the database's clock.
 
     Attributes:
         accepted: mails the providers took.
@@ -41,7 +41,7 @@ class Pace:
 
 
 def pace(facts: Iterable[Facts]) -> Pace:
-    """The pace of these deliveries."""
+    """Return the pace of these deliveries."""
     facts = list(facts)
     taken = sorted(item.sent_at for item in facts if item.sent_at is not None)
     if not taken:
@@ -70,7 +70,7 @@ class Bounced:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What is to be told of a run.
+    """Everything that is reported of a run.
 
     Attributes:
         orders: how many were to be confirmed.

@@ -1,4 +1,4 @@
-"""What the demo's processes find around them: the lab's accounts as a settings file, and the environment."""
+"""Settings and environment of the demo's processes: the lab's accounts as a settings file, and the environment."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ backoff_max = 4
 
 @dataclass(frozen=True, slots=True)
 class LabAddress:
-    """Where the lab is reached, and the key that proves its webhooks."""
+    """URL of the lab, and the key that proves its webhooks."""
 
     http_url: str
     smtp_port: int
@@ -110,7 +110,7 @@ def new_secrets() -> dict[str, str]:
 
 
 def remembered_secrets(file: Path) -> dict[str, str]:
-    """The same, the same at every start: those in a file, which is made where it is missing."""
+    """Return the same, the same at every start: those in a file, which is made where it is missing."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         return {name: str(found[name]) for name in _SECRETS}
@@ -121,16 +121,37 @@ def remembered_secrets(file: Path) -> dict[str, str]:
 
 
 def lab_command(web_url: str, http_port: int = 0, smtp_port: int = 0) -> list[str]:
-    """The lab's command line: no weather but what the addresses ask for, and our credentials."""
+    """Return the lab's command line: no weather but what the addresses ask for, and our credentials."""
     return [
-        sys.executable, "-m", "mailglass.testing.lab", "--calm",
-        "--http-port", str(http_port), "--smtp-port", str(smtp_port),
-        "--webhooks", f"{web_url}/webhooks",
-        "--postmark-account", ACCOUNTS["acme"], "--postmark-token", "env:LAB_POSTMARK_TOKEN",
-        "--webhook-username", _USER, "--webhook-password", "env:LAB_WEBHOOK_PASSWORD",
-        "--sendgrid-account", ACCOUNTS["globex"], "--sendgrid-key", "env:LAB_SENDGRID_KEY",
-        "--smtp-account", ACCOUNTS["default"], "--smtp-username", _USER, "--smtp-password", "env:LAB_SMTP_PASSWORD",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "mailglass.testing.lab",
+        "--calm",
+        "--http-port",
+        str(http_port),
+        "--smtp-port",
+        str(smtp_port),
+        "--webhooks",
+        f"{web_url}/webhooks",
+        "--postmark-account",
+        ACCOUNTS["acme"],
+        "--postmark-token",
+        "env:LAB_POSTMARK_TOKEN",
+        "--webhook-username",
+        _USER,
+        "--webhook-password",
+        "env:LAB_WEBHOOK_PASSWORD",
+        "--sendgrid-account",
+        ACCOUNTS["globex"],
+        "--sendgrid-key",
+        "env:LAB_SENDGRID_KEY",
+        "--smtp-account",
+        ACCOUNTS["default"],
+        "--smtp-username",
+        _USER,
+        "--smtp-password",
+        "env:LAB_SMTP_PASSWORD",
+    ]
 
 
 def write_settings(path: Path, purpose: str, lab: LabAddress) -> None:
@@ -147,7 +168,7 @@ def write_own_settings(path: Path, own: Path, lab: LabAddress) -> None:
 
 
 def exports(environment: Mapping[str, str]) -> list[str]:
-    """The environment as lines for a shell."""
+    """Return the environment as lines for a shell."""
     return [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
 
 
@@ -162,8 +183,10 @@ def write_environment(path: Path, environment: Mapping[str, str], given: Collect
 
 
 def tidy(root: Path, environ: MutableMapping[str, str] = os.environ) -> None:
-    """Unset what would lead astray: what a shell still has from an earlier run's environment file, whose servers are
-    gone, and variables that only another settings file refers to.
+    """Unset variables that would mislead.
+
+    A shell may still have those of an earlier run's environment file, whose servers are gone, or those that only
+    another settings file refers to.
 
     Args:
         root: where the environment files are.

@@ -47,7 +47,7 @@ class Tail:
 
 
 def worth_telling(line: str) -> str | None:
-    """What to say of a line of a log: our own events but for routine, warnings, and whatever is not in our form."""
+    """Return what to print of a log line: own events but for routine, warnings, and lines of any other form."""
     try:
         entry = json.loads(line)
     except ValueError:

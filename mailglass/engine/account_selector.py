@@ -334,9 +334,9 @@ def _turn(delivery: Claimed, order: Sequence[str], route: Route) -> int:
     refusal = delivery.refusal
     if refusal is not None and delivery.account in order:
         last, scope = order.index(delivery.account), scope_of(refusal)
-        if scope in (Scope.MAILBOX, Scope.ACCOUNT):
+        if scope in (Scope.MAILBOX, Scope.SENDER, Scope.ACCOUNT):
             return last if scope is Scope.MAILBOX else last + 1
-    return delivery.attempts // route.patience
+    return (delivery.attempts + delivery.deferrals) // route.failover_after
 
 
 def _without_answer(delivery: Claimed, policy: StreamPolicy) -> Verdict:

@@ -14,7 +14,7 @@ from uuid import UUID
 from mailglass import clock, telemetry
 from mailglass.engine.account_selector import Placed, Placer
 from mailglass.engine.health import BREAKING, Sign, Suspicions, Unanswered, judge, sign_of
-from mailglass.engine.rate_feedback import Lessons
+from mailglass.engine.rate_feedback import RateFeedback
 from mailglass.engine.recorder import Recorder
 from mailglass.engine.telling import tell_uncertain
 from mailglass.engine.verdicts import decide, window
@@ -51,14 +51,14 @@ class Attempter:
         settings: the streams' policies.
         ledger: where marks and outcomes go.
         placer: knows the other accounts of a route, and is told when a breaker changes.
-        lessons: what is learnt from answers.
+        rate_feedback: adjusts rates by the answers.
     """
 
-    def __init__(self, settings: Settings, ledger: Database, placer: Placer, lessons: Lessons) -> None:
+    def __init__(self, settings: Settings, ledger: Database, placer: Placer, rate_feedback: RateFeedback) -> None:
         self._settings = settings
         self._ledger = ledger
         self._placer = placer
-        self._lessons = lessons
+        self._rate_feedback = rate_feedback
         self._unanswered = Unanswered()
         self._suspicions = Suspicions()
 
@@ -101,7 +101,7 @@ class Attempter:
         attempts = leases.mark(self._ledger, token, ids, placed.account, placed.provider.name, expired)
         if len(attempts) < len(ids):
             recorder.expired(expired)
-            self._lessons.not_sent(placed, [key for key in ids if key not in attempts])
+            self._rate_feedback.not_sent(placed, [key for key in ids if key not in attempts])
         return attempts
 
     def _record(
@@ -239,7 +239,7 @@ class Attempter:
         recorder: Recorder,
     ) -> None:
         """Slow down where asked, notice early webhooks."""
-        self._lessons.learn(placed, mails, outcomes)
+        self._rate_feedback.apply(placed, mails, outcomes)
         self._placer.destinations.learn(placed.account, mails, outcomes)
         learnt = [outcome.provider_message_id for outcome in outcomes if outcome.provider_message_id]
         if learnt and not recorder.report.orphans_waiting:

@@ -21,7 +21,7 @@ from mailglass.engine.batch_size import Pace
 from mailglass.engine.bulkhead import Bulkhead
 from mailglass.engine.prepare import CONTENT_REFUSED, Ready, refusal, sort_out
 from mailglass.engine.rate_admission import Places
-from mailglass.engine.rate_feedback import Lessons
+from mailglass.engine.rate_feedback import RateFeedback
 from mailglass.engine.recorder import BatchReport, Recorder, new_lease
 from mailglass.engine.reservation import Reservation
 from mailglass.engine.verdicts import still_in_doubt
@@ -74,8 +74,8 @@ class Engine:
         self._placer = Placer(settings, ledger, accounts, self._router, bulkhead)
         self._waiting = WaitingLanes(bulkhead)
         self._places = Places(settings, limiter, self._placer, self._router)
-        self._lessons = Lessons(limiter)
-        self._attempter = Attempter(settings, ledger, self._placer, self._lessons)
+        self._rate_feedback = RateFeedback(limiter)
+        self._attempter = Attempter(settings, ledger, self._placer, self._rate_feedback)
 
     def run(
         self,
@@ -114,7 +114,7 @@ class Engine:
         """
         lease = new_lease(self._settings.engine)
         claimed = leases.claim_these(self._ledger, ids, lease.token, self._settings.engine.lease)
-        recorder = Recorder(self._ledger, lease, claimed, patient=False)
+        recorder = Recorder(self._ledger, lease, claimed, wait_for_database=False)
         self._work(lane, claimed, recorder, lambda full: None, lambda: False, reservation)
         return recorder.report
 
@@ -149,7 +149,7 @@ class Engine:
         reservation.used = True
         for placed in reservation.placement.placed:
             self._placer.not_probed(placed)
-            self._lessons.not_sent(placed, list(placed.places))
+            self._rate_feedback.not_sent(placed, list(placed.places))
         reservation.placement.release()
 
     def _place(
@@ -291,7 +291,7 @@ class Engine:
             recorder.report.more = recorder.report.more or usable
             self._placer.not_probed(placed)
             # before they can be claimed again
-            self._lessons.not_sent(placed, [mail.delivery_id for mail in mails])
+            self._rate_feedback.not_sent(placed, [mail.delivery_id for mail in mails])
         recorder.give_back([mail.delivery_id for mail in mails])
 
     def _mails(self, lane: Lane, placed: Placed, recorder: Recorder) -> list[Outgoing]:
@@ -319,7 +319,7 @@ class Engine:
         if failed:
             if not mails:
                 self._placer.not_probed(placed)
-            self._lessons.not_sent(placed, [verdict.id for verdict in failed])
+            self._rate_feedback.not_sent(placed, [verdict.id for verdict in failed])
             recorder.record(failed)
         return mails
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 from uuid import UUID
@@ -13,7 +13,7 @@ from mailglass.engine.bulkhead import SLOW
 from mailglass.engine.verdicts import not_started
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.mail.refusal import Refusal
+from mailglass.mail.refusal import Refusal, Scope, Stage
 from mailglass.refusals.consequences import Hears, breaks_at_once, hears
 from mailglass.refusals.rows import OPENING
 
@@ -75,7 +75,8 @@ def sign_of(outcome: Outcome) -> Sign:
 def _sign_of_refusal(outcome: Outcome, refusal: Refusal) -> Sign:
     """Heed who spoke: what one mailbox or domain says is about that, and a session that did not open is no answer."""
     told = hears(refusal)
-    if told in (Hears.DESTINATION, Hears.NOBODY) and refusal.stage in OPENING:
+    silent = refusal.stage in OPENING or (refusal.stage is Stage.API and outcome.kind is OutcomeClass.TRANSIENT)
+    if told in (Hears.DESTINATION, Hears.NOBODY) and silent:
         return Sign.NO_ANSWER
     if told is not Hears.BREAKER:
         return Sign.ANSWERS
@@ -123,35 +124,67 @@ class Unanswered:
         return account in self._calls
 
 
-class Suspicions:
-    """Collects mails that were refused for their account's sake where one recipient's server may have spoken.
+@dataclass(slots=True)
+class _Suspected:
+    """Whose mail an account has refused for its own sake, since it last accepted one.
 
-    One per process; safe to use from several threads.
+    Attributes:
+        receivers: recipient domains, each with the mail that it refused.
+        senders: sender domains that were refused.
+        beside: receivers that refused them; a provider's own word counts as one each time. Both hold a few at most.
+    """
+
+    receivers: dict[str, UUID] = field(default_factory=dict)
+    senders: set[str] = field(default_factory=set)
+    beside: set[str] = field(default_factory=set)
+
+    def add(self, mail: Outgoing, refusal: Refusal) -> bool:
+        """Note a refused mail; return whether that is enough to suspect the account itself."""
+        if refusal.scope is not Scope.SENDER:
+            if mail.delivery_id not in self.receivers.values():
+                self.receivers.setdefault(mail.recipient.domain, mail.delivery_id)
+            return len(self.receivers) >= SUSPECT_AFTER
+        own_word = refusal.stage in (*OPENING, Stage.MAIL, Stage.API)
+        for kept, value in (
+            (self.senders, mail.sender.domain),
+            (self.beside, str(mail.delivery_id) if own_word else mail.recipient.domain),
+        ):
+            if len(kept) < SUSPECT_AFTER:
+                kept.add(value)
+        return len(self.senders) >= SUSPECT_AFTER and len(self.beside) >= SUSPECT_AFTER
+
+
+class Suspicions:
+    """Collects mails that were refused for their account's sake where something else may be at fault.
+
+    One recipient's server may have spoken, or the sender of one tenant may be the one that is not allowed. The account
+    is at fault when three recipient domains have refused it, or three sender domains were refused, with none accepted
+    in between. One per process; safe to use from several threads.
     """
 
     def __init__(self) -> None:
-        self._domains: dict[str, dict[str, UUID]] = {}
+        self._suspected: dict[str, _Suspected] = {}
         self._lock = threading.Lock()
 
     def add(self, account: str, mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> int | None:
         """Heed the outcomes of one call, in their order.
 
         Returns:
-            The index of the mail with which enough domains have refused the account, none of them accepting anything
-            in between; None while there are not so many.
+            The index of the mail with which enough was refused, nothing accepted in between; None while it is not.
         """
         signs = [sign_of(outcome) for outcome in outcomes]
-        if account not in self._domains and Sign.SUSPECT not in signs:
+        if account not in self._suspected and Sign.SUSPECT not in signs:
             return None
         with self._lock:
-            for index, (mail, sign) in enumerate(zip(mails, signs, strict=True)):
+            for index, (mail, outcome, sign) in enumerate(zip(mails, outcomes, signs, strict=True)):
                 if sign is Sign.WORKS:
-                    self._domains.pop(account, None)
-                elif sign is Sign.SUSPECT:
-                    domains = self._domains.setdefault(account, {})
-                    if mail.delivery_id not in domains.values():
-                        domains.setdefault(mail.recipient.domain, mail.delivery_id)
-                    if len(domains) >= SUSPECT_AFTER:
-                        self._domains.pop(account, None)
-                        return index
+                    self._suspected.pop(account, None)
+                elif self._heeds(account, mail, outcome, sign):
+                    self._suspected.pop(account, None)
+                    return index
         return None
+
+    def _heeds(self, account: str, mail: Outgoing, outcome: Outcome, sign: Sign) -> bool:
+        if sign is not Sign.SUSPECT or outcome.refusal is None:
+            return False
+        return self._suspected.setdefault(account, _Suspected()).add(mail, outcome.refusal)

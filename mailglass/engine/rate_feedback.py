@@ -1,4 +1,4 @@
-"""What a call taught about its account's limits, told to the limiter that all workers share."""
+"""Feedback of provider calls on their accounts' rates, for the limiter that all workers share."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _SAME_MOMENT: Final = 1.0
 _PERHAPS_SENT: Final = frozenset({OutcomeClass.ACCEPTED, OutcomeClass.UNCERTAIN})
 
 
-class Lessons:
-    """Learns from calls. Safe to use from several threads; never raises.
+class RateFeedback:
+    """Adjusts accounts' rates by what their providers answer. Safe to use from several threads; never raises.
 
     Args:
-        limiter: who is told; None for no limits.
+        limiter: keeps the rates; None for no limits.
     """
 
     def __init__(self, limiter: Limiter | None) -> None:
         self._limiter = limiter
-        # what was told last of each account: whether anything remained, and when it counts anew
-        self._told: dict[str, tuple[bool, float]] = {}
+        # the last signal of each account: whether anything remained, and when it counts anew
+        self._last_signals: dict[str, tuple[bool, float]] = {}
 
-    def learn(self, placed: Placed, mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> None:
+    def apply(self, placed: Placed, mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> None:
         """Slow an account down whose provider refused mails, or says that it is about to.
 
         Its plan for the day counts what was sent or may have been: the other mails give their places back.
@@ -48,7 +48,7 @@ class Lessons:
         throttled = [outcome for outcome in outcomes if _slows_the_account(outcome)]
         if throttled:
             waits = [outcome.retry_after for outcome in throttled if outcome.retry_after is not None]
-            self._limiter.learn(provider.account, retry_after=max(waits, default=None))
+            self._limiter.slow_down(provider.account, retry_after=max(waits, default=None))
         signal = _heard(provider)
         # while another piece of this size fits there is nothing to say
         if signal is not None and signal.remaining < len(outcomes) and self._is_news(provider.account, signal):
@@ -63,11 +63,11 @@ class Lessons:
     def _is_news(self, account: str, signal: RateSignal) -> bool:
         now = clock.monotonic()
         something, until = signal.remaining > 0, now + signal.reset_seconds
-        known_something, known_until = self._told.get(account, (True, 0.0))
+        known_something, known_until = self._last_signals.get(account, (True, 0.0))
         repeated = abs(until - known_until) < _SAME_MOMENT and now < known_until
         if repeated and (something or not known_something):
             return False
-        self._told[account] = (something, until)
+        self._last_signals[account] = (something, until)
         return True
 
 

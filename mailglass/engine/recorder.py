@@ -87,14 +87,20 @@ class Recorder:
         lease: by whose token.
         claimed: what is leased.
         full: whether there was more to claim.
-        patient: whether a database that is away is waited for to give back what was not sent.
+        wait_for_database: whether a database that is away is waited for to give back what was not sent.
     """
 
     def __init__(
-        self, ledger: Runs, lease: Lease, claimed: Sequence[Claimed], *, full: bool = False, patient: bool = True
+        self,
+        ledger: Runs,
+        lease: Lease,
+        claimed: Sequence[Claimed],
+        *,
+        full: bool = False,
+        wait_for_database: bool = True,
     ) -> None:
         self._ledger = ledger
-        self._patient = patient
+        self._wait_for_database = wait_for_database
         self.lease = lease
         self.report = BatchReport(claimed=len(claimed), full=full)
         self._untouched = {delivery.id for delivery in claimed}
@@ -195,7 +201,7 @@ class Recorder:
 
     def give_back_rest(self) -> None:
         """Queue again whatever no provider was asked about, when the database is back; unless the lease ends first."""
-        self._write(_given_back(self._untouched), (), self.lease.record_until if self._patient else 0.0)
+        self._write(_given_back(self._untouched), (), self.lease.record_until if self._wait_for_database else 0.0)
 
 
 def _given_back(ids: Iterable[UUID]) -> list[Verdict]:

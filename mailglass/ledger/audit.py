@@ -40,7 +40,7 @@ class Actor:
         return {"audit_id": str(uuid7()), "actor": self.name, "detail": _detail(self.subject)}
 
 
-NOBODY: Mapping[str, None] = {"audit_id": None, "actor": None, "detail": None}
+NO_ACTOR: Mapping[str, None] = {"audit_id": None, "actor": None, "detail": None}
 
 
 @dataclass(frozen=True, slots=True)

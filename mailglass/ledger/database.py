@@ -1,7 +1,7 @@
 """The ledger's connections, and its statements by name.
 
-Every write is one statement in autocommit: one round trip, one transaction. The statements stand in `queries.sql`,
-where a DBA can read them.
+Every write is one statement in autocommit: one round trip, one transaction. `mailglass.ledger.statements` has them
+by name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from importlib.resources import files
 from itertools import count
 from typing import Any, Protocol, TypeVar
 
@@ -26,6 +25,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from mailglass import clock
 from mailglass.errors import LedgerError, LedgerUnavailableError, MailglassError
 from mailglass.ledger.pooler import STARTUP_OPTIONS, pooler_refusal
+from mailglass.ledger.statements import statements
 from mailglass.ledger.unreachable import of_the_url, unreachable, unusable
 from mailglass.settings import get_settings
 from mailglass.settings.servers import database_server
@@ -39,7 +39,6 @@ _READ_ONLY = "25006"
 # unsupported, data exception, integrity, syntax or access rule, the schema's own, a program's limit: the same again is
 # refused again
 _OF_THE_STATEMENT = ("0A", "22", "23", "42", "45", "54")
-_NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 
 
@@ -61,18 +60,10 @@ def sqlalchemy_url(url: str) -> str:
 
 
 @cache
-def statements() -> Mapping[str, str]:
-    """The statements of `queries.sql` by name, in psycopg's parameter style."""
-    text = files("mailglass.ledger").joinpath("queries.sql").read_text(encoding="utf-8")
-    parts = _NAME.split(text)[1:]
-    return {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}
-
-
-@cache
 def _numbered(sql: str) -> tuple[bytes, tuple[str, ...]]:
-    """The statement in PostgreSQL's own parameter style, and the names of its parameters in their order.
+    """Return a statement in PostgreSQL's own parameter style, and the names of its parameters in their order.
 
-    Read once: the driver reads what it is given anew at each run where it is longer than 4 kB.
+    Read once: the driver reads a statement that is longer than 4 kB anew at each run.
     """
     numbers: dict[str, int] = {}
 
@@ -137,7 +128,7 @@ class Database:
         self._renewing = threading.Lock()
 
     def run(self, name: str, params: Mapping[str, Any] | None = None) -> Rows:
-        """Run one statement of `queries.sql` and fetch what it returns.
+        """Run one statement by its name and fetch what it returns.
 
         A connection that turns out to be dead is replaced once, with all of its age, and the victim of a deadlock
         tries again: every statement may be run twice without harm. One that has a parameter `again` is told so by it,

@@ -13,7 +13,7 @@ import sqlalchemy
 from mailglass.errors import DeliveryNotFoundError
 from mailglass.ids import uuid7s
 from mailglass.ledger import arrays
-from mailglass.ledger.audit import NOBODY, Actor
+from mailglass.ledger.audit import NO_ACTOR, Actor
 from mailglass.ledger.database import Database
 from mailglass.ledger.events import BOUNCE_RANK, Event, Projection, Source
 from mailglass.ledger.filters import Selection
@@ -203,7 +203,7 @@ def _moving(ids: Sequence[UUID | str], actor: Actor | None) -> dict[str, Any]:
     return {
         "ids": arrays.uuids([UUID(str(key)) for key in ids]),
         "event_ids": arrays.uuids(uuid7s(len(ids))),
-        **(NOBODY if actor is None else actor.params()),
+        **(NO_ACTOR if actor is None else actor.params()),
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Final
 
-from mailglass.ledger.database import statements
+from mailglass.ledger.statements import statements
 
 Grants = Mapping[str, frozenset[str]]
 
@@ -29,7 +29,7 @@ class Role(StrEnum):
 
 _BELLS: Final = ("ring", "bell_ages")
 _PRODUCER: Final = (
-    "submit", "submit_one", "standing", "delivery", "delivery_states", "timeline", "cancel", "release", "has_ledger",
+    "submit", "submit_one", "existing", "delivery", "delivery_states", "timeline", "cancel", "release", "has_ledger",
     "ledger_identity", *_BELLS,
 )  # fmt: skip
 _WEB: Final = ("store_webhooks", *_BELLS)
@@ -41,6 +41,10 @@ _BY_HAND: Final = frozenset({
 # what functions read and write for whom calls them
 _FUNCTIONS: Final[Mapping[str, Grants]] = {
     "room_for": {"deliveries": frozenset({"SELECT"})},
+    "suppressions_of": {"suppressions": frozenset({"SELECT"})},
+    "suppress": {"suppressions": frozenset({"SELECT", "INSERT", "UPDATE"})},
+    "has_evidence": {"events": frozenset({"SELECT"})},
+    "moved_by": {"deliveries": frozenset({"SELECT"}), "events": frozenset({"SELECT"})},
     "in_other_doubt": {"events": frozenset({"SELECT"})},
     "crashes_by_itself": {"deliveries": frozenset({"SELECT"}), "events": frozenset({"SELECT"})},
     "take_limits": {

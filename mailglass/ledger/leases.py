@@ -258,7 +258,7 @@ def record(
             **{f"refused_{name}": column for name, column in columns(refused).items()},
         },
     )
-    return {verdicts[row.position - 1].id for row in rows}
+    return {verdicts[row.position - 1].id for row in rows if not row.suppressed}
 
 
 def _kind(verdict: Verdict) -> tuple[Any, ...]:
@@ -335,7 +335,7 @@ def note_left_out(ledger: Runs, tenant: str, account: str, left_out: Sequence[tu
     kind = EngineEvent.LEFT_OUT.value
     ids = [uuid7_for(created, kind, str(delivery), account) for delivery, created, _ in left_out]
     ledger.run(
-        "left_out",
+        "note_left_out",
         {
             "tenant": tenant,
             "kind": kind,

@@ -89,7 +89,7 @@ MOVES: tuple[Move, ...] = (
     Move(Status.SENDING, "account misconfigured and no other left, or it is in doubt and ends here", Status.HELD),
     Move(Status.SENDING, "answer lost, or the worker died", Status.UNCERTAIN),
     Move(Status.UNCERTAIN, "evidence that it was accepted", Status.SENT),
-    Move(Status.UNCERTAIN, "hold time over, policy resend; proved never taken; or by an operator", Status.QUEUED),
+    Move(Status.UNCERTAIN, "hold time over and policy resend, proved never taken, or by an operator", Status.QUEUED),
     Move(Status.UNCERTAIN, "hold time over, policy hold", Status.HELD),
     Move(Status.UNCERTAIN, "expired while waiting for evidence, or given up by an operator", Status.FAILED),
     Move(Status.HELD, "released by an operator", Status.QUEUED),

@@ -16,7 +16,17 @@ from typing import Any, NamedTuple
 from mailglass import clock
 from mailglass.errors import LedgerUnavailableError, MailglassError, SchemaError
 
-HEAD = "0020"
+HEAD = "0021"
+# the triggers that hold the ledger's promises
+TRIGGERS = frozenset(
+    {
+        "deliveries_lifecycle",
+        "deliveries_own_content",
+        "deliveries_same_content",
+        "deliveries_waiting",
+        "events_append_only",
+    }
+)
 _LOCK = 0x6D61696C676C6173  # "mailglas": one upgrade at a time
 
 

@@ -31,7 +31,7 @@ BATCH = 5000
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Preview:
     """What a selection holds at this moment.
 
     Attributes:
@@ -53,20 +53,20 @@ HOLDABLE = (Status.QUEUED, Status.CLAIMED, Status.SENDING, Status.UNCERTAIN)
 _CANCELED_OR_COUNTED = (*CANCELABLE, Status.UNCERTAIN)
 
 
-def look_to_cancel(database: Database, selection: Selection, sample: int = 10) -> tuple[Found, int]:
+def preview_cancel(database: Database, selection: Selection, sample: int = 10) -> tuple[Preview, int]:
     """Count a selection that is to be canceled, and move nothing.
 
     Returns:
         What `cancel` would take back, and how many it would leave because they may have been sent.
     """
-    whole = look(database, selection, _CANCELED_OR_COUNTED, sample=0)
-    found = look(database, replace(whole.selection, in_doubt=False), CANCELABLE, sample)
+    whole = preview(database, selection, _CANCELED_OR_COUNTED, sample=0)
+    found = preview(database, replace(whole.selection, in_doubt=False), CANCELABLE, sample)
     if selection.in_doubt:
-        found = Found(found.selection, 0, ())
+        found = Preview(found.selection, 0, ())
     return replace(found, selection=whole.selection), whole.count - found.count
 
 
-def look(database: Database, selection: Selection, statuses: Sequence[Status], sample: int = 10) -> Found:
+def preview(database: Database, selection: Selection, statuses: Sequence[Status], sample: int = 10) -> Preview:
     """Count a selection and move nothing.
 
     Args:
@@ -79,7 +79,7 @@ def look(database: Database, selection: Selection, statuses: Sequence[Status], s
     matching = sqlalchemy.select(sqlalchemy.func.count()).select_from(table).where(*selection.conditions(statuses))
     ((count,),) = database.query(matching)
     ids = _page(database, selection, statuses, None, sample) if count else []
-    return Found(selection, count, tuple(ids))
+    return Preview(selection, count, tuple(ids))
 
 
 def cancel(
@@ -88,7 +88,7 @@ def cancel(
     """Take back what is selected and that nobody has claimed: each step looks at one batch and yields what it did.
 
     Args:
-        selection: of one tenant; bounded by `look`, or it follows what is recorded meanwhile.
+        selection: of one tenant; bounded by `preview`, or it follows what is recorded meanwhile.
 
     Raises:
         ValueError: no tenant.

@@ -12,7 +12,7 @@ import sqlalchemy
 
 from mailglass.ids import uuid7s
 from mailglass.ledger import arrays
-from mailglass.ledger.audit import NOBODY, Actor
+from mailglass.ledger.audit import NO_ACTOR, Actor
 from mailglass.ledger.database import Database, Runs
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.tables import deliveries as table
@@ -146,7 +146,7 @@ def _settle(
             "how": settlement.value,
             "reason": reason,
             "account": account,
-            **(actor.params() if actor else NOBODY),
+            **(actor.params() if actor else NO_ACTOR),
         },
     )
     return {row.id: Lane(row.queue, row.tenant_id, row.stream) for row in rows}

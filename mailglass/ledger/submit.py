@@ -74,7 +74,7 @@ class Recorded(NamedTuple):
         status: where that delivery stands.
         suppressed_by: the scope of the suppression in the way, or None.
         known: whether the delivery had been there before.
-        digest: the standing delivery's.
+        digest: the existing delivery's.
         late: it was not recorded, because it would end before it is due.
     """
 
@@ -116,10 +116,10 @@ def submit(run: Runner, items: Sequence[Item], called_at: float | None = None) -
     rows = _submit_one(run, items[0], waited) if len(items) == 1 else _submit_all(run, items, waited)
     rows.sort(key=lambda row: row.position)
     known = [row.position for row in rows if not row.new]
-    standing = _standing(run, items, known) if known else {}
+    repeated = _existing(run, items, known) if known else {}
     answers: list[Recorded] = []
     for item, row in zip(items, rows, strict=True):
-        found = standing.get(row.position)
+        found = repeated.get(row.position)
         if row.new:
             answers.append(_new(item, row.scope))
         elif found is not None:
@@ -134,9 +134,9 @@ def submit(run: Runner, items: Sequence[Item], called_at: float | None = None) -
     return answers
 
 
-def standing(run: Runner, item: Item) -> Recorded | None:
+def existing(run: Runner, item: Item) -> Recorded | None:
     """Return the delivery that stands under an item's idempotency key or id, or None."""
-    return _standing(run, [item], [1]).get(1)
+    return _existing(run, [item], [1]).get(1)
 
 
 def _submit_one(run: Runner, item: Item, waited: float) -> Rows:
@@ -219,11 +219,11 @@ def _text(moment: datetime | None) -> str | None:
     return None if moment is None else moment.astimezone(UTC).isoformat()
 
 
-def _standing(run: Runner, items: Sequence[Item], positions: Sequence[int]) -> dict[int, Recorded]:
+def _existing(run: Runner, items: Sequence[Item], positions: Sequence[int]) -> dict[int, Recorded]:
     """Return what was there before, by the positions of the items that it stands for."""
     known = [items[position - 1] for position in positions]
     rows = run(
-        "standing",
+        "existing",
         {
             "ids": arrays.uuids([item.id for item in known]),
             "tenants": arrays.texts([item.lane.tenant for item in known]),

@@ -9,12 +9,12 @@ from itertools import accumulate
 from mailglass.ledger import arrays
 from mailglass.ledger.database import Runs
 from mailglass.limits.batch import Batch, Grant
-from mailglass.limits.rate_adjustment import Lesson
+from mailglass.limits.rate_adjustment import RateAdjustment
 from mailglass.limits.rules import Rule
 
 
 class LedgerGcra:
-    """Limits in `mailglass.rate_limits`, lessons in `mailglass.rate_lessons`.
+    """Limits in `mailglass.rate_limits`, feedback in `mailglass.rate_lessons`.
 
     Args:
         ledger: runs the statements.
@@ -66,21 +66,21 @@ class LedgerGcra:
             },
         )
 
-    def teach(self, account: str, lesson: Lesson, *, now: int | None) -> None:
-        """Keep a lesson.
+    def apply_feedback(self, account: str, adjustment: RateAdjustment, *, now: int | None) -> None:
+        """Adjust an account's rate as its provider asks.
 
         Raises:
             LedgerUnavailableError: the database cannot be reached.
         """
         self._ledger.run(
-            "teach_limit",
+            "apply_feedback",
             {
                 "account": account,
-                "pause": lesson.pause,
-                "factor": lesson.factor,
-                "lasting": lesson.lasting,
-                "rate": lesson.rate,
-                "rate_lasting": lesson.rate_lasting,
+                "pause": adjustment.pause,
+                "factor": adjustment.factor,
+                "lasting": adjustment.lasting,
+                "rate": adjustment.rate,
+                "rate_lasting": adjustment.rate_lasting,
                 "now": now,
             },
         )

@@ -7,13 +7,13 @@ from importlib.resources import files
 from typing import Any
 
 from mailglass.limits.batch import Batch, Grant
-from mailglass.limits.rate_adjustment import Lesson
+from mailglass.limits.rate_adjustment import RateAdjustment
 from mailglass.limits.rules import Rule
 from mailglass.settings.redis_client import redis_client
 
 
 class RedisGcra:
-    """Limits under `mailglass:limit:*`, lessons under `mailglass:limit-lesson:*`; each key expires by itself.
+    """Limits under `mailglass:limit:*`, feedback under `mailglass:limit-feedback:*`; each key expires by itself.
 
     Args:
         url: redis://, rediss://, redis+socket:// or unix://.
@@ -24,7 +24,7 @@ class RedisGcra:
 
         self._redis = redis_client(url)
         self._take: Any = self._redis.register_script(_script("take"))
-        self._teach: Any = self._redis.register_script(_script("teach"))
+        self._apply_feedback: Any = self._redis.register_script(_script("apply_feedback"))
         self.errors: tuple[type[Exception], ...] = (redis.RedisError, OSError)
 
     def take(self, batch: Batch, *, urgent: bool, horizon: float, seed: float, now: int | None) -> list[Grant]:
@@ -45,18 +45,18 @@ class RedisGcra:
         answer = self._take(
             keys=[
                 *(f"mailglass:limit:{limit.key}" for limit in batch.limits),
-                *(f"mailglass:limit-lesson:{account}" for account in accounts.values()),
+                *(f"mailglass:limit-feedback:{account}" for account in accounts.values()),
             ],
             args=[json.dumps(columns), int(urgent), horizon, seed, "" if now is None else now],
         )
         return batch.grants(*([int(figure) for figure in column.split()] for column in answer))
 
-    def teach(self, account: str, lesson: Lesson, *, now: int | None) -> None:
-        """Keep a lesson."""
-        self._teach(
-            keys=[f"mailglass:limit-lesson:{account}"],
+    def apply_feedback(self, account: str, adjustment: RateAdjustment, *, now: int | None) -> None:
+        """Adjust an account's rate as its provider asks."""
+        self._apply_feedback(
+            keys=[f"mailglass:limit-feedback:{account}"],
             args=[
-                lesson.pause, lesson.factor, lesson.lasting, lesson.rate, lesson.rate_lasting,
+                adjustment.pause, adjustment.factor, adjustment.lasting, adjustment.rate, adjustment.rate_lasting,
                 "" if now is None else now,
             ],
         )  # fmt: skip

@@ -17,7 +17,8 @@ from mailglass.providers.registry import Accounts
 # a rate outlives the next asking by an hour, so that a provider that cannot be asked for a while changes nothing
 _LEAD: Final = 3600.0
 _ASKED_EVERY: Final = (3600.0, 4200.0)
-_PATIENCE: Final = 300.0
+# seconds that one worker has to ask an account, before another one may
+_ANSWER_WITHIN: Final = 300.0
 
 
 def learn_granted_rates(names: Iterable[str], ledger: Runs, accounts: Accounts, limiter: Limiter) -> int:
@@ -35,7 +36,7 @@ def learn_granted_rates(names: Iterable[str], ledger: Runs, accounts: Accounts, 
     telling = {name: provider for name in names if (provider := _telling(accounts, name)) is not None}
     if not telling:
         return 0
-    due = ledger.run("claim_rates", {"accounts": sorted(telling), "lead": _LEAD, "patience": _PATIENCE})
+    due = ledger.run("claim_rates", {"accounts": sorted(telling), "lead": _LEAD, "answer_within": _ANSWER_WITHIN})
     learnt = 0
     for row in due:
         rate = _ask(telling[row.account])
@@ -60,7 +61,7 @@ def _ask(provider: Provider) -> float | None:
         return provider.granted_rate()
     except Exception as error:
         telemetry.emit(
-            "mailglass.limits.not_asked",
+            "mailglass.limits.granted_rate_failed",
             level=logging.WARNING,
             account=provider.account,
             error_type=type(error).__name__,

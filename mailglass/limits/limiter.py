@@ -13,14 +13,14 @@ from mailglass.ledger.database import Runs
 from mailglass.limits.batch import GRANTED, Grant, compile_batch
 from mailglass.limits.gcra_ledger import LedgerGcra
 from mailglass.limits.gcra_redis import RedisGcra
-from mailglass.limits.rate_adjustment import Lesson
+from mailglass.limits.rate_adjustment import RateAdjustment
 from mailglass.limits.rules import Cap, Limit, Rule
 from mailglass.settings import Settings
 
 HORIZON = 30.0
 _LONGEST_CALL = 1000
 _LONGEST_PAUSE = 86400.0
-_TOLD_RATE_LASTS = 86400.0
+_GRANTED_RATE_LASTS = 86400.0
 _SPREAD_WITHIN = 60.0
 _FIRST_QUIET = 1.0
 _LONGEST_QUIET = 10.0
@@ -76,7 +76,7 @@ class Limiter:
         """
         _attempt(lambda: self._ledger.give(mails), (LedgerUnavailableError,))
 
-    def learn(
+    def slow_down(
         self,
         account: str,
         *,
@@ -97,7 +97,9 @@ class Limiter:
             lasting: seconds after the pause.
         """
         pause = -1.0 if retry_after is None else _microseconds(min(max(retry_after, 0.0), _LONGEST_PAUSE))
-        self._teach(account, Lesson(pause=pause, factor=factor, lasting=_microseconds(lasting)), "throttled", now)
+        self._apply_feedback(
+            account, RateAdjustment(pause=pause, factor=factor, lasting=_microseconds(lasting)), "throttled", now
+        )
 
     def observe(self, account: str, remaining: int, reset_seconds: float, *, now: int | None = None) -> None:
         """Heed what a provider says will still be taken. Never raises.
@@ -114,13 +116,13 @@ class Limiter:
             return
         if remaining <= 0:
             pause = _microseconds(min(reset_seconds, _LONGEST_PAUSE))
-            self._teach(account, Lesson(pause=pause), "nothing_remaining", now)
+            self._apply_feedback(account, RateAdjustment(pause=pause), "nothing_remaining", now)
         elif reset_seconds <= _SPREAD_WITHIN:
-            lesson = Lesson(rate=remaining / reset_seconds, rate_lasting=_microseconds(reset_seconds))
-            self._teach(account, lesson, "little_remaining", now)
+            adjustment = RateAdjustment(rate=remaining / reset_seconds, rate_lasting=_microseconds(reset_seconds))
+            self._apply_feedback(account, adjustment, "little_remaining", now)
 
     def set_rate(
-        self, account: str, per_second: float, *, lasting: float = _TOLD_RATE_LASTS, now: int | None = None
+        self, account: str, per_second: float, *, lasting: float = _GRANTED_RATE_LASTS, now: int | None = None
     ) -> None:
         """Heed the rate that a provider grants an account (SES: MaxSendRate), where it is below the configured one.
 
@@ -131,8 +133,8 @@ class Limiter:
             lasting: seconds it holds.
         """
         if per_second > 0:
-            lesson = Lesson(rate=per_second, rate_lasting=_microseconds(lasting))
-            self._teach(account, lesson, "rate_told", now)
+            adjustment = RateAdjustment(rate=per_second, rate_lasting=_microseconds(lasting))
+            self._apply_feedback(account, adjustment, "rate_granted", now)
 
     def _take(self, requests: Sequence[tuple[Limit, ...]], urgent: bool, now: int | None) -> list[Grant]:
         redis = self._redis
@@ -175,13 +177,13 @@ class Limiter:
         seed = random.random()  # noqa: S311 - spreads, hides nothing
         return server.take(batch, urgent=urgent, horizon=self._horizon, seed=seed, now=now)
 
-    def _teach(self, account: str, lesson: Lesson, reason: str, now: int | None) -> None:
+    def _apply_feedback(self, account: str, adjustment: RateAdjustment, reason: str, now: int | None) -> None:
         """Write it down in both places, so that whichever is asked next knows."""
-        telemetry.emit("mailglass.limits.learnt", account=account, reason=reason)
-        _attempt(lambda: self._ledger.teach(account, lesson, now=now), (LedgerUnavailableError,))
+        telemetry.emit("mailglass.limits.adjusted", account=account, reason=reason)
+        _attempt(lambda: self._ledger.apply_feedback(account, adjustment, now=now), (LedgerUnavailableError,))
         redis = self._redis
         if redis is not None:
-            _attempt(lambda: redis.teach(account, lesson, now=now), redis.errors)
+            _attempt(lambda: redis.apply_feedback(account, adjustment, now=now), redis.errors)
 
     def _keep_quiet(self, error: Exception) -> None:
         self._quiet_until = clock.monotonic() + self._quiet
@@ -211,7 +213,7 @@ def _attempt(work: Callable[[], None], errors: tuple[type[Exception], ...]) -> N
     try:
         work()
     except errors as error:
-        telemetry.emit("mailglass.limits.not_learnt", level=logging.WARNING, error_type=type(error).__name__)
+        telemetry.emit("mailglass.limits.not_adjusted", level=logging.WARNING, error_type=type(error).__name__)
 
 
 def _microseconds(seconds: float) -> float:

@@ -1,4 +1,4 @@
-"""What a provider teaches about one of its accounts."""
+"""Changes of an account's rate that its provider asks for."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
-    """One thing learnt. Durations are microseconds.
+class RateAdjustment:
+    """One change of an account's rate. Durations are microseconds.
 
     Attributes:
-        pause: nothing passes for so long; below 0 for as long as the lesson is hard.
-        factor: the interval is stretched by it; 1 for no slowing. A lesson on a lesson multiplies, up to 16.
+        pause: nothing passes for this long; below 0: in proportion to the slowing, half a second for each fold.
+        factor: the interval is stretched by it; 1 for no slowing. Factors multiply, up to 16.
         lasting: how long after the pause the slowing lasts.
-        rate: mails a second the account may send; 0 where it was not told.
-        rate_lasting: how long that holds.
+        rate: mails a second that the provider grants the account; 0 if it names none.
+        rate_lasting: how long that rate holds.
     """
 
     pause: float = 0.0

@@ -37,7 +37,7 @@ class Rule:
         interval: seconds; 0 for no limit of its own, as an account has that only pauses when it is told to.
         burst: 1 to 1,000,000 mails.
         type: whose limit it is.
-        account: the account whose lessons (`Limiter.learn`) bear on this limit, or "".
+        account: the account whose feedback (`Limiter.slow_down`) changes this limit, or "".
         reserve: mails of the burst that are left to others who take under the key; below the burst.
 
     Raises:
@@ -160,7 +160,7 @@ class RuleBook:
             cap: what the account's warm-up plan allows today.
 
         Returns:
-            Always with a rule of the account, so that its lessons are heeded where it has no limit.
+            Always with a rule of the account, so that its feedback counts where it has no limit.
         """
         rules = self._rules(mail)
         added = [rule for limit in extra if (rule := _from_application(limit, mail)) is not None]

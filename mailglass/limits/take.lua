@@ -2,14 +2,14 @@
 -- The reasoning stands in mailglass/limits/__init__.py. mailglass.take_limits in PostgreSQL computes the same; counts
 -- of a day are kept there alone.
 --
--- KEYS: the limits, then the lessons of those that belong to an account.
+-- KEYS: the limits, then the feedback on those that belong to an account.
 -- ARGV: the batch as JSON (mailglass/limits/batch.py), 1 where it is urgent, the horizon in us, a seed in [0, 1), now
 -- in us or '' for the server's clock. Answers three lists as text: how many mails of each run were granted, and for each mail that was
 -- not its delay in us and the position of the limit it waits for.
 
 local CLOCK_STEP = 1000000   -- the clock may go back so far; further back it was set, and levels follow it
 local GOLDEN = 0.6180339887498949
-local TOLD_TOLERANCE = 2000000
+local GRANTED_TOLERANCE = 2000000
 local MAIL_PARTS = 1048576   -- of a mail, to which counts are rounded up: exact in a double, and the same on all servers
 local KEPT = 60000           -- ms that a drained limit is kept on
 
@@ -23,7 +23,7 @@ end
 
 local intervals, tolerances, fulls = batch.intervals, batch.tolerances, batch.fulls
 local count = #intervals
--- the rules as they were asked for, before what providers taught
+-- the rules as they are configured, before the feedback changes them
 local bases, bursts = {}, {}
 -- promises: up to where places are promised to mails of this batch's kind; others: to those of the other kind
 local stamps, levels, promises, others, touched = {}, {}, {}, {}, {}
@@ -77,17 +77,17 @@ local function load(i, state)
   end
 end
 
-local function heed(i, key)
-  local told = call('HMGET', key, 'pause_until', 'slow_until', 'factor', 'rate', 'rate_until')
-  if not told[1] then return end
-  local rate = tonumber(told[4])
-  if rate > 0 and now < tonumber(told[5]) then
-    if intervals[i] == 0 then tolerances[i], fulls[i] = TOLD_TOLERANCE, TOLD_TOLERANCE end
+local function adjust(i, key)
+  local feedback = call('HMGET', key, 'pause_until', 'slow_until', 'factor', 'rate', 'rate_until')
+  if not feedback[1] then return end
+  local rate = tonumber(feedback[4])
+  if rate > 0 and now < tonumber(feedback[5]) then
+    if intervals[i] == 0 then tolerances[i], fulls[i] = GRANTED_TOLERANCE, GRANTED_TOLERANCE end
     intervals[i] = max(intervals[i], 1000000 / rate)
   end
-  if now < tonumber(told[2]) then intervals[i] = intervals[i] * tonumber(told[3]) end
+  if now < tonumber(feedback[2]) then intervals[i] = intervals[i] * tonumber(feedback[3]) end
   tolerances[i], fulls[i] = max(tolerances[i], intervals[i]), max(fulls[i], intervals[i])
-  pauses[i] = max(0, tonumber(told[1]) - now)
+  pauses[i] = max(0, tonumber(feedback[1]) - now)
 end
 
 for first = 1, count, 1000 do
@@ -95,7 +95,7 @@ for first = 1, count, 1000 do
   for offset = 1, #states do load(first + offset - 1, states[offset]) end
 end
 for i = 1, count do pauses[i] = 0 end
-for offset, i in ipairs(batch.accounts) do heed(i, KEYS[count + offset]) end
+for offset, i in ipairs(batch.accounts) do adjust(i, KEYS[count + offset]) end
 for i = 1, count do
   -- what was taken under another rule is no more than the burst of this one, and nothing where there is no rate
   levels[i] = intervals[i] == 0 and 0 or min(levels[i], fulls[i])

@@ -43,6 +43,7 @@ class Address:
 
     @property
     def local_part(self) -> str:
+        """Part before the last `@`."""
         return self.email.rpartition("@")[0]
 
     @property
@@ -52,12 +53,12 @@ class Address:
 
     @property
     def key(self) -> str:
-        """What suppression lists compare: the whole address in lower case."""
+        """Key that suppression lists compare: the whole address in lower case."""
         return self.email.lower()
 
     @property
     def smtputf8(self) -> bool:
-        """Whether the local part needs the SMTPUTF8 extension (RFC 6531)."""
+        """True if the local part needs the SMTPUTF8 extension (RFC 6531)."""
         return not self.email.isascii()
 
 
@@ -116,7 +117,7 @@ def parse_addresses(value: object, field: str) -> tuple[Address, ...]:
 
 
 def _named(value: str) -> tuple[str, str] | None:
-    """The name and the address of `Name <address>`, or None where it is not of that form."""
+    """Return the name and the address of `Name <address>`, or None where it is not of that form."""
     value = value.strip()
     begin = value.rfind("<")
     spec = value[begin + 1 : -1]
@@ -129,7 +130,7 @@ def _named(value: str) -> tuple[str, str] | None:
 
 
 def encodable(text: str) -> bool:
-    """Whether it can be written as UTF-8: a lone surrogate cannot."""
+    """Return whether it can be written as UTF-8: a lone surrogate cannot."""
     if text.isascii():
         return True
     try:

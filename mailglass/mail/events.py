@@ -30,7 +30,7 @@ class EventKind(StrEnum):
 
 
 class BounceClass(StrEnum):
-    """How lasting a bounce is. Only `hard` suppresses."""
+    """Permanence of a bounce. Only `hard` suppresses."""
 
     HARD = "hard"
     SOFT = "soft"

@@ -1,4 +1,4 @@
-"""What stays in its process: a message, and the call that delivers it, hold addresses and do not travel by a broker."""
+"""Objects that stay in their process: messages and delivery calls hold addresses and do not travel by a broker."""
 
 from __future__ import annotations
 

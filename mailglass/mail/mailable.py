@@ -160,21 +160,23 @@ class Mailable:
         refuse_to_travel("a Mailable")
 
     def content(self) -> dict[str, Any]:
-        """The content as plain JSON values, without the recipients: what the ledger stores until it is rendered."""
+        """Return the content as JSON values, without the recipients, as the ledger keeps it until it is rendered."""
         mailable = {"class": class_path(type(self)), "context": self.context}
         return {"v": 1, "mailable": mailable, **envelope_content(self)}
 
 
 class BodyTemplate(NamedTuple):
-    """Where one body of a mailable comes from: written out, a file, or (both None) nowhere."""
+    """Source of one body of a mailable: text, a file, or (both None) nothing."""
 
     source: str | None
     file: str | None
 
 
 def body_template(cls: type[Mailable], kind: Literal["html", "text"]) -> BodyTemplate:
-    """The template of one body: the nearest class that says anything about it decides, so `text = None` takes away
-    what a base has."""
+    """Return the template of one body.
+
+    The nearest class that says anything about it decides, so `text = None` takes away what a base has.
+    """
     for owner in cls.__mro__:
         if kind in vars(owner) or f"{kind}_template" in vars(owner):
             return BodyTemplate(vars(owner).get(kind) or None, vars(owner).get(f"{kind}_template") or None)
@@ -182,12 +184,12 @@ def body_template(cls: type[Mailable], kind: Literal["html", "text"]) -> BodyTem
 
 
 def class_path(cls: type) -> str:
-    """How a mailable is named in the ledger: `package.module:Class`."""
+    """Return the mailable's name in the ledger: `package.module:Class`."""
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
 def check_context(value: object) -> dict[str, Any]:
-    """A context as plain JSON values, a copy that later changes do not reach.
+    """Return a context as plain JSON values, a copy that later changes do not reach.
 
     Raises:
         MessageError: a value that is not JSON, too deep, or more than 1 MiB in all. Names its place, not the value.
@@ -279,7 +281,7 @@ def _key(key: object, place: str) -> str:
 
 
 def _is_name(key: object) -> bool:
-    """A name a programmer gave; any other key may be data, such as an address, and is not shown."""
+    """Return a name a programmer gave; any other key may be data, such as an address, and is not shown."""
     return isinstance(key, str) and _IDENTIFIER.match(key) is not None
 
 

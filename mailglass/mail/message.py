@@ -1,4 +1,4 @@
-"""What an application says: one message, validated when it is built."""
+"""Messages: one mail in the application's words, validated when it is built."""
 
 from __future__ import annotations
 
@@ -60,8 +60,13 @@ RESERVED_HEADERS: Final = frozenset(
 
 
 _FIELDS_OF_HEADERS: Final = {
-    "from": "from_", "to": "to", "cc": "cc", "bcc": "bcc", "reply-to": "reply_to", "subject": "subject"
-}  # fmt: skip
+    "from": "from_",
+    "to": "to",
+    "cc": "cc",
+    "bcc": "bcc",
+    "reply-to": "reply_to",
+    "subject": "subject",
+}
 MESSAGE_ID_HEADERS: Final = frozenset({"message-id", "in-reply-to", "references"})
 _MESSAGE_ID = re.compile(r"<[!-;=?A-~]{1,200}@[!-;=?A-~]{1,200}>\Z")
 
@@ -120,7 +125,7 @@ class Attachment:
 
     @property
     def inline(self) -> bool:
-        """Whether the HTML refers to it by its content id."""
+        """True if the HTML refers to it by its content id."""
         return bool(self.content_id)
 
 
@@ -215,7 +220,7 @@ class Message:
         refuse_to_travel("a Message")
 
     def content(self) -> dict[str, Any]:
-        """The frozen content as plain JSON values, without the recipients: what the ledger stores."""
+        """Return the frozen content as plain JSON values, without the recipients: what the ledger stores."""
         body: dict[str, Any] = {"v": 1, "subject": self.subject}
         body.update(envelope_content(self))
         if self.text is not None:
@@ -267,7 +272,7 @@ def check_recipients(value: object) -> tuple[Address, ...]:
 
 
 def check_copies(to: Sequence[Address], cc: Sequence[Address], bcc: Sequence[Address]) -> None:
-    """Copies ride on one delivery, so they need exactly one `to`."""
+    """Refuse copies beside several recipients: copies go out with one delivery, so they need exactly one `to`."""
     if (cc or bcc) and len(to) != 1:
         raise MessageError(
             "cc" if cc else "bcc", "allowed with exactly one `to`: each recipient is a delivery of its own"
@@ -277,7 +282,7 @@ def check_copies(to: Sequence[Address], cc: Sequence[Address], bcc: Sequence[Add
 
 
 def check_subject(value: object) -> str:
-    """A subject: a str on one line."""
+    """Return a subject: a str on one line."""
     value = evaluated(value, "subject")
     if not isinstance(value, str):
         raise MessageError("subject", f"must be a str, not {type(value).__name__}")
@@ -348,7 +353,7 @@ def refuse_reserved(name: str) -> None:
 
 
 def _as_written(name: str, content: str) -> str:
-    """A value in the ASCII that its field needs: URLs are encoded, and what cannot be is refused."""
+    """Return a value in the ASCII that its field needs: URLs are encoded, and what cannot be is refused."""
     if name == "message-id" and not _MESSAGE_ID.match(content.strip()):
         raise MessageError("headers", "message-id must be `<left@right>` in plain ASCII (RFC 5322 3.6.4)")
     if name in MESSAGE_ID_HEADERS and not content.isascii():
@@ -406,7 +411,7 @@ def check_attachments(value: object) -> tuple[Attachment, ...]:
 
 
 def check_stream(value: object) -> Stream:
-    """A stream by name."""
+    """Return a stream by name."""
     try:
         return Stream(value)  # type: ignore[arg-type]
     except ValueError:
@@ -414,7 +419,7 @@ def check_stream(value: object) -> Stream:
 
 
 def check_provider_options(value: object) -> dict[str, dict[str, Any]]:
-    """Provider options: by provider name, each a mapping of JSON values."""
+    """Check provider options: by provider name, each a mapping of JSON values."""
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(
@@ -472,7 +477,7 @@ def _nests_deeper(value: object, limit: int) -> bool:
 
 
 def check_idempotency_key(value: object) -> str | None:
-    """An idempotency key: None or a printable str of up to 256 characters."""
+    """Return an idempotency key: None or a printable str of up to 256 characters."""
     if value is None:
         return None
     value = evaluated(value, "idempotency_key")
@@ -482,7 +487,7 @@ def check_idempotency_key(value: object) -> str | None:
 
 
 def check_size(text: str | None, html: str | None, attachments: Sequence[Attachment]) -> None:
-    """The whole message after base64 (+37 %) within 25 MiB, the smallest limit of the large providers."""
+    """Bound the whole message after base64 (+37 %) at 25 MiB, the smallest limit of the large providers."""
     size = len(text or "") + len(html or "") + sum(len(item.content) * 137 // 100 for item in attachments)
     if size > MAX_MESSAGE:
         raise MessageError("attachments", f"the message is larger than {MAX_MESSAGE} bytes after encoding")

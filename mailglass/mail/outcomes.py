@@ -10,7 +10,7 @@ from mailglass.mail.refusal import Refusal
 
 
 class OutcomeClass(StrEnum):
-    """What one attempt came to; each class has one consequence (the design's outcome table)."""
+    """Result of one attempt. Each class has one consequence."""
 
     ACCEPTED = "accepted"
     THROTTLED = "throttled"

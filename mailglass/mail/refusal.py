@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Stage(StrEnum):
-    """Where a refusal was heard; the same code means different things at different stages."""
+    """Stage of the dialogue at which a refusal came; the same code means different things at different stages."""
 
     CONNECT = "connect"
     GREETING = "greeting"
@@ -20,6 +20,7 @@ class Stage(StrEnum):
     DOT = "dot"
     REPORT = "report"
     PROVIDER_EVENT = "provider_event"
+    API = "api"
 
 
 class About(StrEnum):
@@ -43,7 +44,7 @@ class About(StrEnum):
 
 
 class Lasting(StrEnum):
-    """How long a refusal holds: until somebody changes something, for a while, or nobody can tell."""
+    """Duration of a refusal: until somebody changes something, for a while, or nobody can tell."""
 
     PERMANENT = "permanent"
     TEMPORARY = "temporary"
@@ -51,18 +52,19 @@ class Lasting(StrEnum):
 
 
 class Scope(StrEnum):
-    """What else meets the same refusal: how far it reaches beyond the mail that met it."""
+    """Reach of a refusal beyond the mail that met it."""
 
     MAIL = "mail"
     MAILBOX = "mailbox"
     SESSION = "session"
     CONNECTIONS = "connections"
     DESTINATION = "destination"
+    SENDER = "sender"
     ACCOUNT = "account"
 
 
 class Certainty(StrEnum):
-    """How surely a refusal is about the very recipient that the mail was for."""
+    """Certainty that a refusal is about the very recipient of the mail."""
 
     NONE = "none"
     DOUBTFUL = "doubtful"
@@ -94,6 +96,8 @@ class Refusal:
         used_up: of `sender_rate`: an allowance for an hour or longer, so that waiting a moment does not help.
         certainty: how surely it is about the recipient. Only what is about the recipient may suppress.
         receiver: the family of receivers that spoke, such as `gmail`; None where it cannot be told.
+        listed: the provider itself mails the recipient no more: they stand on its own suppression list.
+        unsettled: of a provider's answer: it does not tell whether the mail was taken.
     """
 
     about: About
@@ -105,6 +109,8 @@ class Refusal:
     used_up: bool = False
     certainty: Certainty = Certainty.NONE
     receiver: str | None = None
+    listed: bool = False
+    unsettled: bool = False
 
     @property
     def code(self) -> str:
@@ -113,5 +119,7 @@ class Refusal:
         For example `mailbox_full/temporary/gmail`, `sender_rate/temporary//used_up`, `protocol/permanent//account`.
         """
         unusual = self.scope is Scope.ACCOUNT and not self.about.startswith("sender_")
-        parts = (self.about, self.lasting, self.receiver or "", "used_up" if self.used_up else "account" * unusual)
+        marks = (("used_up", self.used_up), ("listed", self.listed), ("account", unusual))
+        mark = next((name for name, holds in marks if holds), "")
+        parts = (self.about, self.lasting, self.receiver or "", mark)
         return "/".join(parts).rstrip("/")

@@ -20,7 +20,7 @@ StreamLike: TypeAlias = Union[Stream, Literal["transactional", "operational", "b
 
 
 class UncertainPolicy(StrEnum):
-    """What becomes of a delivery whose outcome stays unknown after the hold time."""
+    """Fate of a delivery whose outcome stays unknown after the hold time."""
 
     RESEND = "resend"
     HOLD = "hold"
@@ -28,7 +28,7 @@ class UncertainPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StreamPolicy:
-    """How one stream is retried, aged and settled. Durations are seconds.
+    """Policy of one stream: retries, age, settling. Durations are seconds.
 
     Attributes:
         max_attempts: counted attempts before `failed`. Throttling and deferrals are not counted. 1 to 100.

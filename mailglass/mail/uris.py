@@ -13,8 +13,10 @@ _MAILBOXES = re.compile(r"<\s*(mailto:)([^?<>]*)(.*)>\Z", re.DOTALL | re.IGNOREC
 
 
 def as_uris(value: str) -> str:
-    """Return a field's value with its URLs between `<` and `>` as URIs (RFC 3987 3.1): hosts become A-labels, and what
-    else is not ASCII is percent-encoded."""
+    """Return a field's value with its URLs between `<` and `>` as URIs (RFC 3987 3.1).
+
+    Hosts become A-labels, and the rest that is not ASCII is percent-encoded.
+    """
     return value if value.isascii() else _BRACKETED.sub(lambda match: _uri(match[0]), value)
 
 

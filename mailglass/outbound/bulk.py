@@ -48,7 +48,7 @@ def cancel_many(*, tenant: str | None = None, **filters: Any) -> CancelCounts:
     """
     chosen = _selection(tenant, filters, CANCELABLE)
     database = get_runtime().database
-    found = selection.look(database, chosen, CANCELABLE, sample=0)
+    found = selection.preview(database, chosen, CANCELABLE, sample=0)
     canceled = in_doubt = 0
     for step in selection.cancel(database, found.selection):
         canceled += len(step.canceled)
@@ -74,7 +74,7 @@ def release_many(*, tenant: str | None = None, **filters: Any) -> int:
     """
     chosen = _selection(tenant, filters, RELEASABLE)
     runtime = get_runtime()
-    found = selection.look(runtime.database, chosen, RELEASABLE, sample=0)
+    found = selection.preview(runtime.database, chosen, RELEASABLE, sample=0)
     count = 0
     for lanes in selection.release(runtime.database, found.selection):
         count += len(lanes)

@@ -95,9 +95,9 @@ def _places_for(item: Item) -> Iterator[Reservation | None]:
 
 
 def _needs_no_place(database: Database, item: Item) -> bool:
-    from mailglass.ledger.submit import standing
+    from mailglass.ledger.submit import existing
     from mailglass.ledger.suppressions import blocked_copies
 
-    if item.idempotency_key is not None and standing(database.run, item) is not None:
+    if item.idempotency_key is not None and existing(database.run, item) is not None:
         return True
     return bool(blocked_copies(database, item.lane.tenant, item.lane.stream, [item.recipient]))

@@ -202,6 +202,21 @@ class Provider(ABC):
         """
         return [UNKNOWN] * len(sought)
 
+    def check_credentials(self) -> bool:
+        """Ask the provider whether it accepts the account's credentials. Sends nothing and changes nothing.
+
+        Returns:
+            True if it does, False if the provider has no call that would tell.
+
+        Raises:
+            ProviderCallError: it refuses them, or, if the error is retryable, it could not be asked.
+        """
+        listed = self.suppression_list()
+        if listed is None:
+            return False
+        listed.pull(None)
+        return True
+
     def suppression_list(self) -> SuppressionList | None:
         """The account's own list at the provider; None: it has none that can be read."""
         return None

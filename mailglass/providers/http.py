@@ -21,6 +21,9 @@ import httpx
 from mailglass.clock import monotonic, now
 from mailglass.errors import ConfigError
 from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.refusals.answer_rows import ANSWERS
+from mailglass.refusals.answers import Answer, find
+from mailglass.refusals.consequences import FIRST, outcome_class, suppression
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,18 +40,6 @@ KEEPALIVE: Final = 20.0
 LEAST_BUDGET: Final = 0.5
 LONGEST_WAIT: Final = 86_400.0
 _CHUNK: Final = 64 * 1024
-
-STATUSES: Final[Mapping[int, OutcomeClass]] = {
-    401: OutcomeClass.MISCONFIGURED,
-    402: OutcomeClass.QUOTA,
-    403: OutcomeClass.MISCONFIGURED,
-    407: OutcomeClass.MISCONFIGURED,
-    408: OutcomeClass.TRANSIENT,
-    425: OutcomeClass.TRANSIENT,
-    429: OutcomeClass.THROTTLED,
-    503: OutcomeClass.TRANSIENT,
-}
-"""What an HTTP status says of a mail, unless the provider's own table says otherwise."""
 
 _WAITING: Final = frozenset({OutcomeClass.THROTTLED, OutcomeClass.TRANSIENT, OutcomeClass.QUOTA})
 
@@ -123,6 +114,11 @@ class HTTPAnswer:
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """Return whether the status says that the request was done."""
+        return 200 <= self.status < 300
 
     def json(self) -> Any:
         """The body's JSON value, or None if it is not JSON, or of more objects than any answer has."""
@@ -313,34 +309,43 @@ def _pieces(body: bytes, deadline: float) -> Iterator[bytes]:
         yield bytes(view[start : start + _CHUNK])
 
 
-def status_outcome(
+def refusal(
     answer: HTTPAnswer,
-    table: Mapping[int, OutcomeClass] = STATUSES,
+    provider: str,
+    code: str = "",
+    text: str = "",
     *,
+    rows: Sequence[Answer] | None = None,
     reset: tuple[str, Literal["epoch", "seconds"]] | None = None,
+    reason: str | None = None,
 ) -> Outcome:
-    """What an answer's status says, for answers that say nothing more exact in their body.
-
-    A status that no table names is read by its family: 2xx accepted; 3xx misconfigured, as redirects are not
-    followed; 4xx rejected; 5xx uncertain, as a gateway may have lost the answer of a server that accepted the mail.
+    """Return the outcome of a mail that this answer refused, or did not certainly take.
 
     Args:
         answer: the answer.
-        table: the provider's own statuses, which go before the common ones.
+        provider: whose, by its name in settings.
+        code: the provider's own code for what went wrong; "" for none.
+        text: its message, which may hold addresses; it is looked at and never kept.
+        rows: what the codes mean; None: the rows that `mailglass.refusals.answer_rows` has for the provider.
         reset: header that tells when the rate limit ends, for providers without Retry-After.
+        reason: of the outcome; None: the code where a row names it, else the status.
     """
-    status = answer.status
-    kind = table.get(status) or STATUSES.get(status) or _FAMILIES.get(status // 100, OutcomeClass.UNCERTAIN)
-    wait = retry_after(answer.headers, reset) if kind in _WAITING else None
-    return Outcome(kind, reason=f"http_{status}", status=status, retry_after=wait)
-
-
-_FAMILIES: Final[Mapping[int, OutcomeClass]] = {
-    2: OutcomeClass.ACCEPTED,
-    3: OutcomeClass.MISCONFIGURED,
-    4: OutcomeClass.REJECTED,
-    5: OutcomeClass.UNCERTAIN,
-}
+    row = find(ANSWERS.get(provider, ()) if rows is None else rows, answer.status, code, text)
+    meaning = row.refusal
+    kind, rule = outcome_class(meaning), suppression(meaning)
+    if reason is None:
+        known = row.name or (code if code in row.codes else "")
+        reason = f"{provider}_{known}" if known else f"http_{answer.status}"
+    days = rule.days if rule is not None and kind is OutcomeClass.SUPPRESSED else None
+    return Outcome(
+        kind,
+        reason=reason,
+        status=answer.status or None,
+        retry_after=retry_after(answer.headers, reset) if kind in _WAITING else None,
+        hard_bounce=rule is FIRST,
+        suppressed_for=None if days is None else days * 86_400.0,
+        refusal=None if meaning.unsettled else meaning,
+    )
 
 
 def retry_after(

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
+from mailglass.mail.refusal import Scope
 from mailglass.providers.base import Provider, RateSignal
 from mailglass.providers.copies import with_distinct_copies
 from mailglass.providers.http import HTTPAnswer, HTTPClient, HTTPOptions, HTTPRequest
@@ -180,7 +181,7 @@ class HTTPProvider(Provider):
         for item, outcome in zip(bundle, found, strict=True):
             outcomes[item.index] = outcome
         if isinstance(answer, HTTPAnswer) and len(bundle) > 1 and self.refuses_whole(answer):
-            return [item for item in bundle if outcomes[item.index].kind is OutcomeClass.REJECTED]
+            return [item for item in bundle if _may_be_of_one(outcomes[item.index])]
         return []
 
     def _exchange(self, mails: list[Outgoing], parts: list[bytes], deadline: float) -> HTTPAnswer | Outcome | None:
@@ -218,6 +219,12 @@ class HTTPProvider(Provider):
         emit(
             event, level=logging.WARNING, provider=self.name, account=self.account, error_type=type(error).__name__
         )  # fmt: skip
+
+
+def _may_be_of_one(outcome: Outcome) -> bool:
+    """Return whether a whole request may have been refused for one of its mails: content, sender or recipient."""
+    of_a_sender = outcome.refusal is not None and outcome.refusal.scope is Scope.SENDER
+    return of_a_sender or outcome.kind in (OutcomeClass.REJECTED, OutcomeClass.SUPPRESSED)
 
 
 def _answered(outcome: Outcome) -> bool:

@@ -19,7 +19,7 @@ from mailglass.providers import bodies
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.bodies import UNMAPPED, Meaning
 from mailglass.providers.copies import distinct_copies
-from mailglass.providers.http import HTTPAnswer, HTTPRequest, status_outcome
+from mailglass.providers.http import HTTPAnswer, HTTPRequest, refusal
 from mailglass.providers.http_provider import Unsendable, encode_json, provider_options
 from mailglass.providers.http_search import Look, SearchableProvider, SearchOptions, query
 from mailglass.providers.labels import labelled
@@ -57,26 +57,6 @@ class MailjetOptions(SearchOptions):
         if ":" in (self.webhook_username or ""):
             raise ConfigError("webhook_username", "holds a colon (RFC 7617)", "Choose another user name")
 
-
-ERRORS: Final[Mapping[str, OutcomeClass]] = {
-    "mj-0001": OutcomeClass.MISCONFIGURED,  # key suspended
-    "mj-0015": OutcomeClass.MISCONFIGURED,  # bad credentials
-    "send-0006": OutcomeClass.MISCONFIGURED,  # key may not use Sender
-    "send-0007": OutcomeClass.MISCONFIGURED,  # sender not validated
-    "send-0008": OutcomeClass.MISCONFIGURED,  # From not authorised
-}
-"""Mailjet's ErrorCode, of a message or of a whole request; one that is not listed is read by its StatusCode."""
-
-STATUSES: Final[Mapping[int, OutcomeClass]] = {
-    # another address than the API's
-    404: OutcomeClass.MISCONFIGURED,
-    405: OutcomeClass.MISCONFIGURED,
-}
-OWN_WORD: Final[Mapping[int, OutcomeClass]] = {
-    **STATUSES,
-    **dict.fromkeys(range(500, 600), OutcomeClass.TRANSIENT),
-}
-"""As `STATUSES`, for errors that Mailjet words itself: no gateway has lost the answer of a server that accepted."""
 
 _OF_ADDRESSES: Final = frozenset({"user unknown", "mailbox inactive", "invalid domain", "no mail host", "typofix"})
 _BOUNCED_FOR_OTHERS: Final = "preblocked"
@@ -129,6 +109,7 @@ _WRITTEN: Final = frozenset(
     "eventpayload".split()
 )
 SEARCH_PAGE: Final = 100
+_UNNAMED: Final = "unnamed"
 _CODE = re.compile(r"[a-z]{1,12}-\d{4}\Z")
 _LARGEST_ID: Final = 1 << 63
 
@@ -284,24 +265,17 @@ def _verdict(answer: HTTPAnswer, item: dict[str, Any], mail: Outgoing) -> Outcom
 def _refusal(answer: HTTPAnswer, found: Any) -> Outcome:
     if isinstance(found, dict) and answer.status >= 400 and ("ErrorCode" in found or "ErrorIdentifier" in found):
         return _error({**found, "StatusCode": answer.status}, answer)
-    outcome = status_outcome(answer, STATUSES)
-    if outcome.kind is OutcomeClass.ACCEPTED:  # without verdicts nothing is said of the mails
+    if answer.ok:  # without verdicts nothing is said of the mails
         return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=answer.status)
-    return outcome
+    return refusal(answer, "mailjet")
 
 
 def _error(error: dict[str, Any], answer: HTTPAnswer) -> Outcome:
     code, status = bodies.label_of(error.get("ErrorCode")).lower(), error.get("StatusCode")
     if isinstance(status, bool) or not isinstance(status, int) or not 400 <= status <= 599:
         status = 400
-    outcome = status_outcome(HTTPAnswer(status, answer.headers, b""), OWN_WORD)
-    kind = ERRORS.get(code, outcome.kind)
-    return Outcome(
-        kind,
-        reason=f"mailjet_{code}" if _CODE.match(code) else outcome.reason,
-        status=status,
-        retry_after=outcome.retry_after if kind is outcome.kind else None,
-    )
+    reason = f"mailjet_{code}" if _CODE.match(code) else f"http_{status}"
+    return refusal(HTTPAnswer(status, answer.headers, b""), "mailjet", code or _UNNAMED, reason=reason)
 
 
 def _message_id(people: Any, mail: Outgoing) -> str | None:

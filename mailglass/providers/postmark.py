@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from mailglass.mail.outgoing import Outgoing
 from mailglass.providers import bodies
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.bodies import UNMAPPED, Meaning
-from mailglass.providers.http import HTTPAnswer, HTTPRequest, status_outcome
+from mailglass.providers.http import HTTPAnswer, HTTPRequest, refusal
 from mailglass.providers.http_provider import (
     encode_json,
     mailbox,
@@ -60,32 +60,6 @@ class PostmarkOptions(SearchOptions):
             raise ConfigError("webhook_username", "holds a colon (RFC 7617)", "Choose another user name")
 
 
-ERRORS: Final[Mapping[int, OutcomeClass]] = {
-    10: OutcomeClass.MISCONFIGURED,  # bad or missing server token
-    100: OutcomeClass.TRANSIENT,  # maintenance
-    300: OutcomeClass.REJECTED,  # invalid e-mail request
-    400: OutcomeClass.MISCONFIGURED,  # sender signature not found
-    401: OutcomeClass.MISCONFIGURED,  # sender signature not confirmed
-    402: OutcomeClass.REJECTED,  # invalid JSON
-    403: OutcomeClass.REJECTED,  # incompatible JSON
-    405: OutcomeClass.QUOTA,  # out of credits
-    406: OutcomeClass.SUPPRESSED,  # inactive recipient
-    409: OutcomeClass.REJECTED,  # JSON required
-    410: OutcomeClass.REJECTED,  # too many mails in a batch
-    411: OutcomeClass.REJECTED,  # forbidden attachment type
-    412: OutcomeClass.MISCONFIGURED,  # account pending approval
-    413: OutcomeClass.MISCONFIGURED,  # account may not send
-    **dict.fromkeys((1101, *range(1109, 1150)), OutcomeClass.REJECTED),  # templates
-    1235: OutcomeClass.MISCONFIGURED,  # no such message stream
-    1236: OutcomeClass.MISCONFIGURED,  # message stream archived or invalid
-}
-"""Postmark's ErrorCode, in a refusal or in one item of a batch; what is not listed is `rejected`."""
-
-STATUSES: Final[Mapping[int, OutcomeClass]] = {
-    # "in most cases the message is lost", its API overview says: so in some it is not
-    500: OutcomeClass.UNCERTAIN,
-}
-
 _HARD, _SOFT = BounceClass.HARD, BounceClass.SOFT
 EVENTS: Final[Mapping[tuple[str, str], Meaning]] = {
     ("Delivery", ""): Meaning(EventKind.DELIVERED),
@@ -122,6 +96,8 @@ EVENTS: Final[Mapping[tuple[str, str], Meaning]] = {
 }
 """(RecordType, detail): the detail is a bounce's `Type` and a subscription change's reason. Inbound mail is none."""
 
+NAME: Final = "postmark"
+INACTIVE_RECIPIENT: Final = 406
 SEARCH_PAGE: Final = 50
 _TIMES: Final = ("BouncedAt", "DeliveredAt", "ReceivedAt", "ChangedAt")
 _WRITTEN: Final = frozenset("from to cc bcc subject htmlbody textbody replyto headers attachments tag metadata".split())
@@ -134,7 +110,7 @@ class PostmarkProvider(SearchableProvider):
     refusals are certain to be about it.
     """
 
-    name = "postmark"
+    name = NAME
     Options = PostmarkOptions
     # of the 500 the API takes: a lost answer makes this many uncertain at most; four requests are in flight at once
     mails_per_request = 100
@@ -228,11 +204,11 @@ def _item(answer: HTTPAnswer, item: Any, mail: Outgoing) -> Outcome:
     if not isinstance(code, int):
         return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=answer.status)
     if code:
-        return _coded(code, answer.status)
+        return _coded(answer, code)
     message_id = bodies.text(item.get("MessageID"))
     # accepted for copies only: the recipient itself is on Postmark's list
     if mail.recipient.key in _inactive(item.get("Message")):
-        return Outcome(OutcomeClass.SUPPRESSED, message_id, reason="postmark_406", status=answer.status)
+        return replace(_coded(answer, INACTIVE_RECIPIENT), provider_message_id=message_id)
     return Outcome(OutcomeClass.ACCEPTED, message_id, status=answer.status)
 
 
@@ -244,16 +220,15 @@ def _is_delayed(item: dict[str, Any]) -> bool:
 
 def _refusal(answer: HTTPAnswer, found: Any) -> Outcome:
     code = found.get("ErrorCode") if isinstance(found, dict) else None
-    outcome = status_outcome(answer, STATUSES)
     if answer.status in (401, 422) and isinstance(code, int) and code:
-        return _coded(code, answer.status)
-    if outcome.kind is OutcomeClass.ACCEPTED:  # Postmark accepts with 200 only; no other 2xx is its word
+        return _coded(answer, code)
+    if answer.ok:  # Postmark accepts with 200 only; no other 2xx is its word
         return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=answer.status)
-    return outcome
+    return refusal(answer, NAME)
 
 
-def _coded(code: int, status: int) -> Outcome:
-    return Outcome(ERRORS.get(code, OutcomeClass.REJECTED), reason=f"postmark_{code}", status=status)
+def _coded(answer: HTTPAnswer, code: int) -> Outcome:
+    return refusal(answer, NAME, str(code), reason=f"postmark_{code}")
 
 
 def _inactive(message: object) -> set[str]:

@@ -20,7 +20,7 @@ from mailglass.providers import bodies
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.bodies import UNMAPPED, Meaning
 from mailglass.providers.copies import distinct_copies
-from mailglass.providers.http import HTTPAnswer, HTTPRequest, status_outcome
+from mailglass.providers.http import HTTPAnswer, HTTPRequest, refusal
 from mailglass.providers.http_provider import Unsendable, encode_json, provider_options
 from mailglass.providers.http_search import Look, SearchableProvider, SearchOptions, query
 from mailglass.providers.labels import as_far_as, labelled
@@ -70,15 +70,8 @@ class SendGridOptions(SearchOptions):
                 ) from None
 
 
-STATUSES: Final[Mapping[int, OutcomeClass]] = {
-    # the API's own word that the mail was not taken; other 5xx come from gateways in front of it
-    500: OutcomeClass.TRANSIENT,
-    451: OutcomeClass.MISCONFIGURED,  # another region's account
-}
 # bytes of JSON, our delivery id included
 MAX_CUSTOM_ARGS: Final = 10_000
-QUOTA_MESSAGE: Final = "maximum credits exceeded"
-"""SendGrid answers 401 both for a bad key and for a used-up allowance; only this text tells them apart."""
 
 EVENTS: Final[Mapping[tuple[str, str], Meaning]] = {
     ("processed", ""): Meaning(EventKind.QUEUED),
@@ -166,12 +159,10 @@ class SendGridProvider(SearchableProvider):
         return HTTPRequest("/v3/mail/send", parts[0], {"content-type": "application/json"})
 
     def read(self, answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
-        outcome = status_outcome(answer, STATUSES, reset=("x-ratelimit-reset", "epoch"))
-        if outcome.kind is OutcomeClass.ACCEPTED:
-            return [Outcome(outcome.kind, _message_id(answer.headers.get("x-message-id")), status=answer.status)]
-        if answer.status in (401, 403) and QUOTA_MESSAGE in _messages(answer.json()):
-            return [Outcome(OutcomeClass.QUOTA, reason="sendgrid_credits", status=answer.status)]
-        return [outcome]
+        if answer.ok:
+            message_id = _message_id(answer.headers.get("x-message-id"))
+            return [Outcome(OutcomeClass.ACCEPTED, message_id, status=answer.status)]
+        return [refusal(answer, self.name, text=_messages(answer.json()), reset=("x-ratelimit-reset", "epoch"))]
 
     def verify(self, request: WebhookRequest) -> None:
         if not self._keys:
@@ -250,7 +241,7 @@ def _unique_id(message: Any) -> UUID | None:
 def _messages(answer: Any) -> str:
     errors = answer.get("errors") if isinstance(answer, dict) else None
     items = errors if isinstance(errors, list) else []
-    return " ".join(str(item.get("message")) for item in items if isinstance(item, dict)).lower()
+    return " ".join(str(item.get("message")) for item in items if isinstance(item, dict))
 
 
 def _event(item: dict[str, Any]) -> ProviderEvent:

@@ -38,6 +38,7 @@ _POLICY: Final = Code(About.RECIPIENT_POLICY)
 _AUTHENTICATION: Final = Code(About.SENDER_AUTHENTICATION)
 _REPUTATION: Final = Code(About.SENDER_REPUTATION)
 _ACCOUNT: Final = Code(About.SENDER_ACCOUNT)
+_SENDER: Final = Code(About.SENDER_ACCOUNT, scope=Scope.SENDER)
 _RATE: Final = Code(About.SENDER_RATE, _T)
 _CONTENT: Final = Code(About.CONTENT)
 _SIZE: Final = Code(About.SIZE)
@@ -50,8 +51,8 @@ STANDARD: Final[dict[str, Code]] = {
     **dict.fromkeys(("1.1", "1.2", "1.3"), _RECIPIENT),
     "1.4": Code(About.RECIPIENT_UNKNOWN, _U, proves=False),  # their directory is at fault
     "1.6": _DISABLED,
-    "1.7": _ACCOUNT,
-    "1.8": _ACCOUNT,
+    "1.7": _SENDER,
+    "1.8": _SENDER,
     "1.10": _RECIPIENT,  # RFC 7505; Exchange: recipient not found
     "2.1": _DISABLED,
     "2.2": Code(About.MAILBOX_FULL, _T),
@@ -82,9 +83,10 @@ STANDARD: Final[dict[str, Code]] = {
     **dict.fromkeys(("7.17", "7.18"), _DISABLED),  # RFC 7293
     "7.19": _PROTOCOL,
     **dict.fromkeys(  # RFC 7372, RFC 8617
-        ("7.20", "7.21", "7.22", "7.23", "7.24", "7.25", "7.26", "7.29"), _AUTHENTICATION
+        ("7.20", "7.21", "7.22", "7.23", "7.24", "7.26", "7.29"), _AUTHENTICATION
     ),
-    "7.27": _ACCOUNT,  # RFC 7505
+    "7.25": Code(About.SENDER_AUTHENTICATION, scope=Scope.ACCOUNT),  # reverse DNS of the address that sends
+    "7.27": _SENDER,  # RFC 7505
     "7.28": Code(About.SENDER_RATE),
     "7.30": _PROTOCOL,  # RFC 8689
 }
@@ -97,7 +99,7 @@ PRIVATE: Final[dict[str, Code]] = {
     "1.351": Code(About.RECIPIENT_UNKNOWN, _U),
     "2.121": Code(About.RECIPIENT_RATE, _T),
     "2.122": Code(About.RECIPIENT_RATE, _T),
-    "2.252": _ACCOUNT,
+    "2.252": _SENDER,
     "3.190": _POLICY,
     "4.14": _INFRASTRUCTURE,
     "4.300": _INFRASTRUCTURE,
@@ -105,7 +107,8 @@ PRIVATE: Final[dict[str, Code]] = {
     **dict.fromkeys(("4.312", "4.313", "4.316", "4.317", "4.318"), _INFRASTRUCTURE),
     "6.11": _CONTENT,
     **dict.fromkeys(("7.124", "7.133", "7.134", "7.135", "7.136", "7.193"), _POLICY),
-    **dict.fromkeys(("7.57", "7.60", "7.64"), _ACCOUNT),
+    **dict.fromkeys(("7.57", "7.64"), _ACCOUNT),
+    "7.60": _SENDER,
     **dict.fromkeys(("7.321", "7.322", "7.323", "7.324", "7.325"), Code(About.INFRASTRUCTURE, scope=Scope.DESTINATION)),
     **dict.fromkeys(("7.501", "7.502", "7.503", "7.705", "7.750"), _ACCOUNT),
     **dict.fromkeys(("7.504", "7.505"), _RECIPIENT),

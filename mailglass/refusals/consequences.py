@@ -49,14 +49,20 @@ _OF_ONE: Final = frozenset({_A.RECIPIENT_UNKNOWN, _A.RECIPIENT_DISABLED, _A.RECI
 
 
 def outcome_class(refusal: Refusal) -> OutcomeClass:
-    """Return what an attempt came to that met this refusal. Nothing was sent."""
+    """Return what an attempt came to that met this refusal. Nothing was sent, unless the refusal is `unsettled`."""
+    if refusal.unsettled:
+        return OutcomeClass.UNCERTAIN
+    if refusal.listed:
+        return OutcomeClass.SUPPRESSED
     if refusal.about is _A.SENDER_RATE and refusal.used_up:
         return OutcomeClass.QUOTA
     if refusal.about is _A.SENDER_RATE and refusal.scope is Scope.SESSION:
         return OutcomeClass.TRANSIENT
     if refusal.deferred or refusal.lasting is _T:
         return FOR_NOW[refusal.about]
-    if refusal.scope in (Scope.ACCOUNT, Scope.SESSION) or (refusal.stage in OPENING and refusal.about not in _OF_ONE):
+    if refusal.scope in (Scope.ACCOUNT, Scope.SENDER, Scope.SESSION) or (
+        refusal.stage in OPENING and refusal.about not in _OF_ONE
+    ):
         # another account may carry it, whatever it is that this one lacks
         return OutcomeClass.MISCONFIGURED
     return FOR_GOOD[refusal.about]
@@ -82,6 +88,8 @@ class SuppressionRule:
 
 FIRST: Final = SuppressionRule("hard_bounce", 1, None)
 SECOND: Final = SuppressionRule("hard_bounce", 2, 30)
+LISTED: Final = SuppressionRule("provider", 1, None)
+LISTED_FOR_NOW: Final = SuppressionRule("provider", 1, 1)
 
 SUPPRESSIONS: Final[Mapping[tuple[About, Lasting], SuppressionRule]] = MappingProxyType(
     {
@@ -101,6 +109,11 @@ def suppression(refusal: Refusal) -> SuppressionRule | None:
     """Return the entry that follows from a refusal; None for most: only what is about the recipient suppresses."""
     if refusal.certainty is Certainty.NONE or refusal.deferred:
         return None
+    if refusal.listed and refusal.lasting is _T:
+        # the provider does not tell when its entry ends
+        return LISTED_FOR_NOW
+    if refusal.listed and (refusal.about, refusal.lasting) not in SUPPRESSIONS:
+        return LISTED
     rule = SUPPRESSIONS.get((refusal.about, refusal.lasting))
     return SECOND if rule is FIRST and refusal.certainty is Certainty.DOUBTFUL else rule
 
@@ -165,6 +178,7 @@ _HEARS: Final[Mapping[Scope, Mapping[About, Hears]]] = MappingProxyType(
         Scope.SESSION: MappingProxyType({}),
         Scope.CONNECTIONS: MappingProxyType(dict.fromkeys(About, Hears.CONCURRENCY)),
         Scope.DESTINATION: MappingProxyType(dict.fromkeys(About, Hears.DESTINATION)),
+        Scope.SENDER: MappingProxyType(dict.fromkeys(About, Hears.BREAKER)),
         Scope.ACCOUNT: MappingProxyType(dict.fromkeys(About, Hears.BREAKER) | {_A.SENDER_RATE: Hears.LIMITER}),
     }
 )
@@ -181,9 +195,12 @@ def breaks_at_once(refusal: Refusal) -> bool:
     """Return whether one refusal proves that the account cannot send.
 
     At RCPT, DATA and the dot one recipient's server may speak: there it takes three mails to three recipient domains
-    with none accepted in between.
+    with none accepted in between. What is said of a sender address or its domain proves nothing about the account's
+    other senders: there it takes three sender domains.
     """
-    return hears(refusal) is Hears.BREAKER and refusal.stage in (*OPENING, Stage.MAIL)
+    if refusal.scope is Scope.SENDER:
+        return False
+    return hears(refusal) is Hears.BREAKER and refusal.stage in (*OPENING, Stage.MAIL, Stage.API)
 
 
 # -- trying again ------------------------------------------------------------------------------------------------------
@@ -239,6 +256,7 @@ WORDS: Final[Mapping[About, str]] = MappingProxyType(
     }
 )
 
+_LISTED_WORDS: Final = "the recipient stands on the provider's own suppression list"
 _LASTING_WORDS: Final[Mapping[Lasting, str]] = MappingProxyType(
     {_P: "for good", _T: "for now", _U: "perhaps for good"}
 )  # fmt: skip
@@ -250,9 +268,10 @@ def in_words(code: str) -> str:
     Args:
         code: a refusal's `code`, as the ledger's events keep it.
     """
-    about, lasting, receiver, *_ = [*code.split("/"), "", ""]
+    about, lasting, receiver, mark, *_ = [*code.split("/"), "", "", ""]
     try:
-        sentence = f"{WORDS[About(about)]} ({_LASTING_WORDS[Lasting(lasting)]})"
+        words = _LISTED_WORDS if mark == "listed" else WORDS[About(about)]
+        sentence = f"{words} ({_LASTING_WORDS[Lasting(lasting)]})"
     except ValueError:
         return ""
     return f"{receiver}: {sentence}" if receiver else sentence

@@ -141,8 +141,14 @@ SENDER: Final = (
             "fcrdns",
         ),
         "RFC 7372 3",
+        scope=Scope.ACCOUNT,
     ),
-    Row(_A.SENDER_AUTHENTICATION, ("(?:cannot|can not|could not|unable to) find ~ ?(?:reverse )?hostname",), POSTFIX),
+    Row(
+        _A.SENDER_AUTHENTICATION,
+        ("(?:cannot|can not|could not|unable to) find ~ ?(?:reverse )?hostname",),
+        POSTFIX,
+        scope=Scope.ACCOUNT,
+    ),
     Row(
         _A.SENDER_AUTHENTICATION,
         (
@@ -163,6 +169,7 @@ SENDER: Final = (
             "send on behalf",
         ),
         POSTFIX,
+        scope=Scope.SENDER,
     ),
     Row(
         _A.SENDER_ACCOUNT,
@@ -172,6 +179,7 @@ SENDER: Final = (
             "identity ~ ?(?:not|un)",
         ),
         FIELD,
+        scope=Scope.SENDER,
     ),
     Row(
         _A.SENDER_ACCOUNT,
@@ -184,6 +192,7 @@ SENDER: Final = (
             "sender ~ ?unverified",
         ),
         SES,
+        scope=Scope.SENDER,
     ),
     Row(
         _A.SENDER_ACCOUNT,
@@ -238,6 +247,7 @@ SENDER: Final = (
             "envelope sender(?:'s)? (?:e?-?mail )?(?:address|domain)?(?:'s)? ~ ?does not (?:exist|resolve|accept)",
         ),
         POSTFIX,
+        scope=Scope.SENDER,
     ),
     Row(
         _A.SENDER_ACCOUNT,
@@ -246,6 +256,7 @@ SENDER: Final = (
             "sender ~ ?null mx",
         ),
         "Sendmail, RFC 7505",
+        scope=Scope.SENDER,
     ),
     Row(
         _A.SENDER_ACCOUNT,

@@ -133,7 +133,8 @@ _D, _ACCOUNT, _SESSION = Scope.DESTINATION, Scope.ACCOUNT, Scope.SESSION
 
 PUBLISHED: Final[tuple[Published, ...]] = (
     # Gmail gives registered numbers meanings of its own
-    _row("gmail", _A.SENDER_AUTHENTICATION, ("",), _GMAIL, codes="7.24 7.25 7.26 7.27 7.30 7.31 7.32 7.40"),
+    _row("gmail", _A.SENDER_AUTHENTICATION, ("",), _GMAIL, scope=_ACCOUNT, codes="7.25"),
+    _row("gmail", _A.SENDER_AUTHENTICATION, ("",), _GMAIL, codes="7.24 7.26 7.27 7.30 7.31 7.32 7.40"),
     _row("gmail", _A.PROTOCOL, ("",), _GMAIL, None, _ACCOUNT, codes="7.29"),
     _row(
         "gmail",
@@ -290,6 +291,7 @@ PUBLISHED: Final[tuple[Published, ...]] = (
             "does not resolve",
         ),
         _YAHOO,
+        scope=Scope.SENDER,
     ),
     _row("yahoo", _A.RECIPIENT_RATE, ("too quickly",), _YAHOO, _T, reply=(450,)),
     # iCloud
@@ -354,11 +356,11 @@ PUBLISHED: Final[tuple[Published, ...]] = (
         codes="2.0",
     ),
     _row("any", _A.SENDER_REPUTATION, ("aup#(?:cxbl|cdrbl|ipbl)",), _SEEN, _U),
-    _row("any", _A.SENDER_AUTHENTICATION, ("aup#(?:cxdns|cxsndr)",), _SEEN),
+    _row("any", _A.SENDER_AUTHENTICATION, ("aup#(?:cxdns|cxsndr)",), _SEEN, scope=_ACCOUNT),
     _row("any", _A.SENDER_RATE, ("aup#(?:cxcnct|cxmxrt)",), _SEEN, _T, _D),
     _row("any", _A.SENDER_ACCOUNT, ("aup#(?:cxthrt|cxmj)",), _SEEN),
     _row("any", _A.CONTENT, ("aup#urlbl",), _SEEN),
-    _row("any", _A.SENDER_AUTHENTICATION, (r"aup#[io]-?11[0-9]\d",), _SEEN),
+    _row("any", _A.SENDER_AUTHENTICATION, (r"aup#[io]-?11[0-9]\d",), _SEEN, scope=_ACCOUNT),
     _row("any", _A.SENDER_RATE, (r"aup#[io]-?1(?:3|4|5[4-8])\d",), _SEEN, _T, _D),
     _row("any", _A.SENDER_REPUTATION, (r"aup#[io]-?1(?:000|2[0-5]\d)",), _SEEN, _U),
     # Russia and China

@@ -12,7 +12,8 @@ from functools import cache, lru_cache
 from typing import Final
 
 from mailglass.mail.refusal import About, Certainty, Lasting, Part, Refusal, Scope, Stage
-from mailglass.refusals import patterns, receivers, texts
+from mailglass.refusals import answers, patterns, receivers, texts
+from mailglass.refusals.answer_rows import ANSWERS
 from mailglass.refusals.codes import NEUTRAL, REPLIES, meaning
 from mailglass.refusals.labels import Label, Weight, label_of
 from mailglass.refusals.rows import OPENING
@@ -36,7 +37,7 @@ _SCOPES: Final = {
     About.RECIPIENT_RATE: Scope.MAILBOX,
     About.RECIPIENT_POLICY: Scope.MAILBOX,
     About.GREYLISTING: Scope.MAILBOX,
-    About.SENDER_AUTHENTICATION: Scope.ACCOUNT,
+    About.SENDER_AUTHENTICATION: Scope.SENDER,
     About.SENDER_REPUTATION: Scope.ACCOUNT,
     About.SENDER_ACCOUNT: Scope.ACCOUNT,
     About.SENDER_RATE: Scope.DESTINATION,
@@ -88,16 +89,20 @@ def understand(
 
     Args:
         stage: where it was heard.
-        reply: the SMTP reply code, 400 to 599; None where there was none.
+        reply: the SMTP reply code, 400 to 599, or at `Stage.API` the HTTP status; None where there was none.
         enhanced: the enhanced status code (RFC 3463); None: the first one in the text counts.
         text: all lines of the reply or the diagnosis; its first thousand characters are looked at.
-        label: a provider's name and its own label, such as `("ses", "Permanent/NoEmail")`.
+        label: a provider's name and its own label, such as `("ses", "Permanent/NoEmail")`; at `Stage.API` its name and
+            its own code, such as `("postmark", "406")`.
         recipients: how many recipients the refusal may be about.
         named: whether it names the recipient that the mail was for, as far as it names any.
         host: the name of the server that refused, where it is known.
         domain: the domain of the recipient's address.
         deferred: whether whoever said it tries again; None: a reply below 500 says so.
     """
+    if stage is Stage.API:
+        provider, own_code = label or ("", "")
+        return answers.find(ANSWERS.get(provider, ()), reply or 0, own_code, text).refusal
     code = reply if reply is not None and 400 <= reply <= _WORST_REPLY else None
     words = texts.comparable(text)
     status = (enhanced and texts.enhanced_in(enhanced)) or texts.enhanced_in(text)

@@ -31,9 +31,22 @@ PrivateKey = RSAPrivateKey | Ed25519PrivateKey
 
 # RFC 6376 5.4.1, and RFC 8058 4 for the two of one-click unsubscription
 SIGNED: Final = (
-    "from", "to", "cc", "subject", "date", "reply-to", "message-id", "in-reply-to", "references", "mime-version",
-    "content-type", "content-transfer-encoding", "list-id", "list-unsubscribe", "list-unsubscribe-post",
-)  # fmt: skip
+    "from",
+    "to",
+    "cc",
+    "subject",
+    "date",
+    "reply-to",
+    "message-id",
+    "in-reply-to",
+    "references",
+    "mime-version",
+    "content-type",
+    "content-transfer-encoding",
+    "list-id",
+    "list-unsubscribe",
+    "list-unsubscribe-post",
+)
 # named once more than they occur, so that a further one breaks the signature: readers may show the added one
 # (RFC 6376 8.15)
 SEALED: Final = frozenset({"from", "to", "cc", "subject", "date", "reply-to", "content-type"})
@@ -79,7 +92,7 @@ class DKIMKey:
 
 
 def load_key(secret: Secret) -> PrivateKey:
-    """The private key behind a secret.
+    """Return the private key behind a secret.
 
     Raises:
         ConfigError: it cannot be read, or is of no use for DKIM.
@@ -132,7 +145,7 @@ class Signer:
             of_domain[algorithm] = item, private
 
     def sign(self, message: bytes, *, domain: str, created_at: datetime) -> bytes:
-        """The message with its signatures before it; as it is where there is no key for its domain.
+        """Return the message with its signatures before it; as it is where there is no key for its domain.
 
         Args:
             message: complete, with CRLF line ends.
@@ -173,7 +186,7 @@ def _signature(key: PrivateKey, data: bytes) -> bytes:
 
 
 def _canonical_head(head: bytes) -> tuple[list[str], bytes]:
-    """The names for h=, and the fields they stand for in relaxed form: of several of one name the last one first."""
+    """Return the names for h= and their fields in relaxed form, of several of one name the last one first."""
     fields: dict[str, list[bytes]] = {}
     for field in _FIELD_END.split(head):
         name = field.partition(b":")[0].strip(b" \t").lower().decode("ascii", "replace")
@@ -203,7 +216,7 @@ def _canonical_body(body: bytes) -> bytes:
 
 
 def _expiry(created_at: datetime, moment: datetime) -> datetime:
-    """A week after `created_at`, or so many weeks that half of one is left: the same for all attempts of that time."""
+    """Return a week after `created_at`, or as many as leave half of one: the same for all attempts of that time."""
     weeks = math.ceil((moment - created_at + VALIDITY / 2) / VALIDITY)
     return created_at + max(1, weeks) * VALIDITY
 

@@ -37,7 +37,7 @@ _Q = tuple(chr(byte) if byte in _Q_PLAIN else "_" if byte == 0x20 else f"={byte:
 
 
 def text_header(name: str, value: str) -> str:
-    """A field of one's own, folded.
+    """Return a field of one's own, folded.
 
     Subject and Comments are free text: words that are not plain ASCII become encoded words (RFC 2047), and so do
     those that a reader would take for one. In every other field plain ASCII is written as it is.
@@ -76,7 +76,7 @@ def own_header(name: str, value: str) -> str:
 
 
 def address_header(name: str, mailboxes: Sequence[Address]) -> str:
-    """A list of mailboxes (RFC 5322 3.4), folded between them and between the words of a name.
+    """Return a list of mailboxes (RFC 5322 3.4), folded between them and between the words of a name.
 
     Domains are A-labels already; a local part that is not ASCII is written as UTF-8 (RFC 6532).
 
@@ -113,7 +113,7 @@ def disposition_header(kind: str, filename: str) -> str:
 
 
 def refuse_line_ends(value: str) -> None:
-    """The last guard against header injection; the message model has refused them already.
+    """Refuse line ends as the last guard against header injection; the message model has refused them already.
 
     Raises:
         MessageError: CR, LF or NUL.

@@ -65,16 +65,16 @@ _CSS_COMMENT = re.compile(r"/\*(?:[^*]|\*(?!/))*+(?:\*/|\Z)")
 
 
 class Reader(Protocol):
-    """Who is told of what is shown, in order."""
+    """Receiver of the visible content, in order."""
 
     def enter(self, tag: str, attributes: Mapping[str, str]) -> None:
-        """An element begins."""
+        """Handle the beginning of an element."""
 
     def leave(self, tag: str) -> None:
-        """It ends."""
+        """Handle its end."""
 
     def void(self, tag: str, attributes: Mapping[str, str]) -> None:
-        """An element without content."""
+        """Handle an element without content."""
 
     def text(self, data: str) -> None:
         """Characters, spaces as they are."""
@@ -170,7 +170,7 @@ class _Builder:
             self._pop_to(len(self._stack) - 1)
 
     def _foster_parent(self) -> _Open:
-        """The element that content in the wrong place of a table goes to: the one around the table."""
+        """Return the element that content in the wrong place of a table goes to: the one around the table."""
         at = self._find(frozenset({"table"}), frozenset({"template"}))
         return self._stack[at - 1] if at is not None and at > 0 else _ROOT
 
@@ -313,17 +313,8 @@ class _Builder:
 
     def _end(self, token: EndTag) -> None:
         tag = token.name
-        for at in range(len(self._stack) - 1, -1, -1):
-            entry = self._stack[at]
-            if entry.space == "html":
-                break
-            if entry.tag == tag:
-                self._pop_to(at)
-                return
-        if self._foreign and tag in ("br", "p"):
-            # as browsers do; older parsers stay
-            self._leave_foreign()
-            self._approximate = True
+        if self._end_in_foreign(tag):
+            return
         if tag == "br":
             self._start(StartTag("br"))
         elif tag in _IGNORED or (self._count["select"] and not self._ends_in_select(tag)):
@@ -349,6 +340,21 @@ class _Builder:
             self._close(frozenset({tag}), _SCOPE)
         else:
             self._end_other(tag)
+
+    def _end_in_foreign(self, tag: str) -> bool:
+        """Close an open element of SVG or MathML, or leave them; return whether that was all."""
+        for at in range(len(self._stack) - 1, -1, -1):
+            entry = self._stack[at]
+            if entry.space == "html":
+                break
+            if entry.tag == tag:
+                self._pop_to(at)
+                return True
+        if self._foreign and tag in ("br", "p"):
+            # as browsers do; older parsers stay
+            self._leave_foreign()
+            self._approximate = True
+        return False
 
     def _end_other(self, tag: str) -> None:
         for at in range(len(self._stack) - 1, -1, -1):
@@ -399,7 +405,7 @@ class _Builder:
     # open elements
 
     def _find(self, tags: frozenset[str], scope: frozenset[str]) -> int | None:
-        """The innermost open HTML element of these, unless one of the scope is further in."""
+        """Return the innermost open HTML element of these, unless one of the scope is further in."""
         for at in range(len(self._stack) - 1, -1, -1):
             entry = self._stack[at]
             if entry.space == "html":
@@ -482,7 +488,7 @@ def _apply_looks(entry: _Open, attributes: Mapping[str, str]) -> None:
 
 
 def _declared(style: str) -> tuple[str, str]:
-    """The values of `display` and `visibility` that count, or ""."""
+    """Return the values of `display` and `visibility` that count, or ""."""
     if "/*" in style:
         style = _CSS_COMMENT.sub(" ", style)
     values = {"display": "", "visibility": ""}

@@ -42,7 +42,7 @@ class _Part(NamedTuple):
 
 
 def build(mail: Outgoing) -> bytes:
-    """The whole message, with CRLF line ends and no line longer than 998 octets.
+    """Return the whole message, with CRLF line ends and no line longer than 998 octets.
 
     Bcc is left to the envelope. Text is 7bit where it is plain and narrow, else quoted-printable; attachments are
     base64. RFC 2046 5.2.1 allows no base64 for `message/*`: such an attachment is carried as it is when it is clean
@@ -66,7 +66,7 @@ def build(mail: Outgoing) -> bytes:
 
 
 def message_id(mail: Outgoing) -> str:
-    """The Message-ID of every attempt: the message's own, else `<delivery id @ the sender's domain>`."""
+    """Return the Message-ID of every attempt: the message's own, else `<delivery id @ the sender's domain>`."""
     for name, value in mail.headers:
         if name.lower() == "message-id":
             return value.strip()
@@ -74,7 +74,7 @@ def message_id(mail: Outgoing) -> str:
 
 
 def needs_smtputf8(mail: Outgoing) -> bool:
-    """Whether an address of the message or its envelope needs the SMTPUTF8 extension (RFC 6531)."""
+    """Return whether an address of the message or its envelope needs the SMTPUTF8 extension (RFC 6531)."""
     mailboxes = (mail.sender, mail.recipient, *mail.cc, *mail.bcc, *mail.reply_to)
     return any(mailbox.smtputf8 for mailbox in mailboxes)
 
@@ -168,7 +168,7 @@ def _attachment(item: Attachment, mail: Outgoing) -> _Part:
 
 
 def _as_7bit(content: bytes, mail: Outgoing) -> bytes | None:
-    """The content with CRLF line ends where it needs no encoding and cannot be mistaken for a boundary."""
+    """Return the content with CRLF line ends where it needs no encoding and cannot be mistaken for a boundary."""
     lines = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     clean = content.isascii() and b"\x00" not in content and max(map(len, lines)) <= HARD_LINE
     if not clean or mail.delivery_id.hex.encode("ascii") in content:

@@ -149,7 +149,7 @@ class _Nesting:
         self._selects += name in ("select", ":select")
 
     def _leave_foreign(self) -> None:
-        """What was open of SVG and MathML may be closed or not: nothing closes it for certain."""
+        """Treat open SVG and MathML as possibly closed: nothing closes it for certain."""
         if self._foreign and any(name.startswith(":") for name in self.open):
             self.open = [_OPAQUE if name.startswith(":") else name for name in self.open]
 
@@ -200,7 +200,7 @@ class _Nesting:
 
 
 def _depths(html: str) -> Iterator[int]:
-    """How many elements may be open after each tag; tags in comments and in elements whose content is text are none."""
+    """Yield the number of elements that may be open after each tag. Tags in comments and in text elements are none."""
     nesting = _Nesting()
     position = html.find("<")
     while position >= 0:
@@ -221,7 +221,7 @@ def _depths(html: str) -> Iterator[int]:
 
 
 def _after_tag(html: str, tag: re.Match[str], ordinary: bool) -> int:
-    """Where markup goes on after a tag."""
+    """Return the position after a tag."""
     name = tag["name"].lower()
     if tag["end"] or (name not in _TEXT and name not in ("noscript", "plaintext")):
         return tag.end()
@@ -238,7 +238,7 @@ def _after_tag(html: str, tag: re.Match[str], ordinary: bool) -> int:
 
 
 def _after_other(html: str, position: int) -> int:
-    """Where markup goes on after a `<` that begins no complete tag."""
+    """Return the position after a `<` that begins no complete tag."""
     if html.startswith("<!--", position):
         start = position + 4
         if html.startswith((">", "->"), start):

@@ -24,7 +24,7 @@ def outgoing(
     default_sender: Address | None,
     start_by: float | None = None,
 ) -> Outgoing:
-    """One delivery as a provider gets it.
+    """Return one delivery as a provider gets it.
 
     Args:
         content: as `Message.content()` wrote it.

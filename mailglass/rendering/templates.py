@@ -41,7 +41,7 @@ _compiled: dict[tuple[type[Mailable], tuple[str, ...]], Templates] = {}
 
 
 def templates(cls: type[Mailable]) -> Templates:
-    """The compiled templates of a mailable.
+    """Return the compiled templates of a mailable.
 
     Raises:
         TemplateError: a file is missing or a template cannot be compiled.
@@ -54,7 +54,7 @@ def templates(cls: type[Mailable]) -> Templates:
 
 
 def render(cls: type[Mailable], part: str, template: jinja2.Template, context: Mapping[str, Any]) -> str:
-    """One template with one context.
+    """Render one template with one context.
 
     Args:
         part: `subject`, `html` or `text`, for the error.
@@ -71,7 +71,7 @@ def render(cls: type[Mailable], part: str, template: jinja2.Template, context: M
 
 
 def describe(error: Exception) -> str:
-    """The kind of a failure, its place in the template and a remedy; not its text, which may quote values."""
+    """Return the kind of a failure, its place in the template and a remedy; not its text, which may quote values."""
     remedy = next(
         (text for kind, text in _REMEDIES.items() if isinstance(error, kind)), "render it with the same context locally"
     )

@@ -30,7 +30,7 @@ _MAX_PREFIX: Final = 24
 
 
 def html_to_text(html: str) -> str:
-    """The plain text of an HTML body.
+    """Return the plain text of an HTML body.
 
     Links become `text (url)`, list items get `-` or a number, cells of a row stand side by side, quotes are marked
     with `>`. Left out is what a reader does not see: title, style, script, comments, SVG images, and every element
@@ -69,7 +69,7 @@ class _Layout:
         return text + "\n" if text else ""
 
     def enter(self, tag: str, attributes: Mapping[str, str]) -> None:
-        """An element begins."""
+        """Handle the beginning of an element."""
         self._first_line = False
         self._break(_MARGIN.get(tag, 0) if tag not in ("ul", "ol") or not self._lists else 1)
         self._enter(tag, attributes)
@@ -91,7 +91,7 @@ class _Layout:
             self._space = " " if data.endswith(" ") else ""
 
     def void(self, tag: str, attributes: Mapping[str, str]) -> None:
-        """An element without content."""
+        """Handle an element without content."""
         if tag == "br":
             self._breaks = self._breaks + 1 if self._out or self._breaks else 0
             self._space = ""
@@ -136,7 +136,7 @@ class _Layout:
         self._prefixes.append(prefix if len(prefix) <= room else "")
 
     def leave(self, tag: str) -> None:
-        """An element ends."""
+        """Handle the end of an element."""
         self._first_line = False
         match tag:
             case "a":
@@ -205,7 +205,7 @@ def _bare(target: str) -> str:
 
 
 def _target(href: str) -> str:
-    """What is worth showing of a link: not an anchor within the mail, not a script."""
+    """Return the part of a link worth showing: no anchor within the mail, no script."""
     href = href.strip()
     if href.startswith("#") or href.lower().startswith(("javascript:", "cid:", "data:")):
         return ""

@@ -10,7 +10,7 @@ from mailglass.settings import LimitRule, Route
 
 @dataclass(frozen=True, slots=True)
 class RouteContext:
-    """What a route is chosen by.
+    """Values that a route is chosen by.
 
     Attributes:
         domain: of the recipient, in A-labels; "" where only the lane is asked for.
@@ -25,7 +25,7 @@ class RouteContext:
 
 @dataclass(frozen=True, slots=True)
 class LimitContext:
-    """What limits from the application are chosen by.
+    """Values that limits from the application are chosen by.
 
     Attributes:
         domain: of the recipient, in lower-case A-labels.

@@ -13,7 +13,7 @@ _STREAMS = frozenset(Stream)
 
 @dataclass(frozen=True, slots=True, order=True)
 class Lane:
-    """Where due work waits: a queue, a tenant, a stream. The unit of ringing and claiming."""
+    """A queue, a tenant and a stream: the unit of ringing and claiming."""
 
     queue: str
     tenant: str

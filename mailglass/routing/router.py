@@ -43,7 +43,7 @@ class Router:
 
     @cached_property
     def by_delivery(self) -> bool:
-        """Whether deliveries of one lane may have different routes."""
+        """True if deliveries of one lane may have different routes."""
         routes = self._settings.routes
         return self.tenancy is not None or any(
             route.domain != "*" or route.tag != "*" or route.weights for route in routes
@@ -96,7 +96,7 @@ class Router:
         return Lane(self.resolve(RouteContext(tenant, stream)).queue, tenant, stream)
 
     def concurrency(self, lane: Lane) -> int | None:
-        """How many of the lane's tenant's deliveries may be leased at once; None for any number.
+        """Return how many deliveries of the lane's tenant may be leased at once, or None for any number.
 
         A route that cannot be resolved says nothing here: its deliveries are held when they are placed.
         """
@@ -120,7 +120,8 @@ class Router:
             raise RouteError("the tenancy's resolve_route must answer a Route, account names or None")
         if not _figures(route):
             raise RouteError(
-                "the tenancy's resolve_route must answer patience and concurrency above zero, and a weight an account"
+                "the tenancy's resolve_route must return failover_after and concurrency above zero, "
+                "and one weight for each account"
             )
         unknown = [name for name in route.accounts if name not in self._settings.accounts]
         if unknown or not route.accounts:
@@ -152,9 +153,9 @@ def ordered_accounts(route: Route, delivery_id: UUID) -> tuple[str, ...]:
 
 
 def _figures(route: Route) -> bool:
-    """Whether a route from code has the figures that one from the settings must have."""
+    """Return whether a route from code has the figures that one from the settings must have."""
     return (
-        whole(route.patience, 1)
+        whole(route.failover_after, 1)
         and (route.concurrency is None or whole(route.concurrency, 1))
         and isinstance(route.weights, list | tuple)
         and all(whole(share, 0) for share in route.weights)

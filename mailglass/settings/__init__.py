@@ -7,6 +7,7 @@ opened: an application that only queues mail needs none of them.
 from __future__ import annotations
 
 from mailglass.settings.accounts import AccountSettings, SyncMode
+from mailglass.settings.domains import DomainSettings, SendingSettings
 from mailglass.settings.environment import ENVIRONMENT, UnknownVariable
 from mailglass.settings.limits import LimitRule, LimitScope
 from mailglass.settings.loading import Settings, configure, get_settings, load_settings
@@ -21,6 +22,7 @@ __all__ = [
     "AccountSettings",
     "DEFAULT_QUEUE",
     "ENVIRONMENT",
+    "DomainSettings",
     "EngineSettings",
     "LimitRule",
     "LimitScope",
@@ -28,6 +30,7 @@ __all__ = [
     "QUEUE",
     "Route",
     "Secret",
+    "SendingSettings",
     "Settings",
     "SyncMode",
     "UnknownVariable",

@@ -8,15 +8,16 @@ from enum import StrEnum
 from typing import Any
 
 from mailglass.mail.addresses import Address
+from mailglass.settings.domains import SendingSettings, parse_sending
 from mailglass.settings.problems import Problems
 from mailglass.settings.values import NAME, NAME_REMEDY, address
 from mailglass.settings.warmup import WarmupPlan, parse_warmup
 
-_OF_EVERY_ACCOUNT = frozenset({"provider", "from", "tenant", "warmup", "suppressions"})
+_OF_EVERY_ACCOUNT = frozenset({"provider", "from", "tenant", "warmup", "suppressions", "dns"})
 
 
 class SyncMode(StrEnum):
-    """Which way an account's suppression list is kept in step with its provider's."""
+    """Direction in which an account's suppression list is synced with its provider's."""
 
     PULL = "pull"
     PUSH = "push"
@@ -36,6 +37,7 @@ class AccountSettings:
         tenant: whose account it is; its webhooks say nothing about other tenants' mail. None: several may share it.
         warmup: how many mails a day it may send while it is new.
         suppressions: `pull` reads the provider's suppression list into ours, `push` writes ours into the provider's.
+        dns: its sending domains, selectors and Return-Path, for checks of DNS.
     """
 
     name: str
@@ -45,10 +47,11 @@ class AccountSettings:
     tenant: str | None = None
     warmup: WarmupPlan | None = None
     suppressions: SyncMode = SyncMode.PULL
+    dns: SendingSettings = field(default_factory=SendingSettings)
 
 
 def parse_accounts(value: object, problems: Problems) -> dict[str, AccountSettings]:
-    """The accounts by name, in the order they are written."""
+    """Return the accounts by name, in the order they are written."""
     if not isinstance(value, dict):
         problems.add("accounts", "wrong type", "Write tables: [accounts.NAME]")
         return {}
@@ -75,6 +78,7 @@ def _account(name: str, body: Any, key: str, problems: Problems) -> AccountSetti
         tenant=tenant,
         warmup=parse_warmup(body["warmup"], f"{key}.warmup", problems.add) if "warmup" in body else None,
         suppressions=_sync_mode(body.get("suppressions", "pull"), tenant, f"{key}.suppressions", problems),
+        dns=parse_sending(body.get("dns"), f"{key}.dns", problems),
     )
 
 

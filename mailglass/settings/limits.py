@@ -23,7 +23,7 @@ _BURST_REMEDY = f"Give 1 to {MAX_BURST} mails, or leave it out"
 
 
 class LimitScope(StrEnum):
-    """What one limit counts together."""
+    """Scope that one limit counts together."""
 
     TENANT = "tenant"
     TENANT_DOMAIN = "tenant_domain"
@@ -66,7 +66,7 @@ class LimitRule:
 
     @classmethod
     def of(cls, scope: str, rate: str, key: str = ANY, burst: int | None = None) -> LimitRule:
-        """The rule as an entry of `[[limits]]` says it: `LimitRule.of("tenant", "100/s", "acme")`.
+        """Return the rule as an entry of `[[limits]]` says it: `LimitRule.of("tenant", "100/s", "acme")`.
 
         Args:
             scope: a `LimitScope`.
@@ -98,7 +98,7 @@ def _burst(amount: int, period: int) -> int:
 def parse_limits(
     value: object, *, accounts: Container[str], name: re.Pattern[str], report: Report
 ) -> tuple[LimitRule, ...]:
-    """The limits in an array of tables.
+    """Return the limits in an array of tables.
 
     Args:
         value: what stands under `limits`.
@@ -145,7 +145,7 @@ def _rule(
 def _key(
     scope: LimitScope, value: object, where: str, accounts: Container[str], name: re.Pattern[str], report: Report
 ) -> str | None:
-    """The key as limits are looked up by: domains in lower-case A-labels."""
+    """Return the key as limits are looked up by: domains in lower-case A-labels."""
     if value == ANY:
         return ANY
     if not isinstance(value, str):

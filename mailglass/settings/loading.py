@@ -14,6 +14,7 @@ from mailglass.errors import ConfigError
 from mailglass.mail.addresses import Address
 from mailglass.mail.streams import DEFAULT_POLICIES, Stream, StreamPolicy
 from mailglass.settings.accounts import AccountSettings, parse_accounts
+from mailglass.settings.domains import DomainSettings, parse_domains
 from mailglass.settings.environment import UnknownVariable, unknown_variables
 from mailglass.settings.limits import LimitRule, parse_limits
 from mailglass.settings.problems import Problems
@@ -61,6 +62,7 @@ class Settings:
     engine: EngineSettings = field(default_factory=EngineSettings)
     webhooks: WebhookSettings = field(default_factory=WebhookSettings)
     limits: tuple[LimitRule, ...] = ()
+    domains: DomainSettings = field(default_factory=DomainSettings)
     pooler: Literal["none", "transaction"] = "none"
     direct_database_url: Secret | None = None
     file: Path | None = None
@@ -78,12 +80,12 @@ class Settings:
         return self.pooler == "transaction"
 
     def require_schema_database(self) -> str:
-        """The URL by which the schema is changed: past the pooler, if one is given."""
+        """Return the URL by which the schema is changed: past the pooler, if one is given."""
         direct = self.direct_database_url
         return direct.reveal() if direct is not None else self.require_database()
 
     def require_database(self) -> str:
-        """The database's URL, or a `ConfigError` that says where to put it."""
+        """Return the database's URL, or a `ConfigError` that says where to put it."""
         if not self.database_url.reveal():
             raise ConfigError(
                 "MAILGLASS_DATABASE_URL",
@@ -93,7 +95,7 @@ class Settings:
         return self.database_url.reveal()
 
     def require_broker(self) -> str:
-        """The broker's URL, or a `ConfigError` that says where to put it."""
+        """Return the broker's URL, or a `ConfigError` that says where to put it."""
         if not self.broker_url.reveal():
             raise ConfigError(
                 "MAILGLASS_BROKER_URL",
@@ -125,7 +127,7 @@ _current: Settings | None = None
 
 
 def get_settings() -> Settings:
-    """The process's settings, loaded at the first call."""
+    """Return the process's settings, loaded at the first call."""
     global _current
     if _current is None:
         _current = load_settings()
@@ -160,7 +162,7 @@ _TOP_LEVEL = {
     "database_url", "direct_database_url", "pooler",
     "broker_url", "redis_url", "default_from", "default_tenant", "tenancy", "templates",
     "log_level", "log_format", "show_content", "accounts", "routes", "queues", "tasks", "streams", "engine", "webhooks",
-    "limits",
+    "limits", "domains",
 }  # fmt: skip
 
 
@@ -200,6 +202,7 @@ def _parse(document: dict[str, Any], environ: Mapping[str, str], problems: Probl
     values["limits"] = parse_limits(
         document.get("limits", []), accounts=values["accounts"], name=NAME, report=problems.add
     )
+    values["domains"] = parse_domains(document.get("domains", {}), problems)
     check_engine(values["engine"], problems)
     check_webhooks(values["webhooks"], problems)
     values["unknown_variables"] = unknown_variables(environ, referenced)

@@ -1,4 +1,4 @@
-"""What is wrong with the settings, collected so that one run shows all of it."""
+"""Problems of the settings, collected so that one run shows all of them."""
 
 from __future__ import annotations
 

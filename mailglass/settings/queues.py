@@ -31,7 +31,7 @@ def parse_queues(value: object, problems: Problems) -> tuple[str, ...]:
 
 
 def parse_tasks(value: object, problems: Problems) -> dict[str, str]:
-    """The queue of each task that has one of its own.
+    """Return the queue of each task that has one of its own.
 
     Args:
         value: what stands under `tasks`: a table of queues by the tasks' names.

@@ -11,7 +11,7 @@ TIMEOUT: Final = 1.0
 
 
 def redis_client(url: str) -> Any:
-    """A client without retries of its own. Safe after a fork and between threads.
+    """Return a client without retries of its own. Safe after a fork and between threads.
 
     Args:
         url: redis://, rediss://, redis+socket:// or unix://.

@@ -25,7 +25,7 @@ class Route:
     Attributes:
         accounts: in order of preference; the next one takes over where one cannot be used.
         weights: how often each account comes first, by share; empty: always the first.
-        patience: transient failures on one account before the next one is tried.
+        failover_after: transient failures on one account before the next one is tried.
         concurrency: how many of a tenant's deliveries may be leased at once, over all workers; None for any number.
     """
 
@@ -36,7 +36,7 @@ class Route:
     domain: str = "*"
     tag: str = "*"
     weights: tuple[int, ...] = ()
-    patience: int = 3
+    failover_after: int = 3
     concurrency: int | None = None
 
 
@@ -44,7 +44,7 @@ _KEYS = frozenset(item.name for item in fields(Route))
 
 
 def parse_routes(value: object, accounts: Mapping[str, object], problems: Problems) -> tuple[Route, ...]:
-    """The routes in order; where none is written and there is one account, the route to it.
+    """Return the routes in order; where none is written and there is one account, the route to it.
 
     Args:
         value: what stands under `routes`.
@@ -81,7 +81,7 @@ def _route(key: str, body: dict[str, Any], accounts: Container[str], problems: P
     ):
         problems.add(f"{key}.weights", "not one share for each account", "Give as many whole numbers as accounts")
         weights = []
-    for number in ("patience", "concurrency"):
+    for number in ("failover_after", "concurrency"):
         if number in body and not whole(body[number], 1):
             problems.add(f"{key}.{number}", "not a whole number above zero", "Give 1 or more")
     return Route(
@@ -92,7 +92,7 @@ def _route(key: str, body: dict[str, Any], accounts: Container[str], problems: P
         domain=_domain(f"{key}.domain", body.get("domain", "*"), problems),
         tag=str(body.get("tag", "*")),
         weights=tuple(weights),
-        patience=body.get("patience", 3),
+        failover_after=body.get("failover_after", 3),
         concurrency=body.get("concurrency"),
     )
 
@@ -111,7 +111,7 @@ def _check_places(key: str, body: dict[str, Any], problems: Problems) -> None:
 
 
 def _domain(key: str, value: object, problems: Problems) -> str:
-    """The domain as recipients' domains are compared with it."""
+    """Return the domain as recipients' domains are compared with it."""
     found = value if value == "*" else domain_name(value) if isinstance(value, str) else None
     if found is None:
         problems.add(key, "not a domain", "Give a recipient domain, for example gmail.com, or * for any")

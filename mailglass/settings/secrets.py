@@ -19,7 +19,7 @@ class Secret:
         self.reference = reference
 
     def reveal(self) -> str:
-        """The secret itself, for the one line that needs it."""
+        """Return the secret itself, for the one line that needs it."""
         return self._value
 
     def __repr__(self) -> str:
@@ -38,7 +38,7 @@ class Secret:
 
 
 def resolve_secret(value: object, key: str, environ: Mapping[str, str], report: Report) -> Secret | None:
-    """The secret behind `env:NAME` or `file:PATH`; anything else, and a missing one, is reported."""
+    """Return the secret behind `env:NAME` or `file:PATH`; anything else, and a missing one, is reported."""
     if not isinstance(value, str) or not value.startswith(("env:", "file:")):
         report(key, "a secret written out, or of the wrong type", "Give a reference: env:NAME or file:PATH")
         return None

@@ -17,7 +17,7 @@ MAX_BODY = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """How the engine works through a lane. Durations are seconds.
+    """Settings of the engine. Durations are seconds.
 
     Attributes:
         claim_size: deliveries claimed at once at the most.
@@ -26,7 +26,7 @@ class EngineSettings:
         lease: how long a claim is kept; longer than a task may run.
         task_budget: a task starts no further batch after this long.
         send_margin: no send starts when less than this is left of the lease; longer than a provider may take to answer.
-        ring_patience: a ring that nobody answered for this long is rung again by the pump.
+        ring_timeout: a ring that nobody answered for this long is rung again by the pump.
     """
 
     claim_size: int = 500
@@ -35,7 +35,7 @@ class EngineSettings:
     lease: float = 120.0
     task_budget: float = 20.0
     send_margin: float = 65.0
-    ring_patience: float = 5.0
+    ring_timeout: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class WebhookSettings:
 
 
 def parse_streams(value: object, problems: Problems) -> dict[Stream, StreamPolicy]:
-    """The policy of every stream."""
+    """Return the policy of every stream."""
     policies = dict(DEFAULT_POLICIES)
     if not isinstance(value, dict):
         problems.add("streams", "wrong type", "Write tables: [streams.transactional]")
@@ -71,7 +71,7 @@ def parse_streams(value: object, problems: Problems) -> dict[Stream, StreamPolic
 
 
 def check_engine(engine: EngineSettings, problems: Problems) -> None:
-    """What the engine's figures must be to each other."""
+    """Check the engine's figures against each other."""
     if engine.lease < engine.task_budget + engine.send_margin:
         problems.add(
             "engine.lease",
@@ -81,7 +81,7 @@ def check_engine(engine: EngineSettings, problems: Problems) -> None:
 
 
 def check_webhooks(webhooks: WebhookSettings, problems: Problems) -> None:
-    """What the ingress has room for."""
+    """Check the bounds of the ingress against each other."""
     if webhooks.max_body > MAX_BODY:
         problems.add("webhooks.max_body", "more than the ingress has room for", f"Give at most {MAX_BODY} bytes")
 

@@ -10,7 +10,7 @@ from mailglass.settings.server_urls import ENCODE, HOST, UNREADABLE, is_readable
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where a server is.
+    """Address of a server.
 
     Attributes:
         host: its name or address, or the path of its socket; "" where the URL names none.
@@ -29,7 +29,7 @@ class Server:
 
 
 def database_server(url: str) -> Server:
-    """The PostgreSQL server of a URL, as SQLAlchemy reads it.
+    """Return the PostgreSQL server of a URL, as SQLAlchemy reads it.
 
     Raises:
         ConfigError: it cannot be read.
@@ -52,7 +52,7 @@ def database_server(url: str) -> Server:
 
 
 def broker_servers(url: str) -> list[Server]:
-    """The brokers of a URL, as kombu reads it: one, or several to fail over to.
+    """Return the brokers of a URL, as kombu reads it: one, or several to fail over to.
 
     Raises:
         ConfigError: it cannot be read.
@@ -66,7 +66,7 @@ def broker_servers(url: str) -> list[Server]:
 
 
 def redis_server(url: str) -> Server:
-    """The Redis or Valkey server of a URL, as the Redis client reads it.
+    """Return the Redis or Valkey server of a URL, as the Redis client reads it.
 
     Raises:
         ConfigError: it cannot be read.

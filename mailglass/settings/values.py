@@ -14,7 +14,7 @@ NAME_REMEDY = "Use 1 to 63 of a-z, 0-9, `_`, `.`, `-`"
 
 
 def address(key: str, value: object, problems: Problems) -> Address | None:
-    """An address, None where none is given."""
+    """Return an address, None where none is given."""
     if value is None or value == "":
         return None
     try:
@@ -25,7 +25,7 @@ def address(key: str, value: object, problems: Problems) -> Address | None:
 
 
 def domain_name(value: str) -> str | None:
-    """A domain in lower-case A-labels, as those of recipients are kept; None where it is none."""
+    """Return a domain in lower-case A-labels, as those of recipients are kept; None where it is none."""
     if "@" in value:
         return None
     try:
@@ -35,7 +35,7 @@ def domain_name(value: str) -> str | None:
 
 
 def strings(key: str, value: object, problems: Problems) -> tuple[str, ...]:
-    """A list of strings."""
+    """Return a list of strings."""
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         problems.add(key, "wrong type", "Give a list of strings")
         return ()
@@ -51,12 +51,12 @@ def choice(key: str, value: object, allowed: tuple[str, ...], problems: Problems
 
 
 def whole(value: object, least: int) -> bool:
-    """Whether it is a whole number, and not a smaller one."""
+    """Return whether it is a whole number, and not a smaller one."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def flag(key: str, value: object, problems: Problems) -> bool:
-    """A setting that is true or false."""
+    """Return a setting that is true or false."""
     if not isinstance(value, bool):
         problems.add(key, "neither true nor false", "Write true or false")
         return False

@@ -21,7 +21,7 @@ _PLAN_REMEDY = (
 
 @dataclass(frozen=True, slots=True)
 class WarmupPlan:
-    """How many mails a day an account may send while its provider and the receiving sides get to know it.
+    """Plan of an account's mails a day while its provider and the receiving sides get to know it.
 
     Attributes:
         start: day 1, as a date in `timezone`; nothing passes before it.
@@ -34,7 +34,7 @@ class WarmupPlan:
     timezone: str = "UTC"
 
     def day(self, moment: datetime) -> WarmupDay | None:
-        """The day of the plan in which a moment lies; None once the plan is over.
+        """Return the day of the plan in which a moment lies; None once the plan is over.
 
         Args:
             moment: aware.
@@ -64,7 +64,7 @@ class WarmupDay:
 
 
 def parse_warmup(value: object, key: str, report: Report) -> WarmupPlan | None:
-    """The plan in a table; None where something in it is wrong.
+    """Return the plan in a table; None where something in it is wrong.
 
     Args:
         value: what stands under `warmup`.

@@ -41,20 +41,21 @@ class Watched:
 
     @classmethod
     def decode(cls, words: list[str]) -> Watched:
-        """What `encode` wrote, without the command's name."""
+        """Decode what `encode` wrote, without the command's name."""
         pid, started, signals, grace = words
         return cls(int(pid), started, tuple(int(item) for item in signals.split(",")), float(grace))
 
     def running(self) -> bool:
+        """Return whether the process runs still, under the same start time."""
         return start_time(self.pid) == self.started
 
     def reused(self) -> bool:
-        """Whether the number now belongs to somebody else."""
+        """Return whether the number now belongs to somebody else."""
         return start_time(self.pid) not in (None, self.started) and not is_zombie(self.pid)
 
 
 def start_time(pid: int) -> str | None:
-    """A word that, with the pid, identifies a process for good; None when it is gone or a zombie."""
+    """Return a word that, with the pid, identifies a process for good; None when it is gone or a zombie."""
     if _HAS_PROC:
         fields = _stat(pid)
         return None if not fields or fields[0] in "ZX" else fields[19]
@@ -64,13 +65,13 @@ def start_time(pid: int) -> str | None:
 
 
 def is_zombie(pid: int) -> bool:
-    """Whether the process has ended and only waits to be reaped. Told apart on Linux only."""
+    """Return whether the process has ended and only waits to be reaped. Told apart on Linux only."""
     fields = _stat(pid) if _HAS_PROC else []
     return bool(fields) and fields[0] in "ZX"
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/<pid>/stat after the command's name (proc_pid_stat(5)): state first, start time 20th."""
+    """Return the fields of /proc/<pid>/stat after the command's name (proc_pid_stat(5)): state 1st, start time 20th."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
             return stream.read().rpartition(")")[2].split()
@@ -97,6 +98,7 @@ def _signal_group(pid: int, number: int) -> None:
 
 
 def main(parent: int) -> None:
+    """Watch the parent and end its children once it is gone."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     watched: dict[int, Watched] = {}

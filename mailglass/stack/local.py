@@ -73,16 +73,16 @@ class LocalStack:
 
     @property
     def children(self) -> tuple[ChildProcess, ...]:
-        """What `spawn` has started, in that order."""
+        """Processes started by `spawn`, in that order."""
         return tuple(self._children)
 
     @property
     def logs(self) -> Path:
-        """Where children log, one `<name>.log` each."""
+        """Directory of the children's logs, one `<name>.log` each."""
         return self.root / "logs"
 
     def environment(self) -> dict[str, str]:
-        """The environment for children: ours, with the URLs of this stack and unbuffered Python output."""
+        """Return the environment for children: ours, with the URLs of this stack and unbuffered Python output."""
         database, broker = self._running_urls()
         return {
             "PYTHONUNBUFFERED": "1",

@@ -48,7 +48,7 @@ class PostgresServer:
         self._url = url.replace("postgresql+psycopg://", "postgresql://", 1)
 
     def url(self, database: str = "postgres") -> str:
-        """The URL of one of its databases, with the password.
+        """Return the URL of one of its databases, with the password.
 
         Raises:
             StackError: it was never started, so that it has none.
@@ -180,7 +180,7 @@ class EmbeddedPostgres(EmbeddedServer, PostgresServer):
 
 
 def find_binaries() -> Path:
-    """The directory of PostgreSQL's programs in the wheel.
+    """Return the directory of PostgreSQL's programs in the wheel.
 
     Raises:
         StackError: the extra `embedded` is not installed.

@@ -38,6 +38,7 @@ class Guardian:
 
     @property
     def pid(self) -> int:
+        """Process id."""
         return self._process.pid
 
     def watch(self, pid: int, signals: Sequence[int] = (signal.SIGTERM,), grace: float = 4.0) -> None:
@@ -56,7 +57,7 @@ class Guardian:
             self._say(program.Watched(pid, started, tuple(signals), grace).encode())
 
     def forget(self, pid: int) -> None:
-        """This group has ended: its number may now be anybody's."""
+        """Forget this group, which has ended: its number may belong to anybody."""
         self._say(f"forget {pid}\n")
 
     def sweep(self, directory: Path) -> None:
@@ -163,6 +164,7 @@ class ChildProcess:
 
     @property
     def running(self) -> bool:
+        """True while the process runs."""
         return self._process is not None and self._poll() is None
 
     @property
@@ -171,7 +173,7 @@ class ChildProcess:
         return None if self._process is None else self._poll()
 
     def output(self) -> str:
-        """What it has written since it was started."""
+        """Return the output written since the start."""
         try:
             with self.log.open("rb") as stream:
                 stream.seek(self._log_start)
@@ -305,7 +307,7 @@ def until_port(port: int, host: str = "127.0.0.1") -> Ready:
 
 
 def free_port(preferred: int | None = None) -> int:
-    """A TCP port on 127.0.0.1 that was free a moment ago: the preferred one if it still is, else any."""
+    """Return a TCP port on 127.0.0.1 that was free a moment ago: the preferred one if it still is, else any."""
     for wanted in (preferred, 0):
         with socket.socket() as probe, suppress(OSError):
             # as servers do: a port whose old connections still linger in TIME_WAIT is free

@@ -54,7 +54,7 @@ def let_through(directory: Path, uid: int) -> bool:
 
 
 def _entries(directory: Path, mode: int) -> list[Entry]:
-    """The ACL of a directory without its mask, which is taken into account, or what its mode says in the same form."""
+    """Return the ACL of a directory with its mask applied, or its mode in the same form."""
     try:
         found = os.getxattr(directory, _ATTRIBUTE)
     except (OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""What our own servers have in common: a data directory, a free port, a child process, and its end."""
+"""Base of the embedded servers: a data directory, a free port, a child process, and its end."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class EmbeddedServer(ABC):
 
     @property
     def log(self) -> Path:
-        """Where it logs."""
+        """Path of its log."""
         return self._directory / f"{self.name.lower()}.log"
 
     def start(self) -> None:
@@ -96,10 +96,10 @@ class EmbeddedServer(ABC):
 
     @abstractmethod
     def _process(self, port: int) -> ChildProcess:
-        """The server's process, not started yet, with `self.log` and `self._guardian`."""
+        """Return the server's process, not started yet, with `self.log` and `self._guardian`."""
 
     def _explain(self, output: str) -> str:
-        """What the server's own words add to the error that it did not start."""
+        """Return the server's own words, to be added to the error that it did not start."""
         return ""
 
     def _start_at_free_port(self) -> ChildProcess:
@@ -128,7 +128,7 @@ class EmbeddedServer(ABC):
 
 
 def _port_in(file: Path) -> int | None:
-    """The port that a file remembers, or None."""
+    """Return the port that a file remembers, or None."""
     with suppress(OSError, ValueError):
         port = int(file.read_text(encoding="ascii"))
         return port if 0 < port < 65536 else None

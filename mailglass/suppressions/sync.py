@@ -179,7 +179,7 @@ class _Pass:
                 self.report.status = SyncStatus.MORE
                 return
             cursor = self.state.pull
-            page, following = self._patiently(lambda cursor=cursor: self.listed.pull(cursor))  # type: ignore[misc]
+            page, following = self._retried(lambda cursor=cursor: self.listed.pull(cursor))  # type: ignore[misc]
             if following == cursor:
                 following = None
             self.report.pulled += len(page)
@@ -222,11 +222,11 @@ class _Pass:
                 raise
         self.together = 1
         try:
-            return self._patiently(lambda: self.listed.push(entries[:1]))
+            return self._retried(lambda: self.listed.push(entries[:1]))
         except Exception as error:
             if len(entries) == 1 or not _may_concern_one(error):
                 raise
-        following = self._patiently(lambda: self.listed.push(entries[1:2]))
+        following = self._retried(lambda: self.listed.push(entries[1:2]))
         try:
             # the provider may only have been away
             return [*self.listed.push(entries[:1]), *following]
@@ -235,7 +235,7 @@ class _Pass:
                 raise
             return [False, *following]
 
-    def _patiently(self, call: Callable[[], T]) -> T:
+    def _retried(self, call: Callable[[], T]) -> T:
         """Ask, and ask again after a pause where the provider says that it may be."""
         for pause in PAUSES:
             try:

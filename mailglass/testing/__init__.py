@@ -1,1 +1,1 @@
-"""What tests and demonstrations stand on: a lab of providers that behave like real ones, on this machine."""
+"""Support for tests and demonstrations: a lab of providers that behave like real ones, on this machine."""

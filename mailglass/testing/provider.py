@@ -23,7 +23,7 @@ class ScriptedOptions:
 
 
 def accepted(mail: Outgoing) -> Outcome:
-    """The answer of a provider on a good day."""
+    """Return the answer of a provider on a good day."""
     return Outcome(OutcomeClass.ACCEPTED, provider_message_id=f"scripted-{mail.delivery_id}")
 
 
@@ -48,6 +48,7 @@ class ScriptedProvider(Provider):
         self._lock = threading.Lock()
 
     def send(self, mails: Sequence[Outgoing], *, deadline: float) -> list[Outcome]:
+        """Keep the mails and answer as the script says."""
         with self._lock:
             self.sent.extend(mails)
             self.calls.append(len(mails))
@@ -73,9 +74,11 @@ class FixedAccounts(Accounts):
         self._given = dict(providers)
 
     def settings(self, name: str) -> AccountSettings:
+        """Return the settings of an account, or of a scripted one where the settings name none."""
         return self._settings.accounts.get(name) or AccountSettings(name, "scripted")
 
     def open(self, name: str) -> Provider:
+        """Return the provider given for an account."""
         if name not in self._given:
             raise ConfigError(f"accounts.{name}", "unknown account", "Give it to FixedAccounts")
         return self._given[name]

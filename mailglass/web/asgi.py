@@ -36,7 +36,7 @@ from mailglass.web.http import (
     respond,
     webhook_request,
 )
-from mailglass.web.timeouts import Patience
+from mailglass.web.timeouts import SharedTimeout
 from mailglass.web.webhook_batcher import Counter
 from mailglass.webhooks import ingress
 from mailglass.webhooks.ingress import Answer, Posted
@@ -69,7 +69,7 @@ class WebApp:
         self._own = None if settings is None else Runtime(settings)
         self._threads: ThreadPoolExecutor | None = None
         self._counter: Counter | None = None
-        self._for_bodies, self._for_work = Patience(), Patience()
+        self._for_bodies, self._for_work = SharedTimeout(), SharedTimeout()
         self._bodies = Bodies(MAX_HELD)
         # how many are worked on, by account: a name that stands in the settings
         self._pending: collections.Counter[str] = collections.Counter()

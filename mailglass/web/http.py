@@ -9,7 +9,7 @@ from typing import Any
 
 from mailglass.providers.base import WebhookRequest
 from mailglass.web.bodies import Bodies, Reading
-from mailglass.web.timeouts import Patience
+from mailglass.web.timeouts import SharedTimeout
 from mailglass.webhooks.client_address import peer_through
 from mailglass.webhooks.ingress import TOO_LARGE, Answer
 
@@ -43,7 +43,7 @@ def closing(answer: Answer, scope: Scope) -> Answer:
 
 
 async def read_body(
-    scope: Scope, receive: Receive, limit: int, patience: Patience, bodies: Bodies, account: str, peer: str
+    scope: Scope, receive: Receive, limit: int, timeout: SharedTimeout, bodies: Bodies, account: str, peer: str
 ) -> tuple[bytes, Reading] | Answer:
     """The whole body, or the answer to one that is larger than `limit` bytes or takes longer than 10 seconds.
 
@@ -61,9 +61,9 @@ async def read_body(
             if len(value) > _DIGITS or int(value) > limit:
                 return Answer(TOO_LARGE.status, _CLOSE)
     task = asyncio.current_task()
-    reading = bodies.begin(account, peer, lambda: patience.give_up(task))
+    reading = bodies.begin(account, peer, lambda: timeout.give_up(task))
     try:
-        return await patience.wait(_read(receive, limit, bodies, reading), BODY_TIMEOUT)
+        return await timeout.wait(_read(receive, limit, bodies, reading), BODY_TIMEOUT)
     except TimeoutError:
         if reading.given_up:
             raise GivenUp from None

@@ -12,7 +12,7 @@ T = TypeVar("T")
 _PART = 0.1
 
 
-class Patience:
+class SharedTimeout:
     """Bounds waits within one event loop, all by the same limit."""
 
     def __init__(self) -> None:

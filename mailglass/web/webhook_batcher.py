@@ -36,30 +36,30 @@ class Counter:
     def __init__(self, runtime: Runtime, threads: Executor) -> None:
         self.runtime = runtime
         self._ring = SteadyRing(_ring_of(runtime), asyncio.get_running_loop(), threads)
-        self._quick = Gathering(self._proved, threads, LIGHT_GROUP)
-        self._patient = Gathering(self._unproved, threads)
+        self._in_loop = Gathering(self._prove_in_loop, threads, LIGHT_GROUP)
+        self._in_threads = Gathering(self._prove_in_threads, threads)
 
     def hand_in(self, posted: Posted) -> asyncio.Future[Answer]:
         """Have a webhook proved and kept."""
         size = len(posted.request.body)
         quick = size <= LIGHT and ingress.is_proved_at_once(posted.account, self._desk())
-        return (self._quick if quick else self._patient).hand_in(self._lane(posted.account), posted, size)
+        return (self._in_loop if quick else self._in_threads).hand_in(self._lane(posted.account), posted, size)
 
     def hangs(self, account: str) -> bool:
         """Whether what the account's provider posts now would wait behind groups that do not end."""
         lane = self._lane(account)
-        return self._quick.hangs(lane) or self._patient.hangs(lane)
+        return self._in_loop.hangs(lane) or self._in_threads.hangs(lane)
 
     def sweep(self, account: str) -> None:
         """Let go of webhooks of the account's provider that nobody waits for any more."""
-        for gathering in (self._quick, self._patient):
+        for gathering in (self._in_loop, self._in_threads):
             gathering.sweep(self._lane(account))
 
-    def _proved(self, posted: Sequence[Posted]) -> Callable[[], list[Answer]]:
+    def _prove_in_loop(self, posted: Sequence[Posted]) -> Callable[[], list[Answer]]:
         desk = self._desk()
         return partial(ingress.keep_all, ingress.admit_all(posted, desk), desk)
 
-    def _unproved(self, posted: Sequence[Posted]) -> Callable[[], list[Answer]]:
+    def _prove_in_threads(self, posted: Sequence[Posted]) -> Callable[[], list[Answer]]:
         return partial(ingress.handle_all, posted, self._desk())
 
     def _desk(self) -> Desk:

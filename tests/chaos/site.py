@@ -41,7 +41,7 @@ claim_size = 40
 lease = {lease}
 task_budget = 1
 send_margin = 2
-ring_patience = 1
+ring_timeout = 1
 
 [streams.transactional]
 max_attempts = 30

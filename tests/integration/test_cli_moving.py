@@ -130,14 +130,14 @@ def test_what_may_have_been_sent_is_not_canceled_and_the_command_says_so(
 
 def test_what_is_claimed_between_look_and_cancel_is_left_to_its_worker(ledger: Database) -> None:
     ids = sorted(queue(ledger, 4))
-    found, _ = selection.look_to_cancel(ledger, Selection(tenant="acme", stream="bulk"))
+    found, _ = selection.preview_cancel(ledger, Selection(tenant="acme", stream="bulk"))
     leases.claim_these(ledger, ids[:2], uuid4(), 60)
     assert (found.count, canceled(ledger, found.selection)) == (4, set(ids[2:]))
 
 
 def test_a_selection_holds_nothing_that_is_recorded_later(ledger: Database) -> None:
     before = queue(ledger, 2)
-    found, _ = selection.look_to_cancel(ledger, Selection(tenant="acme", stream="bulk"))
+    found, _ = selection.preview_cancel(ledger, Selection(tenant="acme", stream="bulk"))
     later = queue(ledger, 2)
     assert canceled(ledger, found.selection) == set(before)
     assert statuses(ledger, later) == {"queued"}

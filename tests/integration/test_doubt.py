@@ -42,7 +42,7 @@ from mailglass.webhooks import process
 LANE = Lane("mailglass", "acme", "transactional")
 REMEMBERING = ("first", "second")
 NAMES = (*REMEMBERING, "third")
-ROUTE = Route(NAMES, patience=1)
+ROUTE = Route(NAMES, failover_after=1)
 POLICY = StreamPolicy(backoff_base=0.001, backoff_max=0.002, max_attempts=4)
 CONTENT = json.dumps({"v": 1, "subject": "Receipt", "text": "Thank you."})
 

@@ -276,7 +276,7 @@ def test_what_is_in_doubt_is_asked_about_again_at_its_own_account_alone(ledger: 
 
 
 def test_a_half_open_breaker_is_tried_by_a_mail_that_has_not_failed_before(ledger: Database) -> None:
-    house = House(ledger, settings(Route(("first",), patience=99)))
+    house = House(ledger, settings(Route(("first",), failover_after=99)))
     house.first.script = answer(OutcomeClass.TRANSIENT)
     house.first.batch_size = 1  # type: ignore[misc]
     failed = set(house.queue(3))
@@ -296,7 +296,7 @@ def test_a_half_open_breaker_is_tried_by_a_mail_that_has_not_failed_before(ledge
 
 
 def test_mail_that_failed_before_tries_a_breaker_that_no_other_has_tried_for_a_while(ledger: Database) -> None:
-    house = House(ledger, settings(Route(("first",), patience=99)))
+    house = House(ledger, settings(Route(("first",), failover_after=99)))
     house.first.script = answer(OutcomeClass.TRANSIENT)
     (only,) = house.queue()
     trip(ledger, "first", "transient", delivery=only)
@@ -377,7 +377,7 @@ def test_a_failed_probe_opens_the_breaker_for_twice_as_long(ledger: Database) ->
 
 
 def test_transient_failures_move_to_the_next_account_after_the_routes_patience(ledger: Database) -> None:
-    house = House(ledger, settings(Route(("first", "second"), patience=2)))
+    house = House(ledger, settings(Route(("first", "second"), failover_after=2)))
     house.first.script = answer(OutcomeClass.TRANSIENT)
     (delivery_id,) = house.queue()
     while deliveries.get(ledger, delivery_id).status is Status.QUEUED:
@@ -387,7 +387,7 @@ def test_transient_failures_move_to_the_next_account_after_the_routes_patience(l
 
 
 def test_calls_that_fail_as_a_whole_open_the_breaker(ledger: Database) -> None:
-    house = House(ledger, settings(Route(("first",), patience=9)))
+    house = House(ledger, settings(Route(("first",), failover_after=9)))
     house.first.script = answer(OutcomeClass.TRANSIENT)
     for _ in range(3):
         house.queue(2)
@@ -408,7 +408,7 @@ def test_an_uncertain_delivery_is_asked_about_again_where_the_provider_knows_its
     bulk = Lane("mailglass", "acme", "bulk")
     hold = StreamPolicy(uncertain=UncertainPolicy.HOLD)
     house = House(
-        ledger, settings(Route(("second", "first"), patience=1), streams={**DEFAULT_POLICIES, Stream.BULK: hold})
+        ledger, settings(Route(("second", "first"), failover_after=1), streams={**DEFAULT_POLICIES, Stream.BULK: hold})
     )
     house.second.idempotent = True  # type: ignore[misc]
     answers = iter([Outcome(OutcomeClass.UNCERTAIN, reason="answer_lost"), Outcome(OutcomeClass.ACCEPTED)])

@@ -22,6 +22,7 @@ from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import Outcome
 from mailglass.mail.outgoing import Outgoing
 from mailglass.mail.refusal import Stage
+from mailglass.providers.http import HTTPAnswer, refusal
 from mailglass.refusals.consequences import outcome_class
 from mailglass.refusals.understand import understand
 from mailglass.routing import Lane
@@ -40,6 +41,9 @@ CONNECTIONS = "4.3.2 Concurrent connections limit exceeded"
 def refused(stage: Stage, code: int, text: str) -> Outcome:
     meaning = understand(stage, code, None, f"{code} {text}")
     return Outcome(outcome_class(meaning), reason=f"smtp_{code}", status=code, refusal=meaning)
+
+
+UNVERIFIED = refusal(HTTPAnswer(422, {}, b""), "postmark", "400")
 
 
 class Connected(ScriptedProvider):
@@ -61,9 +65,10 @@ class House:
         fixed = FixedAccounts(settings, {"first": self.first, "second": self.second})
         self.engine = Engine(settings, ledger, fixed, Limiter(ledger))
 
-    def queue(self, *addresses: str, tenant: str = "acme") -> list[UUID]:
+    def queue(self, *addresses: str, tenant: str = "acme", sender: str | None = None) -> list[UUID]:
         lane = replace(LANE, tenant=tenant)
-        body = json.dumps({"v": 1, "subject": "s", "text": "t"})
+        named = {} if sender is None else {"from": ["", sender]}
+        body = json.dumps({"v": 1, "subject": "s", "text": "t", **named})
         items = [
             Item(id=uuid7(), lane=lane, message_id=uuid7(), content=body, recipient=Address(address))
             for address in addresses
@@ -135,6 +140,35 @@ def test_a_mail_that_is_accepted_in_between_clears_the_account(house: House) -> 
         house.queue(f"u@domain{number}.example")
         house.run()
     assert breakers(house.ledger, ["first"]) == {}
+
+
+@pytest.mark.parametrize("refusal", [UNVERIFIED, refused(Stage.DOT, 550, "5.7.26 DMARC: unauthenticated email")])
+def test_one_senders_domain_that_is_refused_never_stops_its_account(house: House, refusal: Outcome) -> None:
+    house.first.batch_size = 1  # type: ignore[misc]
+    house.first.script = lambda mail: refusal if mail.sender.domain == "bad.example" else accepted(mail)
+    for number in range(5):
+        house.queue(f"u{number}@domain{number}.example", sender=f"shop{number}@bad.example")
+        house.run()
+    assert breakers(house.ledger, ["first"]) == {}
+    fine = house.queue("u@one.example", sender="shop@good.example")
+    house.run()
+    assert house.statuses(fine) == ["sent"]
+
+
+def test_three_senders_domains_that_are_refused_open_the_accounts_breaker(house: House) -> None:
+    house.first.script = lambda mail: UNVERIFIED
+    for number in range(3):
+        assert breakers(house.ledger, ["first"]) == {}
+        house.queue("u@one.example", sender=f"shop@sender{number}.example")
+        house.run()
+    assert breakers(house.ledger, ["first"])["first"].reason == "misconfigured"
+
+
+def test_answer_of_a_providers_api_about_its_account_opens_the_breaker_at_once(house: House) -> None:
+    house.first.script = lambda mail: refusal(HTTPAnswer(400, {}, b""), "ses", "AccountSuspendedException")
+    house.queue("u@one.example")
+    house.run()
+    assert breakers(house.ledger, ["first"])["first"].reason == "misconfigured"
 
 
 def test_the_same_mail_again_is_one_mail(house: House) -> None:

@@ -19,9 +19,10 @@ from mailglass.engine import Engine
 from mailglass.engine.settler import Settler
 from mailglass.ids import uuid7
 from mailglass.ledger import deliveries, leases, schema, webhooks
-from mailglass.ledger.database import Database, statements
+from mailglass.ledger.database import Database
 from mailglass.ledger.grants import Role, grants, sql, statements_of
 from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.statements import statements
 from mailglass.mail.events import EventKind, ProviderEvent
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.routing import Lane
@@ -184,7 +185,7 @@ def test_a_web_process_keeps_webhooks_and_sees_no_mail(
 ) -> None:
     database = granted(owner, Role.WEB, grantee, database_url)
     webhooks.store(database, "main", "scripted", "w1", b"{}", {})
-    assert database.run("ring", {"names": ["mailglass.webhooks.process"], "patience": 5.0})
+    assert database.run("ring", {"names": ["mailglass.webhooks.process"], "ring_timeout": 5.0})
     schema.check(url_of(database_url, grantee))
     for table in ("deliveries", "messages", "events", "suppressions"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):

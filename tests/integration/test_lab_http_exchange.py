@@ -17,6 +17,7 @@ import pytest
 
 from mailglass.clock import monotonic
 from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.providers import http
 from mailglass.providers.http import HTTPAnswer, HTTPClient, HTTPOptions, HTTPRequest
 
 SMALL = HTTPRequest("/send", b'{"small":true}', {"content-type": "application/json"})
@@ -53,14 +54,14 @@ class Scripted:
             thread.start()
 
     def _run(self, step: Callable[[socket.socket], None], connection: socket.socket) -> None:
-        connection.settimeout(10)
+        connection.settimeout(60)
         with connection, suppress(OSError):
             step(connection)
 
     def close(self) -> None:
         self.done.set()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(60)
         self._listener.close()
 
 
@@ -193,7 +194,7 @@ def test_a_request_that_the_server_stops_reading_is_transient_at_the_timeout() -
 
     def step(connection: socket.socket) -> None:
         connection.recv(1000)
-        stop.wait(10)
+        stop.wait(60)
 
     with serving(step) as server, client_of(server.port, read_timeout=0.3) as client:
         assert ask(client, LARGE) == INCOMPLETE
@@ -209,9 +210,7 @@ def test_a_request_that_is_read_too_slowly_is_given_up_at_the_deadline_while_it_
             connection.recv(65_536)
 
     with serving(step) as server, client_of(server.port) as client:
-        started = monotonic()
-        assert ask(client, HTTPRequest("/send", b"x" * 40_000_000), seconds=0.8) == INCOMPLETE
-        assert monotonic() - started < 2.5
+        assert ask(client, HTTPRequest("/send", b"x" * 40_000_000), seconds=1.0) == INCOMPLETE
         stop.set()
 
 
@@ -236,7 +235,7 @@ def test_silence_after_the_whole_request_is_uncertain() -> None:
 
     def step(connection: socket.socket) -> None:
         read_request(connection)
-        stop.wait(10)
+        stop.wait(60)
 
     with serving(step) as server, client_of(server.port, read_timeout=0.2) as client:
         assert ask(client) == LOST
@@ -263,13 +262,12 @@ def test_an_answer_that_trickles_is_given_up_at_the_deadline() -> None:
     def step(connection: socket.socket) -> None:
         read_request(connection)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        # the whole answer would come after 50 seconds
         for _ in range(1000):
             connection.sendall(b"x")
             time.sleep(0.05)
 
-    started = monotonic()
-    assert once(step, seconds=0.8) == LOST
-    assert monotonic() - started < 4
+    assert once(step, seconds=1.0) == LOST
 
 
 def test_an_answer_without_end_is_given_up_at_its_size() -> None:
@@ -312,7 +310,7 @@ def test_a_connection_that_the_server_closed_while_idle_is_not_written_into() ->
 
     with serving(first, answering(OK)) as server, client_of(server.port) as client:
         assert isinstance(ask(client), HTTPAnswer)
-        assert closed.wait(5)
+        assert closed.wait(60)
         assert isinstance(ask(client), HTTPAnswer)
         assert server.connections == 2
 
@@ -329,12 +327,12 @@ def test_no_timeout_reaches_past_the_deadline() -> None:
 
     def step(connection: socket.socket) -> None:
         read_request(connection)
-        stop.wait(10)
+        # who waits for longer than the deadline gets an answer
+        if not stop.wait(20):
+            connection.sendall(OK)
 
     with serving(step) as server, client_of(server.port, read_timeout=30.0) as client:
-        started = monotonic()
-        assert ask(client, seconds=0.7) == LOST
-        assert monotonic() - started < 3
+        assert ask(client, seconds=1.0) == LOST
         stop.set()
 
 
@@ -346,7 +344,7 @@ def test_a_header_that_http_cannot_carry_is_misconfigured() -> None:
 
 
 def test_many_requests_go_side_by_side_within_the_bound_and_answers_keep_their_order() -> None:
-    lock, gate = threading.Lock(), threading.Barrier(4, timeout=10)
+    lock, gate = threading.Lock(), threading.Barrier(4, timeout=60)
     active, most = 0, 0
 
     def step(connection: socket.socket) -> None:
@@ -370,19 +368,20 @@ def test_many_requests_go_side_by_side_within_the_bound_and_answers_keep_their_o
     assert most == 4
 
 
-def test_what_is_not_started_before_the_deadline_is_transient() -> None:
-    def step(connection: socket.socket) -> None:
-        while True:
-            read_request(connection)
-            time.sleep(0.4)
-            connection.sendall(OK)
+def test_what_is_not_started_before_the_deadline_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead = [0.0]
+    monkeypatch.setattr(http, "monotonic", lambda: monotonic() + ahead[0])
 
-    with serving(step) as server, client_of(server.port, concurrency=1) as client:
-        deadline = monotonic() + 1.0
-        found = client.each(lambda request: client.exchange(request, deadline=deadline), [SMALL] * 6)
-    late = [one for one in found if one == Outcome(OutcomeClass.TRANSIENT, reason="deadline")]
-    assert isinstance(found[0], HTTPAnswer)
-    assert len(late) >= 3 and found[-1] in late
+    def exchange(request: HTTPRequest) -> HTTPAnswer | Outcome:
+        answered = client.exchange(request, deadline=deadline)
+        ahead[0] += 40.0
+        return answered
+
+    with serving(answering(OK)) as server, client_of(server.port, concurrency=1) as client:
+        deadline = monotonic() + 60.0
+        found = client.each(exchange, [SMALL] * 6)
+    assert [isinstance(one, HTTPAnswer) for one in found] == [True, True, *[False] * 4]
+    assert set(found[2:]) == {Outcome(OutcomeClass.TRANSIENT, reason="deadline")}
 
 
 def test_a_child_process_opens_connections_of_its_own_after_a_fork() -> None:
@@ -397,7 +396,7 @@ def test_a_child_process_opens_connections_of_its_own_after_a_fork() -> None:
                 os._exit(0 if all(isinstance(answer, HTTPAnswer) for answer in answers) else 1)
             finally:
                 os._exit(2)
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < end:
             time.sleep(0.01)
         if done == (0, 0):
@@ -423,6 +422,7 @@ import sys
 from gevent import monkey
 monkey.patch_all()
 from mailglass.clock import monotonic
+from mailglass.providers import http
 from mailglass.providers.http import HTTPAnswer, HTTPClient, HTTPOptions, HTTPRequest
 client = HTTPClient(HTTPOptions(base_url=sys.argv[1], concurrency=4), {})
 request = HTTPRequest("/send", b"x")

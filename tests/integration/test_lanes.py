@@ -11,8 +11,9 @@ import pytest
 
 from mailglass.doorbell import Doorbell, LedgerMarks, Marks, RedisMarks
 from mailglass.ids import uuid7
-from mailglass.ledger.database import Database, statements
+from mailglass.ledger.database import Database
 from mailglass.ledger.lanes import lanes_due, lanes_ready, lanes_woken
+from mailglass.ledger.statements import statements
 from mailglass.ledger.submit import Item, submit
 from mailglass.mail.addresses import Address
 from mailglass.routing import Lane
@@ -115,9 +116,9 @@ class Slices:
         self.marks = marks
         self.sizes: list[int] = []
 
-    def set(self, names: Sequence[str], patience: float | None) -> list[str]:
+    def set(self, names: Sequence[str], ring_timeout: float | None) -> list[str]:
         self.sizes.append(len(names))
-        return self.marks.set(names, patience)
+        return self.marks.set(names, ring_timeout)
 
     def ages(self, names: Sequence[str]) -> dict[str, float]:
         self.sizes.append(len(names))
@@ -179,7 +180,7 @@ def test_a_crash_between_mark_and_ring_leaves_one_piece_marked_which_is_rung_onc
     assert doorbell.ring(lanes) == len(rest) >= 1000 - 650 - 200
     assert not {*rest} & {*rung}
     repaired = published(doorbell, monkeypatch)
-    doorbell.ring(lanes, patience=0)
+    doorbell.ring(lanes, ring_timeout=0)
     assert {*rung, *rest, *repaired} == {*map(str, lanes)}
 
 

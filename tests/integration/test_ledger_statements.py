@@ -18,8 +18,9 @@ from psycopg.rows import namedtuple_row
 from mailglass.errors import SuppressionType
 from mailglass.ids import uuid7
 from mailglass.ledger import arrays
-from mailglass.ledger.database import Database, statements
+from mailglass.ledger.database import Database
 from mailglass.ledger.pooler import STARTUP_OPTIONS
+from mailglass.ledger.statements import statements
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import Suppression, suppress
 from mailglass.mail.addresses import Address
@@ -93,6 +94,39 @@ def test_a_hot_statement_reads_no_table_from_end_to_end(connection: psycopg.Conn
     found = generic_plan(connection, name)
     assert "Index" in found
     assert "Seq Scan" not in found
+
+
+def pages_read(connection: psycopg.Connection, name: str, params: dict[str, Any]) -> int:
+    """The pages that a statement looks at, its changes undone."""
+    with connection.transaction(force_rollback=True):
+        row = connection.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statements()[name]}", params).fetchone()
+    assert row is not None
+    plan = row[0][0]["Plan"]
+    return int(plan["Shared Hit Blocks"]) + int(plan["Shared Read Blocks"])
+
+
+def test_a_long_suppression_list_costs_a_claim_no_more_than_a_short_one(connection: psycopg.Connection) -> None:
+    ledger, lane = OnConnection(connection), Lane("mailglass", "acme", "bulk")
+    items = [Item(uuid7(), lane, uuid7(), "{}", Address(f"u{number}@example.com")) for number in range(50)]
+    submit(ledger.run, items)
+    params = {
+        "queue": lane.queue,
+        "tenant": lane.tenant,
+        "stream": lane.stream,
+        "token": str(uuid7()),
+        "lease": 60.0,
+        "size": 50,
+        "cap": None,
+        "max_bytes": 1_000_000,
+        "suspects_first": False,
+        "again": False,
+    }
+    costs = []
+    for size in (10, 5000):
+        suppress(ledger, [Suppression("acme", f"x{n}@example.com", "manual", "manual") for n in range(size)])
+        connection.execute("ANALYZE mailglass.suppressions")
+        costs.append(pages_read(connection, "claim", params))
+    assert costs[1] < costs[0] * 1.5
 
 
 def test_a_connection_that_was_cut_is_replaced_and_its_statement_run_again(

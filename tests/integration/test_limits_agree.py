@@ -17,7 +17,7 @@ from mailglass.ledger.database import Database
 from mailglass.limits.batch import compile_batch, exact_microseconds
 from mailglass.limits.gcra_ledger import LedgerGcra
 from mailglass.limits.gcra_redis import RedisGcra
-from mailglass.limits.rate_adjustment import Lesson
+from mailglass.limits.rate_adjustment import RateAdjustment
 from mailglass.limits.rules import Cap, Limit, Rule
 
 DAY = 86_400_000_000
@@ -47,7 +47,7 @@ class Guard:
 
 
 @dataclass
-class Taught:
+class AccountState:
     pause_until: Fraction = Fraction(0)
     slow_until: Fraction = Fraction(0)
     factor: Fraction = Fraction(1)
@@ -60,7 +60,7 @@ class Model:
     """GCRA mail by mail, in exact fractions of a microsecond."""
 
     buckets: dict[str, Bucket] = field(default_factory=dict)
-    lessons: dict[str, Taught] = field(default_factory=dict)
+    feedback: dict[str, AccountState] = field(default_factory=dict)
     view: dict[str, Bucket] = field(default_factory=dict)
 
     def take(self, requests: Sequence[tuple[Limit, ...]], seed: float, urgent: bool, now: int) -> list[tuple[int, str]]:
@@ -135,13 +135,13 @@ class Model:
             return Fraction(1), Fraction(limit.maximum), Fraction(limit.maximum), Fraction(0)
         interval = Fraction(exact_microseconds(limit.interval))
         tolerance, full = interval * (limit.burst - limit.reserve), interval * limit.burst
-        taught = self.lessons.get(limit.account, Taught())
-        if now < taught.rate_until:
+        state = self.feedback.get(limit.account, AccountState())
+        if now < state.rate_until:
             tolerance, full = tolerance or Fraction(2 * SECOND), full or Fraction(2 * SECOND)
-            interval = max(interval, SECOND / taught.rate)
-        if now < taught.slow_until:
-            interval *= taught.factor
-        pause = max(Fraction(0), taught.pause_until - now)
+            interval = max(interval, SECOND / state.rate)
+        if now < state.slow_until:
+            interval *= state.factor
+        pause = max(Fraction(0), state.pause_until - now)
         return interval, max(tolerance, interval), max(full, interval), pause
 
     def fits(self, limit: Limit, now: int) -> bool:
@@ -176,21 +176,21 @@ class Model:
             bucket.promised = promise
         return promise - tolerance
 
-    def teach(self, account: str, lesson: Lesson, now: int) -> None:
-        taught = self.lessons.setdefault(account, Taught())
-        pause = Fraction(lesson.pause)
-        if lesson.factor > 1:
-            if now >= taught.slow_until:
-                taught.factor = Fraction(min(16, lesson.factor))
-            elif now >= taught.pause_until:
-                taught.factor = min(Fraction(16), taught.factor * Fraction(lesson.factor))
+    def apply_feedback(self, account: str, adjustment: RateAdjustment, now: int) -> None:
+        state = self.feedback.setdefault(account, AccountState())
+        pause = Fraction(adjustment.pause)
+        if adjustment.factor > 1:
+            if now >= state.slow_until:
+                state.factor = Fraction(min(16, adjustment.factor))
+            elif now >= state.pause_until:
+                state.factor = min(Fraction(16), state.factor * Fraction(adjustment.factor))
             if pause < 0:
-                pause = Fraction(0) if now < taught.pause_until else taught.factor * SECOND / 2
-            taught.slow_until = max(taught.slow_until, now + pause + Fraction(lesson.lasting))
+                pause = Fraction(0) if now < state.pause_until else state.factor * SECOND / 2
+            state.slow_until = max(state.slow_until, now + pause + Fraction(adjustment.lasting))
         if pause > 0:
-            taught.pause_until = max(taught.pause_until, now + pause)
-        if lesson.rate > 0:
-            taught.rate, taught.rate_until = Fraction(lesson.rate), now + Fraction(lesson.rate_lasting)
+            state.pause_until = max(state.pause_until, now + pause)
+        if adjustment.rate > 0:
+            state.rate, state.rate_until = Fraction(adjustment.rate), now + Fraction(adjustment.rate_lasting)
 
 
 def mails(count: Fraction) -> Fraction:
@@ -221,12 +221,12 @@ class Take:
 
 
 @dataclass(frozen=True)
-class Teach:
+class Feedback:
     account: str
-    lesson: Lesson
+    adjustment: RateAdjustment
 
 
-Step = tuple[int, Take | Teach]
+Step = tuple[int, Take | Feedback]
 
 LIMITS: list[Limit] = [
     Rule("tenant:acme", 1 / 3, 1, RateLimitType.PER_TENANT),
@@ -249,24 +249,24 @@ _figures = st.sampled_from([(1.0, 90), (0.01, 100), (0.01, 7), (1 / 3, 1), (2.0,
 _rules = st.dictionaries(st.sampled_from([limit.key for limit in LIMITS if isinstance(limit, Rule)]), _figures)
 _takes = st.builds(Take, _requests, st.floats(0, 0.999), st.booleans(), st.one_of(st.just({}), _rules))
 # figures of few bits, so that the model's fractions and the servers' doubles stay the same
-_lessons = st.one_of(
+_adjustments = st.one_of(
     st.builds(
-        Lesson,
+        RateAdjustment,
         pause=st.sampled_from([-1.0, 0.0, 300_000.0, 90_000_000.0]),
         factor=st.sampled_from([1.5, 2.0, 4.0]),
         lasting=st.sampled_from([1_000_000.0, 60_000_000.0]),
     ),
-    st.builds(Lesson, pause=st.sampled_from([1_000_000.0, 3_600_000_000.0])),
-    st.builds(Lesson, rate=st.sampled_from([0.5, 8.0, 40.0, 1000.0]), rate_lasting=st.just(90_000_000.0)),
+    st.builds(RateAdjustment, pause=st.sampled_from([1_000_000.0, 3_600_000_000.0])),
+    st.builds(RateAdjustment, rate=st.sampled_from([0.5, 8.0, 40.0, 1000.0]), rate_lasting=st.just(90_000_000.0)),
 )
-_teaching = st.builds(Teach, st.sampled_from(["one", "two"]), _lessons)
+_feedback = st.builds(Feedback, st.sampled_from(["one", "two"]), _adjustments)
 _elapsed = st.one_of(
     st.integers(0, 50_000),
     st.integers(0, 3_000_000),
     st.integers(0, 90_000_000),
     st.sampled_from([-900_000, -1_000_000, -5_000_000, DAY // 4]),
 )
-_steps = st.lists(st.tuples(_elapsed, st.one_of(_takes, _takes, _takes, _teaching)), min_size=1, max_size=12)
+_steps = st.lists(st.tuples(_elapsed, st.one_of(_takes, _takes, _takes, _feedback)), min_size=1, max_size=12)
 
 
 @pytest.fixture(params=["redis", "ledger"])
@@ -299,9 +299,9 @@ def test_a_server_answers_as_the_model_does(
     model, now = Model(), NOON
     for elapsed, step in steps:
         now += elapsed
-        if isinstance(step, Teach):
-            model.teach(prefix + step.account, step.lesson, now)
-            server.teach(prefix + step.account, step.lesson, now=now)
+        if isinstance(step, Feedback):
+            model.apply_feedback(prefix + step.account, step.adjustment, now)
+            server.apply_feedback(prefix + step.account, step.adjustment, now=now)
             continue
         # counts are kept in the ledger alone
         kinds = (Rule, Cap) if isinstance(server, LedgerGcra) else (Rule,)

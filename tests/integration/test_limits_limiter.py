@@ -19,7 +19,8 @@ from psycopg.rows import namedtuple_row
 
 from mailglass.errors import LedgerUnavailableError, RateLimitType
 from mailglass.ledger import schema
-from mailglass.ledger.database import Database, get_database, statements
+from mailglass.ledger.database import Database, get_database
+from mailglass.ledger.statements import statements
 from mailglass.limits import Cap, Grant, Limiter, Mail, Rule, RuleBook, limiter_for, prune
 from mailglass.limits.batch import compile_batch
 from mailglass.limits.gcra_ledger import LedgerGcra
@@ -285,7 +286,7 @@ def test_a_day_is_counted_on_whatever_happens_to_redis(
 
 @pytest.mark.parametrize("rule", [ACCOUNT, UNLIMITED])
 def test_after_retry_after_an_account_pauses_as_long_as_asked(limiter: Limiter, rule: Rule) -> None:
-    limiter.learn(rule.account, retry_after=20, now=NOON)
+    limiter.slow_down(rule.account, retry_after=20, now=NOON)
     grants = limiter.take([(rule, TENANT)] * 5, now=NOON + SECOND)
     assert count(grants) == 0
     assert all(19 <= slot <= 19 + 30 for slot in delays(grants))
@@ -296,7 +297,7 @@ def test_after_retry_after_an_account_pauses_as_long_as_asked(limiter: Limiter, 
 
 
 def test_a_lesson_bears_on_its_own_account_only(limiter: Limiter) -> None:
-    limiter.learn("main", retry_after=20, now=NOON)
+    limiter.slow_down("main", retry_after=20, now=NOON)
     assert count(limiter.take([(UNLIMITED,)] * 500, now=NOON)) == 500
 
 
@@ -308,7 +309,7 @@ def drained(limiter: Limiter, rule: Rule, start: int, seconds: int) -> int:
 
 def test_an_account_that_was_refused_runs_slower_for_a_while(limiter: Limiter) -> None:
     limiter.take([(ACCOUNT,)] * 10, now=NOON)
-    limiter.learn("main", now=NOON)
+    limiter.slow_down("main", now=NOON)
     assert count(limiter.take([(ACCOUNT,)] * 10, now=NOON + SECOND - 1)) == 0
     assert count(limiter.take([(ACCOUNT,)] * 10, now=NOON + SECOND)) == 5
     assert drained(limiter, ACCOUNT, NOON + SECOND, 60) == pytest.approx(5 * 60, abs=1)
@@ -317,14 +318,14 @@ def test_an_account_that_was_refused_runs_slower_for_a_while(limiter: Limiter) -
 
 def test_slowing_an_account_gives_it_no_fresh_burst(limiter: Limiter) -> None:
     limiter.take([(ACCOUNT,)] * 10, now=NOON)
-    limiter.learn("main", retry_after=0, factor=4, now=NOON)
+    limiter.slow_down("main", retry_after=0, factor=4, now=NOON)
     assert count(limiter.take([(ACCOUNT,)] * 10, now=NOON + SECOND // 10)) == 0
 
 
 def test_refusals_while_slowed_slow_further_up_to_a_sixteenth(limiter: Limiter) -> None:
     now = NOON
     for pause in (1, 2, 4, 8, 8):
-        limiter.learn("main", now=now)
+        limiter.slow_down("main", now=now)
         assert count(limiter.take([(ACCOUNT,)], now=now + pause * SECOND - 1)) == 0
         now += pause * SECOND
     limiter.take([(ACCOUNT,)] * 10, now=now)
@@ -333,7 +334,7 @@ def test_refusals_while_slowed_slow_further_up_to_a_sixteenth(limiter: Limiter) 
 
 def test_refusals_of_what_was_sent_before_the_pause_teach_nothing_new(limiter: Limiter) -> None:
     for late in (0, 10, 300_000, 900_000):
-        limiter.learn("main", now=NOON + late)
+        limiter.slow_down("main", now=NOON + late)
     assert count(limiter.take([(ACCOUNT,)], now=NOON + SECOND)) == 1
     limiter.take([(ACCOUNT,)] * 10, now=NOON + SECOND)
     assert drained(limiter, ACCOUNT, NOON + SECOND, 10) == pytest.approx(10 * 5, abs=1)
@@ -427,7 +428,7 @@ def test_what_is_drained_expires_in_redis(redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
         assert 55_000 < client.pttl("mailglass:limit:tenant:acme") <= 60_010
         limiter.observe("main", 0, 100)
-        assert 155_000 < client.pttl("mailglass:limit-lesson:main") <= 160_000
+        assert 155_000 < client.pttl("mailglass:limit-feedback:main") <= 160_000
 
 
 def test_drained_rows_are_pruned_and_others_are_kept(database_url: str) -> None:
@@ -482,10 +483,10 @@ def test_the_ledger_knows_what_was_learnt_while_redis_was_there(redis_url: str, 
 
 def test_learning_never_fails_its_caller_and_reaches_whoever_is_there(redis_url: str) -> None:
     limiter = Limiter(NOBODY, RedisGcra(redis_url))
-    limiter.learn("main", retry_after=10, now=NOON)
+    limiter.slow_down("main", retry_after=10, now=NOON)
     assert count(limiter.take([(ACCOUNT,)], now=NOON)) == 0
     nobody = Limiter(NOBODY, RedisGcra("redis://127.0.0.1:1/0"))
-    nobody.learn("main", retry_after=10)
+    nobody.slow_down("main", retry_after=10)
 
 
 def test_without_any_server_nothing_is_granted() -> None:

@@ -6,7 +6,6 @@ import pickle
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -138,7 +137,7 @@ def test_get_waits_for_the_provider_and_gives_up_in_time(house) -> None:
     with tenant("null"):
         sent = deliver_later.delay(message())
         house.runtime.engine.run(lanes_due(house.runtime.database)[-1])
-        assert sent.get(timeout=5).status is Status.SENT
+        assert sent.get(timeout=60).status is Status.SENT
     assert sent.ready()
     assert sent.successful()
 
@@ -149,9 +148,9 @@ def test_get_raises_what_was_recorded(house) -> None:
     assert result.ready()
     assert result.failed()
     with pytest.raises(DeliveryError) as caught:
-        result.get(timeout=1)
+        result.get(timeout=60)
     assert caught.value.status == "canceled"
-    assert result.get(timeout=1, propagate=False).status is Status.CANCELED
+    assert result.get(timeout=60, propagate=False).status is Status.CANCELED
 
 
 def held(house, reason: str = "template_failed:undefined", **fields: object):
@@ -183,7 +182,7 @@ def test_get_waits_on_for_what_is_held_if_asked_to(house) -> None:
         result.get(timeout=0.1, wait_if_held=True)
     assert result.cancel()
     with pytest.raises(DeliveryError, match="canceled"):
-        result.get(timeout=5, wait_if_held=True)
+        result.get(timeout=60, wait_if_held=True)
 
 
 def test_a_delivery_is_found_by_its_own_tenant_and_by_nobody_elses(house) -> None:
@@ -192,7 +191,7 @@ def test_a_delivery_is_found_by_its_own_tenant_and_by_nobody_elses(house) -> Non
     assert single.state == "queued", "the call's own result stays the call's tenant's"
     assert group.state == "queued"
     foreign = deliver_later.AsyncResult(single.id)
-    for look in (lambda: foreign.state, lambda: foreign.get(timeout=1), foreign.cancel, foreign.revoke):
+    for look in (lambda: foreign.state, lambda: foreign.get(timeout=60), foreign.cancel, foreign.revoke):
         with pytest.raises(DeliveryNotFoundError, match="of this tenant"):
             look()
     assert DeliveryGroup(group.id, [deliver_later.AsyncResult(each.id) for each in group]).states == {}
@@ -318,7 +317,7 @@ def test_of_two_calls_at_once_under_one_task_id_one_is_recorded_whole_and_the_ot
         waiting = threading.Thread(target=second)
         waiting.start()
         waiting.join(0.3)
-    waiting.join(20)
+    waiting.join(60)
     assert len(refused) == 1
     assert {str(delivery.id) for delivery in deliveries.find(house.runtime.database)} == {each.id for each in group}
     engine.dispose()
@@ -465,17 +464,17 @@ def test_a_database_that_cannot_be_reached_is_one_clear_error(house) -> None:
     assert caught.value.retryable
 
 
-def test_with_the_broker_down_a_thousand_calls_still_succeed_within_two_seconds(house, broker) -> None:
+def test_calls_with_the_broker_down_succeed_and_hardly_ever_try_it(house, broker, monkeypatch) -> None:
+    doorbell, tries = house.runtime.doorbell, []
+    ring_piece = doorbell._ring_piece
+    monkeypatch.setattr(doorbell, "_ring_piece", lambda *given: [tries.append(1), ring_piece(*given)][1])
     broker.stop()
     try:
         with tenant("null"):
-            deliver_later.delay(message())
-            start = time.monotonic()
-            results = [deliver_later.delay(message()) for _ in range(1000)]
-            elapsed = time.monotonic() - start
-        assert len({result.id for result in results}) == 1000
-        # a bound, not a measurement: without the pause each call would wait for the broker
-        assert elapsed < 20
+            results = [deliver_later.delay(message()) for _ in range(300)]
+        assert len({result.id for result in results}) == 300
+        # pauses of one, two, four, eight and then ten seconds lie between two tries
+        assert 1 <= len(tries) < 30
     finally:
         broker.start()
 

@@ -20,8 +20,8 @@ from sqlalchemy.dialects import postgresql
 from mailglass.errors import LedgerUnavailableError, SchemaError
 from mailglass.ids import uuid7
 from mailglass.ledger import schema
-from mailglass.ledger.database import statements
 from mailglass.ledger.lifecycle import ALLOWED, Status
+from mailglass.ledger.statements import statements
 from mailglass.ledger.tables import metadata
 
 

@@ -21,6 +21,7 @@ from mailglass.ledger.breakers import trip
 from mailglass.ledger.database import Database, run_on, sqlalchemy_url
 from mailglass.ledger.leases import UNPLACED
 from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.statements import statements
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import Suppression, suppress
 from mailglass.mail.addresses import Address
@@ -36,7 +37,7 @@ SENDER = Address("shop@example.com")
 FAST = StreamPolicy(backoff_base=0.001, backoff_max=0.002, max_attempts=20)
 SETTINGS = Settings(
     accounts={name: AccountSettings(name, "scripted", SENDER) for name in ("first", "second")},
-    routes=(Route(("first", "second"), patience=1),),
+    routes=(Route(("first", "second"), failover_after=1),),
     streams={**DEFAULT_POLICIES, Stream.TRANSACTIONAL: FAST},
 )
 CONTENT = json.dumps({"v": 1, "subject": "Receipt", "text": "Thank you."})
@@ -98,7 +99,7 @@ class LosingOnce:
     """A ledger that runs one statement, once, and loses its answer: what a broken connection looks like."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, ledger: Database, statement: str) -> None:
-        wanted, run = database_module.statements()[statement], ledger._run
+        wanted, run = statements()[statement], ledger._run
         self.lost = 0
 
         def losing(sql: str, params: object) -> object:
@@ -379,7 +380,9 @@ def test_a_mailable_that_this_worker_does_not_have_waits_for_one_that_does(ledge
 # hooks that answer nonsense
 
 
-@pytest.mark.parametrize("nonsense", [5, Route(("first",), patience=0), Route(("first", "second"), weights=(1,)), [7]])
+@pytest.mark.parametrize(
+    "nonsense", [5, Route(("first",), failover_after=0), Route(("first", "second"), weights=(1,)), [7]]
+)
 def test_a_hook_that_answers_nonsense_breaks_no_batch_and_holds_the_mail_later(
     ledger: Database, nonsense: object
 ) -> None:

@@ -9,7 +9,6 @@ import signal
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -92,14 +91,14 @@ class Scripted:
             thread.start()
 
     def _run(self, step: Step, connection: socket.socket) -> None:
-        connection.settimeout(10)
+        connection.settimeout(60)
         with connection, suppress(OSError):
             step(connection)
 
     def close(self) -> None:
         self.done.set()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(60)
         self._listener.close()
 
 
@@ -293,11 +292,16 @@ def test_a_refusal_in_the_middle_of_a_large_request_is_read() -> None:
 
 
 def test_no_wait_for_an_answer_reaches_past_the_deadline() -> None:
-    with talking(after_request(lambda connection: _wait(connection))) as (_, provider):
+    given_up = threading.Event()
+
+    def late(connection: socket.socket) -> None:
+        if not given_up.wait(20):
+            connection.sendall(OK)
+
+    with talking(after_request(late)) as (_, provider):
         provider.clients.sender()
-        started = time.monotonic()
-        assert send(provider, seconds=1.0) == LOST
-        assert time.monotonic() - started < 5.0
+        assert send(provider, seconds=2.0) == LOST
+        given_up.set()
 
 
 def test_a_request_that_cannot_be_written_before_the_deadline_was_not_accepted() -> None:
@@ -305,15 +309,12 @@ def test_a_request_that_cannot_be_written_before_the_deadline_was_not_accepted()
 
     def slowly(connection: socket.socket) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        end = time.monotonic() + 8
-        while not given_up.wait(0.01) and time.monotonic() < end and connection.recv(2048):
+        while not given_up.wait(0.01) and connection.recv(2048):
             pass
 
     with talking(at_once(slowly)) as (_, provider):
         provider.clients.sender()
-        started = time.monotonic()
-        assert send(provider, LARGE, seconds=1.0) == INCOMPLETE
-        assert time.monotonic() - started < 5.0
+        assert send(provider, LARGE, seconds=2.0) == INCOMPLETE
         given_up.set()
 
 
@@ -331,7 +332,7 @@ def test_a_kept_connection_that_the_other_side_closed_is_not_used_again() -> Non
 
     with talking(once, answering(OK)) as (server, provider):
         assert send(provider).kind is O.ACCEPTED
-        assert closed.wait(5)
+        assert closed.wait(60)
         assert send(provider).kind is O.ACCEPTED
         assert server.connections == 2
 

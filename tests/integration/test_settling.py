@@ -22,13 +22,14 @@ from mailglass.engine import settler as settling
 from mailglass.engine.settler import Settler
 from mailglass.ids import uuid7
 from mailglass.ledger import deliveries, leases, searches, webhooks
-from mailglass.ledger.database import Database, statements
+from mailglass.ledger.database import Database
 from mailglass.ledger.deliveries import Delivery
 from mailglass.ledger.events import EngineEvent, Event, project
 from mailglass.ledger.lanes import lanes_due
 from mailglass.ledger.leases import Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.settlement import Settlement, settle
+from mailglass.ledger.statements import statements
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import suppressions_of
 from mailglass.mail.addresses import Address

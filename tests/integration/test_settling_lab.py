@@ -48,7 +48,7 @@ log_format = "console"
 lease = 12
 task_budget = 4
 send_margin = 6
-ring_patience = 1
+ring_timeout = 1
 
 [streams.transactional]
 max_attempts = 2

@@ -11,13 +11,15 @@ from mailglass.errors import SignatureError, SignatureErrorType, WebhookBodyErro
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
+from mailglass.mail.refusal import About, Lasting
 from mailglass.providers import bodies
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.bodies import UNMAPPED, Meaning
-from mailglass.providers.http import HTTPAnswer, HTTPOptions, HTTPRequest, status_outcome
+from mailglass.providers.http import HTTPAnswer, HTTPOptions, HTTPRequest, refusal
 from mailglass.providers.http_provider import HTTPProvider, Unsendable, encode_json, mailbox, provider_options
 from mailglass.providers.labels import labelled
 from mailglass.providers.signatures import missing_secret
+from mailglass.refusals.answers import Answer
 from mailglass.settings import Secret
 
 SIGNATURE: Final = "x-pigeon-signature"
@@ -37,12 +39,13 @@ class PigeonOptions(HTTPOptions):
     webhook_secrets: tuple[Secret, ...] = ()
 
 
-ERRORS: Final[Mapping[str, OutcomeClass]] = {
-    "unknown_loft": OutcomeClass.MISCONFIGURED,
-    "no_more_seed": OutcomeClass.QUOTA,
-    "hawk_on_the_way": OutcomeClass.TRANSIENT,
-    "recipient_keeps_a_cat": OutcomeClass.SUPPRESSED,
-}
+_MANUAL: Final = "Pigeon, API manual"
+ANSWERS: Final = (
+    Answer(About.SENDER_ACCOUNT, Lasting.PERMANENT, _MANUAL, frozenset({"unknown_loft"})),
+    Answer(About.SENDER_RATE, Lasting.TEMPORARY, _MANUAL, frozenset({"no_more_seed"}), used_up=True),
+    Answer(About.INFRASTRUCTURE, Lasting.TEMPORARY, _MANUAL, frozenset({"hawk_on_the_way"})),
+    Answer(About.RECIPIENT_POLICY, Lasting.PERMANENT, _MANUAL, frozenset({"recipient_keeps_a_cat"}), listed=True),
+)
 """Pigeon's `error`; what is not listed is read by its status."""
 
 EVENTS: Final[Mapping[str, Meaning]] = {
@@ -94,15 +97,11 @@ class PigeonProvider(HTTPProvider):
     def read(self, answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
         found = answer.json()
         found = found if isinstance(found, dict) else {}
-        outcome = status_outcome(answer)
-        if outcome.kind is OutcomeClass.ACCEPTED:
+        if answer.ok:
             flight = bodies.text(found.get("flight"))
             # without its number nobody knows whether it took off
             return [Outcome(OutcomeClass.ACCEPTED, flight, status=answer.status)] if flight else []
-        error = bodies.label_of(found.get("error"))
-        if error in ERRORS:
-            return [Outcome(ERRORS[error], reason=f"pigeon_{error}", status=answer.status)]
-        return [outcome]
+        return [refusal(answer, self.name, bodies.label_of(found.get("error")), rows=ANSWERS)]
 
     def verify(self, request: WebhookRequest) -> None:
         if not self.options.webhook_secrets:

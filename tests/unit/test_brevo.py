@@ -20,11 +20,12 @@ from mailglass.mail.message import Attachment
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.brevo import BrevoOptions, BrevoProvider
-from mailglass.providers.brevo.sending import ERRORS
 from mailglass.providers.http import HTTPAnswer
 from mailglass.providers.http_provider import Unsendable
 from mailglass.providers.registry import provider_class
+from mailglass.refusals.answer_rows import BREVO
 from mailglass.settings import Secret, build_options
+from tests.refusal_rows import codes_of
 
 ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 MAIL = Outgoing(
@@ -252,7 +253,7 @@ def test_an_error_is_classed_by_its_code(provider: BrevoProvider, status: int, c
 
 
 def test_no_code_is_mapped_without_a_row_here() -> None:
-    assert set(ERRORS) == {code for code, _ in CODES}
+    assert codes_of(BREVO) == {code for code, _ in CODES}
 
 
 def test_a_request_that_came_before_is_uncertain_for_its_fate_is_not_told(provider: BrevoProvider) -> None:

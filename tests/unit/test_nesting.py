@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from time import process_time
 
 import css_inline
 import pytest
@@ -13,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailglass.rendering.nesting import nests_deeper
+from tests.growth import LINEAR, exponent
 
 LIMIT = 100
 REPEATED = 60
@@ -103,16 +103,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_time_grows_with_the_size_alone(shape: str) -> None:
-    def seconds(size: int) -> float:
-        html = SHAPES[shape](size)
-        best = 9.0
-        for _ in range(2):
-            started = process_time()
-            nests_deeper(html, LIMIT)
-            best = min(best, process_time() - started)
-        return best
-
-    assert seconds(16_000) < 64 * max(seconds(1_000), 0.0005)
+    assert exponent(lambda html: nests_deeper(html, LIMIT), SHAPES[shape], 2_000) <= LINEAR
 
 
 def test_html_at_the_limit_of_a_mailable_fits_into_a_small_stack() -> None:

@@ -16,7 +16,7 @@ from mailglass.clock import monotonic
 from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.providers.http import HTTPAnswer, HTTPOptions, HTTPRequest, retry_after, status_outcome
+from mailglass.providers.http import HTTPAnswer, HTTPOptions, HTTPRequest, refusal, retry_after
 from mailglass.providers.http_provider import HTTPProvider, Unsendable
 
 
@@ -71,7 +71,8 @@ class Room(HTTPProvider):
     def read(self, answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
         if b"unreadable" in answer.body:
             raise KeyError
-        return [status_outcome(answer)] * len(mails)
+        outcome = Outcome(OutcomeClass.ACCEPTED) if answer.ok else refusal(answer, self.name)
+        return [outcome] * len(mails)
 
 
 def sent(*subjects: str) -> tuple[list[OutcomeClass], list[list[bytes]]]:

@@ -20,11 +20,12 @@ from mailglass.mail.addresses import Address
 from mailglass.mail.message import Attachment
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
+from mailglass.mail.refusal import Scope
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
 from mailglass.providers.http_provider import Unsendable
 from mailglass.providers.registry import provider_class
 from mailglass.providers.resend import ResendOptions, ResendProvider
-from mailglass.providers.resend.sending import ERRORS
+from mailglass.refusals.answer_rows import RESEND
 from mailglass.settings import Secret, build_options
 
 ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
@@ -291,7 +292,8 @@ def test_an_error_is_classed_by_its_name(provider: ResendProvider, status: int, 
 
 
 def test_no_error_is_mapped_without_a_row_here() -> None:
-    assert set(ERRORS) == {(status, name) for status, name, _ in ROWS}
+    pairs = {(status, code) for row in RESEND for code in row.codes for status in row.statuses}
+    assert pairs == {(status, name) for status, name, _ in ROWS}
 
 
 @pytest.mark.parametrize("body", [b"<html>", {"name": "new"}, {"name": 7}, [], None, {"name": "application_error"}])
@@ -316,7 +318,7 @@ def test_a_500_without_resends_own_word_is_uncertain(provider: ResendProvider) -
 
 def test_a_batch_refused_for_one_senders_domain_says_nothing_of_the_account(provider: ResendProvider) -> None:
     outcomes = provider.read(error(403, "validation_error"), [MAIL, OTHER])
-    assert [outcome.kind for outcome in outcomes] == [O.REJECTED, O.REJECTED]
+    assert [outcome.refusal and outcome.refusal.scope for outcome in outcomes] == [Scope.SENDER, Scope.SENDER]
     assert {one.kind for one in provider.read(error(403, "invalid_api_key"), [MAIL, OTHER])} == {O.MISCONFIGURED}
 
 

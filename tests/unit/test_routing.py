@@ -58,7 +58,7 @@ def test_without_a_match_there_is_an_error_and_no_fallback() -> None:
         Route("a"),  # type: ignore[arg-type]
         Route(("a",), queue="elsewhere"),
         Route(("a",), queue=None),  # type: ignore[arg-type]
-        Route(("a",), patience="3"),  # type: ignore[arg-type]
+        Route(("a",), failover_after="3"),  # type: ignore[arg-type]
         Route(("a",), concurrency=0),
         Route(("a",), concurrency="many"),  # type: ignore[arg-type]
         Route(("a", "b"), weights=(1,)),
@@ -167,7 +167,7 @@ def test_a_lane_reads_back_what_it_wrote() -> None:
     [
         ('weights = [1]\naccounts = ["a", "b"]', "weights"),
         ('weights = ["x", "y"]\naccounts = ["a", "b"]', "weights"),
-        ('patience = 0\naccounts = ["a"]', "patience"),
+        ('failover_after = 0\naccounts = ["a"]', "failover_after"),
         ('concurrency = 1.5\naccounts = ["a"]', "concurrency"),
         ('domain = 5\naccounts = ["a"]', "domain"),
     ],

@@ -36,10 +36,12 @@ from mailglass.providers.http_provider import Unsendable
 from mailglass.providers.registry import provider_class
 from mailglass.providers.ses import SESOptions, SESProvider
 from mailglass.providers.ses.exchange import call_once
-from mailglass.providers.ses.sending import ERRORS, MESSAGES, decode_tag, outcome_of, send_parameters
+from mailglass.providers.ses.sending import decode_tag, outcome_of, send_parameters
 from mailglass.providers.suppression_list import ListedAddress
+from mailglass.refusals.answer_rows import SES
 from mailglass.rendering import mime
 from mailglass.settings import Secret, build_options
+from tests.refusal_rows import codes_of
 
 O = OutcomeClass  # noqa: E741
 ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
@@ -226,9 +228,9 @@ def test_an_error_is_classed(code: str, message: str, status: int, kind: Outcome
 
 def test_every_class_of_error_that_is_listed_is_tested() -> None:
     tested = {row[0] for row in ROWS}
-    credentials = {code for code in ERRORS if refused(code, status=403).kind is O.MISCONFIGURED} - tested
-    assert ERRORS.keys() - tested <= credentials
-    assert {reason for _, _, _, reason in MESSAGES} <= {row[4] for row in ROWS}
+    credentials = {code for code in codes_of(SES) if refused(code, status=403).kind is O.MISCONFIGURED} - tested
+    assert codes_of(SES) - tested <= credentials
+    assert {f"ses_{row.name}" for row in SES if row.name} <= {row[4] for row in ROWS}
 
 
 @pytest.mark.parametrize(("code", "wait"), [("TooManyRequestsException", 7.0), ("ServiceUnavailable", 7.0), ("x", 7.0)])

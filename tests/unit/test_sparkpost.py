@@ -22,8 +22,9 @@ from mailglass.providers.http import HTTPAnswer
 from mailglass.providers.http_provider import Unsendable
 from mailglass.providers.registry import provider_class
 from mailglass.providers.sparkpost import SparkPostOptions, SparkPostProvider
-from mailglass.providers.sparkpost.sending import ERRORS
+from mailglass.refusals.answer_rows import SPARKPOST
 from mailglass.settings import Secret, build_options
+from tests.refusal_rows import codes_of
 
 ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 MAIL = Outgoing(
@@ -237,7 +238,7 @@ CODES = [
     (422, "1300", O.REJECTED), (401, "1303", O.MISCONFIGURED), (401, "1304", O.MISCONFIGURED),
     (422, "1400", O.REJECTED), (500, "1500", O.TRANSIENT), (400, "1502", O.TRANSIENT), (404, "1600", O.REJECTED),
     (403, "1601", O.MISCONFIGURED), (409, "1602", O.REJECTED), (415, "1700", O.REJECTED), (503, "1900", O.TRANSIENT),
-    (400, "1901", O.REJECTED), (400, "1902", O.SUPPRESSED), (400, "1910", O.MISCONFIGURED), (420, "2101", O.QUOTA),
+    (400, "1901", O.REJECTED), (400, "1902", O.REJECTED), (400, "1910", O.MISCONFIGURED), (420, "2101", O.QUOTA),
     (420, "2102", O.QUOTA), (420, "2103", O.QUOTA), (422, "3000", O.REJECTED), (400, "3005", O.QUOTA),
     (420, "3005", O.QUOTA), (400, "5002", O.REJECTED), (400, "7000", O.MISCONFIGURED), (400, "7001", O.MISCONFIGURED),
     (400, "99999", O.REJECTED),
@@ -252,7 +253,7 @@ def test_an_error_code_decides_before_the_status(status: int, code: str, kind: O
 
 
 def test_no_error_code_is_mapped_without_a_row_here() -> None:
-    assert set(ERRORS) <= {code for _, code, _ in CODES}
+    assert codes_of(SPARKPOST) <= {code for _, code, _ in CODES}
 
 
 def test_only_a_refusal_that_speaks_of_the_recipient_is_suppressed() -> None:

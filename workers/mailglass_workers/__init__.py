@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from mailglass_workers import bootsteps, bulkheads, signals, tasks
+from mailglass_workers import bootsteps, bulkheads, control, signals, tasks
 
-__all__ = ["bootsteps", "bulkheads", "signals", "tasks"]
+__all__ = ["bootsteps", "bulkheads", "control", "signals", "tasks"]

@@ -22,7 +22,7 @@ from mailglass.runtime import Runtime
 from mailglass.webhooks import process
 
 # seconds after which a ring of `mailglass.settle` that nobody answered is taken for lost; longer than it runs
-SETTLE_PATIENCE: Final = 60.0
+SETTLE_RING_TIMEOUT: Final = 60.0
 # seconds that one run rings lanes for, once it has read them; those that are left are the next one's
 BUDGET: Final = 10.0
 
@@ -83,7 +83,7 @@ def run(runtime: Runtime, keep: Callable[[], None] = lambda: None) -> bool:
         LedgerUnavailableError: the database cannot be reached.
     """
     started = clock.monotonic()
-    patience, doorbell = runtime.settings.engine.ring_patience, runtime.doorbell
+    ring_timeout, doorbell = runtime.settings.engine.ring_timeout, runtime.doorbell
     moved = runtime.settler.sweep()
     paused = pauses.pauses(runtime.database)
     rung, woken, looked = 0, set[Lane](), float("-inf")
@@ -106,13 +106,13 @@ def run(runtime: Runtime, keep: Callable[[], None] = lambda: None) -> bool:
         look()
         return clock.monotonic() < until
 
-    repaired = doorbell.repair(due, patience, go_on)
+    repaired = doorbell.repair(due, ring_timeout, go_on)
     rung += repaired
     finished = clock.monotonic() < until
     if process.waiting(runtime.database):
-        rung += doorbell.ring_task(WEBHOOKS, patience)
+        rung += doorbell.ring_task(WEBHOOKS, ring_timeout)
     if runtime.settler.waiting():
-        rung += doorbell.ring_task(SETTLE, SETTLE_PATIENCE)
+        rung += doorbell.ring_task(SETTLE, SETTLE_RING_TIMEOUT)
     uncertain = sum(kind == EngineEvent.UNCERTAIN for _, kind in moved)
     if moved or rung:
         telemetry.emit(

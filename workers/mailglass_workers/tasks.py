@@ -24,7 +24,7 @@ from mailglass_workers import pumping, slots, stopping
 # rate limits that one statement forgets
 PRUNED = 10_000
 # of a ring that is about one account's suppression list
-SYNC_PATIENCE = 600.0
+SYNC_RING_TIMEOUT = 600.0
 
 
 def guarded(work: Callable[..., Any]) -> Callable[..., Any]:
@@ -159,7 +159,7 @@ def sync_suppressions(account: str = "") -> None:
     runtime.doorbell.answer_task(SUPPRESSIONS, account)
     if not account:
         for name in sync.accounts_to_sync(runtime.settings):
-            runtime.doorbell.ring_task(SUPPRESSIONS, SYNC_PATIENCE, name)
+            runtime.doorbell.ring_task(SUPPRESSIONS, SYNC_RING_TIMEOUT, name)
     elif sync.run(runtime.settings, runtime.database, runtime.accounts, account).status is sync.SyncStatus.MORE:
         runtime.doorbell.ring_task(SUPPRESSIONS, argument=account)
 

@@ -24,7 +24,7 @@ from mailglass.providers.brevo.options import BrevoOptions
 from mailglass.providers.brevo.suppressions import BrevoSuppressions
 from mailglass.providers.copies import distinct_copies
 from mailglass.providers.file_types import name_agrees
-from mailglass.providers.http import HTTPAnswer, HTTPRequest, status_outcome
+from mailglass.providers.http import HTTPAnswer, HTTPRequest, refusal
 from mailglass.providers.http_provider import Unsendable, encode_json, provider_options
 from mailglass.providers.http_search import Look, SearchableProvider
 from mailglass.providers.labels import as_far_as, labelled
@@ -38,22 +38,6 @@ from mailglass.providers.signatures import (
     require_header,
     require_ip,
 )
-
-_REJECTED, _MISCONFIGURED = OutcomeClass.REJECTED, OutcomeClass.MISCONFIGURED
-ERRORS: Final[Mapping[str, OutcomeClass]] = {
-    "invalid_parameter": _REJECTED,
-    "missing_parameter": _REJECTED,
-    "out_of_range": _REJECTED,
-    "document_not_found": _REJECTED,
-    "duplicate_parameter": _REJECTED,
-    "method_not_allowed": _REJECTED,
-    "not_acceptable": _REJECTED,
-    "unauthorized": _MISCONFIGURED,
-    "account_under_validation": _MISCONFIGURED,
-    "permission_denied": _MISCONFIGURED,
-    "not_enough_credits": OutcomeClass.QUOTA,
-}
-"""Brevo's `code` in a refusal (4xx); what is not listed is read by its status."""
 
 DUPLICATE: Final = "duplicate_request"
 """A request under this delivery's key came before. What became of that one Brevo says only by its message id."""
@@ -125,10 +109,9 @@ class BrevoProvider(SearchableProvider):
     def read(self, answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
         found = answer.json()
         found = found if isinstance(found, dict) else {}
-        outcome = status_outcome(answer, reset=_RESET)
         message_id = bracketed(found.get("messageId"))
-        if outcome.kind is not OutcomeClass.ACCEPTED:
-            return [_refusal(answer, bodies.label_of(found.get("code")), outcome, message_id)]
+        if not answer.ok:
+            return [_refusal(answer, bodies.label_of(found.get("code")), message_id)]
         if message_id is None:
             return []
         return [Outcome(OutcomeClass.ACCEPTED, message_id, status=answer.status)]
@@ -238,15 +221,8 @@ def _attachment(item: Attachment) -> dict[str, str]:
     return {"name": item.filename, "content": base64.b64encode(item.content).decode("ascii")}
 
 
-def _refusal(answer: HTTPAnswer, code: str, by_status: Outcome, message_id: str | None) -> Outcome:
-    if answer.status == 500 and code:
-        # the API's own word; a 500 without it may come from a gateway in front of it
-        return Outcome(OutcomeClass.TRANSIENT, reason="http_500", status=500)
-    kind = ERRORS.get(code)
-    if code == DUPLICATE:
+def _refusal(answer: HTTPAnswer, code: str, message_id: str | None) -> Outcome:
+    if code == DUPLICATE and 400 <= answer.status < 500 and answer.status != 429:
         kind = OutcomeClass.ACCEPTED if message_id else OutcomeClass.UNCERTAIN
-    if kind is None or not 400 <= answer.status < 500 or answer.status == 429:
-        return by_status
-    wait = by_status.retry_after if kind is by_status.kind else None
-    known = message_id if code == DUPLICATE else None
-    return Outcome(kind, known, reason=f"brevo_{code}", status=answer.status, retry_after=wait)
+        return Outcome(kind, message_id, reason=f"{NAME}_{code}", status=answer.status)
+    return refusal(answer, NAME, code, reset=_RESET)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -15,23 +15,10 @@ from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers import bodies
 from mailglass.providers.copies import distinct_copies
-from mailglass.providers.http import HTTPAnswer, status_outcome
+from mailglass.providers.http import HTTPAnswer, refusal
 from mailglass.providers.http_provider import Unsendable, encode_json, mailbox, mailboxes, provider_options
 
 NAME: Final = "mailgun"
-
-STATUSES: Final[Mapping[int, OutcomeClass]] = {
-    404: OutcomeClass.MISCONFIGURED,  # no such domain, or not in this region
-    # the API's own word that the mail was not taken; other 5xx come from gateways in front of it
-    500: OutcomeClass.TRANSIENT,
-}
-NOT_ALLOWED: Final = (
-    "for test purposes",
-    "authorized recipients",
-    "not allowed to send",
-    "please activate your",
-)
-"""Texts of a 400 that speak of the account or its domain and not of the mail."""
 
 WRONG_URL: Final = b"Mailgun Magnificent API"
 """What Mailgun answers, with status 200, at a path that it does not know."""
@@ -89,11 +76,9 @@ def read(answer: HTTPAnswer) -> Outcome:
     found = answer.json()
     if answer.status == 200:
         return _accepted(answer, found)
-    outcome = status_outcome(answer, STATUSES)
-    if answer.status == 400 and _mentions(found, NOT_ALLOWED):
-        return Outcome(OutcomeClass.MISCONFIGURED, reason="mailgun_not_allowed", status=400)
-    if outcome.kind is OutcomeClass.ACCEPTED:  # Mailgun accepts with 200 only; no other 2xx is its word
+    if answer.ok:  # Mailgun accepts with 200 only; no other 2xx is its word
         return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=answer.status)
+    outcome = refusal(answer, NAME, text=bodies.label_of(found.get("message")) if isinstance(found, dict) else "")
     if outcome.kind is OutcomeClass.THROTTLED and outcome.retry_after is None:
         return replace(outcome, retry_after=_until_reset(answer.headers.get("x-ratelimit-reset", "")))
     return outcome
@@ -110,13 +95,8 @@ def _accepted(answer: HTTPAnswer, found: Any) -> Outcome:
     if message_id:
         return Outcome(OutcomeClass.ACCEPTED, message_id, status=200)
     if WRONG_URL in answer.body:
-        return Outcome(OutcomeClass.MISCONFIGURED, reason="mailgun_wrong_url", status=200)
+        return refusal(answer, NAME, "wrong_url")
     return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=200)
-
-
-def _mentions(found: Any, texts: Iterable[str]) -> bool:
-    message = str(found.get("message")).lower() if isinstance(found, dict) else ""
-    return any(text in message for text in texts)
 
 
 def _until_reset(text: str) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from mailglass.mail.addresses import Address
@@ -13,46 +14,14 @@ from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers import bodies
 from mailglass.providers.copies import distinct_copies
-from mailglass.providers.http import HTTPAnswer, status_outcome
+from mailglass.providers.http import HTTPAnswer, refusal
 from mailglass.providers.http_provider import Unsendable, encode_json, mailboxes, provider_options
 from mailglass.providers.labels import as_far_as, labelled
 from mailglass.providers.mandrill.options import MandrillOptions
+from mailglass.refusals.answer_rows import MANDRILL
 
 NAME: Final = "mandrill"
 MAX_TAG: Final = 50
-
-STATUSES: Final[Mapping[int, OutcomeClass]] = {
-    404: OutcomeClass.MISCONFIGURED,  # without a name known below: another address than the API's
-}
-ERRORS: Final[Mapping[str, OutcomeClass]] = {
-    "Invalid_Key": OutcomeClass.MISCONFIGURED,
-    "PaymentRequired": OutcomeClass.QUOTA,
-    "Unknown_Subaccount": OutcomeClass.MISCONFIGURED,
-    "Unknown_Pool": OutcomeClass.MISCONFIGURED,
-    "Unknown_Template": OutcomeClass.REJECTED,
-    "ValidationError": OutcomeClass.REJECTED,
-    "RateLimited": OutcomeClass.THROTTLED,
-    "ServiceUnavailable": OutcomeClass.TRANSIENT,
-    "GeneralError": OutcomeClass.TRANSIENT,
-}
-"""Mandrill's names for what went wrong; they go before the status, which is 500 for all of them on older servers."""
-
-REJECTIONS: Final[Mapping[str, OutcomeClass]] = {
-    "hard-bounce": OutcomeClass.SUPPRESSED,
-    "soft-bounce": OutcomeClass.SUPPRESSED,
-    "spam": OutcomeClass.SUPPRESSED,
-    "unsub": OutcomeClass.SUPPRESSED,
-    "custom": OutcomeClass.SUPPRESSED,
-    "invalid": OutcomeClass.REJECTED,
-    "rule": OutcomeClass.REJECTED,
-    "invalid-sender": OutcomeClass.MISCONFIGURED,
-    "test-mode-limit": OutcomeClass.MISCONFIGURED,
-    "unsigned": OutcomeClass.MISCONFIGURED,
-}
-"""Why one recipient was rejected at once; a reason that is not listed is `rejected`."""
-
-PASSING: Final[Mapping[str, float]] = {"soft-bounce": 86_400.0}
-"""Rejections that end by themselves, and seconds after which to ask again: Mandrill does not tell when they end."""
 
 WAITING: Final[Mapping[str, bool]] = {
     "attachments": False,
@@ -70,6 +39,7 @@ WAITING: Final[Mapping[str, bool]] = {
 It sends such a mail later by itself, so nobody else may.
 """
 
+_NAMED: Final = frozenset().union(*(row.codes for row in MANDRILL))
 _TAKEN: Final = frozenset({"sent", "queued", "scheduled"})
 _BESIDE_THE_MESSAGE: Final = frozenset({"ip_pool", "send_at", "template_name", "template_content"})
 _WRITTEN: Final = frozenset(
@@ -106,18 +76,14 @@ def read(answer: HTTPAnswer, mail: Outgoing) -> Outcome:
     """What the answer says of the mail's recipient; copies have items of their own beside it."""
     found = answer.json()
     if answer.status == 200 and isinstance(found, list):
-        return _item(found, mail)
+        return _item(answer, found, mail)
     name = bodies.label_of(found.get("name")) if isinstance(found, dict) else ""
-    outcome = status_outcome(answer, STATUSES)
-    if name in ERRORS and answer.status != 429:
-        wait = None if ERRORS[name] is OutcomeClass.REJECTED else outcome.retry_after
-        return Outcome(ERRORS[name], reason=f"mandrill_{name.lower()}", status=answer.status, retry_after=wait)
-    if outcome.kind is OutcomeClass.ACCEPTED:  # Mandrill accepts with a list only
+    if answer.ok and name not in _NAMED:  # Mandrill accepts with a list only
         return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=answer.status)
-    return outcome
+    return refusal(answer, NAME, name, reason=f"{NAME}_{name.lower()}" if name in _NAMED else None)
 
 
-def _item(found: list[Any], mail: Outgoing) -> Outcome:
+def _item(answer: HTTPAnswer, found: list[Any], mail: Outgoing) -> Outcome:
     items = [item for item in found if isinstance(item, dict)]
     named = [item for item in items if bodies.label_of(item.get("email")).lower() == mail.recipient.key]
     if not named and len(items) == 1:
@@ -129,19 +95,9 @@ def _item(found: list[Any], mail: Outgoing) -> Outcome:
             reason = f"mandrill_{queued}" if WAITING.get(queued) else None
             return Outcome(OutcomeClass.ACCEPTED, message_id, reason=reason, status=200)
         if status in ("rejected", "invalid"):
-            return _rejection(bodies.label_of(item.get("reject_reason")) or str(status), message_id)
+            why = bodies.label_of(item.get("reject_reason")) or str(status)
+            return replace(refusal(answer, NAME, why), provider_message_id=message_id)
     return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=200)
-
-
-def _rejection(why: str, message_id: str | None) -> Outcome:
-    return Outcome(
-        REJECTIONS.get(why, OutcomeClass.REJECTED),
-        message_id,
-        reason=f"mandrill_{why}" if why in REJECTIONS else "mandrill_rejected",
-        status=200,
-        hard_bounce=why == "hard-bounce",
-        suppressed_for=PASSING.get(why),
-    )
 
 
 def fitting(mail: Outgoing, max_metadata: int) -> Outgoing:

@@ -13,8 +13,10 @@ from mailglass.providers.http import HTTPClient, HTTPRequest
 from mailglass.providers.http_provider import encode_json
 from mailglass.providers.management import call, refused
 from mailglass.providers.mandrill.options import MandrillOptions
-from mailglass.providers.mandrill.sending import ERRORS
 from mailglass.providers.suppression_list import ListedAddress
+from mailglass.refusals.answer_rows import MANDRILL
+from mailglass.refusals.answers import find
+from mailglass.refusals.consequences import outcome_class
 
 REASONS: Final[Mapping[str, str]] = {
     "hard-bounce": "hard_bounce",
@@ -82,8 +84,9 @@ class MandrillSuppressions:
         name = found.get("name") if isinstance(found, dict) else None
         if verb != "list" and name in (BAD_ADDRESS, NOT_LISTED):
             return found
-        if isinstance(name, str) and name in ERRORS:  # older servers answer 500 to all of them
-            raise ProviderCallError(what, status=answer.status, retryable=ERRORS[name] in _LATER)
+        row = find(MANDRILL, answer.status, bodies.label_of(name))
+        if name in row.codes:  # older servers answer 500 to all of them
+            raise ProviderCallError(what, status=answer.status, retryable=outcome_class(row.refusal) in _LATER)
         raise refused(answer, what)
 
 

@@ -19,7 +19,7 @@ from mailglass.mail.outgoing import Outgoing
 from mailglass.providers import bodies
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.file_types import bare_type, name_agrees
-from mailglass.providers.http import HTTPAnswer, HTTPOptions, HTTPRequest, retry_after, status_outcome
+from mailglass.providers.http import HTTPAnswer, HTTPOptions, HTTPRequest, refusal
 from mailglass.providers.http_provider import HTTPProvider, Unsendable, encode_json, provider_options
 from mailglass.providers.labels import labelled
 from mailglass.providers.resend import events
@@ -70,38 +70,12 @@ class ResendOptions(HTTPOptions):
                 ) from None
 
 
-_REJECTED, _MISCONFIGURED = OutcomeClass.REJECTED, OutcomeClass.MISCONFIGURED
-ERRORS: Final[Mapping[tuple[int, str], OutcomeClass]] = {
-    (400, "invalid_idempotency_key"): _REJECTED,
-    (400, "validation_error"): _REJECTED,
-    (401, "missing_api_key"): _MISCONFIGURED,
-    (401, "restricted_api_key"): _MISCONFIGURED,
-    (403, "invalid_api_key"): _MISCONFIGURED,
-    (403, "validation_error"): _MISCONFIGURED,  # the domain is not verified, or the account may only test
-    (404, "not_found"): _REJECTED,
-    (405, "method_not_allowed"): _REJECTED,
-    # the same delivery was sent with other bytes: asking again can never help
-    (409, "invalid_idempotent_request"): _REJECTED,
-    # the first request is still being worked on: ask again soon, with the same key and nowhere else
-    (409, "concurrent_idempotent_requests"): OutcomeClass.THROTTLED,
-    (422, "invalid_attachment"): _REJECTED,
-    (422, "invalid_from_address"): _REJECTED,
-    (422, "invalid_access"): _REJECTED,
-    (422, "invalid_parameter"): _REJECTED,
-    (422, "invalid_region"): _REJECTED,
-    (422, "missing_required_field"): _REJECTED,
-    (422, "validation_error"): _REJECTED,
-    (429, "rate_limit_exceeded"): OutcomeClass.THROTTLED,
-    (429, "daily_quota_exceeded"): OutcomeClass.QUOTA,
-    (429, "monthly_quota_exceeded"): OutcomeClass.QUOTA,
-    (451, "security_error"): _REJECTED,
-    # the API's own word; a 500 without it may come from a gateway in front of it
-    (500, "application_error"): OutcomeClass.TRANSIENT,
-    (500, "internal_server_error"): OutcomeClass.TRANSIENT,
-}
-"""(status, name of the error). What is not listed is read by its status."""
-
 _RESET: Final = ("ratelimit-reset", "seconds")
+# the rate limit's reset says nothing of a quota or another request
+_BESIDE_THE_RATE: Final = frozenset(
+    "daily_quota_exceeded monthly_quota_exceeded concurrent_idempotent_requests application_error"
+    " internal_server_error".split()
+)
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,256}\Z")
 # RFC 5322 3.2.3: what a display name may not hold unless it is quoted, which Resend refuses
 _SPECIALS = re.compile(r'[()<>\[\]:;@\\,."]|=\?')
@@ -179,13 +153,12 @@ class ResendProvider(HTTPProvider):
 
     def read(self, answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
         found = answer.json()
-        outcome = status_outcome(answer, reset=_RESET)
-        if outcome.kind is OutcomeClass.ACCEPTED:
+        if answer.ok:
             items = [found] if len(mails) == 1 else found["data"]
             if len(items) != len(mails):  # which of them were taken is not to be told
                 return []
             return [_accepted(item, answer.status) for item in items]
-        return [_refusal(answer, found, outcome, of_many=len(mails) > 1)] * len(mails)
+        return [_refusal(answer, found)] * len(mails)
 
     def verify(self, request: WebhookRequest) -> None:
         if not self._keys:
@@ -268,14 +241,6 @@ def _accepted(item: Any, status: int) -> Outcome:
     return Outcome(OutcomeClass.ACCEPTED, message_id, status=status)
 
 
-def _refusal(answer: HTTPAnswer, found: Any, by_status: Outcome, *, of_many: bool) -> Outcome:
-    name = found.get("name") if isinstance(found, dict) else None
-    kind = ERRORS.get((answer.status, name)) if isinstance(name, str) else None
-    if kind is None:
-        return by_status
-    if of_many and (answer.status, name) == (403, "validation_error"):
-        kind = _REJECTED  # about the sender of one of them: each is asked about alone
-    wait = by_status.retry_after if kind is by_status.kind else None
-    if wait is None and kind in (OutcomeClass.THROTTLED, OutcomeClass.QUOTA, OutcomeClass.TRANSIENT):
-        wait = retry_after(answer.headers)  # the rate limit's reset says nothing of a quota or another request
-    return Outcome(kind, reason=f"resend_{name}", status=answer.status, retry_after=wait)
+def _refusal(answer: HTTPAnswer, found: Any) -> Outcome:
+    name = bodies.label_of(found.get("name")) if isinstance(found, dict) else ""
+    return refusal(answer, NAME, name, reset=None if name in _BESIDE_THE_RATE else _RESET)

@@ -16,7 +16,7 @@ from typing import Any, Final
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers import bodies
-from mailglass.providers.http import HTTPAnswer, retry_after, status_outcome
+from mailglass.providers.http import HTTPAnswer, refusal
 from mailglass.providers.http_provider import Unsendable, provider_options
 from mailglass.providers.labels import labelled
 from mailglass.providers.ses.options import SESOptions
@@ -25,52 +25,6 @@ from mailglass.rendering import mime
 MAX_RAW: Final = 40_000_000
 ID_TAG: Final = "mailglass_id"
 LABEL_TAG: Final = "mailglass_tag_"
-
-ERRORS: Final[Mapping[str, OutcomeClass]] = {
-    "TooManyRequestsException": OutcomeClass.THROTTLED,
-    "ThrottlingException": OutcomeClass.THROTTLED,
-    "Throttling": OutcomeClass.THROTTLED,
-    "LimitExceededException": OutcomeClass.QUOTA,
-    "InternalServiceErrorException": OutcomeClass.TRANSIENT,
-    "ServiceUnavailable": OutcomeClass.TRANSIENT,
-    "ServiceUnavailableException": OutcomeClass.TRANSIENT,
-    "AccountSuspendedException": OutcomeClass.MISCONFIGURED,
-    "SendingPausedException": OutcomeClass.MISCONFIGURED,
-    "MailFromDomainNotVerifiedException": OutcomeClass.MISCONFIGURED,
-    # the configuration set, the tenant
-    "NotFoundException": OutcomeClass.MISCONFIGURED,
-    "MessageRejected": OutcomeClass.REJECTED,
-    "BadRequestException": OutcomeClass.REJECTED,
-    # AWS's common words for credentials and permissions
-    **dict.fromkeys(
-        (
-            "AccessDenied", "AccessDeniedException", "ExpiredToken", "ExpiredTokenException", "IncompleteSignature",
-            "IncompleteSignatureException", "InvalidClientTokenId", "InvalidSignatureException",
-            "MissingAuthenticationToken", "MissingAuthenticationTokenException", "NotAuthorized", "OptInRequired",
-            "RequestExpired", "SignatureDoesNotMatch", "UnrecognizedClientException",
-        ),
-        OutcomeClass.MISCONFIGURED,
-    ),
-}  # fmt: skip
-"""SES's error codes; what is not listed is read by its HTTP status."""
-
-MESSAGES: Final[tuple[tuple[frozenset[str], str, OutcomeClass, str], ...]] = (
-    (
-        frozenset({"TooManyRequestsException", "ThrottlingException", "Throttling"}),
-        "daily message quota exceeded", OutcomeClass.QUOTA, "ses_daily_quota",
-    ),
-    (
-        frozenset({"MessageRejected"}),
-        "email address is not verified", OutcomeClass.MISCONFIGURED, "ses_unverified",
-    ),
-    (frozenset({"MessageRejected"}), "sending paused", OutcomeClass.MISCONFIGURED, "ses_sending_paused"),
-)  # fmt: skip
-"""Codes under which SES says different things: (codes, words in the message in lower case, class, reason)."""
-
-STATUSES: Final[Mapping[int, OutcomeClass]] = {
-    # without a code it is not SES's own word: `endpoint_url` leads elsewhere
-    404: OutcomeClass.MISCONFIGURED,
-}
 
 _WRITTEN: Final = frozenset("fromemailaddress destination replytoaddresses content emailtags".split())
 _TAG_TEXT = re.compile(r"[A-Za-z0-9_-]{1,256}\Z")
@@ -135,14 +89,8 @@ def decode_tag(text: str) -> str:
 
 
 def _refusal(error: Mapping[str, Any], status: int, headers: Mapping[str, str]) -> Outcome:
-    code, message = str(error.get("Code") or ""), str(error.get("Message") or "").lower()
-    for codes, words, kind, reason in MESSAGES:
-        if code in codes and words in message:
-            return Outcome(kind, reason=reason, status=status or None)
-    if code not in ERRORS:
-        return status_outcome(HTTPAnswer(status, headers, b""), STATUSES)
-    wait = retry_after(headers) if ERRORS[code] in (OutcomeClass.THROTTLED, OutcomeClass.TRANSIENT) else None
-    return Outcome(ERRORS[code], reason=f"ses_{code}", status=status or None, retry_after=wait)
+    code, message = str(error.get("Code") or ""), str(error.get("Message") or "")
+    return refusal(HTTPAnswer(status, headers, b""), "ses", code, message)
 
 
 def _tags(mail: Outgoing) -> list[dict[str, str]]:

@@ -12,6 +12,7 @@ from mailglass import telemetry
 from mailglass.bounces import proofs
 from mailglass.bounces.events import read_bounce
 from mailglass.bounces.proofs import Proofs
+from mailglass.errors import ProviderCallError
 from mailglass.mail.events import ProviderEvent
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
@@ -20,7 +21,7 @@ from mailglass.providers.copies import with_distinct_copies
 from mailglass.providers.smtp.auth import TokenSource
 from mailglass.providers.smtp.batch import Batch
 from mailglass.providers.smtp.letters import Envelope, Letter
-from mailglass.providers.smtp.opening import open_session
+from mailglass.providers.smtp.opening import SessionFailed, open_session
 from mailglass.providers.smtp.options import SMTPOptions, tls_context
 from mailglass.providers.smtp.pool import SessionPool
 from mailglass.providers.smtp.session import Riding
@@ -71,6 +72,15 @@ class SMTPProvider(Provider):
 
     def hold_back(self) -> None:
         self._pool.hold_back()
+
+    def check_credentials(self) -> bool:
+        """Open a session of its own, up to and including AUTH, and close it."""
+        try:
+            self._pool.connect().quit()
+        except SessionFailed as failure:
+            retryable = failure.outcome.kind in (OutcomeClass.TRANSIENT, OutcomeClass.THROTTLED)
+            raise ProviderCallError(f"{self.account}: {failure.outcome.reason}", retryable=retryable) from None
+        return True
 
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         reading = read_bounce(body, self._proofs, headers.get(CAME_TO, ""))

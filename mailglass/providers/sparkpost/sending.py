@@ -16,42 +16,23 @@ from mailglass.mail.outgoing import Outgoing
 from mailglass.mail.streams import Stream
 from mailglass.providers import bodies
 from mailglass.providers.copies import distinct_copies
-from mailglass.providers.http import HTTPAnswer, status_outcome
+from mailglass.providers.http import HTTPAnswer, refusal
 from mailglass.providers.http_provider import Unsendable, encode_json, mailboxes, provider_options
 from mailglass.providers.labels import as_far_as, labelled
 from mailglass.providers.sparkpost.options import SparkPostOptions
+from mailglass.refusals.answer_rows import SPARKPOST
 
 NAME: Final = "sparkpost"
 # errors about recipients, of which an answer tells at most this many
 PATH: Final = "/api/v1/transmissions/?num_rcpt_errors=3"
 
-STATUSES: Final[Mapping[int, OutcomeClass]] = {
-    420: OutcomeClass.QUOTA,
-}
-ERRORS: Final[Mapping[str, OutcomeClass]] = {
-    "1100": OutcomeClass.MISCONFIGURED,  # permission denied
-    "1303": OutcomeClass.MISCONFIGURED,  # unauthorised tenant
-    "1304": OutcomeClass.MISCONFIGURED,  # unauthorised user
-    "1502": OutcomeClass.TRANSIENT,  # resources unavailable, in a 400
-    "1601": OutcomeClass.MISCONFIGURED,  # no licence
-    "1900": OutcomeClass.TRANSIENT,  # generation not available
-    "1902": OutcomeClass.SUPPRESSED,  # generation rejected
-    "1910": OutcomeClass.MISCONFIGURED,  # generation not configured
-    "2101": OutcomeClass.QUOTA,  # hourly limit
-    "2102": OutcomeClass.QUOTA,  # daily limit
-    "2103": OutcomeClass.QUOTA,  # sandbox limit
-    "3005": OutcomeClass.QUOTA,  # daily or hourly limit
-    "7000": OutcomeClass.MISCONFIGURED,  # sending domain blocked
-    "7001": OutcomeClass.MISCONFIGURED,  # sending domain not set up
-}
-"""SparkPost's codes; one that is not listed is read by the answer's status."""
-
-REJECTED_GENERATION: Final = "1902"
 THROTTLED_WAIT: Final = 5.0
 """Seconds to wait after a 429, which asks to pause for one to five and names no time itself."""
 
 _WRITTEN: Final = frozenset("content recipients metadata".split())
 _CODE = re.compile(r"\d{3,6}\Z")
+_UNNAMED: Final = "unnamed"
+_KNOWN: Final = frozenset().union(*(row.codes for row in SPARKPOST))
 
 
 def fitting(mail: Outgoing, max_metadata: int) -> Outgoing:
@@ -98,16 +79,18 @@ def read(answer: HTTPAnswer) -> Outcome:
 
 
 def _refusal(answer: HTTPAnswer, errors: list[tuple[str, str]]) -> Outcome:
-    outcome = status_outcome(answer, STATUSES)
-    if outcome.kind is OutcomeClass.THROTTLED:
+    if answer.status == 429:
+        outcome = refusal(answer, NAME)
         return outcome if outcome.retry_after is not None else replace(outcome, retry_after=THROTTLED_WAIT)
-    # a 500 in SparkPost's own words; other 5xx come from gateways in front of it
-    kind: OutcomeClass = OutcomeClass.TRANSIENT if errors and answer.status == 500 else outcome.kind
-    reason = outcome.reason
-    known = [(code, found) for code, text in errors if (found := _kind(code, text)) is not None]
-    for code, found in known[:1] or [(code, kind) for code, _ in errors[:1] if _CODE.match(code)]:
-        kind, reason = found, f"sparkpost_{code}"
-    return Outcome(kind, reason=reason, status=answer.status, retry_after=outcome.retry_after)
+    code, text = _telling(errors)
+    return refusal(answer, NAME, code, text, reason=f"sparkpost_{code}" if _CODE.match(code) else None)
+
+
+def _telling(errors: list[tuple[str, str]]) -> tuple[str, str]:
+    """Return the first error with a code that is known, else the first one; empty texts for none."""
+    known = (error for error in errors if error[0] in _KNOWN)
+    code, text = next(known, errors[0] if errors else ("", ""))
+    return code or (_UNNAMED if errors else ""), text
 
 
 def _taken(answer: HTTPAnswer, results: Any) -> Outcome:
@@ -127,23 +110,15 @@ def _taken(answer: HTTPAnswer, results: Any) -> Outcome:
 
 def _none_taken(answer: HTTPAnswer, results: dict[str, Any], transmission: str | None) -> Outcome:
     for code, text in _errors(results.get("rcpt_to_errors")):
-        kind = _kind(code, text) or OutcomeClass.REJECTED
         reason = f"sparkpost_{code}" if _CODE.match(code) else "recipients_refused"
-        return Outcome(kind, transmission, reason=reason, status=answer.status)
-    return Outcome(OutcomeClass.REJECTED, transmission, reason="recipients_refused", status=answer.status)
+        return replace(refusal(answer, NAME, code, text, reason=reason), provider_message_id=transmission)
+    return replace(refusal(answer, NAME, reason="recipients_refused"), provider_message_id=transmission)
 
 
 def _errors(found: Any) -> list[tuple[str, str]]:
     """Codes and descriptions, in the answer's order."""
     items = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
     return [(str(item.get("code") or ""), bodies.label_of(item.get("description"))) for item in items]
-
-
-def _kind(code: str, text: str) -> OutcomeClass | None:
-    if code == REJECTED_GENERATION and text and "suppress" not in text.lower():
-        # refused for another reason than the recipient, who must not end on our list for it
-        return OutcomeClass.REJECTED
-    return ERRORS.get(code)
 
 
 def _transmission_id(value: object) -> str | None:

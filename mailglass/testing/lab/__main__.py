@@ -97,9 +97,7 @@ def main(
         climate = Climate(seed, ratios or ({} if calm else DEFAULT_RATIOS))
         for name in _SECRETS:
             rest[name] = _secret(name, rest[name])
-        options = LabOptions(
-            climate=climate, latency=latency_ms / 1000, accounts=_accounts(named, secrets), **rest
-        )  # fmt: skip
+        options = LabOptions(climate=climate, latency=latency_ms / 1000, accounts=_accounts(named, secrets), **rest)
         asyncio.run(serve(options))
     except (MailglassError, OSError) as error:
         raise click.ClickException(str(error)) from None

@@ -50,11 +50,11 @@ class AccountLab(Api, Teller, Protocol):
         """
 
     def public(self) -> Mapping[str, str]:
-        """What a client has to be told and that was not chosen by whoever started the lab: public keys."""
+        """Return the values that a client needs and that the lab chose itself: public keys."""
 
 
 def open_accounts(world: World, accounts: Iterable[LabAccount]) -> dict[str, AccountLab]:
-    """The accounts by name.
+    """Return the accounts by name.
 
     Raises:
         ConfigError: an unknown provider, a name used twice, or secrets that do not fit.
@@ -68,7 +68,7 @@ def open_accounts(world: World, accounts: Iterable[LabAccount]) -> dict[str, Acc
 
 
 def take_secrets(account: LabAccount, **defaults: str) -> dict[str, str]:
-    """The account's secrets over their defaults.
+    """Return the account's secrets over their defaults.
 
     Raises:
         ConfigError: one that has no default is unknown.

@@ -1,4 +1,4 @@
-"""What the lab's accounts remember of the mails they took, for their search APIs."""
+"""Mails that the lab's accounts took, kept for their search APIs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Kept:
     told: list[tuple[float, dict[str, Any]]] = field(default_factory=list, repr=False)
 
     def events(self, now: float) -> list[dict[str, Any]]:
-        """What has happened by now."""
+        """Return the events so far."""
         return [event for moment, event in self.told if moment <= now]
 
 
@@ -47,7 +47,7 @@ class Archive:
         return kept
 
     def newest(self, account: str) -> Iterator[Kept]:
-        """An account's mails, the latest first."""
+        """Return an account's mails, the latest first."""
         return (kept for kept in reversed(self._kept.values()) if kept.mail.account == account)
 
     def to(self, account: str, recipient: str) -> Iterator[Kept]:

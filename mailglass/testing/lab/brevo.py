@@ -68,10 +68,12 @@ class BrevoLab:
 
     @classmethod
     def open(cls, world: World, account: LabAccount) -> BrevoLab:
+        """Open an account of this lab."""
         known = take_secrets(account, key="", username="lab", password="lab-password")  # noqa: S106 - of the lab
         return cls(world, account.name, known["key"], known["username"], known["password"])
 
     def public(self) -> Mapping[str, str]:
+        """Return the values that a client needs and that the lab chose itself."""
         return {}
 
     def routes(self) -> list[Route]:
@@ -85,6 +87,7 @@ class BrevoLab:
         ]
 
     def sign(self, body: bytes) -> Mapping[str, str]:
+        """Return the headers that prove a webhook's body."""
         if not self.username:
             return {"authorization": f"Bearer {self.password}"}
         credentials = base64.b64encode(f"{self.username}:{self.password}".encode()).decode("ascii")
@@ -95,6 +98,7 @@ class BrevoLab:
         return status not in (0, 429)
 
     def event(self, mail: LabMail, message_id: str, what: Happening, moment: float) -> dict[str, Any] | None:
+        """Return the provider's event for this happening, or None where it tells none."""
         if what in _CODES:
             self._block(mail.recipient, _CODES[what])
         named = {"X-Mailin-custom": json.dumps({"mailglass_id": mail.delivery_id})} if mail.delivery_id else {}

@@ -1,4 +1,4 @@
-"""What happens to an accepted mail in the lab: steps in time, in the order in which they are told."""
+"""Fates of accepted mails in the lab: steps in time, in the order in which they are told."""
 
 from __future__ import annotations
 
@@ -48,9 +48,12 @@ _STORIES: Final[Mapping[Weather, tuple[tuple[Happening, float], ...]]] = {
     Weather.DEFER: ((Happening.QUEUED, 0.0), (Happening.DEFERRED, 1.0), (Happening.DELIVERED, 4.0)),
     Weather.SUPPRESSED: ((Happening.QUEUED, 0.0), (Happening.DROPPED, 0.5)),
     Weather.COMPLAINT: (
-        (Happening.QUEUED, 0.0), (Happening.DELIVERED, 1.0), (Happening.OPENED, 3.0), (Happening.COMPLAINED, 5.0),
+        (Happening.QUEUED, 0.0),
+        (Happening.DELIVERED, 1.0),
+        (Happening.OPENED, 3.0),
+        (Happening.COMPLAINED, 5.0),
     ),
-}  # fmt: skip
+}
 _DELIVERED: Final = ((Happening.QUEUED, 0.0), (Happening.DELIVERED, 1.0))
 
 
@@ -69,7 +72,7 @@ class Fates:
     random: Random = field(default_factory=Random)
 
     def steps(self, weather: Weather) -> list[Step]:
-        """The steps of a mail in this weather."""
+        """Return the steps of a mail in this weather."""
         story = list(_STORIES.get(weather, _DELIVERED))
         if weather not in _STORIES and self.random.random() < self.open_rate:
             story.append((Happening.OPENED, 3.0))

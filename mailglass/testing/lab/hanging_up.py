@@ -29,6 +29,7 @@ class HangingUpProtocol(H11Protocol):
     """uvicorn's HTTP/1.1, which tells the application how to break the connection off."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Tell the application how to break this connection off."""
         super().connection_made(transport)
         self.app = _told(self.app, transport)
 

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
+from mailglass.testing.lab.refusing import Refusals
 from mailglass.testing.lab.world import World
 
 
@@ -17,14 +18,16 @@ class Api(Protocol):
     """A provider's API in the lab."""
 
     def routes(self) -> list[Route]:
-        """The paths it answers."""
+        """Return the paths it answers."""
 
 
 def lab_app(world: World, apis: Sequence[Api], accounts: Mapping[str, Api] | None = None) -> Starlette:
-    """The ASGI application of a lab.
+    """Return the ASGI application of a lab.
 
     `GET /lab/counts` says the totals, `GET /lab/received` how often each delivery was accepted; `POST /lab/pause`
-    holds the webhooks back and `POST /lab/resume` lets them go. It has no password: serve it on loopback only.
+    holds the webhooks back and `POST /lab/resume` lets them go. `PUT /lab/refusals/NAME` has an account refuse in the
+    provider's own words, `{"status": 401, "body": {...}}`, until `DELETE` ends it. It has no password: serve it on
+    loopback only.
 
     Args:
         world: what they share.
@@ -52,5 +55,7 @@ def lab_app(world: World, apis: Sequence[Api], accounts: Mapping[str, Api] | Non
         Route("/lab/pause", pause, methods=["POST"]),
         Route("/lab/resume", resume, methods=["POST"]),
     ]
-    mounts = [Mount(f"/{name}", routes=api.routes()) for name, api in (accounts or {}).items()]
-    return Starlette(routes=[*control, *mounts, *(route for api in apis for route in api.routes())])
+    refusals = Refusals()
+    mounts = [Mount(f"/{name}", routes=refusals.guard(name, api.routes())) for name, api in (accounts or {}).items()]
+    routes = [route for api in apis for route in refusals.guard(getattr(api, "account", ""), api.routes())]
+    return Starlette(routes=[*control, *refusals.routes(), *mounts, *routes])

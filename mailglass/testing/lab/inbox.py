@@ -72,7 +72,7 @@ class Inbox:
             self._bytes -= len(self._caught.popleft().raw)
 
     def routes(self) -> list[Route]:
-        """The pages: the list, one mail, and its HTML alone."""
+        """Return the pages: the list, one mail, and its HTML alone."""
         return [
             Route("/mails", self._list, methods=["GET"]),
             Route("/mails/{number:int}", self._show, methods=["GET"]),

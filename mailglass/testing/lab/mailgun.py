@@ -35,22 +35,26 @@ _EVENTS: Final[Mapping[Happening, dict[str, Any]]] = {
     Happening.QUEUED: {"event": "accepted"},
     Happening.DROPPED: {**_FAILED, "reason": "suppress-bounce", "delivery-status": {"code": 605}},
     Happening.DEFERRED: {
-        "event": "failed", "severity": "temporary", "reason": "greylisted",
+        "event": "failed",
+        "severity": "temporary",
+        "reason": "greylisted",
         "delivery-status": {"code": 451, "message": "4.7.1 Come back later", "attempt-no": 1, "retry-seconds": 300},
     },
     Happening.DELIVERED: {"event": "delivered", "delivery-status": {"code": 250, "message": "OK"}},
     Happening.HARD_BOUNCED: {
-        **_FAILED, "reason": "bounce",
+        **_FAILED,
+        "reason": "bounce",
         "delivery-status": {"code": 550, "enhanced-code": "5.1.1", "message": "5.1.1 No such mailbox here"},
     },
     Happening.SOFT_BOUNCED: {
-        **_FAILED, "reason": "bounce",
+        **_FAILED,
+        "reason": "bounce",
         "delivery-status": {"code": 552, "enhanced-code": "5.2.2", "message": "5.2.2 The mailbox is full"},
     },
     Happening.OPENED: {"event": "opened", "client-info": {"bot": ""}},
     Happening.CLICKED: {"event": "clicked", "url": "https://example.com/lab"},
     Happening.COMPLAINED: {"event": "complained"},
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,10 +79,12 @@ class MailgunLab:
 
     @classmethod
     def open(cls, world: World, account: LabAccount) -> MailgunLab:
+        """Open an account of this lab."""
         known = take_secrets(account, key="", signing_key="lab-signing-key")
         return cls(world, account.name, known["key"], known["signing_key"])
 
     def public(self) -> Mapping[str, str]:
+        """Return the values that a client needs and that the lab chose itself."""
         return {}
 
     def routes(self) -> list[Route]:
@@ -93,9 +99,11 @@ class MailgunLab:
         ]
 
     def sign(self, body: bytes) -> Mapping[str, str]:
+        """Return the headers that prove a webhook's body."""
         return {}
 
     def pack(self, events: list[dict[str, Any]]) -> tuple[bytes, Mapping[str, str]]:
+        """Return the body of these events and its content type."""
         timestamp, token = str(int(time.time())), secrets.token_hex(25)
         signature = hmac.digest(self.signing_key.encode(), (timestamp + token).encode(), "sha256").hex()
         proof = {"timestamp": timestamp, "token": token, "signature": signature}
@@ -103,6 +111,7 @@ class MailgunLab:
         return body, {"content-type": "application/json"}
 
     def event(self, mail: LabMail, message_id: str, what: Happening, moment: float) -> dict[str, Any] | None:
+        """Return the provider's event for this happening, or None where it tells none."""
         return {
             "id": base64.urlsafe_b64encode(uuid4().bytes).decode().rstrip("="),
             "timestamp": moment,
@@ -187,7 +196,7 @@ def _message(status: int, message: str, headers: Mapping[str, str] | None = None
 
 
 def _form(content_type: str, body: bytes) -> dict[str, str]:
-    """The first value of each field, read by another parser than the one that mailglass reads forms with."""
+    """Return the first value of each field, read by another parser than the one that mailglass reads forms with."""
     parser: BytesParser[EmailMessage] = BytesParser(policy=HTTP)
     parsed = parser.parsebytes(b"Content-Type: " + content_type.encode() + b"\r\n\r\n" + body)
     form: dict[str, str] = {}

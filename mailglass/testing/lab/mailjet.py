@@ -26,26 +26,38 @@ from mailglass.testing.lab.world import World
 MAX_BATCH: Final = 50
 MAX_RECIPIENTS: Final = 50
 SECRETS: Final = {"key": "", "secret": "", "username": "lab", "password": "lab-webhook-password", "version": "2"}
-"""What may be chosen when an account is opened, and what it is otherwise."""
+"""Options of an account and their defaults."""
 
 _EVENTS: Final[Mapping[Happening, dict[str, Any]]] = {
     Happening.DROPPED: {"event": "blocked", "error_related_to": "mailjet", "error": "preblocked"},
     Happening.DEFERRED: {
-        "event": "bounce", "blocked": False, "hard_bounce": False, "error_related_to": "domain", "error": "greylisted",
+        "event": "bounce",
+        "blocked": False,
+        "hard_bounce": False,
+        "error_related_to": "domain",
+        "error": "greylisted",
     },
     Happening.DELIVERED: {"event": "sent", "smtp_reply": "sent (250 2.0.0 OK - lab)"},
     Happening.HARD_BOUNCED: {
-        "event": "bounce", "blocked": True, "hard_bounce": True, "error_related_to": "recipient",
-        "error": "user unknown", "comment": "550 5.1.1 No such mailbox here",
+        "event": "bounce",
+        "blocked": True,
+        "hard_bounce": True,
+        "error_related_to": "recipient",
+        "error": "user unknown",
+        "comment": "550 5.1.1 No such mailbox here",
     },
     Happening.SOFT_BOUNCED: {
-        "event": "bounce", "blocked": False, "hard_bounce": False, "error_related_to": "recipient",
-        "error": "quota exceeded", "comment": "552 5.2.2 The mailbox is full",
+        "event": "bounce",
+        "blocked": False,
+        "hard_bounce": False,
+        "error_related_to": "recipient",
+        "error": "quota exceeded",
+        "comment": "552 5.2.2 The mailbox is full",
     },
     Happening.OPENED: {"event": "open", "agent": "lab"},
     Happening.CLICKED: {"event": "click", "url": "https://example.com/lab", "agent": "lab"},
     Happening.COMPLAINED: {"event": "spam", "source": "lab"},
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +85,13 @@ class MailjetLab:
 
     @classmethod
     def open(cls, world: World, account: LabAccount) -> MailjetLab:
+        """Open an account of this lab."""
         known = take_secrets(account, **SECRETS)
         bundle = 1 if known.pop("version") == "1" else 100
         return cls(world, account.name, **known, bundle=bundle)
 
     def public(self) -> Mapping[str, str]:
+        """Return the values that a client needs and that the lab chose itself."""
         return {}
 
     def routes(self) -> list[Route]:
@@ -88,13 +102,16 @@ class MailjetLab:
         ]
 
     def sign(self, body: bytes) -> Mapping[str, str]:
+        """Return the headers that prove a webhook's body."""
         return {"authorization": _basic(self.username, self.password)}
 
     def pack(self, events: list[dict[str, Any]]) -> tuple[bytes, Mapping[str, str]]:
+        """Return the body of these events and its content type."""
         body = json.dumps(events[0] if self.bundle == 1 else events).encode()
         return body, {"content-type": "application/json", **self.sign(body)}
 
     def event(self, mail: LabMail, message_id: str, what: Happening, moment: float) -> dict[str, Any] | None:
+        """Return the provider's event for this happening, or None where it tells none."""
         if what not in _EVENTS:
             return None
         return {

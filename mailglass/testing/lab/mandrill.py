@@ -29,15 +29,17 @@ _EVENTS: Final[Mapping[Happening, tuple[str, dict[str, str]]]] = {
     Happening.DEFERRED: ("deferral", {"diag": "451 4.7.1 Come back later"}),
     Happening.DELIVERED: ("delivered", {"diag": "250 2.0.0 OK"}),
     Happening.HARD_BOUNCED: (
-        "hard_bounce", {"bounce_description": "bad_mailbox", "diag": "smtp;550 5.1.1 No such mailbox here"},
+        "hard_bounce",
+        {"bounce_description": "bad_mailbox", "diag": "smtp;550 5.1.1 No such mailbox here"},
     ),
     Happening.SOFT_BOUNCED: (
-        "soft_bounce", {"bounce_description": "mailbox_full", "diag": "smtp;552 5.2.2 The mailbox is full"},
+        "soft_bounce",
+        {"bounce_description": "mailbox_full", "diag": "smtp;552 5.2.2 The mailbox is full"},
     ),
     Happening.OPENED: ("open", {}),
     Happening.CLICKED: ("click", {}),
     Happening.COMPLAINED: ("spam", {}),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +64,12 @@ class MandrillLab:
 
     @classmethod
     def open(cls, world: World, account: LabAccount) -> MandrillLab:
+        """Open an account of this lab."""
         known = take_secrets(account, key="", webhook_key="lab-webhook-key")
         return cls(world, account.name, known["key"], known["webhook_key"])
 
     def public(self) -> Mapping[str, str]:
+        """Return the values that a client needs and that the lab chose itself."""
         return {"webhook_url": self.world.poster.url(self.account)}
 
     def routes(self) -> list[Route]:
@@ -77,9 +81,11 @@ class MandrillLab:
         ]
 
     def sign(self, body: bytes) -> Mapping[str, str]:
+        """Return the headers that prove a webhook's body."""
         return {}
 
     def pack(self, events: list[dict[str, Any]]) -> tuple[bytes, Mapping[str, str]]:
+        """Return the body of these events and its content type."""
         text = json.dumps(events)
         signed = f"{self.world.poster.url(self.account)}mandrill_events{text}"
         signature = base64.b64encode(hmac.digest(self.webhook_key.encode(), signed.encode(), "sha1")).decode("ascii")
@@ -87,6 +93,7 @@ class MandrillLab:
         return urlencode({"mandrill_events": text}).encode(), headers
 
     def event(self, mail: LabMail, message_id: str, what: Happening, moment: float) -> dict[str, Any] | None:
+        """Return the provider's event for this happening, or None where it tells none."""
         if what not in _EVENTS:
             return None
         name, details = _EVENTS[what]

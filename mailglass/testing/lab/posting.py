@@ -28,10 +28,10 @@ class Sender(Protocol):
 
     @property
     def bundle(self) -> int:
-        """How many events one webhook carries; 1 means a bare object, more an array."""
+        """Number of events in one webhook; 1 means a bare object, more an array."""
 
     def sign(self, body: bytes) -> Mapping[str, str]:
-        """The headers that prove where this body comes from."""
+        """Return the headers that prove where this body comes from."""
 
 
 @runtime_checkable
@@ -43,7 +43,7 @@ class Packer(Sender, Protocol):
         """The status at which it gives up on a webhook; None: at none."""
 
     def pack(self, events: list[dict[str, Any]]) -> tuple[bytes, Mapping[str, str]]:
-        """The body that tells these events, and its headers: content type and proofs. Called for every try anew."""
+        """Return the body of these events and its headers: content type and proofs. Called anew for every try."""
 
 
 @runtime_checkable
@@ -51,7 +51,7 @@ class Choosy(Sender, Protocol):
     """An account that gives up on a webhook at more than one status."""
 
     def gives_up(self, status: int) -> bool:
-        """Whether an answer that is not 2xx ends it; status 0 is no answer."""
+        """Return whether an answer that is not 2xx ends it; status 0 is no answer."""
 
 
 @dataclass(slots=True)
@@ -94,7 +94,7 @@ class Poster:
             self._push(_Post(sender, [event]), delay)
 
     def url(self, account: str) -> str:
-        """Where an account's webhooks go; "" where none are posted."""
+        """Return the URL of an account's webhooks, or "" where none are posted."""
         return f"{self._url}/{account}" if self._url else ""
 
     def pause(self) -> None:

@@ -74,10 +74,12 @@ class PostmarkLab:
         ]
 
     def sign(self, body: bytes) -> Mapping[str, str]:
+        """Return the headers that prove a webhook's body."""
         credentials = base64.b64encode(f"{self.username}:{self.password}".encode()).decode("ascii")
         return {"authorization": f"Basic {credentials}"}
 
     def event(self, mail: LabMail, message_id: str, what: Happening, moment: float) -> dict[str, Any] | None:
+        """Return the provider's event for this happening, or None where it tells none."""
         record = {
             "MessageID": message_id,
             "MessageStream": STREAM,
@@ -173,10 +175,13 @@ class PostmarkLab:
                 accepted.append((mail, message_id))
                 answers.append(
                     {
-                        "To": mail.recipient, "SubmittedAt": submitted, "MessageID": message_id,
-                        "ErrorCode": 0, "Message": "OK",
+                        "To": mail.recipient,
+                        "SubmittedAt": submitted,
+                        "MessageID": message_id,
+                        "ErrorCode": 0,
+                        "Message": "OK",
                     }
-                )  # fmt: skip
+                )
         return answers, self.world.accept(self, accepted)
 
 

@@ -67,11 +67,13 @@ class ResendLab:
 
     @classmethod
     def open(cls, world: World, account: LabAccount) -> ResendLab:
+        """Open an account of this lab."""
         made = "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode("ascii")
         known = take_secrets(account, key="", webhook_secret=made)
         return cls(world, account.name, known["key"], known["webhook_secret"])
 
     def public(self) -> Mapping[str, str]:
+        """Return the values that a client needs and that the lab chose itself."""
         return {"webhook_secret": self.webhook_secret}
 
     def routes(self) -> list[Route]:
@@ -86,10 +88,12 @@ class ResendLab:
         ]
 
     def sign(self, body: bytes) -> Mapping[str, str]:
+        """Return the headers that prove a webhook's body."""
         return {}
 
     def pack(self, events: list[dict[str, Any]]) -> tuple[bytes, Mapping[str, str]]:
         # a webhook keeps its id when it is tried again, and gets another time
+        """Return the body of these events and its content type."""
         (event,) = events
         body = json.dumps(event["body"]).encode()
         timestamp = str(int(time.time()))
@@ -101,6 +105,7 @@ class ResendLab:
         return body, {"svix-id": event["id"], "svix-timestamp": timestamp, "svix-signature": signatures}
 
     def event(self, mail: LabMail, message_id: str, what: Happening, moment: float) -> dict[str, Any] | None:
+        """Return the provider's event for this happening, or None where it tells none."""
         kind, details = _EVENTS[what]
         if what in _ORIGINS:
             self._suppress(mail.recipient, _ORIGINS[what])
@@ -146,7 +151,7 @@ class ResendLab:
         return response
 
     async def _take(self, body: bytes, *, batch: bool) -> tuple[Response, Any]:
-        """The answer, and what is remembered of it; None where nothing was accepted."""
+        """Return the answer, and what is remembered of it; None where nothing was accepted."""
         try:
             found = json.loads(body)
             items = found if batch else [found]
@@ -215,9 +220,13 @@ class ResendLab:
 
     def _suppress(self, address: str, origin: str) -> dict[str, Any]:
         entry = {
-            "object": "suppression", "id": str(uuid4()), "email": address.lower(), "origin": origin,
-            "source_id": None, "created_at": _iso(time.time()),
-        }  # fmt: skip
+            "object": "suppression",
+            "id": str(uuid4()),
+            "email": address.lower(),
+            "origin": origin,
+            "source_id": None,
+            "created_at": _iso(time.time()),
+        }
         return self.listed.setdefault(address.lower(), entry)
 
     def _stranger(self, request: Request) -> Response | None:

@@ -1,4 +1,4 @@
-"""How the lab's accounts answer searches: each as its provider words what the archive holds."""
+"""Search answers of the lab's accounts, in each provider's own form."""
 
 from __future__ import annotations
 
@@ -96,11 +96,13 @@ def brevo(archive: Archive, account: str, tags: Mapping[str, list[str]], request
     """`GET /v3/smtp/emails` of one recipient; without any it has no list."""
     mails = [
         {
-            "email": kept.mail.recipient, "messageId": kept.message_id, "date": _iso(kept.moment),
+            "email": kept.mail.recipient,
+            "messageId": kept.message_id,
+            "date": _iso(kept.moment),
             "tags": tags.get(kept.message_id, []),
         }
         for kept in archive.to(account, request.query_params["email"])
-    ]  # fmt: skip
+    ]
     return JSONResponse({"count": len(mails)} | ({"transactionalEmails": mails} if mails else {}))
 
 

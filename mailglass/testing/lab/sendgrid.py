@@ -33,21 +33,27 @@ _EVENTS: Final[Mapping[Happening, dict[str, Any]]] = {
     Happening.DEFERRED: {"event": "deferred", "attempt": "1", "response": "451 4.7.1 Come back later"},
     Happening.DELIVERED: {"event": "delivered", "response": "250 2.0.0 OK"},
     Happening.HARD_BOUNCED: {
-        "event": "bounce", "type": "bounce", "status": "5.1.1", "bounce_classification": "Invalid Address",
+        "event": "bounce",
+        "type": "bounce",
+        "status": "5.1.1",
+        "bounce_classification": "Invalid Address",
         "reason": "550 5.1.1 No such mailbox here",
     },
     Happening.SOFT_BOUNCED: {
-        "event": "bounce", "type": "blocked", "status": "4.2.2", "bounce_classification": "Mailbox Unavailable",
+        "event": "bounce",
+        "type": "blocked",
+        "status": "4.2.2",
+        "bounce_classification": "Mailbox Unavailable",
         "reason": "452 4.2.2 The mailbox is full",
     },
     Happening.OPENED: {"event": "open", "sg_machine_open": False},
     Happening.CLICKED: {"event": "click", "url": "https://example.com/lab"},
     Happening.COMPLAINED: {"event": "spamreport"},
-}  # fmt: skip
+}
 
 
 def signing_key(pem: str | None) -> ec.EllipticCurvePrivateKey:
-    """The key in a PEM text, or a new one.
+    """Return the key in a PEM text, or a new one.
 
     Raises:
         ConfigError: the text holds no P-256 private key.
@@ -87,7 +93,7 @@ class SendGridLab:
 
     @property
     def public_key(self) -> str:
-        """What SendGrid's console shows: base64 of the key's SubjectPublicKeyInfo."""
+        """Public key as SendGrid's console shows it: base64 of the key's SubjectPublicKeyInfo."""
         der = self.signer.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
@@ -103,6 +109,7 @@ class SendGridLab:
         ]
 
     def sign(self, body: bytes) -> Mapping[str, str]:
+        """Return the headers that prove a webhook's body."""
         timestamp = str(int(time.time()))
         signature = self.signer.sign(timestamp.encode() + body, ec.ECDSA(SHA256()))
         return {
@@ -111,6 +118,7 @@ class SendGridLab:
         }
 
     def event(self, mail: LabMail, message_id: str, what: Happening, moment: float) -> dict[str, Any] | None:
+        """Return the provider's event for this happening, or None where it tells none."""
         if what is Happening.HARD_BOUNCED:
             self.suppressions.suppress("bounces", mail.recipient, "5.1.1")
         elif what is Happening.COMPLAINED:

@@ -36,7 +36,7 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabOptions:
-    """How a lab is set up. Credentials that are None are not asked for.
+    """Configuration of a lab. Credentials that are None are not asked for.
 
     Attributes:
         http_port: 0 lets the system choose.

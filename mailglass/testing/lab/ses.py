@@ -71,13 +71,16 @@ class SESLab:
 
     @classmethod
     def open(cls, world: World, account: LabAccount) -> SESLab:
+        """Open an account of this lab."""
         secrets = take_secrets(account, access_key_id="", secret_access_key="")
         return cls(world, account.name, secrets["access_key_id"], secrets["secret_access_key"])
 
     def public(self) -> Mapping[str, str]:
+        """Return the values that a client needs and that the lab chose itself."""
         return {"topic_arn": TOPIC, "certificate_url": CERTIFICATE_URL, "certificate": certificate(self.signer)}
 
     def routes(self) -> list[Route]:
+        """Return the HTTP routes of the account."""
         addresses = "/v2/email/suppression/addresses"
         return [
             Route("/v2/email/outbound-emails", self._send, methods=["POST"]),
@@ -88,9 +91,11 @@ class SESLab:
         ]
 
     def sign(self, body: bytes) -> Mapping[str, str]:
+        """Return the headers that prove a webhook's body."""
         return {}
 
     def pack(self, events: list[dict[str, Any]]) -> tuple[bytes, Mapping[str, str]]:
+        """Return the body of these events and its content type."""
         (event,) = events
         message = {
             "Type": "Notification",
@@ -114,6 +119,7 @@ class SESLab:
         return json.dumps(message | {"Signature": base64.b64encode(signature).decode("ascii")}).encode(), headers
 
     def event(self, mail: LabMail, message_id: str, what: Happening, moment: float) -> dict[str, Any] | None:
+        """Return the provider's event for this happening, or None where it tells none."""
         time = _time(moment)
         ours = {"mailglass_id": [mail.delivery_id]} if mail.delivery_id else {}
         about = {
@@ -210,7 +216,7 @@ class SESLab:
 
 
 def certificate(key: rsa.RSAPrivateKey) -> str:
-    """A certificate of this key by itself, in PEM."""
+    """Return a certificate of this key by itself, in PEM."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "sns.amazonaws.com")])
     today = now()
     built = (
@@ -227,7 +233,7 @@ def certificate(key: rsa.RSAPrivateKey) -> str:
 
 
 def _signature(request: Request, url: str, body: bytes, access_key_id: str, secret_access_key: str) -> str | None:
-    """The Authorization this request would have if it was signed with this key, by botocore's own signer."""
+    """Return the Authorization this request would have if it was signed with this key, by botocore's own signer."""
     _, _, fields = request.headers.get("authorization", "").partition(" ")
     given = dict(part.strip().partition("=")[::2] for part in fields.split(","))
     scope = given.get("Credential", "").split("/")
@@ -258,9 +264,11 @@ def _told(mail: LabMail, what: Happening, time: str) -> dict[str, Any]:
             return {"eventType": "DeliveryDelay", "deliveryDelay": part}
         case Happening.COMPLAINED:
             part = {
-                "complainedRecipients": [{"emailAddress": mail.recipient}], "complaintSubType": None,
-                "complaintFeedbackType": "abuse", "timestamp": time,
-            }  # fmt: skip
+                "complainedRecipients": [{"emailAddress": mail.recipient}],
+                "complaintSubType": None,
+                "complaintFeedbackType": "abuse",
+                "timestamp": time,
+            }
             return {"eventType": "Complaint", "complaint": part}
         case Happening.OPENED:
             return {"eventType": "Open", "open": {"timestamp": time, "userAgent": "lab"}}

@@ -89,7 +89,7 @@ class SMTPLab:
         self._server = None
 
     def meets_once(self, weather: Weather, key: str) -> bool:
-        """Whether this weather falls on this delivery for the first time."""
+        """Return whether this weather falls on this delivery for the first time."""
         if (weather, key) in self.met:
             return False
         self.met.add((weather, key))

@@ -27,9 +27,13 @@ from mailglass.testing.lab.world import World
 
 TOKEN_HEADER: Final = "x-messagesystems-webhook-token"  # noqa: S105 - a header's name
 SECRETS: Final = {
-    "key": "", "username": "lab", "password": "lab-webhook-password", "token": "", "header_value": "",
-}  # fmt: skip
-"""What may be chosen when an account is opened, and what it is otherwise."""
+    "key": "",
+    "username": "lab",
+    "password": "lab-webhook-password",
+    "token": "",
+    "header_value": "",
+}
+"""Options of an account and their defaults."""
 
 _MESSAGE, _TRACK = "message_event", "track_event"
 _EVENTS: Final[Mapping[Happening, tuple[str, dict[str, Any]]]] = {
@@ -37,7 +41,9 @@ _EVENTS: Final[Mapping[Happening, tuple[str, dict[str, Any]]]] = {
     Happening.DROPPED: (
         "gen_event",
         {
-            "type": "generation_rejection", "error_code": "554", "bounce_class": "25",
+            "type": "generation_rejection",
+            "error_code": "554",
+            "bounce_class": "25",
             "raw_reason": "554 5.7.1 recipient address suppressed due to customer policy",
         },
     ),
@@ -57,7 +63,7 @@ _EVENTS: Final[Mapping[Happening, tuple[str, dict[str, Any]]]] = {
     Happening.OPENED: (_TRACK, {"type": "open", "user_agent": "lab"}),
     Happening.CLICKED: (_TRACK, {"type": "click", "target_link_url": "https://example.com/lab", "user_agent": "lab"}),
     Happening.COMPLAINED: (_MESSAGE, {"type": "spam_complaint", "fbtype": "abuse"}),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,13 +94,20 @@ class SparkPostLab:
 
     @classmethod
     def open(cls, world: World, account: LabAccount) -> SparkPostLab:
+        """Open an account of this lab."""
         known = take_secrets(account, **SECRETS)
         return cls(
-            world, account.name, known["key"], known["username"], known["password"], known["token"],
+            world,
+            account.name,
+            known["key"],
+            known["username"],
+            known["password"],
+            known["token"],
             known["header_value"],
-        )  # fmt: skip
+        )
 
     def public(self) -> Mapping[str, str]:
+        """Return the values that a client needs and that the lab chose itself."""
         return {}
 
     def routes(self) -> list[Route]:
@@ -109,6 +122,7 @@ class SparkPostLab:
         ]
 
     def sign(self, body: bytes) -> Mapping[str, str]:
+        """Return the headers that prove a webhook's body."""
         if self.token:
             return {"authorization": f"Bearer {self.token}"}
         if self.header_value:
@@ -117,12 +131,14 @@ class SparkPostLab:
         return {"authorization": f"Basic {credentials}"}
 
     def pack(self, events: list[dict[str, Any]]) -> tuple[bytes, Mapping[str, str]]:
+        """Return the body of these events and its content type."""
         body = json.dumps(events).encode()
         # the same batch has the same id at every try
         batch = hashlib.blake2b(body, digest_size=16).hexdigest()
         return body, {"content-type": "application/json", "x-messagesystems-batch-id": batch, **self.sign(body)}
 
     def event(self, mail: LabMail, message_id: str, what: Happening, moment: float) -> dict[str, Any] | None:
+        """Return the provider's event for this happening, or None where it tells none."""
         name, details = _EVENTS[what]
         event = {
             "event_id": str(random.getrandbits(56) + 1),

@@ -31,7 +31,7 @@ class LabMail:
 
 
 class Weather(StrEnum):
-    """What becomes of a mail in the lab.
+    """Fates of a mail in the lab.
 
     deliver: accepted, then delivered.
     hard_bounce: no such recipient, now (SMTP) or by a later event (HTTP).
@@ -103,6 +103,7 @@ class Climate:
             raise ConfigError("ratios", "not shares of one whole", "Give numbers from 0 to 1 that add up to at most 1")
 
     def __call__(self, recipient: str) -> Weather:
+        """Return the weather of this recipient."""
         address = recipient.lower()
         if marked := _MARKED.search(address.rpartition("@")[0]):
             return MARKERS[marked[1]]
@@ -116,6 +117,6 @@ class Climate:
 
 
 def _place(seed: int, address: str) -> float:
-    """Where in [0, 1) the address stands in this climate."""
+    """Return the address's place in [0, 1) in this climate."""
     digest = hashlib.blake2b(f"{seed}\x00{address}".encode(), digest_size=7).digest()
     return int.from_bytes(digest, "big") / (1 << 56)

@@ -12,7 +12,7 @@ from mailglass.testing.lab.weather import LabMail
 
 
 class Witness:
-    """What the lab accepted, by delivery id, and which recipients its accounts no longer mail.
+    """Record of the accepted mails, by delivery id, and of the recipients that the accounts refuse.
 
     With a state file, each line of which is one fact, all of it outlives the process, even one that is killed: the
     line is written before the answer is. Recipients stand there as digests.
@@ -53,7 +53,7 @@ class Witness:
             self._apply(*line)
 
     def inactive(self, account: str, recipient: str) -> bool:
-        """Whether the account refuses this recipient."""
+        """Return whether the account refuses this recipient."""
         return (account, _digest(recipient)) in self._inactive
 
     def counts(self) -> dict[str, int]:

@@ -20,11 +20,11 @@ class Teller(Sender, Protocol):
     """An account that can word a happening as its provider does."""
 
     def event(self, mail: LabMail, message_id: str, what: Happening, moment: float) -> dict[str, Any] | None:
-        """The provider's event, or None if it tells of no such thing; `moment` is Unix time."""
+        """Return the provider's event, or None if it tells of no such thing; `moment` is Unix time."""
 
 
 class World:
-    """What all accounts of the lab share.
+    """State shared by all accounts of the lab.
 
     Args:
         weather: by recipient.
@@ -56,7 +56,7 @@ class World:
         self._counted: Counter[str] = Counter()
 
     def refusal(self, mails: Iterable[LabMail]) -> Weather | None:
-        """The weather that keeps this whole request from being taken now: each delivery meets it once."""
+        """Return the weather that keeps this whole request from being taken now: each delivery meets it once."""
         met = [
             weather
             for mail in mails
@@ -68,7 +68,7 @@ class World:
         return None
 
     def suppresses(self, mail: LabMail) -> bool:
-        """Whether the account's own list refuses the recipient."""
+        """Return whether the account's own list refuses the recipient."""
         suppressed = self.weather(mail.recipient) is Weather.SUPPRESSED or self.witness.inactive(
             mail.account, mail.recipient
         )

@@ -1,4 +1,4 @@
-"""What a room says of itself to the suite, and what the suite's tests stand on."""
+"""A provider's declaration to the suite, and the fixtures of the suite's tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ACCOUNT = "acme-account"
 
 
 class Feature(StrEnum):
-    """What a room may lack, if it says why."""
+    """Capabilities that a provider may lack, with a reason."""
 
     WIRE = "wire"
     """It sends over no network."""
@@ -91,11 +91,11 @@ class Declaration:
     lacks: ClassVar[Mapping[str, str]] = {}
 
     def accept(self, request: Seen) -> Reply:
-        """What the provider answers when it takes every mail of a request."""
+        """Return the provider's answer when it takes every mail of a request."""
         raise AssertionError("say what the provider answers when it takes the mails of a request")
 
     def refuse(self, request: Seen) -> Reply:
-        """What the provider answers when it will never take the one mail, or any of the mails, of a request."""
+        """Return the provider's answer when it will never take any mail of a request."""
         return Reply(400, b"{}", {"content-type": "application/json"})
 
     def webhooks(self) -> list[Webhook]:
@@ -103,7 +103,7 @@ class Declaration:
         raise AssertionError("give genuine webhooks, or declare that the room lacks them")
 
     def holds(self, request: Seen, text: str) -> bool:
-        """Whether a text of ASCII letters, digits and `-` stands in a request, base64 in JSON values included."""
+        """Return whether a request holds a text of ASCII letters, digits and `-`, base64 in JSON values included."""
         if text.encode() in request.body:
             return True
         try:
@@ -112,7 +112,7 @@ class Declaration:
             return False
 
     def rearranged(self, body: bytes) -> list[bytes]:
-        """The same events in other bodies: in another order, or some of them twice. By default of JSON arrays."""
+        """Return the same events in other bodies: reordered, or some of them twice. Reads JSON arrays by default."""
         try:
             items = json.loads(body)
         except ValueError:
@@ -122,11 +122,11 @@ class Declaration:
         return [json.dumps(order).encode() for order in (items[::-1], items + items[::-1], items * 3)]
 
     def open_wire(self) -> Wire:
-        """The server that stands in for the provider."""
+        """Return the server that stands in for the provider."""
         return HTTPWire(self.accept)
 
     def build(self, raw: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Provider:
-        """The room's account from a table of options."""
+        """Return the room's account from a table of options."""
         cls: type[Any] = self.provider_class.Options
         options: object = build_options(cls, raw, f"accounts.{ACCOUNT}", self.environ if environ is None else environ)
         return self.provider_class(ACCOUNT, options)
@@ -150,7 +150,7 @@ class Declaration:
                 pytest.skip(f"{self.provider_class.name} has no {feature}: {self.lacks[feature]}")
 
     def at(self, port: int) -> dict[str, Any]:
-        """The options of an account whose provider is at a port of loopback."""
+        """Return the options of an account whose provider is at a port of loopback."""
         if Feature.WIRE in self.lacks:
             return dict(self.options)
         address: Any = self.address.format(url=f"http://127.0.0.1:{port}", port=port, host="127.0.0.1")
@@ -158,35 +158,35 @@ class Declaration:
 
     @pytest.fixture
     def wire(self) -> Iterator[Wire]:
-        """The provider's stand-in, which takes everything."""
+        """Yield the provider's stand-in, which takes everything."""
         self.need(Feature.WIRE)
         with self.open_wire() as wire:
             yield wire
 
     @pytest.fixture
     def provider(self, wire: Wire) -> Iterator[Provider]:
-        """An account at the stand-in."""
+        """Yield an account at the stand-in."""
         provider = self.build(self.at(wire.port))
         yield provider
         provider.close()
 
     @pytest.fixture
     def nowhere(self) -> Iterator[Provider]:
-        """An account whose provider cannot be reached."""
+        """Yield an account whose provider cannot be reached."""
         provider = self.build(self.at(closed_port()))
         yield provider
         provider.close()
 
     @pytest.fixture
     def samples(self) -> list[Webhook]:
-        """The genuine webhooks."""
+        """Return the genuine webhooks."""
         self.need(Feature.WEBHOOKS)
         found = self.webhooks()
         assert found, "give at least one genuine webhook"
         return found
 
     def kept_headers(self, webhook: Webhook) -> dict[str, str]:
-        """The headers that the ingress keeps, and that `normalise` gets."""
+        """Return the headers that the ingress keeps, and that `normalise` gets."""
         names = {name.lower() for name in self.provider_class.signed_headers}
         return {name: value for name, value in webhook.headers.items() if name in names}
 

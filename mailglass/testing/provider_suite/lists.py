@@ -1,4 +1,4 @@
-"""What the suite asks of a provider's suppression list: the seam's shape, and errors that say whether to try again."""
+"""Tests of a provider's suppression list: the seam's shape, and errors that say whether to try again."""
 
 from __future__ import annotations
 

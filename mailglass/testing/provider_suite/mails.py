@@ -29,7 +29,7 @@ _PNG: Final = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 
 
 def plain(name: str = "plain", **changes: Any) -> Outgoing:
-    """A mail that every room can carry; another name is another delivery."""
+    """Return a mail that every room can carry; another name is another delivery."""
     mail = Outgoing(
         delivery_id=uuid5(DELIVERY, name),
         tenant="acme",
@@ -117,5 +117,5 @@ def labels() -> Iterator[tuple[tuple[str, ...], dict[str, str]]]:
 
 
 def hostile(kind: str) -> Outgoing:
-    """The mail of this kind."""
+    """Return the mail of this kind."""
     return plain(kind, **HOSTILE[kind])

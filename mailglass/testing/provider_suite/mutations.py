@@ -8,21 +8,69 @@ from collections.abc import Iterator, Sequence
 
 _ALPHABET = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
 _ODD = (
-    b"", b"\x00", b"\xff\xfe", b"[]", b"{}", b"null", b"[null]", b"[[]]", b"[{}]", b'""', b"0", b"1e999", b"NaN",
-    b"[" * 5000, b'{"a":' * 2000, b"--", b"--x\r\n", b"a=b&" * 2000, b'"\\ud800"', b"\xe4",
-)  # fmt: skip
+    b"",
+    b"\x00",
+    b"\xff\xfe",
+    b"[]",
+    b"{}",
+    b"null",
+    b"[null]",
+    b"[[]]",
+    b"[{}]",
+    b'""',
+    b"0",
+    b"1e999",
+    b"NaN",
+    b"[" * 5000,
+    b'{"a":' * 2000,
+    b"--",
+    b"--x\r\n",
+    b"a=b&" * 2000,
+    b'"\\ud800"',
+    b"\xe4",
+)
 _PIECES = (
-    b"null", b"{}", b"[]", b'""', b"true", b"-1", b"1e308", b'"\\u0000"', b'"\\ud83d"', b"99999999999999999999", b"'",
-    b"\\", b"\r\n", b"%00", b"&", b"=", b"\x80",
-)  # fmt: skip
+    b"null",
+    b"{}",
+    b"[]",
+    b'""',
+    b"true",
+    b"-1",
+    b"1e308",
+    b'"\\u0000"',
+    b'"\\ud83d"',
+    b"99999999999999999999",
+    b"'",
+    b"\\",
+    b"\r\n",
+    b"%00",
+    b"&",
+    b"=",
+    b"\x80",
+)
 _TEXTS = (
-    "", " ", "Basic", "Basic =", "Bearer ", "v1,", "v1,=", "=", "ä", "\x7f", "\ud800", "x" * 9000, "0" * 400, "-1",
-    "1e9", "9" * 12, "None",
-)  # fmt: skip
+    "",
+    " ",
+    "Basic",
+    "Basic =",
+    "Bearer ",
+    "v1,",
+    "v1,=",
+    "=",
+    "ä",
+    "\x7f",
+    "\ud800",
+    "x" * 9000,
+    "0" * 400,
+    "-1",
+    "1e9",
+    "9" * 12,
+    "None",
+)
 
 
 def flipped(text: str, place: int) -> str:
-    """The text with another character at a place: one that no reading takes for the same.
+    """Return the text with another character at a place: one that no reading takes for the same.
 
     A letter, digit, `+` or `/` becomes the one whose six bits differ in the first, so that not even the loose ends of
     base64 make it the same; letters do not change their case only.
@@ -33,7 +81,7 @@ def flipped(text: str, place: int) -> str:
 
 
 def flipped_bytes(body: bytes, place: int) -> bytes:
-    """The bytes with one bit turned at a place."""
+    """Return the bytes with one bit turned at a place."""
     return body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :]
 
 

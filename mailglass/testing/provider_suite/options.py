@@ -1,4 +1,4 @@
-"""What the suite asks of a room's options: secrets by reference only, mistakes named, nothing shown."""
+"""Tests of a provider's options: secrets by reference only, mistakes named, nothing shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the suite asks of a provider's search: a finding for each, nothing found that is not ours, nothing raised."""
+"""Tests of a provider's search: a finding for each, nothing found that is not ours, nothing raised."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the suite asks of sending: one outcome a mail, nothing twice, nothing lost without a word, nothing unsaid."""
+"""Tests of sending: one outcome a mail, nothing twice, nothing lost without a word, nothing unsaid."""
 
 from __future__ import annotations
 
@@ -122,8 +122,10 @@ class SendingSuite(Declaration):
             some = kinds[start : start + size]
             outcomes = send(provider, plain(f"before {start}"), *(hostile(kind) for kind in some), plain("after"))
             assert [outcome.kind for outcome in outcomes] == [
-                OutcomeClass.ACCEPTED, *(alone[kind] for kind in some), OutcomeClass.ACCEPTED,
-            ]  # fmt: skip
+                OutcomeClass.ACCEPTED,
+                *(alone[kind] for kind in some),
+                OutcomeClass.ACCEPTED,
+            ]
 
     def test_options_of_the_message_that_are_none_are_refused_or_not_looked_at(
         self, provider: Provider, wire: Wire

@@ -1,4 +1,4 @@
-"""What the suite asks of webhooks: the genuine are believed, the forged refused, and nothing makes a room fall over."""
+"""Tests of webhooks: the genuine are believed, the forged refused, and nothing makes a room fall over."""
 
 from __future__ import annotations
 

@@ -30,13 +30,13 @@ class Seen:
     body: bytes = field(repr=False)
 
     def json(self) -> Any:
-        """The body's JSON value."""
+        """Return the body's JSON value."""
         return json.loads(self.body)
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What is answered."""
+    """One answer on the wire."""
 
     status: int
     body: bytes = b""
@@ -44,12 +44,12 @@ class Reply:
 
     @classmethod
     def json(cls, value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
-        """An answer in JSON."""
+        """Return an answer in JSON."""
         return cls(status, json.dumps(value).encode(), {"content-type": "application/json", **(headers or {})})
 
 
 Behaviour = Callable[[Seen], Reply | None]
-"""What to answer; None hangs up after the request was read."""
+"""The answer to a request. None hangs up after the request was read."""
 
 
 class Wire(socketserver.ThreadingTCPServer):
@@ -86,7 +86,7 @@ class Wire(socketserver.ThreadingTCPServer):
         return self.behaviour(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is no fault of the server's."""
+        """Ignore clients that hang up."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -142,7 +142,7 @@ class HTTPWire(Wire):
 
 
 def closed_port() -> int:
-    """A port of loopback that nobody listens on."""
+    """Return a port of loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -41,7 +41,7 @@ _HASTE = """
 lease = 10
 task_budget = 3
 send_margin = 6
-ring_patience = 1
+ring_timeout = 1
 
 [streams.transactional]
 uncertain = "{uncertain}"

@@ -16,8 +16,8 @@ from psycopg.rows import namedtuple_row
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ids import uuid7_for
 from mailglass.ledger import deliveries, webhooks
-from mailglass.ledger.database import statements
 from mailglass.ledger.events import Projection, project
+from mailglass.ledger.statements import statements
 from mailglass.mail.events import ProviderEvent
 from mailglass.settings import WebhookSettings
 from mailglass.suppressions import from_events

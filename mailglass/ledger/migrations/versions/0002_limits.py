@@ -228,7 +228,7 @@ BEGIN
 END $$;
 """
 
-# does what mailglass/limits/teach.lua does
+# does what mailglass/limits/apply_feedback.lua does
 TEACH = """
 CREATE FUNCTION mailglass.teach_limit(
     name text, pause double precision, hardness double precision, lasting double precision,

@@ -13,7 +13,7 @@ from mailglass.ledger.tables import webhook_events as table
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class ListedWebhook:
     """One stored webhook.
 
     Attributes:
@@ -39,7 +39,7 @@ def find(
     reason: str | None = None,
     after: UUID | None = None,
     limit: int = 100,
-) -> list[Kept]:
+) -> list[ListedWebhook]:
     """Stored webhooks by filter, oldest first.
 
     Args:
@@ -59,6 +59,8 @@ def find(
     # the bodies stay where they are
     query = query.with_only_columns(*(column for column in table.c if column.name not in ("body", "headers")))
     return [
-        Kept(row.id, row.account, row.provider, row.tenant_id, row.status, row.reason, row.attempts, row.received_at)
+        ListedWebhook(
+            row.id, row.account, row.provider, row.tenant_id, row.status, row.reason, row.attempts, row.received_at
+        )
         for row in database.query(query)
     ]

@@ -1,0 +1,252 @@
+"""MX and DANE checks: whether replies and bounces reach the domain (RFC 5321 5, RFC 7505, RFC 7672)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from mailglass.domains.findings import Area, Finding, Status, ToPublish, in_words, unanswered
+from mailglass.domains.lookups import TLSA, Facts, Lookup
+from mailglass.domains.names import is_address
+
+MAX_HOSTS: Final = 10
+# RFC 7672 3.1: DANE-TA and DANE-EE; what receivers of mail make of the others is undefined
+_USAGES: Final = (2, 3)
+_DIGITS: Final = {1: 64, 2: 128}
+
+_WHY: Final = {
+    "record": "Replies and bounces go to the domain's MX hosts. Many receivers refuse mail from a domain without any.",
+    "target": "An MX record must name a host with an address, and not an alias.",
+    "tlsa": "DANE lets senders prove the certificate of your mail hosts. Broken records keep mail away.",
+}
+
+
+def check_mx(facts: Facts, domain: str) -> tuple[tuple[Finding, ...], dict[str, Any]]:
+    """Check where mail to the domain goes.
+
+    Args:
+        facts: the DNS facts.
+        domain: the sending domain.
+
+    Returns:
+        The findings, and the facts as the JSON report shows them.
+    """
+    lookup = facts.ask(domain, "MX")
+    addresses = (facts.ask(domain, "A"), facts.ask(domain, "AAAA"))
+    shown = {"records": [in_words(record) for record in lookup.hosts]}
+    if lookup.failed:
+        finding = _mx(
+            "record",
+            Status.CANNOT_VERIFY,
+            "The MX records could not be looked up",
+            unanswered(lookup),
+            (lookup,),
+            "Run the check again. If it stays, look at the domain's nameservers.",
+        )
+        return (finding,), shown
+    if not lookup.found:
+        return (_without(domain, lookup, addresses),), shown
+    null = [record for record in lookup.hosts if not record.host]
+    if null and len(lookup.hosts) > 1:
+        finding = _mx(
+            "record",
+            Status.FAIL,
+            "A null MX stands beside others",
+            ", ".join(in_words(record) for record in lookup.hosts),
+            (lookup,),
+            "Delete the record `0 .`.",
+            reference="RFC 7505 3",
+        )
+        return (finding,), shown
+    if null:
+        finding = _mx(
+            "record",
+            Status.FAIL,
+            "A null MX says that the domain takes no mail",
+            "0 .",
+            (lookup,),
+            "Publish the hosts that take replies and bounces. Receivers refuse mail from a domain with a null MX.",
+            (ToPublish(domain, "MX", f"10 mail.{domain}."),),
+            "RFC 7505 4.2",
+        )
+        return (finding,), shown
+    names = ", ".join(in_words(record) for record in lookup.hosts[:MAX_HOSTS])
+    present = _mx("record", Status.PASS, "The domain takes mail", names, (lookup,))
+    return (present, *_targets(facts, lookup)), shown
+
+
+def _without(domain: str, lookup: Lookup, addresses: tuple[Lookup, Lookup]) -> Finding:
+    publish = (ToPublish(domain, "MX", f"10 mail.{domain}."),)
+    if any(address.found for address in addresses):
+        return _mx(
+            "record",
+            Status.WARN,
+            "No MX record",
+            f"Mail goes to the address of {domain} itself",
+            (lookup, *addresses),
+            "Publish the hosts that take replies and bounces.",
+            publish,
+        )
+    if failed := [address for address in addresses if address.failed]:
+        return _mx(
+            "record",
+            Status.CANNOT_VERIFY,
+            "The domain's addresses could not be looked up",
+            unanswered(failed[0]),
+            (lookup, *addresses),
+            "Run the check again.",
+        )
+    return _mx(
+        "record",
+        Status.FAIL,
+        "The domain takes no mail",
+        f"{domain} has neither MX nor address records",
+        (lookup, *addresses),
+        "Publish the hosts that take replies and bounces.",
+        publish,
+    )
+
+
+def _targets(facts: Facts, lookup: Lookup) -> list[Finding]:
+    hosts = list(dict.fromkeys(record.host for record in lookup.hosts))[:MAX_HOSTS]
+    seen = [(host, facts.ask(host, "A"), facts.ask(host, "AAAA")) for host in hosts if not is_address(host)]
+    evidence = tuple(lookup for _, *lookups in seen for lookup in lookups)
+    literal = [host for host in hosts if is_address(host)]
+    dead = [host for host, a, aaaa in seen if not a.failed and not aaaa.failed and not a.found and not aaaa.found]
+    aliases = [f"{host} -> {a.chain[-1]}" for host, a, _ in seen if a.chain]
+    failed = [lookup for lookup in evidence if lookup.failed]
+    if literal or (dead and len(dead) == len(hosts)):
+        wrong = ", ".join([*literal, *dead])
+        return [
+            _mx(
+                "target",
+                Status.FAIL,
+                "The MX hosts have no address",
+                wrong,
+                evidence,
+                "Name hosts with A or AAAA records.",
+                reference="RFC 5321 5.1",
+            )
+        ]
+    if dead or aliases:
+        return [
+            _mx(
+                "target",
+                Status.WARN,
+                "Some MX hosts are aliases or have no address",
+                ", ".join([*dead, *aliases]),
+                evidence,
+                "Name hosts that have A or AAAA records themselves.",
+                reference="RFC 2181 10.3",
+            )
+        ]
+    if failed:
+        return [
+            _mx(
+                "target",
+                Status.CANNOT_VERIFY,
+                "Some MX hosts could not be looked up",
+                unanswered(failed[0]),
+                evidence,
+                "Run the check again.",
+            )
+        ]
+    return [_mx("target", Status.PASS, "The MX hosts have addresses", ", ".join(hosts), evidence)]
+
+
+def check_dane(facts: Facts, domain: str) -> tuple[Finding, ...]:
+    """Check the certificate associations of the MX hosts.
+
+    Args:
+        facts: the DNS facts.
+        domain: the sending domain.
+    """
+    lookup = facts.ask(domain, "MX")
+    hosts = list(dict.fromkeys(record.host for record in lookup.hosts if record.host))[:MAX_HOSTS]
+    checked = [(host, facts.ask(f"_25._tcp.{host}", "TLSA")) for host in hosts]
+    published = [(host, found) for host, found in checked if found.found]
+    if not published:
+        return ()
+    evidence = tuple(found for _, found in published)
+    wrong = [
+        f"{host}: {in_words(record)}"
+        for host, found in published
+        for record in found.records
+        if isinstance(record, TLSA) and not _is_usable(record)
+    ]
+    if wrong:
+        return (
+            _dane(
+                Status.FAIL,
+                "A TLSA record cannot be used",
+                "; ".join(wrong),
+                evidence,
+                "Publish usage 3 (DANE-EE) or 2 (DANE-TA) with SHA-256: `3 1 1 <64 hexadecimal digits>`.",
+            ),
+        )
+    if not all(found.authenticated for found in evidence):
+        return (
+            _dane(
+                Status.WARN,
+                "TLSA records without DNSSEC",
+                ", ".join(host for host, _ in published),
+                evidence,
+                "Sign the zone of the MX hosts, or ask a validating resolver with --resolver. Senders ignore "
+                "TLSA records that are not signed.",
+            ),
+        )
+    missing = [host for host, found in checked if not found.found and not found.failed]
+    if missing:
+        return (
+            _dane(
+                Status.WARN,
+                "Some MX hosts have no TLSA record",
+                ", ".join(missing),
+                evidence,
+                "Publish TLSA records for all MX hosts.",
+            ),
+        )
+    return (_dane(Status.PASS, "DANE protects the MX hosts", ", ".join(host for host, _ in published), evidence),)
+
+
+def _is_usable(record: TLSA) -> bool:
+    digits = _DIGITS.get(record.matching)
+    fits = len(record.data) == digits if digits else record.matching == 0 and bool(record.data)
+    return record.usage in _USAGES and record.selector in (0, 1) and fits
+
+
+def _dane(status: Status, title: str, observed: str, evidence: tuple[Lookup, ...], remediation: str = "") -> Finding:
+    return Finding(
+        Area.DANE,
+        "tlsa",
+        status,
+        title,
+        _WHY["tlsa"],
+        observed,
+        remediation,
+        evidence=evidence,
+        reference="RFC 7672 3.1",
+    )
+
+
+def _mx(
+    check: str,
+    status: Status,
+    title: str,
+    observed: str,
+    evidence: tuple[Lookup, ...],
+    remediation: str = "",
+    records: tuple[ToPublish, ...] = (),
+    reference: str = "RFC 5321 5.1",
+) -> Finding:
+    return Finding(
+        Area.MX,
+        check,
+        status,
+        title,
+        _WHY[check],
+        observed,
+        remediation,
+        records=records,
+        evidence=evidence,
+        reference=reference,
+    )

@@ -1,0 +1,71 @@
+"""Checks of the settings alone, and of the accounts that they name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mailglass.errors import ConfigError, ProviderCallError
+from mailglass.preflight.findings import Finding, failed, passed, unchecked, warned
+from mailglass.preflight.surroundings import Surroundings
+from mailglass.settings.completeness import settings_problems
+
+if TYPE_CHECKING:
+    from mailglass.providers.registry import Accounts
+
+
+def settings_are_whole(surroundings: Surroundings) -> Iterator[Finding]:
+    """Check that there are accounts, routes and servers, and that no variable is misspelt."""
+    settings = surroundings.settings
+    problems = settings_problems(settings)
+    if not settings.broker_url.reveal():
+        problems.append("There is no broker: set MAILGLASS_BROKER_URL.")
+    for problem in problems:
+        yield failed("settings", problem, "`mailglass config check` shows the settings as they are read")
+    if not problems:
+        accounts, routes = len(settings.accounts), len(settings.routes)
+        yield passed("settings", f"{settings.file or 'the environment'}: {accounts} accounts, {routes} routes")
+
+
+def logging_is_for_production(surroundings: Surroundings) -> Iterator[Finding]:
+    """Check that neither debug logging nor the display of contents is on."""
+    settings = surroundings.settings
+    if settings.log_level == "debug":
+        yield warned("logging", "the log level is debug", 'Set log_level = "info"')
+    else:
+        yield passed("logging", f"level {settings.log_level}, format {settings.log_format}")
+    if settings.show_content:
+        yield warned(
+            "content",
+            "operators may read what mails say (show_content)",
+            "Set show_content = false unless your operators need it",
+        )
+
+
+def accounts_open(surroundings: Surroundings) -> Iterator[Finding]:
+    """Check that every account has its secrets in the right form; online, that its provider accepts them."""
+    from mailglass.providers.registry import Accounts
+
+    accounts = Accounts(surroundings.settings)
+    try:
+        for name in surroundings.settings.accounts:
+            yield _account(accounts, name, surroundings.online)
+    finally:
+        accounts.close()
+
+
+def _account(accounts: Accounts, name: str, online: bool) -> Finding:
+    check = f"accounts.{name}"
+    try:
+        provider = accounts.open(name)
+    except ConfigError as error:
+        return failed(check, f"{error.key}: {error.problem}", error.remedy)
+    if not online:
+        return passed(check, f"{provider.name}: options and secrets are in order, the provider was not asked")
+    try:
+        asked = provider.check_credentials()
+    except ProviderCallError as error:
+        result = unchecked if error.retryable else failed
+        return result(check, str(error), f"Check the credentials of [accounts.{name}] at the provider")
+    said = "the provider accepts the credentials" if asked else "the provider has no call that would tell"
+    return passed(check, f"{provider.name}: options and secrets are in order, {said}")
