@@ -21,6 +21,7 @@ class Policy:
     """What a server refuses: each is given the argument and returns a reply, or None to go on.
 
     Attributes:
+        greets: whether it says anything; without that it hangs up at once.
         taken: recipients of the mails that were taken.
         asked: every recipient that was named, in order.
     """
@@ -29,6 +30,7 @@ class Policy:
     rcpt: Answers = takes_all
     data: Answers = takes_all
     dot: Answers = takes_all
+    greets: bool = True
     taken: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
@@ -55,6 +57,8 @@ def _serve(sock: socket.socket, policy: Policy) -> None:
             file.write(f"{line}\r\n".encode())
             file.flush()
 
+        if not policy.greets:
+            return
         say("220 policy")
         recipients: list[str] = []
         for raw in iter(file.readline, b""):

@@ -120,9 +120,12 @@ def load(name: str, row: Row) -> click.Command:
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
-    "--config", "config_path", type=click.Path(dir_okay=False), metavar="FILE",
+    "--config",
+    "config_path",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
     help="The settings file, instead of MAILGLASS_CONFIG or ./mailglass.toml.",
-)  # fmt: skip
+)
 @click.option(
     "--color/--no-color", default=None, help="Colour, or none; default: on terminals, unless NO_COLOR is set."
 )

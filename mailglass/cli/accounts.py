@@ -37,10 +37,15 @@ def list_accounts(output_format: str) -> None:
         print_json(accounts=[_as_json(settings, state) for state in states])
         return
     rows = [
-        (state.account, settings.accounts[state.account].provider, _standing(state), str(state.waiting),
-         state.last_error or "")
+        (
+            state.account,
+            settings.accounts[state.account].provider,
+            _standing(state),
+            str(state.waiting),
+            state.last_error or "",
+        )
         for state in states
-    ]  # fmt: skip
+    ]
     print_table(("ACCOUNT", "PROVIDER", "STATE", "WAITING", "LAST ERROR"), rows)
 
 
@@ -145,9 +150,7 @@ def _as_json(settings: Settings, state: AccountState) -> dict[str, Any]:
     ]
     day = configured.warmup.day(clock.now()) if configured.warmup else None
     warmup = None if day is None else f"{day.cap} mails on {day.date.isoformat()}"
-    return {
-        "account": state.account, "provider": configured.provider, "limits": limits, "warmup": warmup, **described
-    }  # fmt: skip
+    return {"account": state.account, "provider": configured.provider, "limits": limits, "warmup": warmup, **described}
 
 
 def _moment(moment: datetime) -> str:

@@ -18,9 +18,12 @@ _LONGEST = 200
 def actor_option(command: F) -> F:
     """Add `--as NAME`; the command gets `actor`, a name for the audit."""
     return click.option(
-        "--as", "actor", metavar="NAME", callback=_named,
+        "--as",
+        "actor",
+        metavar="NAME",
+        callback=_named,
         help="Who does it, for the audit; default: the operating system's user and host.",
-    )(command)  # fmt: skip
+    )(command)
 
 
 def whoami() -> str:

@@ -23,19 +23,26 @@ def audit(limit: int, output_format: str) -> None:
         print_json(
             entries=[
                 {
-                    "id": str(entry.id), "at": entry.at.isoformat(), "actor": entry.actor, "action": entry.action,
-                    "tenant": entry.tenant, "detail": entry.detail,
+                    "id": str(entry.id),
+                    "at": entry.at.isoformat(),
+                    "actor": entry.actor,
+                    "action": entry.action,
+                    "tenant": entry.tenant,
+                    "detail": entry.detail,
                 }
                 for entry in found
             ]
-        )  # fmt: skip
+        )
         return
     rows = [
         (
-            entry.at.isoformat(sep=" ", timespec="seconds"), entry.actor, entry.action, entry.tenant or "",
+            entry.at.isoformat(sep=" ", timespec="seconds"),
+            entry.actor,
+            entry.action,
+            entry.tenant or "",
             str(entry.detail.get("count", "")),
             json.dumps({name: value for name, value in entry.detail.items() if name != "count"}),
         )
         for entry in found
-    ]  # fmt: skip
+    ]
     print_table(("AT", "ACTOR", "ACTION", "TENANT", "COUNT", "OF"), rows)

@@ -60,7 +60,7 @@ def _mail_of(stream: IO[bytes]) -> bytes:
 
 
 def _log_quietly() -> None:
-    """What a pipe's command says, mail servers put into their logs or into a bounce: errors only."""
+    """Keep logs out of the output, which mail servers put into their own logs or into a bounce."""
     from mailglass.telemetry import configure_logging
 
-    configure_logging("error")
+    configure_logging("critical")

@@ -28,9 +28,17 @@ OUTCOMES = ("deferred", "delivered", "rejected", "failed", "bounced", "complaine
 _PAGE = 1000
 # what each event of a timeline may say beyond its kind, in the order it is told
 _DETAILS = (
-    "status", "outcome", "reason", "account", "attempt", "status_code", "enhanced_status", "duration_ms",
-    "bounce_class", "reject_reason",
-)  # fmt: skip
+    "status",
+    "outcome",
+    "reason",
+    "account",
+    "attempt",
+    "status_code",
+    "enhanced_status",
+    "duration_ms",
+    "bounce_class",
+    "reject_reason",
+)
 
 
 @click.group()
@@ -95,13 +103,19 @@ def list_(behind: UUID | None, limit: int, show_recipient: bool, output_format: 
     head = ("ID", "CREATED", "TENANT", "STREAM", "STATUS", "IN DOUBT", "OUTCOME", "ATTEMPTS", "LAST ERROR")
     rows = [
         (
-            str(delivery.id), _moment(delivery.created_at), delivery.tenant, delivery.stream, delivery.status.value,
-            "yes" if delivery.in_doubt else "", delivery.outcome or "", str(delivery.attempts),
+            str(delivery.id),
+            _moment(delivery.created_at),
+            delivery.tenant,
+            delivery.stream,
+            delivery.status.value,
+            "yes" if delivery.in_doubt else "",
+            delivery.outcome or "",
+            str(delivery.attempts),
             delivery.last_error or "",
             *([delivery.recipient] if show_recipient else []),
         )
         for delivery in found
-    ]  # fmt: skip
+    ]
     print_table((*head, "RECIPIENT") if show_recipient else head, rows)
 
 

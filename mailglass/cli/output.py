@@ -18,9 +18,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 def format_option(command: F) -> F:
     """Add `--format human|json` and its short form `--json`; the command gets `output_format`."""
     choice = click.option(
-        "--format", "output_format", type=click.Choice([HUMAN, JSON]), default=HUMAN, show_default=True,
+        "--format",
+        "output_format",
+        type=click.Choice([HUMAN, JSON]),
+        default=HUMAN,
+        show_default=True,
         help="For people, or for programs.",
-    )  # fmt: skip
+    )
     short = click.option("--json", "output_format", flag_value=JSON, help="The same as --format json.")
     return short(choice(command))
 

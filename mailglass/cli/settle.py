@@ -48,11 +48,19 @@ def uncertain(tenant: str | None, account: str | None, limit: int, output_format
     head = ("ID", "CREATED", "TENANT", "STREAM", "STATUS", "ACCOUNT", "ATTEMPTS", "NEXT", "LAST ERROR", "HOLD ENDS")
     rows = [
         (
-            str(item.id), _moment(item.created_at), item.tenant, item.stream, item.status.value, item.account or "",
-            str(item.attempts), _next(item), item.last_error or "", _moment(item.hold_until),
+            str(item.id),
+            _moment(item.created_at),
+            item.tenant,
+            item.stream,
+            item.status.value,
+            item.account or "",
+            str(item.attempts),
+            _next(item),
+            item.last_error or "",
+            _moment(item.hold_until),
         )
         for item in found
-    ]  # fmt: skip
+    ]
     print_table(head, rows)
 
 
@@ -103,9 +111,13 @@ def settle(
     from mailglass.ledger.lifecycle import Status
 
     chosen = Selection(
-        status=Status(status or ""), tenant=tenant, account=account, stream=stream, created_before=before,
+        status=Status(status or ""),
+        tenant=tenant,
+        account=account,
+        stream=stream,
+        created_before=before,
         in_doubt=True,
-    )  # fmt: skip
+    )
     _settle_selected(database, chosen, settlement, yes, actor, output_format)
     return 0
 

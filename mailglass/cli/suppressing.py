@@ -67,12 +67,17 @@ def add(
             database,
             [
                 Suppression(
-                    tenant=tenant, value=value, reason="manual", source="manual", scope=scope, stream=stream or "",
+                    tenant=tenant,
+                    value=value,
+                    reason="manual",
+                    source="manual",
+                    scope=scope,
+                    stream=stream or "",
                     expires_at=expires,
                 )
                 for value, scope in found[start : start + _BATCH]
             ],
-        )  # fmt: skip
+        )
     audit.record(database, actor, "suppressions.add", tenant, subject, written)
     if output_format == JSON:
         print_json(given=len(found), added=written)
@@ -122,11 +127,17 @@ def check(address: str, tenant: str, output_format: str) -> None:
     found = suppressions_of(_database(), tenant, parse_address(address, "address"))
     rows = [
         (
-            entry.scope.value, entry.stream, entry.tenant, entry.reason, entry.source, entry.account or "",
-            _moment(entry.created_at), _moment(entry.expires_at),
+            entry.scope.value,
+            entry.stream,
+            entry.tenant,
+            entry.reason,
+            entry.source,
+            entry.account or "",
+            _moment(entry.created_at),
+            _moment(entry.expires_at),
         )
         for entry in found
-    ]  # fmt: skip
+    ]
     head = ("SCOPE", "STREAM", "TENANT", "REASON", "SOURCE", "ACCOUNT", "SINCE", "EXPIRES")
     if output_format == JSON:
         print_json(entries=[dict(zip(map(str.lower, head), row, strict=True)) for row in rows])

@@ -45,11 +45,17 @@ def sync(names: tuple[str, ...], dry_run: bool, output_format: str) -> int:
     try:
         reports = [
             room.run(
-                runtime.settings, runtime.database, runtime.accounts, name,
-                budget=math.inf, period=timedelta(0), dry_run=dry_run, progress=_progress,
+                runtime.settings,
+                runtime.database,
+                runtime.accounts,
+                name,
+                budget=math.inf,
+                period=timedelta(0),
+                dry_run=dry_run,
+                progress=_progress,
             )
             for name in names or room.accounts_to_sync(runtime.settings)
-        ]  # fmt: skip
+        ]
     finally:
         close_runtime()
     if output_format == JSON:
@@ -81,9 +87,15 @@ def remove(address: str, tenant: str, names: tuple[str, ...], force: bool, actor
     runtime = get_runtime()
     try:
         result = remove.remove(
-            get_settings(), runtime.database, runtime.accounts, tenant, parse_address(address, "ADDRESS"),
-            who=actor, at=names, force=force,
-        )  # fmt: skip
+            get_settings(),
+            runtime.database,
+            runtime.accounts,
+            tenant,
+            parse_address(address, "ADDRESS"),
+            actor=actor,
+            at=names,
+            force=force,
+        )
     finally:
         close_runtime()
     if output_format == JSON:
@@ -110,12 +122,16 @@ def _print(reports: list[SyncReport], dry_run: bool) -> None:
         ("ACCOUNT", "STATUS", "READ", "NEW", "OFFERED", "REFUSED"),
         [
             (
-                report.account, report.status.value, str(report.pulled), str(report.new), str(report.pushed),
+                report.account,
+                report.status.value,
+                str(report.pulled),
+                str(report.new),
+                str(report.pushed),
                 str(report.refused),
             )
             for report in reports
         ],
-    )  # fmt: skip
+    )
     for report in reports:
         if report.error is not None:
             note(f"{report.account}: {report.error}")

@@ -43,11 +43,17 @@ def list_(status: str | None, account: str | None, reason: str | None, limit: in
     print_table(
         ("ID", "RECEIVED", "ACCOUNT", "STATUS", "ATTEMPTS", "REASON"),
         [
-            (str(item.id), item.received_at.isoformat(sep=" ", timespec="milliseconds"), item.account, item.status,
-             str(item.attempts), item.reason or "")
+            (
+                str(item.id),
+                item.received_at.isoformat(sep=" ", timespec="milliseconds"),
+                item.account,
+                item.status,
+                str(item.attempts),
+                item.reason or "",
+            )
             for item in found
         ],
-    )  # fmt: skip
+    )
 
 
 @webhooks.command()

@@ -29,7 +29,7 @@ class Check:
     """The result. All but `resent` is a fault.
 
     Attributes:
-        unfinished: not final, nor held because it may have been sent.
+        unfinished: not final.
         unknown: submitted, and not in the ledger.
         lost: sent by the ledger, never received.
         twice: received more often than the ledger accounts for.
@@ -84,7 +84,7 @@ def _kinds(standing: Standing | None, times: int) -> Iterable[str]:
     if standing is None:
         yield "unknown"
         return
-    if standing.status not in FINAL and not (standing.status is Status.HELD and standing.uncertain):
+    if standing.status not in FINAL:
         yield "unfinished"
     elif standing.status is Status.SENT and times == 0:
         yield "lost"

@@ -11,7 +11,7 @@ from mailglass.demo.facts import pieces, webhooks_waiting
 from mailglass.demo.outside import Outside
 from mailglass.ledger import deliveries
 from mailglass.ledger.database import Database
-from mailglass.ledger.lifecycle import FINAL, Status
+from mailglass.ledger.lifecycle import FINAL
 
 _INTERVAL = 0.2
 # longer than the lease on webhooks that a killed worker held; seconds
@@ -50,8 +50,7 @@ class Watch:
         standing: Counter[str] = Counter()
         for piece in pieces([key for key in self._ids if key not in self._final]):
             for key, state in deliveries.states(self._database, piece).items():
-                # what may have been sent, and was refused when it was sent again, waits for a person
-                if state.status in FINAL or (state.status is Status.HELD and state.in_doubt):
+                if state.status in FINAL:
                     self._final[key] = state.status.value
                 else:
                     standing[state.status.value] += 1

@@ -215,7 +215,9 @@ class _Checks:
     def _syntax(self, record: SPFRecord) -> Finding:
         if not record.errors:
             return self.finding("syntax", Status.PASS, "The SPF record is well formed", f"{len(record.terms)} term(s)")
-        good = " ".join([VERSION, *(term.text for term in record.terms if not term.error)])
+        terms = [term for term in record.terms if not term.error]
+        once = {(term.name if term.modifier else term.text): term.text for term in reversed(terms)}
+        good = " ".join([VERSION, *reversed(once.values())])
         return self.finding(
             "syntax",
             Status.FAIL,

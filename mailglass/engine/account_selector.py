@@ -216,7 +216,7 @@ class Placer:
     def _answering(self, usable: Sequence[str], delivery: Claimed, began: float) -> str:
         """The first account whose provider does not hang just now; what was attempted before stays with the first."""
         bulkhead = self._bulkhead
-        if bulkhead is None or len(usable) < 2 or delivery.attempts or delivery.in_doubt:
+        if bulkhead is None or len(usable) < 2 or delivery.tries or delivery.in_doubt:
             return usable[0]
         if self._hanging[0] != began:
             self._hanging = (began, {})
@@ -336,7 +336,7 @@ def _turn(delivery: Claimed, order: Sequence[str], route: Route) -> int:
         last, scope = order.index(delivery.account), scope_of(refusal)
         if scope in (Scope.MAILBOX, Scope.SENDER, Scope.ACCOUNT):
             return last if scope is Scope.MAILBOX else last + 1
-    return (delivery.attempts + delivery.deferrals) // route.failover_after
+    return delivery.tries // route.failover_after
 
 
 def _without_answer(delivery: Claimed, policy: StreamPolicy) -> Verdict:
@@ -353,8 +353,8 @@ def _candidate(breaker: Breaker, items: Sequence[Ready]) -> Ready | None:
     """
     others = [item for item in items if item.delivery.id != breaker.failed_delivery]
     for item in others:
-        if not item.delivery.attempts and not item.delivery.in_doubt:
+        if not item.delivery.tries and not item.delivery.in_doubt:
             return item
     if breaker.half_open_for < _FRESH_ONLY:
         return None
-    return min(others or items, key=lambda item: item.delivery.attempts)
+    return min(others or items, key=lambda item: item.delivery.tries)

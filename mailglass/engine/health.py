@@ -10,7 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from mailglass.engine.bulkhead import SLOW
-from mailglass.engine.verdicts import not_started
+from mailglass.engine.verdicts import UNWRITABLE, not_started
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.mail.refusal import Refusal, Scope, Stage
@@ -45,8 +45,6 @@ _SIGNS: Final = {
     OutcomeClass.MISCONFIGURED: Sign.REFUSED,
     OutcomeClass.QUOTA: Sign.USED_UP,
 }
-# nothing was asked of the provider: the mail could not be written in its form
-_UNASKED: Final = frozenset({"encode_failed"})
 BREAKING: Final = frozenset({Sign.REFUSED, Sign.USED_UP})
 
 
@@ -65,7 +63,7 @@ class Judgement:
 
 def sign_of(outcome: Outcome) -> Sign:
     """Return what one outcome says of its account."""
-    if not_started(outcome) or (outcome.kind is OutcomeClass.TRANSIENT and outcome.reason in _UNASKED):
+    if not_started(outcome) or (outcome.kind is OutcomeClass.TRANSIENT and outcome.reason in UNWRITABLE):
         return Sign.NOTHING
     if outcome.refusal is not None:
         return _sign_of_refusal(outcome, outcome.refusal)

@@ -23,15 +23,15 @@ from mailglass.ledger import leases, searches
 from mailglass.ledger.database import Database
 from mailglass.ledger.deliveries import Delivery
 from mailglass.ledger.searches import Search
-from mailglass.ledger.webhooks import Fact, StoredWebhook
+from mailglass.ledger.webhooks import IncomingEvent, StoredWebhook
 from mailglass.mail.events import EventKind, ProviderEvent
 from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts
 from mailglass.providers.search import UNKNOWN, Finding, FindingKind, Sought
 from mailglass.routing import Lane
 from mailglass.settings import AccountSettings, Settings
-from mailglass.webhooks.applying import apply, quoting_nothing
-from mailglass.webhooks.facts import fact_of
+from mailglass.webhooks.applying import apply, retryable_ledger_errors
+from mailglass.webhooks.incoming_events import incoming_event
 
 # deliveries of one account that one run looks for
 SIZE: Final = 20
@@ -155,7 +155,7 @@ class Settler:
             report.more = report.more or len(taken) >= SIZE
         pairs = list(zip(taken, findings, strict=True))
         facts = [fact for item, finding in pairs for fact in self._facts(provider, item, finding)]
-        with quoting_nothing():
+        with retryable_ledger_errors():
             report.settled += apply(self._ledger, facts).settled
             resumed = searches.resume(
                 self._ledger,
@@ -174,7 +174,7 @@ class Settler:
         after = min(item.first - lease, item.scheduled_at) - _SKEW
         return Sought(item.id, item.recipient, after, item.taken_at + _SKEW, item.provider_message_id)
 
-    def _facts(self, provider: Provider, item: Search, finding: Finding) -> list[Fact]:
+    def _facts(self, provider: Provider, item: Search, finding: Finding) -> list[IncomingEvent]:
         """That the provider has the mail, and what it told by the way, each as the event that a webhook would bring."""
         if finding.kind is not FindingKind.FOUND:
             return []
@@ -268,9 +268,9 @@ def _checked(item: Sought, finding: object) -> Finding:
     return finding
 
 
-def _fact(event: ProviderEvent, source: StoredWebhook) -> Fact | None:
+def _fact(event: ProviderEvent, source: StoredWebhook) -> IncomingEvent | None:
     try:
-        return replace(fact_of(event, source), webhook_id=None)
+        return replace(incoming_event(event, source), webhook_id=None)
     except (ValueError, TypeError, AttributeError, ArithmeticError):
         # a part of it that the ledger cannot keep; the other events stand by themselves
         return None

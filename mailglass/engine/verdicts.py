@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Final
 from uuid import UUID
 
 from mailglass.ledger.events import EngineEvent
@@ -25,6 +26,8 @@ _NOT_STARTED = "deadline"
 _ASKED_AGAIN = "asked_again"
 NO_EVIDENCE = "no_evidence"
 _EXPIRED = "expired"
+UNWRITABLE: Final = frozenset({"encode_failed"})
+"""Reasons of outcomes for which nothing was asked of the provider: the mail could not be written in its form."""
 _ENDS = (Status.FAILED, Status.SUPPRESSED, Status.HELD)
 
 
@@ -131,6 +134,7 @@ def decide(
         case OutcomeClass.TRANSIENT if not_started(outcome):
             delay, counted = 0.0, False
         case OutcomeClass.TRANSIENT:
+            # the mail could not be written in the provider's form: that is about the mail
             delay = max(backoff(attempt, policy, rng), outcome.retry_after or 0.0)
             if attempt >= policy.max_attempts:
                 status, reason = Status.FAILED, f"attempts_exhausted:{outcome.reason or 'transient'}"
@@ -144,7 +148,10 @@ def decide(
         # whoever waits for it hears at its end, and not at the next attempt
         delay = min(delay or 0.0, max(lifetime, 0.0))
     doubt = _doubt(outcome, status, asked_again)
-    if doubt is not Doubt.ANSWERED and status in _ENDS and (in_doubt or asked_again or doubt):
+    if in_doubt and not asked_again and status in _ENDS and ends_in_doubt(outcome):
+        # whatever became of the first attempt, nobody can reach the recipient by another one
+        status = Status.FAILED
+    elif doubt is not Doubt.ANSWERED and status in _ENDS and (in_doubt or asked_again or doubt):
         # that no further attempt is made does not tell what became of the one before
         waits = asked_again or doubt is not None
         status, delay = (Status.UNCERTAIN, policy.uncertain_hold) if waits else (Status.HELD, None)
@@ -167,27 +174,33 @@ def decide(
     )
 
 
+def ends_in_doubt(outcome: Outcome) -> bool:
+    """Return whether an attempt's refusal ends a mail that an earlier attempt may have sent: it is the recipient."""
+    refused = outcome.kind in (OutcomeClass.REJECTED, OutcomeClass.SUPPRESSED)
+    return refused and outcome.refusal is not None and outcome.refusal.of_the_recipient
+
+
 def _defers(outcome: Outcome) -> bool:
-    """Return whether a server put the mail off, or one that looked at it refused the account on its behalf.
+    """Return whether nothing is held against the mail: it was put off, not answered, or refused for its account.
 
     Where one recipient's server may have spoken, the account is not given up for it: the mail waits. A server that
-    takes no mail just now may do so for hours, and no mail is given up for that.
+    takes no mail just now, or is not there, may be so for hours, and no mail is given up for that.
     """
     refusal = outcome.refusal
-    if refusal is None:
+    if outcome.kind is OutcomeClass.TRANSIENT:
+        return not not_started(outcome) and outcome.reason not in UNWRITABLE
+    if refusal is None or outcome.kind not in (OutcomeClass.MISCONFIGURED, OutcomeClass.QUOTA):
         return False
-    if outcome.kind in (OutcomeClass.MISCONFIGURED, OutcomeClass.QUOTA):
-        return refusal.stage not in OPENING and not breaks_at_once(refusal)
-    return outcome.kind is OutcomeClass.TRANSIENT
+    return refusal.stage not in OPENING and not breaks_at_once(refusal)
 
 
 def _deferral(
     outcome: Outcome, deferrals: int, policy: StreamPolicy, accounts: int, rng: random.Random | None
 ) -> float:
     """Return the seconds until a deferred mail is tried again."""
-    if outcome.refusal is None:
-        return 0.0
     wait = outcome.retry_after or 0.0
+    if outcome.refusal is None:
+        return max(wait, backoff(1 + deferrals, policy, rng))
     match retry(outcome.refusal):
         # each account of the route is asked before any is asked again
         case Retry.OTHER_ACCOUNT if (deferrals + 1) % accounts:
@@ -213,7 +226,8 @@ def still_in_doubt(verdict: Verdict, delivery: Claimed, policy: StreamPolicy) ->
     """Return what becomes of a delivery in doubt that is not attempted now.
 
     It may have been sent, so it does not end as one that was not. If it was to be asked about again, evidence is
-    awaited, then the policy decides. If its policy has decided already, it waits for a person, or ends as expired.
+    awaited, then the policy decides. If its policy has decided already, it waits for a person; where it has expired or
+    its recipient is suppressed, it ends as failed.
 
     Args:
         verdict: what would become of it had it never been attempted.
@@ -226,6 +240,8 @@ def still_in_doubt(verdict: Verdict, delivery: Claimed, policy: StreamPolicy) ->
         return verdict._replace(status=Status.UNCERTAIN, event=EngineEvent.UNCERTAIN, delay=policy.uncertain_hold)
     if verdict.reason == _EXPIRED:
         return verdict
+    if verdict.status is Status.SUPPRESSED:
+        return verdict._replace(status=Status.FAILED, event=EngineEvent.FAILED)
     return verdict._replace(status=Status.HELD, event=EngineEvent.HELD)
 
 

@@ -15,37 +15,37 @@ T = TypeVar("T")
 
 
 def uuids(values: Iterable[UUID | None]) -> str:
-    """For CAST(... AS uuid[])."""
+    """Write a column for CAST(... AS uuid[])."""
     return f"{{{','.join(['NULL' if value is None else value.hex for value in values])}}}"
 
 
 def texts(values: Iterable[str | None]) -> str:
-    """For CAST(... AS text[])."""
+    """Write a column for CAST(... AS text[])."""
     return f"{{{','.join(['NULL' if value is None else _quoted(value) for value in values])}}}"
 
 
 def binaries(values: Iterable[bytes]) -> str:
-    """For CAST(... AS bytea[])."""
+    """Write a column for CAST(... AS bytea[])."""
     return "{" + ",".join([f'"\\\\x{value.hex()}"' for value in values]) + "}"
 
 
 def numbers(values: Iterable[float | None]) -> str:
-    """For CAST(... AS integer[]), double precision[] and their like."""
+    """Write a column for CAST(... AS integer[]), double precision[] and their like."""
     return f"{{{','.join(['NULL' if value is None else repr(value) for value in values])}}}"
 
 
 def booleans(values: Iterable[bool]) -> str:
-    """For CAST(... AS boolean[])."""
+    """Write a column for CAST(... AS boolean[])."""
     return f"{{{','.join(['t' if value else 'f' for value in values])}}}"
 
 
 def moments(values: Iterable[datetime | None]) -> str:
-    """For CAST(... AS timestamptz[])."""
+    """Write a column of aware moments for CAST(... AS timestamptz[])."""
     return texts(None if value is None else value.astimezone(UTC).isoformat() for value in values)
 
 
 def sparse(kind: Callable[[Iterable[T | None]], str], values: Sequence[T | None]) -> str:
-    """A column that mostly holds nothing: empty if it holds nothing at all, which `unnest` fills with NULL."""
+    """Write a column that mostly holds nothing: empty if it is all None, which `unnest` fills with NULL."""
     return "{}" if all(value is None for value in values) else kind(values)
 
 

@@ -24,7 +24,7 @@ NAMED_IDS = 100
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts, and on what they said.
+    """The person who acts, and the deliveries or filter they named.
 
     Attributes:
         name: `user@host`, or what the person gave.
@@ -36,7 +36,7 @@ class Actor:
     subject: Sequence[UUID | str] | Mapping[str, object] = ()
 
     def params(self) -> dict[str, str]:
-        """What a statement needs to record its own entry."""
+        """Return the parameters with which a statement records its own entry."""
         return {"audit_id": str(uuid7()), "actor": self.name, "detail": _detail(self.subject)}
 
 
@@ -72,6 +72,7 @@ def record(
     """Record one entry by itself: before the change without a count, after it with one.
 
     Args:
+        ledger: runs the statement.
         who: the actor's name.
         action: dotted, what and how: `webhooks.replay`.
         tenant: whose; None where it concerns no tenant, or several.
@@ -83,9 +84,10 @@ def record(
 
 
 def entries(ledger: Runs, limit: int = 100) -> list[Entry]:
-    """The latest entries, newest first.
+    """Return the latest entries, newest first.
 
     Args:
+        ledger: runs the statement.
         limit: at most this many, 1 to 1000.
     """
     rows = ledger.run("audit_entries", {"size": min(max(limit, 1), 1000)})
@@ -93,7 +95,7 @@ def entries(ledger: Runs, limit: int = 100) -> list[Entry]:
 
 
 def digest(address: str) -> str:
-    """An address as the audit may hold it: who knows the address can find it again, and nobody reads it."""
+    """Return an address as the audit may hold it: found again by who knows it, and read by nobody else."""
     return f"blake2b:{hashlib.blake2b(address.lower().encode(), digest_size=16).hexdigest()}"
 
 

@@ -41,11 +41,12 @@ class Breaker:
 
     @property
     def half_open(self) -> bool:
+        """Return whether it can be tried."""
         return self.seconds <= 0
 
 
 def breakers(ledger: Runs, accounts: Sequence[str]) -> dict[str, Breaker]:
-    """The breakers of these accounts that are not closed, by account; of paused ones too."""
+    """Return the breakers of these accounts that are not closed, and those of paused accounts, by account."""
     return {row.account: _breaker(row) for row in ledger.run("breakers", {"accounts": list(accounts)})}
 
 
@@ -66,6 +67,8 @@ def trip(
     """Open an account's breaker.
 
     Args:
+        ledger: runs the statement.
+        account: whose breaker.
         reason: misconfigured, quota or transient.
         reset: seconds until the provider says it works again; else a while that doubles with each failure in a row.
         delivery: the mail that failed.
@@ -77,15 +80,20 @@ def trip(
     (row,) = ledger.run(
         "trip",
         {
-            "account": account, "reason": reason, "reset": reset, "base": BASE_OPEN[reason], "longest": LONGEST_OPEN,
-            "delivery": None if delivery is None else str(delivery), "error": error,
+            "account": account,
+            "reason": reason,
+            "reset": reset,
+            "base": BASE_OPEN[reason],
+            "longest": LONGEST_OPEN,
+            "delivery": None if delivery is None else str(delivery),
+            "error": error,
         },
-    )  # fmt: skip
+    )
     return float(row.seconds)
 
 
 def probe(ledger: Runs, account: str) -> bool:
-    """Whether this worker may try one mail on a half-open breaker."""
+    """Claim the one try of a half-open breaker; return whether this worker has it."""
     return bool(ledger.run("probe", {"account": account, "seconds": PROBE_SECONDS}))
 
 
@@ -95,19 +103,20 @@ def end_probe(ledger: Runs, account: str) -> None:
 
 
 def reset(ledger: Runs, account: str) -> bool:
-    """Close a half-open breaker: the account works again. Whether it was not closed yet."""
+    """Close a half-open breaker, because the account works again; return whether it was not closed yet."""
     return bool(ledger.run("reset_breaker", {"account": account}))
 
 
 def close(ledger: Runs, account: str) -> bool:
-    """Close a breaker by hand, open or half-open. Whether there was one."""
+    """Close a breaker by hand, open or half-open; return whether there was one."""
     return bool(ledger.run("close_breaker", {"account": account}))
 
 
 def wake(ledger: Runs, account: str | None = None) -> set[Lane]:
-    """Let mail be due now that waits for an account which can be used again.
+    """Make mail due now that waits for an account which can be used again.
 
     Args:
+        ledger: runs the statement.
         account: which; None for any.
 
     Returns:

@@ -45,11 +45,12 @@ _PARAMETER = re.compile(r"%\((\w+)\)s")
 class Runs(Protocol):
     """Anything that runs the ledger's statements."""
 
-    def run(self, name: str, params: Mapping[str, Any] | None = None) -> Rows: ...
+    def run(self, name: str, params: Mapping[str, Any] | None = None) -> Rows:
+        """Run one statement by its name, and return its rows."""
 
 
 def sqlalchemy_url(url: str) -> str:
-    """The URL with psycopg 3 as its driver.
+    """Return the URL with psycopg 3 as its driver.
 
     Raises:
         ConfigError: SQLAlchemy cannot read it; its own error would quote it.
@@ -75,7 +76,7 @@ def _numbered(sql: str) -> tuple[bytes, tuple[str, ...]]:
 
 @cache
 def _named(name: str) -> sqlalchemy.TextClause:
-    """The statement for a connection that the caller brings, whatever its driver: every parameter is text.
+    """Return the statement for a connection that the caller brings, whatever its driver: every parameter is text.
 
     Drivers do not agree on what a parameter is: some send what they are given as text, others ask the server for its
     type and want a value of Python's for it. All of them send text as text.
@@ -178,7 +179,7 @@ class Database:
                 pooled.close()
 
     def _try_lock(self, name: str) -> tuple[Any, bool]:
-        """A connection of the pool's, and whether it has got the lock."""
+        """Return a connection of the pool, and whether it has got the lock."""
         sql = statements()["try_lock_in_transaction" if self._pooled else "try_lock"]
         try:
             pooled: Any = self._engine.raw_connection()
@@ -219,6 +220,7 @@ class Database:
         """Run a statement on the driver's own cursor: SQLAlchemy's result would cost more than most statements do.
 
         Args:
+            sql: one of `statements`.
             params: of the statement; called for them once there is a connection.
         """
         pool = self._engine.pool
@@ -250,11 +252,16 @@ class Database:
             pooled.close()
 
     def _translated(self, error: psycopg.Error, sql: str, lost: bool) -> BaseException:
-        """The error as SQLAlchemy would raise it."""
+        """Return the error as SQLAlchemy would raise it."""
         return DBAPIError.instance(
-            sql, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=lost,
+            sql,
+            None,
+            error,
+            psycopg.Error,
+            hide_parameters=True,
+            connection_invalidated=lost,
             dialect=self._engine.dialect,
-        )  # fmt: skip
+        )
 
     def _retried(self, work: Callable[[], T], name: str) -> T:
         pauses = {_Disconnected: [0.0], _Deadlocked: [0.05, 0.1, 0.2, 0.4]}
@@ -307,7 +314,7 @@ class Database:
                 self._engine.dispose()
 
     def _problem(self, error: _Disconnected | _Deadlocked) -> str:
-        """Why it cannot work, for people."""
+        """Return why the database cannot work, for people."""
         if isinstance(error, _Deadlocked):
             return error.problem
         return unreachable(self._url, getattr(error.__cause__, "orig", error.__cause__))
@@ -355,7 +362,7 @@ def _sqlstate(error: DBAPIError) -> str | None:
 
 
 def refused(error: DBAPIError, name: str) -> MailglassError:
-    """What a statement's failure is for callers, in words that quote nothing.
+    """Return the error that callers get for a statement's failure, in words that quote nothing.
 
     Args:
         error: the driver's, which may quote the rows it is about.
@@ -415,9 +422,10 @@ _databases: dict[tuple[str, bool], Database] = {}
 
 
 def get_database(url: str, pooled: bool | None = None) -> Database:
-    """This process's pool for a URL.
+    """Return this process's pool for a URL.
 
     Args:
+        url: of the PostgreSQL database.
         pooled: whether a pooler in transaction mode stands before it; as the process's settings say when left out.
     """
     key = url, get_settings().pooled if pooled is None else pooled

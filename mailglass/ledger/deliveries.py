@@ -61,18 +61,18 @@ class Delivery:
 
     @property
     def final(self) -> bool:
-        """Whether the engine is done with it."""
+        """Return whether the engine is done with it."""
         return self.status in FINAL
 
     @property
     def outcome(self) -> str | None:
-        """The most telling thing the provider said: complained, bounced, failed, rejected, delivered or deferred."""
+        """Return the most telling fact: complained, bounced, failed, rejected, delivered or deferred."""
         return self.facts.outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Cancellation:
-    """What became of deliveries that were to be canceled; true where at least one was.
+    """The result of a cancellation; true where at least one delivery was canceled.
 
     Attributes:
         canceled: those that were taken back.
@@ -90,6 +90,8 @@ def get(database: Database, delivery_id: UUID | str, tenant: str | None = None) 
     """Return one delivery.
 
     Args:
+        database: runs the statement.
+        delivery_id: a UUID, or its text.
         tenant: whose it must be; None for anybody's, which is for operators.
 
     Raises:
@@ -108,7 +110,7 @@ def get(database: Database, delivery_id: UUID | str, tenant: str | None = None) 
 
 
 def timeline(database: Database, delivery_id: UUID | str) -> list[Event]:
-    """What happened to a delivery, in the order it was recorded."""
+    """Return the events of a delivery, in the order they were recorded."""
     return [_event(row) for row in database.run("timeline", {"id": str(delivery_id)})]
 
 
@@ -116,6 +118,7 @@ def find(database: Database, *, after: UUID | None = None, limit: int = 100, **f
     """Return deliveries by filter, newest first.
 
     Args:
+        database: runs the statement.
         after: continue behind this one, the last of the page before.
         limit: at most this many, 1 to 1000.
         filters: as of `Selection`; without a tenant those of all, which is for operators.
@@ -136,9 +139,10 @@ def content_of(database: Database, delivery: Delivery) -> Mapping[str, Any] | No
 
 
 def hold(database: Database, ids: Sequence[UUID | str], *, actor: Actor | None = None) -> set[UUID]:
-    """Hold deliveries that are owed and may have been sent, because the ledger was restored; they are in doubt then.
+    """Hold deliveries that are owed and may have been sent, because the ledger was restored. They are in doubt then.
 
     Args:
+        database: runs the statement.
         ids: at most a few thousand; what has ended, is held or is with a worker is left alone.
         actor: who does it, for the audit.
 
@@ -151,11 +155,13 @@ def hold(database: Database, ids: Sequence[UUID | str], *, actor: Actor | None =
 def reschedule(
     database: Database, ids: Sequence[UUID | str], tenant: str, moment: datetime, *, actor: Actor | None = None
 ) -> dict[UUID, Lane]:
-    """Make deliveries due at another moment that nobody has claimed. Their age counts from there.
+    """Make queued deliveries due at another moment, from which their age counts.
 
     Args:
+        database: runs the statement.
         ids: at most a few thousand. Left alone are others', those that are asked about again at their account, and
             those that expire before the moment.
+        tenant: whose deliveries; others' are left alone.
         moment: aware; one that has passed makes them due now.
         actor: who does it, for the audit; None where the application does.
 
@@ -173,10 +179,12 @@ def cancel(
     *,
     actor: Actor | None = None,
 ) -> Cancellation:
-    """Take deliveries back that nobody has claimed, or that are held; what may have been sent is left.
+    """Cancel queued and held deliveries; leave those that may have been sent.
 
     Args:
+        database: runs the statement.
         ids: at most a few thousand; others' and those that are under way are left alone.
+        tenant: whose deliveries; others' are left alone.
         actor: who does it, for the audit; None where the application does.
 
     Returns:
@@ -189,9 +197,10 @@ def cancel(
 
 
 def release(database: Database, ids: Sequence[UUID | str], *, actor: Actor | None = None) -> dict[UUID, Lane]:
-    """Let held deliveries go again, now, as if they were of this moment. Returns the lanes to ring, by delivery.
+    """Queue held deliveries again, due now, and return the lanes to ring, by delivery. Their age counts from now.
 
     Args:
+        database: runs the statement.
         ids: at most a few thousand.
         actor: who does it, for the audit; None where the application does.
     """
@@ -208,7 +217,7 @@ def _moving(ids: Sequence[UUID | str], actor: Actor | None) -> dict[str, Any]:
 
 
 def counts(database: Database) -> dict[str, dict[str, int]]:
-    """Deliveries by tenant and status."""
+    """Count deliveries by tenant and status."""
     found: dict[str, dict[str, int]] = {}
     for tenant, status, number in database.run("counts"):
         found.setdefault(tenant, {})[status] = number
@@ -216,7 +225,7 @@ def counts(database: Database) -> dict[str, dict[str, int]]:
 
 
 class State(NamedTuple):
-    """Where one delivery stands.
+    """The state of one delivery.
 
     Attributes:
         last_error: for people.
@@ -232,6 +241,8 @@ def states(database: Database, ids: Sequence[UUID | str], tenant: str | None = N
     """Return where deliveries stand, by id; unknown ids are left out.
 
     Args:
+        database: runs the statement.
+        ids: of the deliveries.
         tenant: whose they must be; None for anybody's, which is for operators.
     """
     rows = database.run("delivery_states", {"ids": [str(delivery_id) for delivery_id in ids], "tenant": tenant})

@@ -43,5 +43,5 @@ def slow(ledger: Runs, account: str, domains: Mapping[str, float | None]) -> Non
 
 
 def free(ledger: Runs, account: str, domains: Sequence[str]) -> None:
-    """These domains take an account's mail again."""
+    """Delete an account's waits for these domains, which take its mail again."""
     ledger.run("free_destinations", {"account": account, "domains": arrays.texts(sorted(domains))})

@@ -17,7 +17,7 @@ from mailglass.ledger.lifecycle import Status
 
 
 class Source(StrEnum):
-    """Who states a fact."""
+    """The source of a fact."""
 
     ENGINE = "engine"
     PROVIDER = "provider"
@@ -25,7 +25,7 @@ class Source(StrEnum):
 
 
 class EngineEvent(StrEnum):
-    """What the engine and operators record; providers' events have `mailglass.mail.events.EventKind`."""
+    """The events of the engine and of operators; providers' have `mailglass.mail.events.EventKind`."""
 
     QUEUED = "queued"
     ATTEMPTED = "attempted"
@@ -91,7 +91,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """What a set of events says about a delivery. All times are the earliest known; `last_*` the latest."""
+    """A set of events, summed up for a delivery. All times are the earliest known; `last_*` the latest."""
 
     sent_at: datetime | None = None
     deferred_at: datetime | None = None
@@ -112,7 +112,7 @@ class Projection:
 
     @property
     def outcome(self) -> str | None:
-        """The most telling provider fact: complained over bounced over failed over rejected over delivered."""
+        """Return the most telling provider fact: complained over bounced over failed over rejected over delivered."""
         for name in reversed(OUTCOMES):
             if getattr(self, f"{name}_at") is not None:
                 return name
@@ -126,7 +126,7 @@ _EARLIEST = tuple(
 
 
 def project(events: Iterable[Event]) -> Projection:
-    """What the events say, whatever their order and however often each occurs."""
+    """Return what the events say, whatever their order and however often each occurs."""
     result = EMPTY
     for event in events:
         result = join(result, single(event))
@@ -134,7 +134,7 @@ def project(events: Iterable[Event]) -> Projection:
 
 
 def single(event: Event) -> Projection:
-    """What one event says by itself. What befalls a copy says nothing about the delivery's recipient."""
+    """Return what one event says by itself. What befalls a copy says nothing about the delivery's recipient."""
     if event.reason == COPY and event.source is Source.PROVIDER:
         return EMPTY
     if event.source is not Source.PROVIDER:
@@ -158,7 +158,7 @@ def single(event: Event) -> Projection:
 
 
 def join(left: Projection, right: Projection) -> Projection:
-    """The least projection that says what both say."""
+    """Return the least projection that says what both say."""
     values: dict[str, object] = {}
     for name in _EARLIEST:
         values[name] = _earliest(getattr(left, name), getattr(right, name))

@@ -1,4 +1,4 @@
-"""Which deliveries: a filter as a value, and as SQL that finds them by an index."""
+"""A filter of deliveries, as a value and as SQL that finds them by an index."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ALL: Final = frozenset(Status)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which deliveries; what is None does not matter. Times are aware.
+    """A filter of deliveries. None matches everything, and times are aware.
 
     Attributes:
         tenant: whose.
@@ -65,7 +65,7 @@ class Selection:
         return any(getattr(self, item.name) is not None for item in fields(self) if item.name != "tenant")
 
     def described(self) -> dict[str, object]:
-        """The filter as the audit keeps it: what is given, the recipient as a digest."""
+        """Return the filter as the audit keeps it: what is given, the recipient as a digest."""
         found = {name: value for name, value in self.given().items() if name != "tenant"}
         return found if self.recipient is None else {**found, "recipient": digest(self.recipient)}
 

@@ -1,4 +1,4 @@
-"""What each kind of process may do in the ledger, read from the statements that it runs."""
+"""Privileges in the ledger of each kind of process, read from the statements that it runs."""
 
 from __future__ import annotations
 
@@ -29,15 +29,36 @@ class Role(StrEnum):
 
 _BELLS: Final = ("ring", "bell_ages")
 _PRODUCER: Final = (
-    "submit", "submit_one", "existing", "delivery", "delivery_states", "timeline", "cancel", "release", "has_ledger",
-    "ledger_identity", *_BELLS,
-)  # fmt: skip
+    "submit",
+    "submit_one",
+    "existing",
+    "delivery",
+    "delivery_states",
+    "timeline",
+    "cancel",
+    "release",
+    "has_ledger",
+    "ledger_identity",
+    *_BELLS,
+)
 _WEB: Final = ("store_webhooks", *_BELLS)
 # what only people run, from the command line
-_BY_HAND: Final = frozenset({
-    "settle", "hold", "reschedule", "audit", "audit_entries", "replay_webhooks", "unsuppress", "suppressions_of",
-    "cancel", "release", "timeline", "counts",
-})  # fmt: skip
+_BY_HAND: Final = frozenset(
+    {
+        "settle",
+        "hold",
+        "reschedule",
+        "audit",
+        "audit_entries",
+        "replay_webhooks",
+        "unsuppress",
+        "suppressions_of",
+        "cancel",
+        "release",
+        "timeline",
+        "counts",
+    }
+)
 # what functions read and write for whom calls them
 _FUNCTIONS: Final[Mapping[str, Grants]] = {
     "room_for": {"deliveries": frozenset({"SELECT"})},
@@ -48,15 +69,32 @@ _FUNCTIONS: Final[Mapping[str, Grants]] = {
     "in_other_doubt": {"events": frozenset({"SELECT"})},
     "crashes_by_itself": {"deliveries": frozenset({"SELECT"}), "events": frozenset({"SELECT"})},
     "take_limits": {
-        "rate_limits": frozenset({"SELECT", "INSERT", "UPDATE"}), "rate_lessons": frozenset({"SELECT"}),
+        "rate_limits": frozenset({"SELECT", "INSERT", "UPDATE"}),
+        "rate_lessons": frozenset({"SELECT"}),
     },
     "teach_limit": {"rate_lessons": frozenset({"SELECT", "INSERT", "UPDATE"})},
-}  # fmt: skip
+}
 # no address, no name, no key, nothing of a provider's
 _COUNTED: Final = (
-    "id", "tenant_id", "stream", "queue", "mailable", "status", "account", "provider", "priority", "due_at",
-    "scheduled_at", "expires_at", "lease_expires_at", "attempts", "in_doubt", "last_error", "created_at", "sent_at",
-)  # fmt: skip
+    "id",
+    "tenant_id",
+    "stream",
+    "queue",
+    "mailable",
+    "status",
+    "account",
+    "provider",
+    "priority",
+    "due_at",
+    "scheduled_at",
+    "expires_at",
+    "lease_expires_at",
+    "attempts",
+    "in_doubt",
+    "last_error",
+    "created_at",
+    "sent_at",
+)
 _TABLE: Final = r"mailglass\.(\w+)"
 _TOUCHES: Final = (
     (re.compile(rf"INSERT INTO {_TABLE}"), ("INSERT",)),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -59,12 +60,17 @@ class Claimed(NamedTuple):
     refusal: str | None = None
     left_behind: bool = False
 
+    @property
+    def tries(self) -> int:
+        """Number of attempts, whether they were held against the mail or not."""
+        return self.attempts + self.deferrals
+
     def __repr__(self) -> str:
         return f"<Claimed {self.id}>"
 
 
 class Verdict(NamedTuple):
-    """What is to be written down about one leased delivery.
+    """The result of one leased delivery, to be recorded.
 
     Attributes:
         status: where it goes.
@@ -104,6 +110,24 @@ class RefusedCopy(NamedTuple):
     refusal: str
 
 
+# of `record`: what many verdicts of a batch have in common is sent once for all of them
+_COMMON: Final[tuple[tuple[str, Callable[[Sequence[Any]], str], str], ...]] = (
+    ("statuses", arrays.texts, "status"),
+    ("kinds", arrays.texts, "event"),
+    ("reasons", arrays.texts, "reason"),
+    ("outcomes", arrays.texts, "outcome"),
+    ("doubts", arrays.texts, "doubt"),
+    ("counted", arrays.booleans, "counted"),
+    ("status_codes", arrays.numbers, "status_code"),
+    ("enhanced", arrays.texts, "enhanced_status"),
+    ("durations", arrays.numbers, "duration_ms"),
+    ("awaited", arrays.texts, "awaits_account"),
+    ("refusals", arrays.texts, "refusal"),
+    ("deferred", arrays.booleans, "deferred"),
+)
+_kind: Final = attrgetter(*(field for _, _, field in _COMMON))
+
+
 def claim(
     ledger: Runs,
     lane: Lane,
@@ -117,6 +141,11 @@ def claim(
     """Lease up to `size` due deliveries of a lane for `lease` seconds, most urgent first.
 
     Args:
+        ledger: runs the statement.
+        lane: whose deliveries.
+        token: names this claim; mark and record need it.
+        size: deliveries at most.
+        lease: seconds until another worker may have them.
         cap: how many of the tenant's deliveries may be leased at once, over all workers; None for any number.
         max_bytes: of content, about; one is claimed however large it is.
         suspects_first: whether deliveries that were in a claim without a verdict go before the others, where both are
@@ -141,7 +170,7 @@ def claim(
 
 
 def claim_these(ledger: Runs, ids: Sequence[UUID], token: UUID, lease: float) -> list[Claimed]:
-    """Lease these deliveries for `lease` seconds, due or not, if they are queued and nobody else has them."""
+    """Lease these deliveries for `lease` seconds, due or not, if they are queued and no other worker has them."""
     return _claimed(ledger.run("claim_these", {"ids": arrays.uuids(ids), "token": str(token), "lease": lease}))
 
 
@@ -152,7 +181,7 @@ def _claimed(rows: Rows) -> list[Claimed]:
 
 
 def _looked_at_again(ledger: Runs, lane: Lane, claimed: list[Claimed]) -> list[Claimed]:
-    """The statement lowers letters as ASCII has them, whatever the database's locale; the others are lowered here."""
+    """Check recipients that are not ASCII again, because the statement lowers ASCII letters alone."""
     others = {delivery.recipient.lower() for delivery in claimed if not delivery.recipient.isascii()}
     if not others:
         return claimed
@@ -167,12 +196,12 @@ def _looked_at_again(ledger: Runs, lane: Lane, claimed: list[Claimed]) -> list[C
 
 
 def note_unplaced(ledger: Runs, ids: Sequence[UUID]) -> dict[UUID, float]:
-    """Note that claimed deliveries cannot be placed here. Returns for how many seconds nobody could, by id."""
+    """Note that claimed deliveries cannot be placed here, and return for how many seconds no worker could, by id."""
     return {row.id: row.seconds for row in ledger.run("note_unplaced", {"ids": arrays.uuids(ids)})}
 
 
 def freeze(ledger: Runs, contents: Mapping[UUID, str]) -> dict[UUID, str]:
-    """Keep rendered contents by message id; the answer is what stands, should another worker have been first."""
+    """Keep rendered contents by message id, and return what stands, should another worker have been first."""
     params = {"ids": arrays.uuids(contents), "contents": arrays.texts(contents.values())}
     rows = ledger.run("freeze", params)
     if not all(row.frozen for row in rows):
@@ -186,6 +215,11 @@ def mark(
     """Commit that these are about to be sent. What has expired by now fails instead.
 
     Args:
+        ledger: runs the statement.
+        token: of the claim.
+        ids: of the claimed deliveries.
+        account: the account that is called.
+        provider: the account's provider.
         expired: those that failed so are added to it.
 
     Returns:
@@ -201,7 +235,7 @@ def mark(
 
 
 def _expire(ledger: Runs, token: UUID, ids: Sequence[UUID]) -> set[UUID]:
-    """Fail those of these claimed deliveries that have expired; returns them."""
+    """Fail those of these claimed deliveries that have expired, and return them."""
     params = {"ids": arrays.uuids(ids), "event_ids": arrays.uuids(uuid7s(len(ids))), "token": str(token)}
     return {row.id for row in ledger.run("expire", params)}
 
@@ -213,9 +247,12 @@ def record(
     refused: Sequence[Suppression] = (),
     copies: Sequence[RefusedCopy] = (),
 ) -> set[UUID]:
-    """Write down what became of leased deliveries. Returns those that were still ours to write.
+    """Record the verdicts on leased deliveries, and return the ids of those that were still ours to write.
 
     Args:
+        ledger: runs the statement.
+        token: of the claim.
+        verdicts: at most one for each delivery.
         refused: what is to be suppressed in the same transaction, whoever holds the leases by now.
         copies: those who get no copy of these deliveries.
     """
@@ -223,9 +260,7 @@ def record(
         return set()
     kinds: dict[tuple[Any, ...], int] = {}
     kind_of = [kinds.setdefault(_kind(verdict), len(kinds) + 1) for verdict in verdicts]
-    (
-        statuses, events, reasons, outcomes, doubts, counted, codes, enhanced, durations, awaited, refusals, deferred
-    ) = zip(*kinds, strict=True)  # fmt: skip
+    common = zip(_COMMON, zip(*kinds, strict=True), strict=True)
     rows = ledger.run(
         "record",
         {
@@ -235,39 +270,19 @@ def record(
             "delays": arrays.numbers([verdict.delay for verdict in verdicts]),
             "provider_message_ids": arrays.texts([verdict.provider_message_id for verdict in verdicts]),
             "verdicts": arrays.numbers(kind_of),
-            "statuses": arrays.texts(statuses),
-            "kinds": arrays.texts(events),
-            "reasons": arrays.texts(reasons),
-            "outcomes": arrays.texts(outcomes),
-            "doubts": arrays.texts(doubts),
-            "counted": arrays.booleans(counted),
-            "status_codes": arrays.numbers(codes),
-            "enhanced": arrays.texts(enhanced),
-            "durations": arrays.numbers(durations),
-            "refusals": arrays.texts(refusals),
-            "deferred": arrays.booleans(deferred),
+            **{name: write(values) for (name, write, _), values in common},
             "copy_event_ids": arrays.uuids(uuid7s(len(copies))),
             "copy_ids": arrays.uuids(copy.delivery_id for copy in copies),
             "copy_status_codes": arrays.numbers([copy.status_code for copy in copies]),
             "copy_enhanced": arrays.texts([copy.enhanced_status for copy in copies]),
             "copy_classes": arrays.texts([copy.bounce_class for copy in copies]),
             "copy_refusals": arrays.texts([copy.refusal for copy in copies]),
-            "awaited": arrays.texts(awaited),
             "evidence": arrays.texts(sorted(EVIDENCE)),
             "unplaced": UNPLACED,
             **{f"refused_{name}": column for name, column in columns(refused).items()},
         },
     )
     return {verdicts[row.position - 1].id for row in rows if not row.suppressed}
-
-
-def _kind(verdict: Verdict) -> tuple[Any, ...]:
-    """What many verdicts of a batch have in common, and is sent once for all of them."""
-    return (
-        verdict.status, verdict.event, verdict.reason, verdict.outcome, verdict.doubt, verdict.counted,
-        verdict.status_code, verdict.enhanced_status, verdict.duration_ms, verdict.awaits_account, verdict.refusal,
-        verdict.deferred,
-    )  # fmt: skip
 
 
 def sweep(
@@ -280,6 +295,7 @@ def sweep(
     """Take expired leases back and settle the uncertain whose hold is over.
 
     Args:
+        ledger: runs the statement.
         policies: of the streams.
         remembering: the accounts that take the same delivery twice as once, each with the age in seconds up to which
             it does; None for any. What was being sent there is asked about again.
@@ -330,6 +346,9 @@ def note_left_out(ledger: Runs, tenant: str, account: str, left_out: Sequence[tu
     """Note what an account's requests do not carry of deliveries, once for each of them and account.
 
     Args:
+        ledger: runs the statement.
+        tenant: whose deliveries.
+        account: whose requests.
         left_out: delivery, when it was recorded, and the reason's closed code.
     """
     kind = EngineEvent.LEFT_OUT.value
@@ -348,6 +367,6 @@ def note_left_out(ledger: Runs, tenant: str, account: str, left_out: Sequence[tu
 
 
 def orphans_waiting(ledger: Runs, provider_message_ids: Sequence[str]) -> bool:
-    """Whether the webhook of a just learnt provider id came before the id."""
+    """Return whether the webhook of a just learnt provider id came before the id."""
     (row,) = ledger.run("orphans_waiting", {"provider_message_ids": arrays.texts(provider_message_ids)})
     return bool(row.waiting)

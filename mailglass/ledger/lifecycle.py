@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class Status(StrEnum):
-    """Where a delivery stands."""
+    """The states of a delivery."""
 
     QUEUED = "queued"
     CLAIMED = "claimed"
@@ -29,7 +29,7 @@ MEANING: dict[Status, str] = {
     Status.CLAIMED: "leased by a worker; nothing was sent",
     Status.SENDING: "the provider call may be under way",
     Status.SENT: "the provider accepted it",
-    Status.FAILED: "ended without being sent; in doubt, it was given up or expired",
+    Status.FAILED: "ended without being sent; in doubt, it was given up or expired, or its recipient is refused",
     Status.SUPPRESSED: "never sent, because the recipient is suppressed",
     Status.UNCERTAIN: "it may have been sent; evidence is awaited",
     Status.HELD: "waits for a person",
@@ -38,11 +38,12 @@ MEANING: dict[Status, str] = {
 
 
 class Doubt(StrEnum):
-    """What a verdict says of a delivery's doubt, the column `in_doubt` beside its status.
+    """The effect of a verdict on a delivery's doubt, the column `in_doubt` beside its status.
 
     A delivery is in doubt while the outcome of one of its attempts is not known: it may have been sent. Only an answer
     ends that, whatever states it passes through: the provider's, its search's or its webhook's, or a person's word.
-    It cannot be canceled, and ends as `failed` only where it expired or a person gave it up.
+    It cannot be canceled, and ends as `failed` only where it expired, its recipient cannot be reached, or a person gave
+    it up.
 
     asked: an attempt's outcome is not known, and its account is to be asked again under the same idempotency key.
     open: an attempt's outcome is not known, and its account is not asked.
@@ -102,5 +103,5 @@ ALLOWED: frozenset[tuple[Status, Status]] = frozenset((move.source, move.target)
 
 
 def describe() -> str:
-    """The life of a delivery as sentences, one a line."""
+    """Return the life of a delivery as sentences, one a line."""
     return "\n".join(f"{move.source.value} -> {move.target.value}: {move.cause}" for move in MOVES)

@@ -40,7 +40,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
-    """What stands against an account at this moment.
+    """The state of an account at this moment.
 
     Attributes:
         breaker: misconfigured, quota or transient; None while it is closed.

@@ -69,7 +69,7 @@ def downgrade(url: str, revision: str) -> None:
 
 
 def execute(url: str, statements: Sequence[str]) -> str | None:
-    """Run statements in one transaction. Returns the SQLSTATE of the refusal, or None if all were run.
+    """Run statements in one transaction, and return the SQLSTATE of the refusal, or None if all were run.
 
     Raises:
         LedgerUnavailableError: the database cannot be reached.
@@ -170,6 +170,7 @@ def wait(url: str, timeout: float, on_wait: Callable[[str], object] = lambda _: 
     """Wait until this code can work on the schema.
 
     Args:
+        url: of the PostgreSQL database.
         timeout: seconds to wait at most; 0 looks once.
         on_wait: called with the reason each time it changes.
         poll: seconds between two looks.

@@ -38,9 +38,10 @@ class Search:
 
 
 def due(ledger: Runs, lags: Mapping[str, float]) -> list[str]:
-    """The accounts that have deliveries to be searched for.
+    """Return the accounts that have deliveries to search for.
 
     Args:
+        ledger: runs the statement.
         lags: by account: seconds after which its provider's search knows of a mail.
     """
     if not lags:
@@ -54,17 +55,25 @@ def claim(ledger: Runs, account: str, *, lag: float, size: int, budget: float) -
     rows = ledger.run("claim_searches", {"account": account, "lag": lag, "size": size, "budget": budget})
     return [
         Search(
-            row.id, row.stream, row.recipient, row.provider_message_id, row.attempts, row.scheduled_at, row.first,
-            row.age, row.taken_at,
+            row.id,
+            row.stream,
+            row.recipient,
+            row.provider_message_id,
+            row.attempts,
+            row.scheduled_at,
+            row.first,
+            row.age,
+            row.taken_at,
         )
         for row in rows
-    ]  # fmt: skip
+    ]
 
 
 def resume(ledger: Runs, absent: Sequence[Search], most: Mapping[str, int]) -> dict[UUID, Lane]:
     """Queue deliveries again that were proved never taken, if they still are as they were.
 
     Args:
+        ledger: runs the statement.
         absent: as they were claimed.
         most: by stream: counted attempts.
 

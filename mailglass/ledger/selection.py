@@ -32,7 +32,7 @@ BATCH = 5000
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a selection holds at this moment.
+    """The deliveries of a selection at this moment.
 
     Attributes:
         selection: bounded by that moment, so that what is recorded later is not part of it.
@@ -70,6 +70,8 @@ def preview(database: Database, selection: Selection, statuses: Sequence[Status]
     """Count a selection and move nothing.
 
     Args:
+        database: runs the statement.
+        selection: which deliveries.
         statuses: `CANCELABLE`, `RELEASABLE`, `RESCHEDULABLE`, `HOLDABLE` or `SETTLEABLE`.
         sample: how many ids are named.
     """
@@ -85,10 +87,13 @@ def preview(database: Database, selection: Selection, statuses: Sequence[Status]
 def cancel(
     database: Database, selection: Selection, *, actor: Actor | None = None, batch: int = BATCH
 ) -> Iterator[Cancellation]:
-    """Take back what is selected and that nobody has claimed: each step looks at one batch and yields what it did.
+    """Cancel what is selected and that no worker has claimed: each step takes one batch and yields its result.
 
     Args:
+        database: runs the statement.
         selection: of one tenant; bounded by `preview`, or it follows what is recorded meanwhile.
+        actor: who does it, for the audit; None where the application does.
+        batch: deliveries that one statement moves.
 
     Raises:
         ValueError: no tenant.
@@ -108,7 +113,7 @@ def cancel(
 def release(
     database: Database, selection: Selection, *, actor: Actor | None = None, batch: int = BATCH
 ) -> Iterator[dict[UUID, Lane]]:
-    """Let what is selected and held go again: each step moves one batch and yields the lanes to ring, by delivery."""
+    """Queue what is selected and held again: each step moves one batch and yields the lanes to ring, by delivery."""
     return _moved(database, selection, RELEASABLE, batch, lambda ids: deliveries.release(database, ids, actor=actor))
 
 
@@ -147,7 +152,7 @@ def settle(
     actor: Actor | None = None,
     batch: int = BATCH,
 ) -> Iterator[dict[UUID, Lane]]:
-    """Say by hand what became of what is selected and may have been sent: each step settles one batch, as `release`."""
+    """Settle what is selected and may have been sent: each step takes one batch and yields as `release` does."""
     return _moved(
         database,
         replace(selection, in_doubt=True),

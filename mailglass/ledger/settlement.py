@@ -23,7 +23,7 @@ SETTLEABLE = (Status.UNCERTAIN, Status.QUEUED, Status.HELD)
 
 
 class Settlement(StrEnum):
-    """What a person says of a delivery.
+    """A person's word on a delivery in doubt.
 
     sent: it went out.
     resend: send it again, now, whether or not it went out.
@@ -62,9 +62,10 @@ class Unsettled:
 def unsettled(
     database: Database, *, tenant: str | None = None, account: str | None = None, limit: int = 100
 ) -> list[Unsettled]:
-    """Those that wait, oldest first.
+    """Return the deliveries in doubt that wait, oldest first.
 
     Args:
+        database: runs the statement.
         tenant: only this tenant's; None for all, which is for operators.
         account: only those that this account may have sent.
         limit: at most this many, 1 to 1000.
@@ -72,24 +73,41 @@ def unsettled(
     columns = table.c
     query = (
         sqlalchemy.select(
-            columns.id, columns.tenant_id, columns.stream, columns.status, columns.account, columns.attempts,
-            columns.ask_again, columns.last_error, columns.created_at, columns.lease_expires_at, columns.search_at,
+            columns.id,
+            columns.tenant_id,
+            columns.stream,
+            columns.status,
+            columns.account,
+            columns.attempts,
+            columns.ask_again,
+            columns.last_error,
+            columns.created_at,
+            columns.lease_expires_at,
+            columns.search_at,
         )
         .where(columns.in_doubt, columns.status.in_([status.value for status in SETTLEABLE]))
         .order_by(columns.id)
         .limit(min(max(limit, 1), 1000))
-    )  # fmt: skip
+    )
     for column, value in ((columns.tenant_id, tenant), (columns.account, account)):
         if value is not None:
             query = query.where(column == value)
     return [
         Unsettled(
-            row.id, row.tenant_id, row.stream, Status(row.status), row.account, row.attempts, row.ask_again,
+            row.id,
+            row.tenant_id,
+            row.stream,
+            Status(row.status),
+            row.account,
+            row.attempts,
+            row.ask_again,
             row.last_error,
-            row.created_at, row.lease_expires_at, row.search_at,
+            row.created_at,
+            row.lease_expires_at,
+            row.search_at,
         )
         for row in database.query(query)
-    ]  # fmt: skip
+    ]
 
 
 def settle(
@@ -101,6 +119,7 @@ def settle(
     settled as sent until a worker hands it to a provider.
 
     Args:
+        ledger: runs the statement.
         ids: which.
         settlement: what became of them, or is to become.
         actor: who says so, for the audit; None: no entry.
@@ -117,6 +136,7 @@ def settle_found(
     """Settle deliveries as sent that an operator has found at a provider.
 
     Args:
+        ledger: runs the statement.
         found: the provider's message ids by delivery, as far as it tells them.
         account: whose provider has them.
         actor: who searched, for the audit.

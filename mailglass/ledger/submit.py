@@ -6,7 +6,9 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
 from mailglass import clock
@@ -67,7 +69,7 @@ class Item:
 
 
 class Recorded(NamedTuple):
-    """What became of one item.
+    """The result of recording one item.
 
     Attributes:
         id: of the delivery that stands: the item's own, or the first one under its idempotency key.
@@ -86,6 +88,30 @@ class Recorded(NamedTuple):
     late: bool = False
 
 
+# of `submit`: each column's name, its kind of array, and the value of an item
+_COLUMNS: Final[tuple[tuple[str, Callable[[Sequence[Any]], str], Callable[[Item], Any]], ...]] = (
+    ("ids", arrays.uuids, attrgetter("id")),
+    ("tenants", arrays.texts, attrgetter("lane.tenant")),
+    ("groups", partial(arrays.sparse, arrays.uuids), attrgetter("group_id")),
+    ("messages", arrays.uuids, attrgetter("message_id")),
+    ("streams", arrays.texts, attrgetter("lane.stream")),
+    ("queues", arrays.texts, attrgetter("lane.queue")),
+    ("mailables", partial(arrays.sparse, arrays.texts), attrgetter("mailable")),
+    ("recipients", arrays.texts, attrgetter("recipient.email")),
+    ("names", arrays.texts, attrgetter("recipient.name")),
+    ("keys", arrays.texts, attrgetter("recipient.key")),
+    ("domains", arrays.texts, attrgetter("recipient.domain")),
+    ("idempotency_keys", partial(arrays.sparse, arrays.texts), attrgetter("idempotency_key")),
+    ("digests", partial(arrays.sparse, arrays.texts), attrgetter("digest")),
+    ("priorities", arrays.numbers, attrgetter("priority")),
+    ("delays", arrays.numbers, attrgetter("delay")),
+    ("graces", partial(arrays.sparse, arrays.numbers), lambda item: item.grace or None),
+    ("lifetimes", partial(arrays.sparse, arrays.numbers), attrgetter("lifetime")),
+    ("start_moments", partial(arrays.sparse, arrays.moments), attrgetter("start_moment")),
+    ("end_moments", partial(arrays.sparse, arrays.moments), attrgetter("end_moment")),
+)
+
+
 def content_id(delivery_id: UUID) -> UUID:
     """Return the id of one delivery's content, for a new UUIDv7: the same as a version 8, which is no other's."""
     return UUID(int=delivery_id.int & ~_VERSION | _VERSION_8)
@@ -95,6 +121,7 @@ def derived_content_id(tenant: str, owner_id: UUID) -> UUID:
     """Return the id of content, to which no delivery of another call or tenant may refer, whoever chose the owner's.
 
     Args:
+        tenant: whose content.
         owner_id: what the content belongs to: a group, or one delivery without a group.
     """
     digest = hashlib.sha256(f"{tenant}/{owner_id}".encode()).hexdigest()
@@ -176,25 +203,7 @@ def _submit_all(run: Runner, items: Sequence[Item], waited: float) -> Rows:
     return run(
         "submit",
         {
-            "ids": arrays.uuids([item.id for item in items]),
-            "tenants": arrays.texts([item.lane.tenant for item in items]),
-            "groups": arrays.sparse(arrays.uuids, [item.group_id for item in items]),
-            "messages": arrays.uuids([item.message_id for item in items]),
-            "streams": arrays.texts([item.lane.stream for item in items]),
-            "queues": arrays.texts([item.lane.queue for item in items]),
-            "mailables": arrays.sparse(arrays.texts, [item.mailable for item in items]),
-            "recipients": arrays.texts([item.recipient.email for item in items]),
-            "names": arrays.texts([item.recipient.name for item in items]),
-            "keys": arrays.texts([item.recipient.key for item in items]),
-            "domains": arrays.texts([item.recipient.domain for item in items]),
-            "idempotency_keys": arrays.sparse(arrays.texts, [item.idempotency_key for item in items]),
-            "digests": arrays.sparse(arrays.texts, [item.digest for item in items]),
-            "priorities": arrays.numbers([item.priority for item in items]),
-            "delays": arrays.numbers([item.delay for item in items]),
-            "graces": arrays.sparse(arrays.numbers, [item.grace or None for item in items]),
-            "lifetimes": arrays.sparse(arrays.numbers, [item.lifetime for item in items]),
-            "start_moments": arrays.sparse(arrays.moments, [item.start_moment for item in items]),
-            "end_moments": arrays.sparse(arrays.moments, [item.end_moment for item in items]),
+            **{name: write([read(item) for item in items]) for name, write, read in _COLUMNS},
             "followers": _followers(items),
             "waited": waited,
             "event_ids": arrays.uuids(uuid7s(len(items))),
@@ -206,7 +215,7 @@ def _submit_all(run: Runner, items: Sequence[Item], waited: float) -> Rows:
 
 
 def _followers(items: Sequence[Item]) -> str:
-    """Which items are recorded only with the first of their group; empty where there are none."""
+    """Return which items are recorded only with the first of their group, or an empty array if there are none."""
     groups = [item.group_id for item in items]
     if not any(groups):
         return "{}"
@@ -240,10 +249,13 @@ def _new(item: Item, scope: str | None) -> Recorded:
 
 
 def _repeated(item: Item, found: Recorded, scope: str | None) -> Recorded:
-    """Under the item's own id it was recorded by this very call, whose answer had been lost."""
+    """Return the answer for what was there before.
+
+    Under the item's own id this very call recorded it, and its answer was lost.
+    """
     return found._replace(known=found.id != item.id, suppressed_by=scope if found.status == "suppressed" else None)
 
 
 def _uuid(value: object) -> UUID:
-    """Drivers of the caller's choice may answer with text."""
+    """Return an id that the caller's driver may have answered as text."""
     return value if isinstance(value, UUID) else UUID(str(value))

@@ -23,7 +23,7 @@ SETTLING = timedelta(seconds=60)
 
 @dataclass(frozen=True, slots=True)
 class SyncState:
-    """How far an account's list is read and written.
+    """The progress of reading and writing an account's list.
 
     Attributes:
         pull: the provider's cursor for the next page; None at the beginning.
@@ -49,7 +49,7 @@ class Pushable:
 
 
 def load(ledger: Runs, account: str) -> SyncState:
-    """Where an account's synchronisation stands; at its beginning where there was none."""
+    """Return how far an account's list is read and written; the beginning where nothing was saved."""
     for row in ledger.run("sync_state", {"account": account}):
         kept = json.loads(row.cursor) if row.cursor else {}
         pushed = UUID(kept["pushed"]) if kept.get("pushed") else FIRST
@@ -58,19 +58,20 @@ def load(ledger: Runs, account: str) -> SyncState:
 
 
 def save(ledger: Runs, account: str, state: SyncState, *, complete: bool = False) -> None:
-    """Keep where it stands.
+    """Save how far an account's list is read and written.
 
     Args:
+        ledger: runs the statement.
+        account: whose list.
+        state: the cursors and the last error.
         complete: the list has just been read to its end.
     """
     kept = json.dumps({"pull": state.pull, "pushed": str(state.pushed)})
-    ledger.run(
-        "save_sync", {"account": account, "cursor": kept, "complete": complete, "last_error": state.last_error}
-    )  # fmt: skip
+    ledger.run("save_sync", {"account": account, "cursor": kept, "complete": complete, "last_error": state.last_error})
 
 
 def mirror(ledger: Runs, entries: Sequence[Suppression]) -> int:
-    """Bring what a provider lists into our list; the same in any order and any number of times.
+    """Add what a provider lists to our list. Neither order nor repetition matters.
 
     Of several reasons the most telling stays, of several times the latest. A complaint never gives way, and what an
     operator entered gives way only to a stronger reason.
@@ -86,7 +87,7 @@ def mirror(ledger: Runs, entries: Sequence[Suppression]) -> int:
 
 
 def unmirrored(ledger: Runs, entries: Sequence[Suppression]) -> int:
-    """How many of these `mirror` would enter, or give a stronger reason."""
+    """Count those of these that `mirror` would enter, or give a stronger reason."""
     if not entries:
         return 0
     (row,) = ledger.run("count_unmirrored", _columns(_strongest(entries)))
@@ -94,9 +95,12 @@ def unmirrored(ledger: Runs, entries: Sequence[Suppression]) -> int:
 
 
 def pushable(ledger: Runs, account: str, tenant: str, after: UUID, size: int) -> list[Pushable]:
-    """Lasting entries on whole addresses that bind a tenant and were not learnt from this account, in order.
+    """Return lasting entries on whole addresses that bind a tenant and did not come from this account, in order.
 
     Args:
+        ledger: runs the statement.
+        account: whose provider is to get them.
+        tenant: whose mail the account sends.
         after: the last one that was offered.
         size: at most so many.
     """
@@ -109,7 +113,7 @@ def pushable(ledger: Runs, account: str, tenant: str, after: UUID, size: int) ->
 
 
 def _strongest(entries: Sequence[Suppression]) -> list[Suppression]:
-    """One entry for each address, tenant and scope."""
+    """Return one entry for each address, tenant and scope."""
     found: dict[tuple[str, str, str, str], Suppression] = {}
     for entry in entries:
         key = (entry.value, entry.tenant, entry.scope.value, entry.stream)

@@ -46,7 +46,7 @@ class Suppression:
 
 
 def suppress(ledger: Runs, entries: Sequence[Suppression]) -> int:
-    """Add entries. Returns how many were written.
+    """Add entries, and return how many were written.
 
     One that stands already stays, but a complaint takes over, and what ends gives way to what ends later or never.
     """
@@ -54,7 +54,7 @@ def suppress(ledger: Runs, entries: Sequence[Suppression]) -> int:
 
 
 def columns(entries: Iterable[Suppression]) -> dict[str, str]:
-    """The parameters of `suppress` for these entries: of several for the same a complaint, else what lasts longest."""
+    """Return the parameters of `suppress`: of several entries for the same a complaint, else what lasts longest."""
     chosen: dict[tuple[str, str, str, str], Suppression] = {}
     for entry in entries:
         key = (entry.value, entry.tenant, entry.scope, entry.stream)
@@ -82,6 +82,7 @@ def refused_again(ledger: Runs, doubts: Sequence[tuple[str, str, datetime]]) -> 
     """Note addresses that may be gone for good, and return those that were noted a day or more apart.
 
     Args:
+        ledger: runs the statement.
         doubts: tenant, address in lower case, and when it was refused.
 
     Returns:
@@ -110,13 +111,13 @@ def unsuppress(
     stream: str = "",
     force: bool = False,
 ) -> bool:
-    """Remove one entry; a complaint only with `force`. Returns whether one was removed."""
+    """Remove one entry, a complaint only with `force`; return whether one was removed."""
     params = {"value": value.lower(), "tenant": tenant, "scope": scope.value, "stream": stream, "force": force}
     return bool(ledger.run("unsuppress", params))
 
 
 def suppressions_of(ledger: Runs, tenant: str, address: Address) -> list[Suppression]:
-    """The live entries that stand in the way of an address, for the tenant or for all."""
+    """Return the live entries that stop mail to an address, for the tenant or for all."""
     rows = ledger.run("suppressions_of", {"key": address.key, "domain": address.domain, "tenant": tenant})
     return [_suppression(row) for row in rows]
 

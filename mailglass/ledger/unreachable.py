@@ -1,4 +1,4 @@
-"""Why a database cannot be reached, from what the driver says: which server, and what to look at. Never its words."""
+"""Reasons why a database cannot be reached: the server and the remedy, never the driver's words."""
 
 from __future__ import annotations
 
@@ -13,15 +13,21 @@ from mailglass.settings.servers import database_server
 _CAUSES: Final[tuple[tuple[tuple[str, ...], str], ...]] = (
     (
         ("unsupported startup parameter", "no such parameter", "unrecognized configuration parameter"),
-        "a connection pooler refuses mailglass's startup options: set pooler = \"transaction\"",
+        'a connection pooler refuses mailglass\'s startup options: set pooler = "transaction"',
     ),
     (
         ("no such database", "database does not exist", "no more connections allowed", "server_login_retry"),
         "the connection pooler there cannot serve this database: see the pooler's log",
     ),
     (
-        ("name or service not known", "failed to resolve", "could not translate host name", "no address associated",
-         "nodename nor servname", "temporary failure in name resolution"),
+        (
+            "name or service not known",
+            "failed to resolve",
+            "could not translate host name",
+            "no address associated",
+            "nodename nor servname",
+            "temporary failure in name resolution",
+        ),
         "no such host is known: check the host's name",
     ),
     (
@@ -33,8 +39,15 @@ _CAUSES: Final[tuple[tuple[tuple[str, ...], str], ...]] = (
         "there was no answer in time: check host and port, and the firewall between",
     ),
     (
-        ("password authentication failed", "no password supplied", "authentication failed", "no pg_hba.conf entry",
-         "peer authentication", "permission denied for database", "is not permitted to log in"),
+        (
+            "password authentication failed",
+            "no password supplied",
+            "authentication failed",
+            "no pg_hba.conf entry",
+            "peer authentication",
+            "permission denied for database",
+            "is not permitted to log in",
+        ),
         "the login is refused: check user and password, and the server's pg_hba.conf",
     ),
     (
@@ -49,7 +62,7 @@ _CAUSES: Final[tuple[tuple[tuple[str, ...], str], ...]] = (
         ("ssl", "certificate"),
         "the encrypted connection could not be made: check sslmode and the certificates",
     ),
-)  # fmt: skip
+)
 _UNKNOWN: Final = "check MAILGLASS_DATABASE_URL, and the server's log"
 
 

@@ -40,9 +40,12 @@ def find(
     after: UUID | None = None,
     limit: int = 100,
 ) -> list[ListedWebhook]:
-    """Stored webhooks by filter, oldest first.
+    """Return stored webhooks by filter, oldest first.
 
     Args:
+        database: runs the statement.
+        status: received, processed or dead; None for any.
+        account: only this account's; None for any.
         reason: the whole of it, or what stands before its first colon.
         after: continue behind this id (the last one of the page before).
         limit: at most this many, 1 to 5000.

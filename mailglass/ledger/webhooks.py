@@ -1,4 +1,4 @@
-"""The ledger's side of webhooks: keep them, claim them, find the deliveries they speak of, join what they say."""
+"""Webhooks in the ledger: store and claim them, match their events to deliveries, and update projections."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FIRST_ID = UUID(int=0)
 
 
 class WebhookStatus(StrEnum):
-    """Where a stored webhook stands."""
+    """The states of a stored webhook."""
 
     RECEIVED = "received"
     PROCESSED = "processed"
@@ -51,12 +51,12 @@ class Arrival:
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 of the body."""
+        """Return the SHA-256 of the body."""
         return hashlib.sha256(self.body).digest()
 
 
 class Stored(Enum):
-    """What became of a webhook that was to be kept.
+    """The result of storing a webhook.
 
     `REFUSED`: one of its proofs is bound to another body.
     """
@@ -96,8 +96,8 @@ class WebhookClaim:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """What became of one stored webhook: `received` means it is tried again later."""
+class WebhookResult:
+    """The result of processing one stored webhook: with `received` it is tried again later."""
 
     id: UUID
     status: WebhookStatus
@@ -105,7 +105,7 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
+class IncomingEvent:
     """One provider's event on its way into the ledger: checked, with an id of its own and a time.
 
     Attributes:
@@ -139,7 +139,7 @@ class Fact:
 
     @property
     def linkable(self) -> bool:
-        """Whether it names a delivery at all, known or not."""
+        """Return whether it names a delivery at all, known or not."""
         return self.delivery_id is not None or self.provider_message_id is not None
 
 
@@ -158,8 +158,8 @@ class Match:
     recipient: str = field(repr=False)
     account: str | None
 
-    def is_copy(self, fact: Fact) -> bool:
-        """Whether the fact is about somebody else than the recipient: about one who got a copy."""
+    def is_copy(self, fact: IncomingEvent) -> bool:
+        """Return whether the fact is about a person who got a copy, and not about the recipient."""
         if fact.recipient is None or fact.recipient == self.recipient:
             return False
         about = _key(fact.recipient)
@@ -176,8 +176,8 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class Joining:
-    """What is to be joined into one delivery.
+class ProjectionUpdate:
+    """The facts to join into one delivery's projection.
 
     Attributes:
         evidence: it proves that the provider had accepted the mail.
@@ -212,7 +212,7 @@ def store(
     headers: Mapping[str, str],
     tenant: str | None = None,
 ) -> bool:
-    """Keep a verified webhook. Returns False, and keeps nothing, where its key is known.
+    """Store a verified webhook; return False, and store nothing, if its key is known.
 
     Raises:
         LedgerUnavailableError: the database cannot be reached; nothing was kept.
@@ -222,10 +222,10 @@ def store(
 
 
 def store_all(ledger: Runs, arrivals: Sequence[Arrival]) -> list[Stored]:
-    """Keep verified webhooks by one statement: all of them or none. Their proofs are bound by the same statement.
+    """Store verified webhooks in one statement, all or none, and bind their proofs in it.
 
     Returns:
-        Of each, in order, what became of it; of several with one key, the first one is new.
+        The result of each, in order. Of several with one key, the first one is new.
 
     Raises:
         LedgerUnavailableError: the database cannot be reached; nothing was kept.
@@ -259,7 +259,7 @@ def store_all(ledger: Runs, arrivals: Sequence[Arrival]) -> list[Stored]:
 
 
 def prune_proofs(ledger: Runs, size: int) -> int:
-    """Forget up to `size` bound proofs that are no longer valid. Returns how many."""
+    """Delete up to `size` bound proofs that have expired, and return how many."""
     return len(ledger.run("prune_proofs", {"size": size}))
 
 
@@ -286,34 +286,37 @@ def claim(ledger: Runs, size: int, max_bytes: int, lease: float) -> WebhookClaim
     return WebhookClaim(tuple(claimed), bool(rows) and rows[0].more)
 
 
-def finish(ledger: Runs, endings: Sequence[Ending], retry_after: float) -> None:
-    """Say what became of claimed webhooks; those to be tried again wait `retry_after` seconds."""
-    if not endings:
+def finish(ledger: Runs, results: Sequence[WebhookResult], retry_after: float) -> None:
+    """Record the results of claimed webhooks. Those to be tried again wait `retry_after` seconds."""
+    if not results:
         return
     ledger.run(
         "finish_webhooks",
         {
-            "ids": arrays.uuids(ending.id for ending in endings),
-            "statuses": arrays.texts(ending.status.value for ending in endings),
-            "reasons": arrays.texts(ending.reason for ending in endings),
+            "ids": arrays.uuids(result.id for result in results),
+            "statuses": arrays.texts(result.status.value for result in results),
+            "reasons": arrays.texts(result.reason for result in results),
             "retry_after": retry_after,
         },
     )
 
 
 def waiting(ledger: Runs) -> bool:
-    """Whether stored webhooks wait to be processed."""
+    """Return whether stored webhooks wait to be processed."""
     (row,) = ledger.run("webhooks_waiting")
     return bool(row.waiting)
 
 
 def replay(ledger: Runs, ids: Sequence[UUID]) -> set[UUID]:
-    """Give dead webhooks another life. Returns those that were dead."""
+    """Queue dead webhooks again, and return those that were dead."""
     return {row.id for row in ledger.run("replay_webhooks", {"ids": arrays.uuids(ids)})}
 
 
-def match(ledger: Runs, facts: Sequence[Fact]) -> dict[UUID, Match]:
-    """The deliveries that facts speak of, by the fact's id; a fact that names none, or two alike, is left out."""
+def match(ledger: Runs, facts: Sequence[IncomingEvent]) -> dict[UUID, Match]:
+    """Find the deliveries that facts name, by the fact's id.
+
+    A fact that names none, or two alike, is left out.
+    """
     named = [fact for fact in facts if fact.linkable]
     if not named:
         return {}
@@ -339,8 +342,8 @@ def match(ledger: Runs, facts: Sequence[Fact]) -> dict[UUID, Match]:
     return found
 
 
-def append(ledger: Runs, linked: Sequence[tuple[Fact, Match]]) -> set[UUID]:
-    """Append events; those that are there already are left alone. Returns which were new."""
+def append(ledger: Runs, linked: Sequence[tuple[IncomingEvent, Match]]) -> set[UUID]:
+    """Append events, and return which were new. Those that are there already are left alone."""
     rows = ledger.run(
         "append",
         {
@@ -364,7 +367,7 @@ def append(ledger: Runs, linked: Sequence[tuple[Fact, Match]]) -> set[UUID]:
 
 
 def recorded_events(ledger: Runs, ids: Sequence[UUID]) -> dict[UUID, Recorded]:
-    """Providers' events as the ledger keeps them, by id."""
+    """Return providers' events as the ledger has them, by id."""
     return {
         row.id: Recorded(
             Event(
@@ -383,30 +386,30 @@ def recorded_events(ledger: Runs, ids: Sequence[UUID]) -> dict[UUID, Recorded]:
     }
 
 
-def project(ledger: Runs, joinings: Sequence[Joining]) -> set[UUID]:
-    """Join projections into their deliveries. Returns those that evidence settled as sent."""
+def project(ledger: Runs, updates: Sequence[ProjectionUpdate]) -> set[UUID]:
+    """Join projections into their deliveries, and return those that evidence settled as sent."""
     rows = ledger.run(
         "project",
         {
-            "ids": arrays.uuids(joining.delivery_id for joining in joinings),
+            "ids": arrays.uuids(update.delivery_id for update in updates),
             **{
-                name: _moments(getattr(joining.facts, f"{name}_at") for joining in joinings)
+                name: _moments(getattr(update.facts, f"{name}_at") for update in updates)
                 for name in (*OUTCOMES, *MARKS)
             },
-            "bounce_classes": arrays.texts(joining.facts.bounce_class for joining in joinings),
-            "last_events": arrays.texts(joining.facts.last_event for joining in joinings),
-            "last_at": _moments(joining.facts.last_event_at for joining in joinings),
-            "last_ids": arrays.uuids(joining.facts.last_event_id for joining in joinings),
-            "evidence": arrays.booleans(joining.evidence for joining in joinings),
-            "provider_message_ids": arrays.texts(joining.provider_message_id for joining in joinings),
-            "proofs": arrays.texts(joining.proof for joining in joinings),
-            "event_ids": arrays.uuids(uuid7s(len(joinings))),
+            "bounce_classes": arrays.texts(update.facts.bounce_class for update in updates),
+            "last_events": arrays.texts(update.facts.last_event for update in updates),
+            "last_at": _moments(update.facts.last_event_at for update in updates),
+            "last_ids": arrays.uuids(update.facts.last_event_id for update in updates),
+            "evidence": arrays.booleans(update.evidence for update in updates),
+            "provider_message_ids": arrays.texts(update.provider_message_id for update in updates),
+            "proofs": arrays.texts(update.proof for update in updates),
+            "event_ids": arrays.uuids(uuid7s(len(updates))),
         },
     )
     return {row.id for row in rows if row.settles}
 
 
-def keep_orphans(ledger: Runs, facts: Sequence[Fact]) -> None:
+def keep_orphans(ledger: Runs, facts: Sequence[IncomingEvent]) -> None:
     """Keep facts whose delivery is not known yet."""
     ledger.run(
         "keep_orphans",
@@ -421,29 +424,29 @@ def keep_orphans(ledger: Runs, facts: Sequence[Fact]) -> None:
     )
 
 
-def linkable_orphans(ledger: Runs, after: UUID, size: int) -> list[Fact]:
-    """Kept facts whose delivery is known by now, in the order of their ids: at most `size`, from the first after."""
+def linkable_orphans(ledger: Runs, after: UUID, size: int) -> list[IncomingEvent]:
+    """Return kept facts whose delivery is known by now: at most `size`, in the order of their ids, after one."""
     rows = ledger.run("linkable_orphans", {"after": str(after), "size": size})
     return [_from_json(row.event) for row in rows]
 
 
 def drop_orphans(ledger: Runs, ids: Iterable[UUID]) -> None:
-    """Forget kept facts."""
+    """Delete kept facts."""
     ledger.run("drop_orphans", {"event_ids": arrays.uuids(ids)})
 
 
 def unsubscribe(ledger: Runs, changes: Sequence[SubscriptionChange]) -> int:
-    """Note that people left a stream; known ones keep the latest time. Returns how many were written."""
+    """Record that people left a stream, at the latest time, and return how many were written."""
     return len(ledger.run("unsubscribe", {"ids": arrays.uuids(uuid7s(len(changes))), **_columns(changes)}))
 
 
 def resubscribe(ledger: Runs, changes: Sequence[SubscriptionChange]) -> int:
-    """End unsubscriptions that the same account told of and that are older. Returns how many."""
+    """End older unsubscriptions that the same account told of, and return how many."""
     return len(ledger.run("resubscribe", _columns(changes)))
 
 
 def _key(address: str) -> str | None:
-    """What all ways to write one address have in common; None for what is no address."""
+    """Return what all ways to write one address have in common, or None if it is not an address."""
     try:
         return parse_address(address, "recipient").key
     except MessageError:
@@ -465,7 +468,7 @@ def _moments(values: Iterable[datetime | None]) -> str:
     return arrays.texts(None if value is None else value.isoformat() for value in values)
 
 
-def _to_json(fact: Fact) -> str:
+def _to_json(fact: IncomingEvent) -> str:
     values = {
         name: value.isoformat() if isinstance(value, datetime) else str(value) if isinstance(value, UUID) else value
         for name, value in asdict(fact).items()
@@ -475,12 +478,12 @@ def _to_json(fact: Fact) -> str:
 
 
 _UUIDS = frozenset({"id", "webhook_id", "delivery_id"})
-_FIELDS = frozenset(item.name for item in fields(Fact))
+_FIELDS = frozenset(item.name for item in fields(IncomingEvent))
 
 
-def _from_json(text: str) -> Fact:
+def _from_json(text: str) -> IncomingEvent:
     values: dict[str, Any] = {name: value for name, value in json.loads(text).items() if name in _FIELDS}
     for name in _UUIDS & values.keys():
         values[name] = UUID(values[name])
     values["occurred_at"] = datetime.fromisoformat(values["occurred_at"])
-    return Fact(**values)
+    return IncomingEvent(**values)

@@ -113,6 +113,11 @@ class Refusal:
     unsettled: bool = False
 
     @property
+    def of_the_recipient(self) -> bool:
+        """Return whether it is about the recipient alone, whoever sends whatever."""
+        return self.about.startswith("recipient_")
+
+    @property
     def code(self) -> str:
         """The value as the ledger keeps it: subject, lasting, receiver, and what else matters for the next attempt.
 

@@ -89,7 +89,9 @@ def _sync_mode(value: object, tenant: str | None, key: str, problems: Problems) 
     mode = SyncMode(str(value))
     if mode in (SyncMode.PUSH, SyncMode.BOTH) and tenant is None:
         problems.add(
-            key, "pushes nobody's entries", "Say whose account it is: tenant = NAME. One tenant's list must not stop "
+            key,
+            "pushes nobody's entries",
+            "Say whose account it is: tenant = NAME. One tenant's list must not stop "
             "the mail of others who share the account",
-        )  # fmt: skip
+        )
     return mode

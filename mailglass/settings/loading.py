@@ -159,11 +159,28 @@ def _read_document(environ: Mapping[str, str], path: str | Path | None) -> tuple
 
 
 _TOP_LEVEL = {
-    "database_url", "direct_database_url", "pooler",
-    "broker_url", "redis_url", "default_from", "default_tenant", "tenancy", "templates",
-    "log_level", "log_format", "show_content", "accounts", "routes", "queues", "tasks", "streams", "engine", "webhooks",
-    "limits", "domains",
-}  # fmt: skip
+    "database_url",
+    "direct_database_url",
+    "pooler",
+    "broker_url",
+    "redis_url",
+    "default_from",
+    "default_tenant",
+    "tenancy",
+    "templates",
+    "log_level",
+    "log_format",
+    "show_content",
+    "accounts",
+    "routes",
+    "queues",
+    "tasks",
+    "streams",
+    "engine",
+    "webhooks",
+    "limits",
+    "domains",
+}
 
 
 def _parse(document: dict[str, Any], environ: Mapping[str, str], problems: Problems) -> Settings:
@@ -181,13 +198,17 @@ def _parse(document: dict[str, Any], environ: Mapping[str, str], problems: Probl
     values["tenancy"] = _tenancy(document.get("tenancy"), problems)
     values["templates"] = strings("templates", document.get("templates", []), problems)
     values["log_level"] = choice(
-        "log_level", environ.get("MAILGLASS_LOG_LEVEL", document.get("log_level", "info")),
-        ("debug", "info", "warning", "error"), problems,
-    )  # fmt: skip
+        "log_level",
+        environ.get("MAILGLASS_LOG_LEVEL", document.get("log_level", "info")),
+        ("debug", "info", "warning", "error"),
+        problems,
+    )
     values["log_format"] = choice(
-        "log_format", environ.get("MAILGLASS_LOG_FORMAT", document.get("log_format", "json")),
-        ("json", "console"), problems,
-    )  # fmt: skip
+        "log_format",
+        environ.get("MAILGLASS_LOG_FORMAT", document.get("log_format", "json")),
+        ("json", "console"),
+        problems,
+    )
     values["show_content"] = flag("show_content", document.get("show_content", False), problems)
     values["pooler"] = choice(
         "pooler", environ.get("MAILGLASS_POOLER", document.get("pooler", "none")), ("none", "transaction"), problems

@@ -143,9 +143,15 @@ class LocalStack:
             StackError: the stack is not running, or the child did not start.
         """
         child = ChildProcess(
-            name, argv, log=self.logs / f"{name}.log", env={**self.environment(), **(env or {})}, cwd=cwd, ready=ready,
-            ready_timeout=ready_timeout, guardian=self._guardian,
-        )  # fmt: skip
+            name,
+            argv,
+            log=self.logs / f"{name}.log",
+            env={**self.environment(), **(env or {})},
+            cwd=cwd,
+            ready=ready,
+            ready_timeout=ready_timeout,
+            guardian=self._guardian,
+        )
         assert self._started is not None
         # before it starts: a Ctrl-C may come at any moment from then on
         self._started.callback(child.stop, stop_timeout)

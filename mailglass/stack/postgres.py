@@ -29,11 +29,19 @@ SYSTEM_USER = "pgserver"
 MAJOR_VERSION = "18"
 # messages without statements and values, because both may hold addresses
 _SETTINGS = {
-    "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "max_connections": "200",
-    "shared_buffers": "128MB", "wal_level": "minimal", "max_wal_senders": "0", "jit": "off",
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "shared_buffers": "128MB",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "jit": "off",
     "max_logical_replication_workers": "0",
-    "timezone": "UTC", "log_timezone": "UTC", "log_error_verbosity": "terse", "log_min_error_statement": "panic",
-}  # fmt: skip
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_error_verbosity": "terse",
+    "log_min_error_statement": "panic",
+}
 _CARELESS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_wal_size": "4GB"}
 
 
@@ -169,11 +177,17 @@ class EmbeddedPostgres(EmbeddedServer, PostgresServer):
             return False
 
         return ChildProcess(
-            self.name, [self._binaries / "postgres", "-D", self._cluster, *options], log=self.log,
-            env=_environment(), cwd=self._directory, ready=ready, user=self._user, guardian=self._guardian,
+            self.name,
+            [self._binaries / "postgres", "-D", self._cluster, *options],
+            log=self.log,
+            env=_environment(),
+            cwd=self._directory,
+            ready=ready,
+            user=self._user,
+            guardian=self._guardian,
             # fast, then immediate shutdown
             signals=(signal.SIGINT, signal.SIGQUIT),
-        )  # fmt: skip
+        )
 
     def _explain(self, output: str) -> str:
         return _last_complaint(output)
@@ -247,10 +261,18 @@ def _group_of(user: str) -> int:
 
 def _initdb(binaries: Path, cluster: Path, password_file: Path, log: Path, user: str | None) -> None:
     argv: list[str | Path] = [
-        binaries / "initdb", "--pgdata", cluster, "--username", SUPERUSER, "--pwfile", password_file,
-        "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--locale-provider", "builtin",
-        "--builtin-locale", "C.UTF-8", "--no-sync", "--no-instructions",
-    ]  # fmt: skip
+        binaries / "initdb",
+        f"--pgdata={cluster}",
+        f"--username={SUPERUSER}",
+        f"--pwfile={password_file}",
+        "--auth=scram-sha-256",
+        "--encoding=UTF8",
+        "--locale=C",
+        "--locale-provider=builtin",
+        "--builtin-locale=C.UTF-8",
+        "--no-sync",
+        "--no-instructions",
+    ]
     child = ChildProcess("initdb", argv, log=log, env=_environment(), cwd=cluster.parent, user=user).start()
     try:
         code = child.wait(120.0)

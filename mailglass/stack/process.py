@@ -33,8 +33,11 @@ class Guardian:
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", program.__file__, str(os.getpid())],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
     @property
     def pid(self) -> int:
@@ -243,9 +246,17 @@ class ChildProcess:
 
             group, extra_groups = pwd.getpwnam(self._user).pw_gid, list[str | int]()
         return subprocess.Popen(
-            self.argv, env=self._env, cwd=self._cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-            start_new_session=True, user=self._user, group=group, extra_groups=extra_groups,
-        )  # fmt: skip
+            self.argv,
+            env=self._env,
+            cwd=self._cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            user=self._user,
+            group=group,
+            extra_groups=extra_groups,
+        )
 
     def _wait_ready(self) -> None:
         if self._ready is None:

@@ -63,15 +63,26 @@ class EmbeddedValkey(EmbeddedServer):
         # a file, because everybody on the machine can read a command line; the process title is left alone so that
         # it goes on naming this file
         lines = [
-            "bind 127.0.0.1", f"port {port}", f"requirepass {self._password}", f"dir {_quoted(self._directory)}",
-            f"pidfile {_quoted(self._pid_file)}", "daemonize no", "set-proc-title no", 'save ""',
-            f"appendonly {'yes' if self._append_only else 'no'}", "appendfsync everysec",
-        ]  # fmt: skip
+            "bind 127.0.0.1",
+            f"port {port}",
+            f"requirepass {self._password}",
+            f"dir {_quoted(self._directory)}",
+            f"pidfile {_quoted(self._pid_file)}",
+            "daemonize no",
+            "set-proc-title no",
+            'save ""',
+            f"appendonly {'yes' if self._append_only else 'no'}",
+            "appendfsync everysec",
+        ]
         write_private(self._config, "\n".join(lines) + "\n")
         return ChildProcess(
-            self.name, [self._binary, self._config], log=self.log, cwd=self._directory,
-            ready=until_line("Ready to accept connections"), guardian=self._guardian,
-        )  # fmt: skip
+            self.name,
+            [self._binary, self._config],
+            log=self.log,
+            cwd=self._directory,
+            ready=until_line("Ready to accept connections"),
+            guardian=self._guardian,
+        )
 
 
 def _quoted(path: Path) -> str:

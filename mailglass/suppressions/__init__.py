@@ -1,1 +1,1 @@
-"""Suppression lists kept in step: what an account's provider refuses is known here, and what is known here there."""
+"""Suppression lists: from providers' events, in sync with providers' lists, and removal of entries."""

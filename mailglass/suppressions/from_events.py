@@ -1,16 +1,16 @@
-"""What a provider's event says about whom not to mail any more, and about whom to mail again.
+"""Suppressions that follow from providers' events, and those that such events end.
 
 | event | entry | reason |
 | --- | --- | --- |
 | complained | the address | `complaint` |
 | bounced, rejected or failed, class hard | the address | `hard_bounce` |
-| refused as perhaps gone, twice within weeks and a day or more apart | the address, for 30 days | `hard_bounce` |
+| refused as possibly gone, twice within weeks and at least a day apart | the address, for 30 days | `hard_bounce` |
 | rejected because it bounced or complained before, or is no address | the address | `provider` |
 | unsubscribed, or rejected because the person had unsubscribed | the address on the delivery's stream | `unsubscribe` |
-| subscribed | ends an `unsubscribe` of that stream which the same account had told of before | |
+| subscribed | ends an earlier `unsubscribe` of that stream by the same account | |
 
-An entry belongs to the delivery's tenant. A refusal that names an earlier unsubscription stands for no more than that:
-other streams go on. A blocked, timed out or unexplained refusal says nothing about the person.
+An entry belongs to the delivery's tenant. A refusal for an earlier unsubscription concerns that stream only. A refusal
+that is blocked, timed out or unexplained says nothing about the person.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mailglass.errors import MessageError
 from mailglass.ledger import webhooks
 from mailglass.ledger.database import Runs
 from mailglass.ledger.suppressions import Suppression, refused_again, suppress
-from mailglass.ledger.webhooks import Fact, Match, SubscriptionChange
+from mailglass.ledger.webhooks import IncomingEvent, Match, SubscriptionChange
 from mailglass.mail.addresses import parse_address
 from mailglass.mail.events import BounceClass, EventKind, RejectReason
 from mailglass.refusals.consequences import SECOND
@@ -32,23 +32,30 @@ _HARD = frozenset({EventKind.BOUNCED, EventKind.REJECTED, EventKind.FAILED})
 _REFUSED_PERSON = frozenset({RejectReason.INVALID, RejectReason.BOUNCED, RejectReason.SPAM})
 
 
-def learn(ledger: Runs, linked: Iterable[tuple[Fact, Match]]) -> int:
-    """Bring the suppression list to what these facts say. Returns how many entries were written.
+def update_suppressions(ledger: Runs, linked: Iterable[tuple[IncomingEvent, Match]]) -> int:
+    """Update the suppression list by events.
 
-    Where somebody left a stream and came back to it, the later one counts, by the provider's time.
+    If a person left a stream and came back to it, the later event counts, by the provider's time.
+
+    Args:
+        ledger: the ledger.
+        linked: events with their deliveries, in any order.
+
+    Returns:
+        The number of entries written.
     """
     entries = _refused_again(ledger, linked := list(linked))
     changes: dict[tuple[str, str, str], tuple[SubscriptionChange, bool]] = {}
-    # most facts bear on no list, and both sorting and reading addresses cost more than seeing that
-    telling = [(fact, match) for fact, match in linked if _reason(fact) or _leaves(fact) is not None]
-    for fact, match in sorted(telling, key=lambda pair: (pair[0].occurred_at, pair[0].id)):
-        value = _address(fact, match)
+    # most events concern no list, and checking that is cheaper than sorting and parsing addresses
+    relevant = [(event, match) for event, match in linked if _reason(event) or _leaves(event) is not None]
+    for event, match in sorted(relevant, key=lambda pair: (pair[0].occurred_at, pair[0].id)):
+        value = _address(event, match)
         if value is None:
             continue
-        if reason := _reason(fact):
-            entries.append(Suppression(match.tenant, value, reason, "webhook", account=fact.account))
-        elif (left := _leaves(fact)) is not None:
-            change = SubscriptionChange(match.tenant, value, match.stream, fact.account, fact.occurred_at)
+        if reason := _reason(event):
+            entries.append(Suppression(match.tenant, value, reason, "webhook", account=event.account))
+        elif (left := _leaves(event)) is not None:
+            change = SubscriptionChange(match.tenant, value, match.stream, event.account, event.occurred_at)
             changes[match.tenant, value, match.stream] = change, left
     written = suppress(ledger, entries) if entries else 0
     if leaving := [change for change, left in changes.values() if left]:
@@ -58,50 +65,47 @@ def learn(ledger: Runs, linked: Iterable[tuple[Fact, Match]]) -> int:
     return written
 
 
-def _refused_again(ledger: Runs, linked: Sequence[tuple[Fact, Match]]) -> list[Suppression]:
-    """Return entries for those who were refused as perhaps gone a day or more apart."""
+def _refused_again(ledger: Runs, linked: Sequence[tuple[IncomingEvent, Match]]) -> list[Suppression]:
+    """Return entries for recipients that were refused as possibly gone at least a day apart."""
     doubts = [
-        (match.tenant, value, fact)
-        for fact, match in linked
-        if fact.doubted and (value := _address(fact, match)) is not None
+        (match.tenant, value, event)
+        for event, match in linked
+        if event.doubted and (value := _address(event, match)) is not None
     ]
     if not doubts:
         return []
-    accounts = {(tenant, value): fact.account for tenant, value, fact in doubts}
-    again = refused_again(ledger, [(tenant, value, fact.occurred_at) for tenant, value, fact in doubts])
+    accounts = {(tenant, value): event.account for tenant, value, event in doubts}
+    again = refused_again(ledger, [(tenant, value, event.occurred_at) for tenant, value, event in doubts])
+    expires_at = clock.now() + timedelta(days=SECOND.days or 0)
     return [
-        Suppression(
-            tenant, value, SECOND.reason, "webhook",
-            account=accounts[tenant, value],
-            expires_at=clock.now() + timedelta(days=SECOND.days or 0),
-        )
+        Suppression(tenant, value, SECOND.reason, "webhook", account=accounts[tenant, value], expires_at=expires_at)
         for tenant, value in sorted(again)
-    ]  # fmt: skip
+    ]
 
 
-def _reason(fact: Fact) -> str | None:
-    """Why the address is not to be mailed at all, by the table above; None for most facts."""
-    if fact.kind == EventKind.COMPLAINED:
+def _reason(event: IncomingEvent) -> str | None:
+    """Return the reason to suppress the address, by the table above; None for most events."""
+    if event.kind == EventKind.COMPLAINED:
         return "complaint"
-    if fact.bounce_class == BounceClass.HARD and fact.kind in _HARD:
+    if event.bounce_class == BounceClass.HARD and event.kind in _HARD:
         return "hard_bounce"
-    if fact.kind == EventKind.REJECTED and fact.reject_reason in _REFUSED_PERSON and not fact.doubted:
+    if event.kind == EventKind.REJECTED and event.reject_reason in _REFUSED_PERSON and not event.doubted:
         return "provider"
     return None
 
 
-def _leaves(fact: Fact) -> bool | None:
-    """Whether the person leaves the stream (True) or comes back to it (False)."""
-    if fact.kind == EventKind.SUBSCRIBED:
+def _leaves(event: IncomingEvent) -> bool | None:
+    """Return True if the person leaves the stream, False if they come back to it, else None."""
+    if event.kind == EventKind.SUBSCRIBED:
         return False
-    refused = fact.kind == EventKind.REJECTED and fact.reject_reason == RejectReason.UNSUBSCRIBED
-    return True if refused or fact.kind == EventKind.UNSUBSCRIBED else None
+    refused = event.kind == EventKind.REJECTED and event.reject_reason == RejectReason.UNSUBSCRIBED
+    return True if refused or event.kind == EventKind.UNSUBSCRIBED else None
 
 
-def _address(fact: Fact, match: Match) -> str | None:
-    """Whom the fact is about: the recipient it names, who may be a copy's, else the delivery's own."""
+def _address(event: IncomingEvent, match: Match) -> str | None:
+    """Return the address that an event is about: the one it names, which may be a copy's, or the delivery's."""
     try:
-        return parse_address(fact.recipient or match.recipient, "recipient").key
+        return parse_address(event.recipient or match.recipient, "recipient").key
     except MessageError:
-        # what is no address is nobody we could mail
+        # no mail can go to an invalid address
         return None

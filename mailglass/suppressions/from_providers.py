@@ -1,13 +1,13 @@
-"""From an entry of a provider's list to entries of ours.
+"""Conversion of entries of providers' lists into suppressions.
 
 | the provider's | becomes |
 | --- | --- |
 | `complaint`, `hard_bounce`, `manual`, `provider` | the address |
 | `unsubscribe` | the address on the account's streams that one can unsubscribe from |
 
-An entry belongs to the account's tenant; that of an account which several share binds them all, as it does at the
-provider. Who unsubscribed has not said anything against a receipt: transactional mail is left out, but for an account
-that sends nothing else.
+An entry belongs to the account's tenant. An entry of a shared account binds all tenants, as it does at the provider. A
+person who unsubscribes does not object to receipts, so transactional mail is not suppressed, except for an account that
+sends nothing else.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ REASONS = frozenset({"complaint", "hard_bounce", "unsubscribe", "manual", "provi
 
 
 def entries_of(listed: Iterable[ListedAddress], account: AccountSettings, settings: Settings) -> list[Suppression]:
-    """What entries of an account's list mean here. One whose address cannot be read means nothing."""
+    """Return the suppressions for entries of an account's list. Invalid addresses are left out."""
     streams = unsubscribable(account.name, settings)
     return [entry for item in listed for entry in _entries(item, account, streams)]
 
 
 def unsubscribable(account: str, settings: Settings) -> tuple[str, ...]:
-    """The streams that an unsubscription at this account's provider concerns."""
+    """Return the streams that an unsubscription at the account's provider concerns."""
     routes = [route for route in settings.routes if account in route.accounts]
-    # who chooses accounts by code may send any stream by any of them
+    # an application that chooses accounts by code may send any stream by any of them
     anything = settings.tenancy is not None or not routes or any(route.stream == "*" for route in routes)
     carried = set(Stream) if anything else {Stream(route.stream) for route in routes}
     return tuple(sorted(carried - {Stream.TRANSACTIONAL} or carried))
@@ -48,10 +48,16 @@ def _entries(item: ListedAddress, account: AccountSettings, streams: Sequence[st
     if item.reason == "unsubscribe":
         return [
             Suppression(
-                tenant, value, "unsubscribe", "sync", SuppressionType.ADDRESS_STREAM, stream, account.name,
+                tenant,
+                value,
+                "unsubscribe",
+                "sync",
+                SuppressionType.ADDRESS_STREAM,
+                stream,
+                account.name,
                 created_at=item.created_at,
             )
             for stream in streams
-        ]  # fmt: skip
+        ]
     reason = item.reason if item.reason in REASONS else "provider"
     return [Suppression(tenant, value, reason, "sync", account=account.name, created_at=item.created_at)]

@@ -1,4 +1,4 @@
-"""Take an address off the suppression list, and off those of the providers that would bring it back."""
+"""Removal of an address from the suppression list, and from the providers' lists that would restore it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _WRITES = frozenset({SyncMode.PUSH, SyncMode.BOTH})
 
 @dataclass(slots=True)
 class Removal:
-    """What became of it.
+    """Result of a removal.
 
     Attributes:
-        removed: entries of ours that are gone.
-        kept: entries that stand in the way all the same: of the address's domain, of everybody's list, or a complaint
-            without `force`.
-        accounts: by account whether the address is off its provider's list; a text says why nobody knows.
+        removed: number of entries removed.
+        kept: number of entries that still suppress the address: of its domain, of the list that binds all tenants, or a
+            complaint without `force`.
+        accounts: by account, whether the address is off its provider's list; a text is the error of asking.
     """
 
     removed: int = 0
@@ -33,7 +33,7 @@ class Removal:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing stands in the way any more, as far as it was asked for."""
+        """Return whether nothing suppresses the address any more."""
         return self.kept == 0 and all(done is True for done in self.accounts.values())
 
 
@@ -44,46 +44,53 @@ def remove(
     tenant: str,
     address: Address,
     *,
-    who: str,
+    actor: str,
     at: Sequence[str] = (),
     force: bool = False,
 ) -> Removal:
-    """Take an address off the list of one tenant, on all streams, and off providers' lists first.
+    """Remove an address from one tenant's list, on all streams, and from providers' lists first.
 
     Args:
-        tenant: whose list; `*` for the one that binds everybody.
-        who: named in the audit, which holds no address.
-        at: the accounts whose providers take it off too; none: those of the tenant that push.
-        force: also where the person has complained.
+        settings: name the accounts.
+        database: the ledger.
+        accounts: the opened accounts.
+        tenant: the owner of the list; `*` for the list that binds all tenants.
+        address: to remove.
+        actor: name for the audit, which holds no address.
+        at: accounts whose providers remove the address too; by default those of the tenant that push.
+        force: remove complaints too.
+
+    Returns:
+        The counts, and the answer of each provider.
 
     Raises:
-        ConfigError: an unknown account, or one that cannot be opened.
+        ConfigError: an account is unknown, or cannot be opened.
         LedgerUnavailableError: the database cannot be reached.
     """
-    in_the_way = suppressions_of(database, tenant, address)
-    standing = [entry for entry in in_the_way if entry.tenant == tenant]
-    result = Removal(kept=len(in_the_way) - len(standing))
-    if any(entry.reason == "complaint" for entry in standing) and not force:
-        result.kept += len(standing)
+    entries = suppressions_of(database, tenant, address)
+    own = [entry for entry in entries if entry.tenant == tenant]
+    result = Removal(kept=len(entries) - len(own))
+    if any(entry.reason == "complaint" for entry in own) and not force:
+        result.kept += len(own)
         return result
     subject = {"address": audit.digest(address.key), "at": ",".join(at) or None}
-    audit.record(database, who, "suppressions.remove", None if tenant == EVERYONE else tenant, subject)
-    for name in at or _that_write(settings, tenant):
-        done = _take_off(accounts, name, address)
+    audit.record(database, actor, "suppressions.remove", None if tenant == EVERYONE else tenant, subject)
+    for name in at or _pushing(settings, tenant):
+        done = _remove_at(accounts, name, address)
         if done is not None:
             result.accounts[name] = done
-    for entry in standing:
-        if _is_of(entry, address) and _drop(database, entry, force):
+    for entry in own:
+        if _is_of(entry, address) and _remove_entry(database, entry, force):
             result.removed += 1
         else:
             result.kept += 1
     audit.record(
-        database, who, "suppressions.remove", None if tenant == EVERYONE else tenant, subject, count=result.removed
+        database, actor, "suppressions.remove", None if tenant == EVERYONE else tenant, subject, count=result.removed
     )
     return result
 
 
-def _that_write(settings: Settings, tenant: str) -> list[str]:
+def _pushing(settings: Settings, tenant: str) -> list[str]:
     return [
         name
         for name, account in settings.accounts.items()
@@ -91,8 +98,8 @@ def _that_write(settings: Settings, tenant: str) -> list[str]:
     ]
 
 
-def _take_off(accounts: Accounts, name: str, address: Address) -> bool | str | None:
-    """None where the provider keeps no list."""
+def _remove_at(accounts: Accounts, name: str, address: Address) -> bool | str | None:
+    """Remove an address at one provider; returns None if it keeps no list."""
     listed = accounts.open(name).suppression_list()
     if listed is None:
         return None
@@ -106,7 +113,5 @@ def _is_of(entry: Suppression, address: Address) -> bool:
     return entry.scope is not SuppressionType.DOMAIN and entry.value == address.key
 
 
-def _drop(database: Database, entry: Suppression, force: bool) -> bool:
-    return unsuppress(
-        database, entry.tenant, entry.value, scope=entry.scope, stream=entry.stream, force=force
-    )  # fmt: skip
+def _remove_entry(database: Database, entry: Suppression, force: bool) -> bool:
+    return unsuppress(database, entry.tenant, entry.value, scope=entry.scope, stream=entry.stream, force=force)

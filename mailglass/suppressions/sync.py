@@ -1,10 +1,9 @@
-"""Keep one account's suppression list in step: read the provider's page by page into ours, offer ours to the provider.
+"""Synchronisation of suppression lists: pull an account's list page by page, push ours to its provider.
 
-Reading only ever adds. An address that the provider has taken off its list stays on ours until somebody removes it
-here, since nobody can tell whether its mailbox is well again or only the list was cleared; a complaint stays for good.
+Pulling only adds entries. An address that the provider has removed stays on our list until somebody removes it here,
+because the mailbox may still be dead and only the provider's list was cleared. A complaint stays for good.
 
-Every step may be done again without harm. Where the process dies the kept cursor is a page behind, and that page is
-read again.
+Every step may be repeated. If the process dies, the stored cursor is one page behind, and that page is read again.
 """
 
 from __future__ import annotations
@@ -30,16 +29,16 @@ from mailglass.suppressions.from_providers import entries_of
 T = TypeVar("T")
 
 BUDGET: Final = 20.0
-"""Seconds after which a run asks for no further page."""
+"""Seconds after which a run requests no further page."""
 
 PERIOD: Final = timedelta(hours=1)
-"""A list that was read to its end is read again after this long."""
+"""Time after which a complete list is read again."""
 
 BATCH: Final = 50
-"""Entries that are offered at once."""
+"""Entries in one push."""
 
 PAUSES: Final = (1.0, 2.0, 4.0)
-"""Seconds to wait before the same is asked again, where the provider says that it may be."""
+"""Seconds before each retry of a retryable request."""
 
 _MAX_ERROR: Final = 300
 _PULLS: Final = frozenset({SyncMode.PULL, SyncMode.BOTH})
@@ -47,7 +46,7 @@ _PUSHES: Final = frozenset({SyncMode.PUSH, SyncMode.BOTH})
 
 
 class SyncStatus(StrEnum):
-    """How a run ended."""
+    """Result of a run."""
 
     COMPLETE = "complete"
     MORE = "more"
@@ -60,16 +59,17 @@ class SyncStatus(StrEnum):
 
 @dataclass(slots=True)
 class SyncReport:
-    """What one run came to. Holds no address.
+    """Counts of one run. Holds no address.
 
     Attributes:
-        status: `more`: another run goes on where this one stopped; `busy`: another worker is at it; `no_list`: the
-            provider has none that can be read; `idle`: it was read a short while ago, and there is nothing to offer.
+        account: the account's name.
+        status: `more` if another run continues; `busy` if another worker syncs the list; `no_list` if the provider has
+            none that can be read; `idle` if it was read recently and there is nothing to push.
         pulled: entries read.
-        new: entries of ours that were made or got a stronger reason by it; in a dry run those that would.
-        pushed: entries offered that stand at the provider now; in a dry run those that would be offered.
-        refused: entries offered that the provider does not take.
-        error: what stopped it.
+        new: entries that were added, or got a stronger reason; in a dry run those that would be.
+        pushed: entries that the provider accepted; in a dry run those that would be pushed.
+        refused: entries that the provider refused.
+        error: the error that ended the run.
     """
 
     account: str
@@ -82,7 +82,7 @@ class SyncReport:
 
 
 def accounts_to_sync(settings: Settings) -> list[str]:
-    """The accounts whose lists are kept in step at all."""
+    """Return the accounts whose settings have their lists synchronised."""
     return [name for name, account in settings.accounts.items() if account.suppressions is not SyncMode.OFF]
 
 
@@ -98,19 +98,25 @@ def run(
     progress: Callable[[SyncReport], object] | None = None,
     sleep: Callable[[float], object] = time.sleep,
 ) -> SyncReport:
-    """Go on with one account's list for a while.
+    """Continue the synchronisation of one account's list.
 
     Args:
-        name: the account's.
-        budget: seconds after which no further page is begun.
-        period: how long after the list was read to its end nothing is read again.
-        dry_run: say what would be done, for the whole list; neither the ledger nor the provider is changed.
+        settings: name the account.
+        database: the ledger.
+        accounts: the opened accounts.
+        name: of the account.
+        budget: seconds after which no further page is requested.
+        period: time after which a complete list is read again.
+        dry_run: report what would be done for the whole list; change neither the ledger nor the provider.
         progress: called after each page with the report so far.
-        sleep: waits between tries.
+        sleep: waits between retries.
+
+    Returns:
+        The counts and the status of the run.
 
     Raises:
-        ConfigError: no such account, or one that cannot be opened.
-        LedgerUnavailableError: the database cannot be reached; what is done is done.
+        ConfigError: there is no such account, or it cannot be opened.
+        LedgerUnavailableError: the database cannot be reached; finished pages stand.
     """
     started = clock.monotonic()
     account = accounts.settings(name)
@@ -130,15 +136,16 @@ def run(
         state = ledger.load(database, name)
         if dry_run:
             state = replace(state, pull=None, synced_at=None)
-        passed = _Pass(settings, database, account, listed, state, report, started + budget, dry_run, progress, sleep)
-        passed.run(period)
+        _Run(settings, database, account, listed, state, report, started + budget, dry_run, progress, sleep).execute(
+            period
+        )
     if report.status is not SyncStatus.IDLE:
-        _tell(report, provider.name, started)
+        _emit(report, provider.name, started)
     return report
 
 
 @dataclass(slots=True)
-class _Pass:
+class _Run:
     """One run over one account's list."""
 
     settings: Settings
@@ -153,7 +160,7 @@ class _Pass:
     sleep: Callable[[float], object]
     together: int = BATCH
 
-    def run(self, period: timedelta) -> None:
+    def execute(self, period: timedelta) -> None:
         mode, read = self.account.suppressions, self.state.synced_at
         due = self.state.pull is not None or read is None or clock.now() - read >= period
         try:
@@ -171,7 +178,7 @@ class _Pass:
             if not (mode in _PULLS and due) and not self._advanced():
                 self.report.status = SyncStatus.IDLE
             elif self.state.last_error is not None:
-                self._keep(replace(self.state, last_error=None))
+                self._save(replace(self.state, last_error=None))
 
     def _pull(self) -> None:
         while True:
@@ -184,8 +191,8 @@ class _Pass:
                 following = None
             self.report.pulled += len(page)
             self.report.new += self._mirror(page)
-            self._keep(replace(self.state, pull=following), complete=following is None)
-            self._show()
+            self._save(replace(self.state, pull=following), complete=following is None)
+            self._show_progress()
             if following is None:
                 return
 
@@ -194,23 +201,26 @@ class _Pass:
         return ledger.unmirrored(self.database, entries) if self.dry_run else ledger.mirror(self.database, entries)
 
     def _push(self) -> None:
-        # one more than is offered alone, to try the next one where it is not taken
+        # at least two, to try the next entry if one is refused
         while batch := ledger.pushable(
             self.database, self.account.name, self.account.tenant or "", self.state.pushed, max(self.together, 2)
         ):
             if clock.monotonic() >= self.deadline:
                 self.report.status = SyncStatus.MORE
                 return
-            stands = self._offer(batch)
-            self.report.pushed += sum(stands)
-            self.report.refused += len(stands) - sum(stands)
-            self._keep(replace(self.state, pushed=batch[len(stands) - 1].id))
-            self._show()
+            accepted = self._push_batch(batch)
+            self.report.pushed += sum(accepted)
+            self.report.refused += len(accepted) - sum(accepted)
+            self._save(replace(self.state, pushed=batch[len(accepted) - 1].id))
+            self._show_progress()
 
-    def _offer(self, batch: list[Pushable]) -> list[bool]:
-        """Offer a batch; where the provider cannot take it now, one entry at a time, so that each is a step forward.
+    def _push_batch(self, batch: list[Pushable]) -> list[bool]:
+        """Push a batch; if that fails, push one entry at a time, so that each run makes progress.
 
-        An entry that fails alone where the next one does not is refused: it must not keep all others waiting.
+        An entry that fails while the next one succeeds counts as refused, so that it does not block all others.
+
+        Returns:
+            For each pushed entry, whether the provider accepted it.
         """
         if self.dry_run:
             return [True] * len(batch)
@@ -236,7 +246,7 @@ class _Pass:
             return [False, *following]
 
     def _retried(self, call: Callable[[], T]) -> T:
-        """Ask, and ask again after a pause where the provider says that it may be."""
+        """Call a provider, and retry after pauses if its error is retryable."""
         for pause in PAUSES:
             try:
                 return call()
@@ -249,29 +259,29 @@ class _Pass:
     def _fail(self, error: str, retryable: bool) -> None:
         self.report.status = SyncStatus.MORE if retryable and self._advanced() else SyncStatus.FAILED
         self.report.error = error
-        # a cursor that is refused as soon as it is used, as one is that has grown too old, is of no use to later runs
+        # a cursor that is refused at its first use has expired, so later runs begin anew
         pull = self.state.pull if retryable or self._advanced() else None
-        self._keep(replace(self.state, pull=pull, last_error=error[:_MAX_ERROR]))
+        self._save(replace(self.state, pull=pull, last_error=error[:_MAX_ERROR]))
 
     def _advanced(self) -> bool:
         return bool(self.report.pulled or self.report.pushed or self.report.refused)
 
-    def _keep(self, state: SyncState, *, complete: bool = False) -> None:
+    def _save(self, state: SyncState, *, complete: bool = False) -> None:
         self.state = state
         if not self.dry_run:
             ledger.save(self.database, self.account.name, state, complete=complete)
 
-    def _show(self) -> None:
+    def _show_progress(self) -> None:
         if self.progress is not None:
             self.progress(self.report)
 
 
 def _may_concern_one(error: Exception) -> bool:
-    """Whether another entry may be taken where this error came: not where the call itself or the ledger is refused."""
+    """Return whether an error may concern one entry only: not if the whole call, or the ledger, is refused."""
     return error.retryable if isinstance(error, ProviderCallError) else not isinstance(error, MailglassError)
 
 
-def _tell(report: SyncReport, provider: str, started: float) -> None:
+def _emit(report: SyncReport, provider: str, started: float) -> None:
     telemetry.emit(
         "mailglass.suppressions.synced",
         level=logging.ERROR if report.status is SyncStatus.FAILED else logging.INFO,

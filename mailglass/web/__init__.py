@@ -1,10 +1,9 @@
-"""What mailglass serves over HTTP, as an ASGI application: `uvicorn mailglass.web:app`, or mounted in another one.
+"""HTTP endpoints as an ASGI application: `uvicorn mailglass.web:app`, or mounted in another application.
 
-from starlette.applications import Starlette
-from starlette.routing import Mount
-from mailglass.web import create_app
-
-application = Starlette(routes=[Mount("/mail", create_app())])
+>>> from starlette.applications import Starlette
+>>> from starlette.routing import Mount
+>>> from mailglass.web import create_app
+>>> application = Starlette(routes=[Mount("/mail", create_app())])
 """
 
 from __future__ import annotations

@@ -2,17 +2,17 @@
 
 | path | method | answers |
 | --- | --- | --- |
-| `/webhooks/{account}` | POST | as `mailglass.webhooks.ingress`; 503, or the provider's own, when too much waits |
+| `/webhooks/{account}` | POST | as `mailglass.webhooks.ingress`; 503, or the provider's own status, when overloaded |
 | `/webhooks/{tenant}/{account}` | POST | the same, of one tenant |
-| `/healthz` | GET | 200 while the process serves; asks nobody |
-| `/readyz` | GET | 200 where the database answers with the right schema, else 503 |
+| `/healthz` | GET | 200 while the process serves; needs no database |
+| `/readyz` | GET | 200 if the database answers and has the right schema, else 503 |
 """
 
 from __future__ import annotations
 
 import asyncio
-import collections
 import logging
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -23,10 +23,9 @@ from mailglass.errors import ConfigError, MailglassError
 from mailglass.runtime import Runtime, get_runtime
 from mailglass.settings import Settings
 from mailglass.web import readiness
-from mailglass.web.bodies import Bodies
 from mailglass.web.http import (
-    ClientGone,
-    GivenUp,
+    BudgetExceeded,
+    ClientDisconnected,
     Receive,
     Scope,
     Send,
@@ -36,43 +35,45 @@ from mailglass.web.http import (
     respond,
     webhook_request,
 )
+from mailglass.web.memory_budget import MemoryBudget
 from mailglass.web.timeouts import SharedTimeout
-from mailglass.web.webhook_batcher import Counter
+from mailglass.web.webhook_batcher import WebhookBatcher
 from mailglass.webhooks import ingress
-from mailglass.webhooks.ingress import Answer, Posted
+from mailglass.webhooks.ingress import IncomingWebhook, Response
 
 T = TypeVar("T")
 
-# as many as the ledger's pool keeps connections
+# as many as the ledger's pool has connections
 THREADS = 10
 # each holds its body in memory while it waits for a thread
 MAX_PENDING = 200
-# so that one account whose webhooks hang leaves places to the others
+# so that an account whose webhooks hang leaves room for the others
 MAX_PENDING_OF_ACCOUNT = 150
-MAX_HELD = 128 * 1024 * 1024
-# some providers give up on an answer after 10 s; what is kept after ours has gone is a repetition when it comes again
-ANSWER_WITHIN = 5.0
+MAX_BODY_MEMORY = 128 * 1024 * 1024
+# seconds; some providers give up after 10 s. A webhook that is stored after the timeout is a duplicate when it comes
+# again
+RESPONSE_TIMEOUT = 5.0
 
 _PLAIN = (("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store"))
-NOT_FOUND = Answer(404)
+NOT_FOUND = Response(404)
 _NO_NAMES = frozenset({"", ".", ".."})
 
 
 class WebApp:
-    """The application; `create_app` makes one.
+    """ASGI application of webhooks, liveness and readiness; made by `create_app`.
 
     Args:
-        settings: whose accounts and database; the process's own when left out.
+        settings: the accounts and the database; the process's own by default.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
         self._own = None if settings is None else Runtime(settings)
         self._threads: ThreadPoolExecutor | None = None
-        self._counter: Counter | None = None
-        self._for_bodies, self._for_work = SharedTimeout(), SharedTimeout()
-        self._bodies = Bodies(MAX_HELD)
-        # how many are worked on, by account: a name that stands in the settings
-        self._pending: collections.Counter[str] = collections.Counter()
+        self._batcher: WebhookBatcher | None = None
+        self._body_timeout, self._response_timeout = SharedTimeout(), SharedTimeout()
+        self._memory = MemoryBudget(MAX_BODY_MEMORY)
+        # webhooks in work by account, which the settings know
+        self._pending: Counter[str] = Counter()
         self._all_pending = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,84 +81,85 @@ class WebApp:
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
             try:
-                answer = await self._answer(scope, receive)
-            except ClientGone:
+                response = await self._respond(scope, receive)
+            except ClientDisconnected:
                 return
-            await respond(send, answer, with_body=scope["method"] != "HEAD")
+            await respond(send, response, with_body=scope["method"] != "HEAD")
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+    async def _respond(self, scope: Scope, receive: Receive) -> Response:
         path, method = _path(scope), scope["method"]
         if path == "/healthz":
-            answer = Answer(200, _PLAIN, b"ok\n") if method in ("GET", "HEAD") else _not_allowed("GET, HEAD")
-            return closing(answer, scope)
+            response = Response(200, _PLAIN, b"ok\n") if method in ("GET", "HEAD") else _not_allowed("GET, HEAD")
+            return closing(response, scope)
         if path == "/readyz":
             return closing(await self._ready() if method in ("GET", "HEAD") else _not_allowed("GET, HEAD"), scope)
-        room, *names = path.removeprefix("/").split("/")
-        if room != "webhooks" or len(names) not in (1, 2) or not _NO_NAMES.isdisjoint(names):
+        prefix, *names = path.removeprefix("/").split("/")
+        if prefix != "webhooks" or len(names) not in (1, 2) or not _NO_NAMES.isdisjoint(names):
             return closing(NOT_FOUND, scope)
         if method != "POST":
             return closing(_not_allowed("POST"), scope)
         return await self._webhook(names[-1], names[0] if len(names) == 2 else None, scope, receive)
 
-    async def _webhook(self, account: str, tenant: str | None, scope: Scope, receive: Receive) -> Answer:
+    async def _webhook(self, account: str, tenant: str | None, scope: Scope, receive: Receive) -> Response:
         try:
             runtime = self._runtime()
-            counter = self._counter_for(runtime)
+            batcher = self._batcher_for(runtime)
         except ConfigError as error:
             telemetry.emit("mailglass.webhook.misconfigured", level=logging.ERROR, status=500, reason=error.key)
             return closing(ingress.MISCONFIGURED, scope)
         if account not in runtime.settings.accounts:
-            # before its body, so that what nobody asked for costs nothing
+            # before the body is read, so that strangers' requests cost nothing
             return closing(ingress.unknown_account(), scope)
-        if counter.hangs(account):
-            return closing(_put_off(account, runtime, "no_end_in_sight"), scope)
-        if not self._has_place(account):
-            return closing(_put_off(account, runtime, "too_many_pending"), scope)
+        if batcher.is_stuck(account):
+            return closing(_overloaded(account, runtime, "batches_stuck"), scope)
+        if not self._has_capacity(account):
+            return closing(_overloaded(account, runtime, "too_many_pending"), scope)
         webhooks = runtime.settings.webhooks
         try:
-            body = await read_body(
-                scope, receive, webhooks.max_body, self._for_bodies, self._bodies,
-                account, peer_of(scope, webhooks.trusted_proxies),
-            )  # fmt: skip
-        except GivenUp:
-            return closing(_put_off(account, runtime, "too_many_bodies"), scope)
-        if isinstance(body, Answer):
+            peer = peer_of(scope, webhooks.trusted_proxies)
+            body = await read_body(scope, receive, webhooks.max_body, self._body_timeout, self._memory, account, peer)
+        except BudgetExceeded:
+            return closing(_overloaded(account, runtime, "too_many_bodies"), scope)
+        if isinstance(body, Response):
             telemetry.emit("mailglass.webhook.refused", level=logging.WARNING, status=body.status)
             return body
         content, reading = body
         try:
-            if not self._has_place(account):
-                return _put_off(account, runtime, "too_many_pending")
-            return await self._work_on(Posted(account, webhook_request(scope, content), tenant), counter, runtime)
+            if not self._has_capacity(account):
+                return _overloaded(account, runtime, "too_many_pending")
+            webhook = IncomingWebhook(account, webhook_request(scope, content), tenant)
+            return await self._handle(webhook, batcher, runtime)
         finally:
-            self._bodies.release(reading)
+            self._memory.release(reading)
 
-    def _has_place(self, account: str) -> bool:
+    def _has_capacity(self, account: str) -> bool:
         return self._all_pending < MAX_PENDING and self._pending[account] < MAX_PENDING_OF_ACCOUNT
 
-    async def _work_on(self, posted: Posted, counter: Counter, runtime: Runtime) -> Answer:
+    async def _handle(self, webhook: IncomingWebhook, batcher: WebhookBatcher, runtime: Runtime) -> Response:
         self._all_pending += 1
-        self._pending[posted.account] += 1
+        self._pending[webhook.account] += 1
         try:
-            return await self._for_work.wait(counter.hand_in(posted), ANSWER_WITHIN)
+            return await self._response_timeout.wait(batcher.submit(webhook), RESPONSE_TIMEOUT)
         except TimeoutError:
-            counter.sweep(posted.account)
-            return _put_off(posted.account, runtime, "took_too_long")
+            batcher.discard_abandoned(webhook.account)
+            return _overloaded(webhook.account, runtime, "took_too_long")
         finally:
             self._all_pending -= 1
-            self._pending[posted.account] -= 1
+            self._pending[webhook.account] -= 1
 
-    async def _ready(self) -> Answer:
+    async def _ready(self) -> Response:
         try:
             database = self._runtime().database
-            problem = await self._for_work.wait(self._in_thread(partial(readiness.problem, database)), ANSWER_WITHIN)
+            problem = await self._response_timeout.wait(
+                self._in_thread(partial(readiness.problem, database)), RESPONSE_TIMEOUT
+            )
         except TimeoutError:
             problem = "database"
         except MailglassError:
             problem = "settings"
-        return Answer(503, _PLAIN, f"{problem}\n".encode()) if problem else Answer(200, _PLAIN, b"ready\n")
+        return Response(503, _PLAIN, f"{problem}\n".encode()) if problem else Response(200, _PLAIN, b"ready\n")
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -170,14 +172,14 @@ class WebApp:
                     return
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
-                threads, self._threads, self._counter = self._threads, None, None
+                threads, self._threads, self._batcher = self._threads, None, None
                 if threads is not None:
                     await asyncio.to_thread(threads.shutdown)
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
     def _open(self) -> None:
-        """Open what the first request would open, so that what is wrong shows at start."""
+        """Open what the first request needs, so that wrong settings show at the start."""
         runtime = self._runtime()
         runtime.settings.require_database()
         runtime.accounts.check()
@@ -187,12 +189,12 @@ class WebApp:
     def _runtime(self) -> Runtime:
         return self._own or get_runtime()
 
-    def _counter_for(self, runtime: Runtime) -> Counter:
-        """Where webhooks wait for each other; anew where the settings have changed."""
-        if self._counter is None or self._counter.runtime is not runtime:
+    def _batcher_for(self, runtime: Runtime) -> WebhookBatcher:
+        """Return the batcher of this runtime; a new one if the settings have changed."""
+        if self._batcher is None or self._batcher.runtime is not runtime:
             runtime.settings.require_database()
-            self._counter = Counter(runtime, self._pool())
-        return self._counter
+            self._batcher = WebhookBatcher(runtime, self._pool())
+        return self._batcher
 
     def _pool(self) -> ThreadPoolExecutor:
         if self._threads is None:
@@ -204,10 +206,10 @@ class WebApp:
 
 
 def create_app(settings: Settings | None = None) -> WebApp:
-    """The ASGI application.
+    """Return an ASGI application that serves webhooks, liveness and readiness.
 
     Args:
-        settings: whose accounts and database; left out, the process's own, read when the application starts.
+        settings: the accounts and the database; by default the process's own, read when the application starts.
     """
     return WebApp(settings)
 
@@ -215,17 +217,17 @@ def create_app(settings: Settings | None = None) -> WebApp:
 app = create_app()
 
 
-def _put_off(account: str, runtime: Runtime, reason: str) -> Answer:
+def _overloaded(account: str, runtime: Runtime, reason: str) -> Response:
     telemetry.emit("mailglass.webhook.refused", level=logging.WARNING, reason=reason)
     return ingress.retry_later(account, runtime.accounts)
 
 
 def _path(scope: Scope) -> str:
-    """The path below the place where the application is mounted."""
+    """Return the path below the application's mount point."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "").rstrip("/")
     return path[len(root) :] if root and path.startswith(f"{root}/") else path
 
 
-def _not_allowed(methods: str) -> Answer:
-    return Answer(405, (("allow", methods),))
+def _not_allowed(methods: str) -> Response:
+    return Response(405, (("allow", methods),))

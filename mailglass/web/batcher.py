@@ -1,6 +1,6 @@
-"""Work that is cheaper together: what waits is begun in groups and ended in threads; meanwhile the next group grows.
+"""Batching of concurrent work: requests that wait together are started together and finished in threads.
 
-Nothing is held back to make a group larger: a first request goes at once and alone.
+No request is delayed to make a batch larger. The first one starts at once and alone; the next batch fills meanwhile.
 """
 
 from __future__ import annotations
@@ -17,109 +17,118 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 # one is verified while the other waits for the disk
-AT_ONCE = 2
-# a group that takes longer waits for something that others need not wait for
-STALE = 0.05
-MOST_AT_ONCE = 8
-LARGEST = 100
-HEAVIEST = 4 * 1024 * 1024
-# a lane all of whose groups have hung for as long takes no more
-HUNG = 5.0
+CONCURRENT_BATCHES = 2
+# seconds; a batch that takes longer waits for something that other batches need not wait for
+SLOW_AFTER = 0.05
+MAX_CONCURRENT_BATCHES = 8
+MAX_ITEMS = 100
+MAX_BYTES = 4 * 1024 * 1024
+# seconds; a queue all of whose batches have run for this long takes no more
+STUCK_AFTER = 5.0
 
 
 @dataclass(slots=True)
-class _Lane(Generic[T, R]):
-    """Work of one kind, that goes into groups with its like only."""
+class _Queue(Generic[T, R]):
+    """Items with one key, which share batches only with each other."""
 
     waiting: deque[tuple[T, int, asyncio.Future[R]]] = field(default_factory=deque)
-    begun: list[float] = field(default_factory=list)
-    looks: bool = False
+    started: list[float] = field(default_factory=list)
+    scheduled: bool = False
 
 
-class Gathering(Generic[T, R]):
-    """Hands work to threads in groups. To be used from one event loop.
+class Batcher(Generic[T, R]):
+    """Runner of work in batches. Used from one event loop.
 
     Args:
-        begin: called in the loop with a group, so it must not wait; answers the rest of its work, which a thread does
-            and which comes to one result for each item, in order.
-        threads: where that is done.
-        heaviest: bytes that a group holds at the most, unless one item alone is heavier; `HEAVIEST` when left out.
+        begin: starts a batch. It runs in the event loop, so it must not block. It returns the rest of the work, which
+            runs in a thread and returns one result for each item, in order.
+        threads: runs the rest of the work.
+        max_bytes: limit of one batch, unless a single item is larger; `MAX_BYTES` by default.
     """
 
     def __init__(
         self,
         begin: Callable[[Sequence[T]], Callable[[], Sequence[R]]],
         threads: Executor,
-        heaviest: int | None = None,
+        max_bytes: int | None = None,
     ) -> None:
         self._begin = begin
         self._threads = threads
-        self._heaviest = HEAVIEST if heaviest is None else heaviest
-        self._lanes: dict[str, _Lane[T, R]] = {}
+        self._max_bytes = MAX_BYTES if max_bytes is None else max_bytes
+        self._queues: dict[str, _Queue[T, R]] = {}
 
-    def hand_in(self, lane: str, item: T, weight: int) -> asyncio.Future[R]:
-        """Have an item worked on, together with others of its lane that wait.
+    def submit(self, key: str, item: T, size: int) -> asyncio.Future[R]:
+        """Queue an item for the next batch with its key.
 
         Args:
-            lane: one that is slow keeps no other waiting.
+            key: items with different keys never wait for each other.
             item: the work.
-            weight: bytes that it holds.
+            size: bytes that the item holds.
+
+        Returns:
+            A future of the item's result.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
-        place = self._lanes.setdefault(lane, _Lane())
-        place.waiting.append((item, weight, future))
-        self._look(loop, place, 0.0)
+        queue = self._queues.setdefault(key, _Queue())
+        queue.waiting.append((item, size, future))
+        self._schedule(loop, queue, 0.0)
         return future
 
-    def hangs(self, lane: str) -> bool:
-        """Whether what is handed in now would wait behind groups that have not ended for seconds."""
-        place = self._lanes.get(lane)
-        return place is not None and len(place.begun) >= MOST_AT_ONCE and time.monotonic() - min(place.begun) >= HUNG
+    def is_stuck(self, key: str) -> bool:
+        """Return whether a new item would wait behind batches that have run for seconds."""
+        queue = self._queues.get(key)
+        return (
+            queue is not None
+            and len(queue.started) >= MAX_CONCURRENT_BATCHES
+            and time.monotonic() - min(queue.started) >= STUCK_AFTER
+        )
 
-    def sweep(self, lane: str) -> None:
-        """Let go of what nobody waits for any more."""
-        place = self._lanes.get(lane)
-        if place is not None:
-            place.waiting = deque(entry for entry in place.waiting if not entry[2].done())
+    def discard_abandoned(self, key: str) -> None:
+        """Drop items that wait for a batch although their callers have left."""
+        queue = self._queues.get(key)
+        if queue is not None:
+            queue.waiting = deque(entry for entry in queue.waiting if not entry[2].done())
 
-    def _look(self, loop: asyncio.AbstractEventLoop, lane: _Lane[T, R], delay: float) -> None:
-        """Look soon whether a group can start: what this round of the loop brings is in it."""
+    def _schedule(self, loop: asyncio.AbstractEventLoop, queue: _Queue[T, R], delay: float) -> None:
+        """Start batches soon, so that all items of this round of the loop share one."""
         if delay:
-            loop.call_later(delay, self._start, loop, lane)
-        elif not lane.looks:
-            lane.looks = True
-            loop.call_soon(self._start, loop, lane)
+            loop.call_later(delay, self._start, loop, queue)
+        elif not queue.scheduled:
+            queue.scheduled = True
+            loop.call_soon(self._start, loop, queue)
 
-    def _start(self, loop: asyncio.AbstractEventLoop, lane: _Lane[T, R]) -> None:
-        lane.looks = False
+    def _start(self, loop: asyncio.AbstractEventLoop, queue: _Queue[T, R]) -> None:
+        queue.scheduled = False
         now = time.monotonic()
-        while lane.waiting and len(lane.begun) < MOST_AT_ONCE:
-            if sum(now - begun < STALE for begun in lane.begun) >= AT_ONCE:
-                self._look(loop, lane, STALE)
+        while queue.waiting and len(queue.started) < MAX_CONCURRENT_BATCHES:
+            if sum(now - started < SLOW_AFTER for started in queue.started) >= CONCURRENT_BATCHES:
+                self._schedule(loop, queue, SLOW_AFTER)
                 return
-            self._run(loop, lane, now)
+            self._run(loop, queue, now)
 
-    def _run(self, loop: asyncio.AbstractEventLoop, lane: _Lane[T, R], now: float) -> None:
+    def _run(self, loop: asyncio.AbstractEventLoop, queue: _Queue[T, R], now: float) -> None:
         items: list[T] = []
         futures: list[asyncio.Future[R]] = []
-        weight = 0
-        while lane.waiting and len(items) < LARGEST and (not items or weight + lane.waiting[0][1] <= self._heaviest):
-            item, size, future = lane.waiting.popleft()
+        total = 0
+        while (
+            queue.waiting and len(items) < MAX_ITEMS and (not items or total + queue.waiting[0][1] <= self._max_bytes)
+        ):
+            item, size, future = queue.waiting.popleft()
             items.append(item)
             futures.append(future)
-            weight += size
-        lane.begun.append(now)
+            total += size
+        queue.started.append(now)
 
         def finish(done: asyncio.Future[Sequence[R]]) -> None:
-            lane.begun.remove(now)
-            self._look(loop, lane, 0.0)
-            _settle(futures, done)
+            queue.started.remove(now)
+            self._schedule(loop, queue, 0.0)
+            _resolve(futures, done)
 
         try:
             rest = self._begin(items)
         except Exception as error:
-            lane.begun.remove(now)
+            queue.started.remove(now)
             _fail(futures, error)
             return
         loop.run_in_executor(self._threads, rest).add_done_callback(finish)
@@ -131,13 +140,13 @@ def _fail(futures: Sequence[asyncio.Future[R]], error: Exception) -> None:
             future.set_exception(error)
 
 
-def _settle(futures: Sequence[asyncio.Future[R]], done: asyncio.Future[Sequence[R]]) -> None:
+def _resolve(futures: Sequence[asyncio.Future[R]], done: asyncio.Future[Sequence[R]]) -> None:
     error = asyncio.CancelledError() if done.cancelled() else done.exception()
     results: Sequence[R] = () if error is not None else done.result()
-    for place, future in enumerate(futures):
-        if future.done():  # whoever asked has left
+    for index, future in enumerate(futures):
+        if future.done():  # the caller has left
             continue
-        if error is None and place < len(results):
-            future.set_result(results[place])
+        if error is None and index < len(results):
+            future.set_result(results[index])
         else:
             future.set_exception(error or RuntimeError("the work has no result"))

@@ -1,4 +1,4 @@
-"""Ring a task for many webhooks at once: what is asked for within a moment is one ring, at the moment's end."""
+"""Debounced rings: requests within a short window share one ring at the window's end."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 
-# far below what a person or a provider could notice, and some ten groups of webhooks under load
-MOMENT = 0.05
+# seconds; too short to notice for a person or a provider, and some ten batches of webhooks under load
+WINDOW = 0.05
 
 
-class SteadyRing:
-    """Rings at once, and then at most once a moment; the last ring asked for is never left out.
+class DebouncedRing:
+    """A ring that rings at once, then at most once in each window. The last request is never dropped.
 
-    To be called from threads.
+    Safe to call from several threads.
 
     Args:
         ring: rings a task by its name.
         loop: keeps the time.
-        threads: where a ring that was put off is rung.
+        threads: ring at the end of a window.
     """
 
     def __init__(self, ring: Callable[[str], object], loop: asyncio.AbstractEventLoop, threads: Executor) -> None:
@@ -28,27 +28,27 @@ class SteadyRing:
         self._loop = loop
         self._threads = threads
         self._lock = threading.Lock()
-        self._rung = float("-inf")
-        self._put_off = False
+        self._rung_at = float("-inf")
+        self._pending = False
 
     def __call__(self, task: str) -> None:
         with self._lock:
-            if self._put_off:
+            if self._pending:
                 return
-            rest = self._rung + MOMENT - time.monotonic()
-            self._put_off = rest > 0
+            rest = self._rung_at + WINDOW - time.monotonic()
+            self._pending = rest > 0
             if rest <= 0:
-                self._rung = time.monotonic()
+                self._rung_at = time.monotonic()
         if rest <= 0:
             self._ring(task)
         else:
-            self._loop.call_soon_threadsafe(self._put_off_for, rest, task)
+            self._loop.call_soon_threadsafe(self._ring_later, rest, task)
 
-    def _put_off_for(self, rest: float, task: str) -> None:
+    def _ring_later(self, rest: float, task: str) -> None:
         self._loop.call_later(rest, lambda: self._threads.submit(self._ring_now, task))
 
     def _ring_now(self, task: str) -> None:
         with self._lock:
-            self._put_off = False
-            self._rung = time.monotonic()
+            self._pending = False
+            self._rung_at = time.monotonic()
         self._ring(task)

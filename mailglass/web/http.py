@@ -1,4 +1,4 @@
-"""Between ASGI's messages and our own values."""
+"""Translation between ASGI messages and our own values."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from mailglass.providers.base import WebhookRequest
-from mailglass.web.bodies import Bodies, Reading
+from mailglass.web.memory_budget import BodyReading, MemoryBudget
 from mailglass.web.timeouts import SharedTimeout
-from mailglass.webhooks.client_address import peer_through
-from mailglass.webhooks.ingress import TOO_LARGE, Answer
+from mailglass.webhooks.client_address import client_address
+from mailglass.webhooks.ingress import TOO_LARGE, Response
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -20,86 +20,98 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 BODY_TIMEOUT = 10.0
 _DIGITS = 15
 
-# what is left of the body is not read, so the connection cannot be used again
+# the rest of the body is not read, so the connection cannot be used again
 _CLOSE = (("connection", "close"),)
 
 
-class ClientGone(Exception):
-    """The client left before its request was complete."""
+class ClientDisconnected(Exception):
+    """Raised when the client leaves before its request is complete."""
 
 
-class GivenUp(Exception):
-    """The body had to make room for others, or found none."""
+class BudgetExceeded(Exception):
+    """Raised when a body exceeds the memory budget, or is dropped for another one."""
 
 
-def closing(answer: Answer, scope: Scope) -> Answer:
-    """The answer to a request whose body is not read; it ends the connection, because what is left would be read."""
+def closing(response: Response, scope: Scope) -> Response:
+    """Return a response to a request with an unread body: it closes the connection, which cannot be reused."""
     if any(
         name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
         for name, value in scope["headers"]
     ):
-        return replace(answer, headers=(*answer.headers, *_CLOSE))
-    return answer
+        return replace(response, headers=(*response.headers, *_CLOSE))
+    return response
 
 
 async def read_body(
-    scope: Scope, receive: Receive, limit: int, timeout: SharedTimeout, bodies: Bodies, account: str, peer: str
-) -> tuple[bytes, Reading] | Answer:
-    """The whole body, or the answer to one that is larger than `limit` bytes or takes longer than 10 seconds.
+    scope: Scope, receive: Receive, limit: int, timeout: SharedTimeout, memory: MemoryBudget, account: str, peer: str
+) -> tuple[bytes, BodyReading] | Response:
+    """Read a whole body.
 
-    Of a body that is too large no more is read than shows it. What a body takes of the memory is the caller's to
-    release once it is done with.
+    Reading stops as soon as a body is known to be too large. The caller releases the body's memory when done with it.
+
+    Args:
+        scope: of the request.
+        receive: of the request.
+        limit: bytes.
+        timeout: bounds the reading to 10 seconds.
+        memory: holds the body.
+        account: the account in the URL.
+        peer: the client's address.
+
+    Returns:
+        The body with its place in the budget, or the response to a body that is too large or too slow.
 
     Raises:
-        ClientGone: the client left.
-        GivenUp: there is no room for it.
+        ClientDisconnected: the client left.
+        BudgetExceeded: there is no memory for the body.
     """
     for name, value in scope["headers"]:
         if name == b"content-length":
             if not value.isdigit():
-                return Answer(400, _CLOSE)
+                return Response(400, _CLOSE)
             if len(value) > _DIGITS or int(value) > limit:
-                return Answer(TOO_LARGE.status, _CLOSE)
+                return Response(TOO_LARGE.status, _CLOSE)
     task = asyncio.current_task()
-    reading = bodies.begin(account, peer, lambda: timeout.give_up(task))
+    reading = memory.begin(account, peer, lambda: timeout.cancel(task))
     try:
-        return await timeout.wait(_read(receive, limit, bodies, reading), BODY_TIMEOUT)
+        return await timeout.wait(_read(receive, limit, memory, reading), BODY_TIMEOUT)
     except TimeoutError:
-        if reading.given_up:
-            raise GivenUp from None
-        return Answer(408, _CLOSE)
+        if reading.dropped:
+            raise BudgetExceeded from None
+        return Response(408, _CLOSE)
 
 
-async def _read(receive: Receive, limit: int, bodies: Bodies, reading: Reading) -> tuple[bytes, Reading] | Answer:
+async def _read(
+    receive: Receive, limit: int, memory: MemoryBudget, reading: BodyReading
+) -> tuple[bytes, BodyReading] | Response:
     chunks: list[bytes] = []
     whole = False
     try:
         while not whole:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise ClientGone
+                raise ClientDisconnected
             chunk = message.get("body", b"")
             if reading.size + len(chunk) > limit:
-                return Answer(TOO_LARGE.status, _CLOSE)
-            # what was announced is not believed: memory is taken by what has come
-            if not bodies.take(reading, len(chunk)):
-                raise GivenUp
+                return Response(TOO_LARGE.status, _CLOSE)
+            # the announced length is not trusted: memory is taken for received bytes
+            if not memory.take(reading, len(chunk)):
+                raise BudgetExceeded
             chunks.append(chunk)
             whole = not message.get("more_body", False)
         return b"".join(chunks), reading
     finally:
-        bodies.end(reading, keep=whole)
+        memory.end(reading, keep=whole)
 
 
 _FORWARDED = "x-forwarded-for"
 
 
 def webhook_request(scope: Scope, body: bytes) -> WebhookRequest:
-    """The request as a provider's room gets it.
+    """Return the request in the form that providers verify.
 
-    A header that is there twice with different values is left out: whichever was taken, somebody between the
-    provider and us might have meant the other one. A signature that is missing is refused. `X-Forwarded-For` is a list,
-    of which some proxies write a line each (RFC 9110 5.3): its lines are one.
+    A header with two different values is left out, because a proxy may have meant either. A missing signature is
+    refused. The lines of `X-Forwarded-For` are joined, since some proxies write one line each (RFC 9110 5.3).
     """
     named = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
     headers = dict(named)
@@ -113,17 +125,18 @@ def webhook_request(scope: Scope, body: bytes) -> WebhookRequest:
 
 
 def peer_of(scope: Scope, proxies: tuple[str, ...]) -> str:
-    """The address a request comes from, before its body is read.
+    """Return a request's client address, before its body is read.
 
     Args:
-        proxies: whose `X-Forwarded-For` is believed, see `mailglass.webhooks.client_address`.
+        scope: of the request.
+        proxies: trusted proxies, whose `X-Forwarded-For` counts; see `mailglass.webhooks.client_address`.
     """
     client = scope.get("client")
     peer: str = client[0] if client else ""
     if not proxies:
         return peer
     lines = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"x-forwarded-for"]
-    return peer_through(peer, ",".join(lines), proxies)
+    return client_address(peer, ",".join(lines), proxies)
 
 
 def _url(scope: Scope, headers: MutableMapping[str, str]) -> str:
@@ -136,9 +149,9 @@ def _url(scope: Scope, headers: MutableMapping[str, str]) -> str:
     return f"{scope.get('scheme', 'http')}://{host}{target.decode('latin-1')}"
 
 
-async def respond(send: Send, answer: Answer, *, with_body: bool = True) -> None:
-    """Send an answer; without its body to HEAD."""
-    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
-    headers.append((b"content-length", str(len(answer.body)).encode("ascii")))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body if with_body else b""})
+async def respond(send: Send, response: Response, *, with_body: bool = True) -> None:
+    """Send a response; without its body to HEAD."""
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+    headers.append((b"content-length", str(len(response.body)).encode("ascii")))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body if with_body else b""})

@@ -1,8 +1,8 @@
 """HTTP connections for `mailglass web`: uvicorn's own, with heads that are bounded in size and in time.
 
-uvicorn keeps a head that httptools reads until it ends, however long it is, and waits for it for ever. A connection
-that has nothing under way is therefore given a time to say something, and a request's head, its chunks' frames and its
-trailers a size. With h11, which bounds the size by itself, the time is what is added.
+With httptools, uvicorn buffers a head of any length and waits for its end without limit. This module gives an idle
+connection a time limit, and a request's head, chunk frames and trailers a size limit. With h11, which bounds the size
+by itself, it adds the time limit.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ MAX_HEAD = 64 * 1024
 # seconds that a head may take; and a new connection until its first byte, because some proxies open them ahead
 HEAD_TIMEOUT = 10.0
 FIRST_BYTE_TIMEOUT = 75.0
-# connections that are waited for at one time; beyond it the oldest is closed
-MAX_WAITING = 1000
-# requests that were sent before the one ahead of them was answered
+# idle connections at one time; beyond it the oldest is closed
+MAX_IDLE = 1000
+# requests sent before the one ahead of them was answered
 MAX_PIPELINED = 16
-_LOOK_EVERY = 1.0
+_CHECK_EVERY = 1.0
 
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n"
@@ -30,38 +30,38 @@ _TOO_LARGE = (
 )
 
 
-class Waiting:
-    """Connections that somebody has to say something on, the oldest first; one timer for all of them."""
+class IdleConnections:
+    """Connections that wait for a request, the oldest first, with one timer for all of them."""
 
     def __init__(self) -> None:
         self._until: dict[Any, float] = {}
-        self._looks = False
+        self._scheduled = False
 
     def __len__(self) -> int:
         return len(self._until)
 
     def add(self, connection: Any, seconds: float) -> None:
-        """Close the connection after so many seconds, or a moment later, unless it is discarded before."""
+        """Close a connection after `seconds`, or a second later, unless it is discarded before."""
         loop = asyncio.get_running_loop()
         self._until.pop(connection, None)
-        if len(self._until) >= MAX_WAITING:
+        if len(self._until) >= MAX_IDLE:
             self._close(next(iter(self._until)))
         self._until[connection] = loop.time() + seconds
-        if not self._looks:
-            self._looks = True
-            loop.call_later(min(_LOOK_EVERY, seconds), self._look, loop)
+        if not self._scheduled:
+            self._scheduled = True
+            loop.call_later(min(_CHECK_EVERY, seconds), self._check, loop)
 
     def discard(self, connection: Any) -> None:
-        """Wait for it no more."""
+        """Let a connection live."""
         self._until.pop(connection, None)
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _check(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
-        for connection in [one for one, until in self._until.items() if until <= now]:
+        for connection in [connection for connection, until in self._until.items() if until <= now]:
             self._close(connection)
-        self._looks = bool(self._until)
-        if self._looks:
-            loop.call_later(_LOOK_EVERY, self._look, loop)
+        self._scheduled = bool(self._until)
+        if self._scheduled:
+            loop.call_later(_CHECK_EVERY, self._check, loop)
 
     def _close(self, connection: Any) -> None:
         self.discard(connection)
@@ -69,32 +69,32 @@ class Waiting:
 
 
 class _Timed(asyncio.Protocol):
-    """What both parsers' connections share: the time in which a head must come."""
+    """Base of both parsers' connections: the time limit of a head."""
 
-    waiting: Waiting
+    idle: IdleConnections
     transport: Any
     _timed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.waiting.add(self, FIRST_BYTE_TIMEOUT)
+        self.idle.add(self, FIRST_BYTE_TIMEOUT)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.waiting.discard(self)
+        self.idle.discard(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if not self._waits():
+        if not self._is_idle():
             self._timed = False
-            self.waiting.discard(self)
+            self.idle.discard(self)
         elif not self._timed and not self.transport.is_closing():
             # from the first byte, whatever comes after it
             self._timed = True
-            self.waiting.add(self, HEAD_TIMEOUT)
+            self.idle.add(self, HEAD_TIMEOUT)
 
-    def _waits(self) -> bool:
-        """Return whether no request is under way."""
+    def _is_idle(self) -> bool:
+        """Return whether no request is in progress."""
         raise NotImplementedError
 
 
@@ -103,9 +103,9 @@ def _h11_protocol() -> type[H11Protocol]:
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
     class Bounded(_Timed, H11Protocol):
-        waiting = Waiting()
+        idle = IdleConnections()
 
-        def _waits(self) -> bool:
+        def _is_idle(self) -> bool:
             return bool(self.conn.their_state is h11.IDLE)
 
     return Bounded
@@ -115,13 +115,13 @@ def _httptools_protocol() -> type[asyncio.Protocol]:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
     class Bounded(_Timed, HttpToolsProtocol):
-        waiting = Waiting()
+        idle = IdleConnections()
         _in_head = False
-        # bytes of head and trailers so far, and bytes that have come since the parser last made something of them
+        # bytes of head and trailers so far, and bytes received since the parser last used some
         _head = 0
         _unread = 0
 
-        def _waits(self) -> bool:
+        def _is_idle(self) -> bool:
             return self._in_head or self.cycle is None or self.cycle.response_complete
 
         def data_received(self, data: bytes) -> None:
@@ -176,7 +176,7 @@ def _httptools_protocol() -> type[asyncio.Protocol]:
 
 
 def bounded_protocol() -> type[asyncio.Protocol]:
-    """Return the class of connections for one server: `uvicorn.Config(http=bounded_protocol())`."""
+    """Return a class of connections for one server: `uvicorn.Config(http=bounded_protocol())`."""
     try:
         return _httptools_protocol()
     except ImportError:

@@ -1,4 +1,4 @@
-"""Whether this process can do its work."""
+"""Readiness of this process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mailglass.ledger.database import Database
 
 
 def problem(database: Database) -> str | None:
-    """What is in the way: `database` or `schema`; None where nothing is."""
+    """Return what keeps the process from working: `database`, `schema` or None."""
     try:
         rows = database.run("schema_version")
     except LedgerUnavailableError:

@@ -1,8 +1,8 @@
-"""Where webhooks are worked on: proved in the event loop where that takes a core and nothing else, kept in threads.
+"""Batches of webhooks: verified in the event loop if that takes only CPU time, stored in threads.
 
-A proof that only computes is cheapest in the loop itself: a group's proofs run one after the other, and no thread takes
-the interpreter from another in between. What may wait (for a certificate, for an application's hook) or is large goes
-to a thread as a whole.
+Verification that only computes is cheapest in the loop itself. A batch runs one after the other, and no thread takes
+the interpreter from another in between. A webhook that is large, or whose verification may wait for a certificate or an
+application's hook, is handled in a thread as a whole.
 """
 
 from __future__ import annotations
@@ -14,59 +14,64 @@ from functools import partial
 
 from mailglass.errors import ConfigError
 from mailglass.runtime import Runtime
-from mailglass.web.batcher import Gathering
-from mailglass.web.debounce import SteadyRing
+from mailglass.web.batcher import Batcher
+from mailglass.web.debounce import DebouncedRing
 from mailglass.webhooks import ingress
-from mailglass.webhooks.ingress import Answer, Desk, Posted
+from mailglass.webhooks.ingress import IncomingWebhook, IngressContext, Response
 
-# bytes. A body that a stranger made for it takes a tenth of a millisecond a KiB to read (a form, each of its characters
-# escaped): so it is one body that may keep the loop for some milliseconds, and a group for a few times as long
-LIGHT = 64 * 1024
-LIGHT_GROUP = 4 * LIGHT
+# bytes; a hostile body (a form with each character escaped) takes a tenth of a millisecond for each KiB. So one body
+# blocks the loop for some milliseconds at most, and a batch for a few times as long
+INLINE_BYTES = 64 * 1024
+INLINE_BATCH_BYTES = 4 * INLINE_BYTES
 
 
-class Counter:
-    """Takes webhooks in groups of one provider. To be used from one event loop.
+class WebhookBatcher:
+    """Handler of webhooks in batches of one provider. Used from one event loop.
 
     Args:
-        runtime: whose accounts, ledger and doorbell.
-        threads: where what waits is done.
+        runtime: the accounts, the ledger and the doorbell.
+        threads: run what may block.
     """
 
     def __init__(self, runtime: Runtime, threads: Executor) -> None:
         self.runtime = runtime
-        self._ring = SteadyRing(_ring_of(runtime), asyncio.get_running_loop(), threads)
-        self._in_loop = Gathering(self._prove_in_loop, threads, LIGHT_GROUP)
-        self._in_threads = Gathering(self._prove_in_threads, threads)
+        self._ring = DebouncedRing(_ring_of(runtime), asyncio.get_running_loop(), threads)
+        self._in_loop = Batcher(self._verify_in_loop, threads, INLINE_BATCH_BYTES)
+        self._in_threads = Batcher(self._verify_in_threads, threads)
 
-    def hand_in(self, posted: Posted) -> asyncio.Future[Answer]:
-        """Have a webhook proved and kept."""
-        size = len(posted.request.body)
-        quick = size <= LIGHT and ingress.is_proved_at_once(posted.account, self._desk())
-        return (self._in_loop if quick else self._in_threads).hand_in(self._lane(posted.account), posted, size)
+    def submit(self, webhook: IncomingWebhook) -> asyncio.Future[Response]:
+        """Verify and store a webhook.
 
-    def hangs(self, account: str) -> bool:
-        """Whether what the account's provider posts now would wait behind groups that do not end."""
-        lane = self._lane(account)
-        return self._in_loop.hangs(lane) or self._in_threads.hangs(lane)
+        Returns:
+            A future of the response.
+        """
+        size = len(webhook.request.body)
+        inline = size <= INLINE_BYTES and ingress.can_verify_inline(webhook.account, self._context())
+        batcher = self._in_loop if inline else self._in_threads
+        return batcher.submit(self._key(webhook.account), webhook, size)
 
-    def sweep(self, account: str) -> None:
-        """Let go of webhooks of the account's provider that nobody waits for any more."""
-        for gathering in (self._in_loop, self._in_threads):
-            gathering.sweep(self._lane(account))
+    def is_stuck(self, account: str) -> bool:
+        """Return whether a webhook of the account would wait behind batches that do not end."""
+        key = self._key(account)
+        return self._in_loop.is_stuck(key) or self._in_threads.is_stuck(key)
 
-    def _prove_in_loop(self, posted: Sequence[Posted]) -> Callable[[], list[Answer]]:
-        desk = self._desk()
-        return partial(ingress.keep_all, ingress.admit_all(posted, desk), desk)
+    def discard_abandoned(self, account: str) -> None:
+        """Drop waiting webhooks of the account's provider whose clients have left."""
+        for batcher in (self._in_loop, self._in_threads):
+            batcher.discard_abandoned(self._key(account))
 
-    def _prove_in_threads(self, posted: Sequence[Posted]) -> Callable[[], list[Answer]]:
-        return partial(ingress.handle_all, posted, self._desk())
+    def _verify_in_loop(self, webhooks: Sequence[IncomingWebhook]) -> Callable[[], list[Response]]:
+        context = self._context()
+        return partial(ingress.store_all, ingress.verify_all(webhooks, context), context)
 
-    def _desk(self) -> Desk:
+    def _verify_in_threads(self, webhooks: Sequence[IncomingWebhook]) -> Callable[[], list[Response]]:
+        return partial(ingress.handle_all, webhooks, self._context())
+
+    def _context(self) -> IngressContext:
         runtime = self.runtime
-        return Desk(runtime.settings, runtime.database, runtime.accounts, self._ring, runtime.router)
+        return IngressContext(runtime.settings, runtime.database, runtime.accounts, self._ring, runtime.router)
 
-    def _lane(self, account: str) -> str:
+    def _key(self, account: str) -> str:
         try:
             return self.runtime.accounts.settings(account).provider
         except ConfigError:
@@ -74,5 +79,5 @@ class Counter:
 
 
 def _ring_of(runtime: Runtime) -> Callable[[str], object]:
-    # the doorbell is opened when it is first rung: where it cannot be, the webhook is kept all the same
+    # the doorbell opens with the first ring: if it cannot, the webhook is stored all the same
     return lambda task: runtime.doorbell.ring_task(task)

@@ -1,7 +1,7 @@
-"""Bring facts into the ledger: match, append, project, suppress. Every step may be done again without harm.
+"""Application of incoming events to the ledger: match, append, project, suppress. Every step may be repeated.
 
-The ledger's events are the truth. What is projected is what stands in them: of two events that claim the same
-identity the first one counts, and a process that died after any step leaves nothing that a second run does not repair.
+The ledger's events are the truth, and projections follow from them. Of two events with one identity the first counts.
+If the process dies after any step, a second run repairs the rest.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mailglass.errors import LedgerError, LedgerUnavailableError, MailglassError
 from mailglass.ledger import webhooks
 from mailglass.ledger.database import Database
 from mailglass.ledger.events import COPY, EVIDENCE, Event, Projection, Source, join, single
-from mailglass.ledger.webhooks import Fact, Joining, Match, Recorded
+from mailglass.ledger.webhooks import IncomingEvent, Match, ProjectionUpdate, Recorded
 from mailglass.refusals.counting import count_refusals
 from mailglass.suppressions import from_events
 
@@ -24,26 +24,26 @@ CHUNK = 1000
 
 @dataclass(slots=True)
 class Applied:
-    """What became of facts.
+    """Result of applying incoming events.
 
     Attributes:
-        linked: the ids of those whose delivery is known.
-        appended: of these, how many events were new.
-        settled: how many deliveries were settled as sent by them.
-        suppressed: how many entries were written.
-        unlinked: those whose delivery is not known.
-        refused: those that the ledger cannot take, with the type of the error.
+        linked: ids of events whose delivery is known.
+        appended: number of linked events that were new.
+        settled: number of deliveries that the events settled as sent.
+        suppressed: number of suppressions written.
+        unlinked: events whose delivery is not known.
+        refused: ids of events that the ledger refuses, with the type of the error.
     """
 
     linked: set[UUID] = field(default_factory=set)
     appended: int = 0
     settled: int = 0
     suppressed: int = 0
-    unlinked: list[Fact] = field(default_factory=list)
+    unlinked: list[IncomingEvent] = field(default_factory=list)
     refused: dict[UUID, str] = field(default_factory=dict)
 
     def add(self, other: Applied) -> None:
-        """Count another part's results in."""
+        """Add the result of another part."""
         self.linked |= other.linked
         self.appended += other.appended
         self.settled += other.settled
@@ -52,52 +52,59 @@ class Applied:
         self.refused |= other.refused
 
 
-def apply(database: Database, facts: Iterable[Fact]) -> Applied:
-    """Bring facts into the ledger, a thousand at a time; one that it cannot take sinks no other.
+def apply(database: Database, events: Iterable[IncomingEvent]) -> Applied:
+    """Apply incoming events to the ledger, in chunks of 1,000. An event that it refuses affects no other.
+
+    Args:
+        database: the ledger.
+        events: in any order.
+
+    Returns:
+        The result of all chunks.
 
     Raises:
-        LedgerUnavailableError: the database cannot be reached; what was done stands.
+        LedgerUnavailableError: the database cannot be reached; finished chunks stand.
     """
-    distinct: dict[UUID, Fact] = {}
-    for fact in facts:
-        distinct.setdefault(fact.id, fact)
+    distinct: dict[UUID, IncomingEvent] = {}
+    for event in events:
+        distinct.setdefault(event.id, event)
     result, queue = Applied(), list(distinct.values())
     for start in range(0, len(queue), CHUNK):
         result.add(_apply_or_halve(database, queue[start : start + CHUNK]))
     return result
 
 
-def link(database: Database, orphans: Sequence[Fact]) -> Applied:
-    """Apply kept facts and forget those that found their delivery."""
+def link(database: Database, orphans: Sequence[IncomingEvent]) -> Applied:
+    """Apply orphaned events, and drop those that have found their delivery."""
     result = apply(database, orphans)
     if result.linked:
         webhooks.drop_orphans(database, result.linked)
     return result
 
 
-def _apply_or_halve(database: Database, facts: Sequence[Fact]) -> Applied:
-    """Where a statement fails because of a value in it, both halves are tried, down to the fact at fault."""
+def _apply_or_halve(database: Database, events: Sequence[IncomingEvent]) -> Applied:
+    """Apply events; if a value in them is refused, apply both halves, down to the event at fault."""
     try:
-        return _apply(database, facts)
+        return _apply(database, events)
     except Exception as error:
         if not _is_of_a_value(error):
             raise
-        if len(facts) == 1:
+        if len(events) == 1:
             return Applied(
-                refused={facts[0].id: error.kind if isinstance(error, LedgerError) else type(error).__name__}
+                refused={events[0].id: error.kind if isinstance(error, LedgerError) else type(error).__name__}
             )
-    half = len(facts) // 2
-    result = _apply_or_halve(database, facts[:half])
-    result.add(_apply_or_halve(database, facts[half:]))
+    half = len(events) // 2
+    result = _apply_or_halve(database, events[:half])
+    result.add(_apply_or_halve(database, events[half:]))
     return result
 
 
 @contextmanager
-def quoting_nothing() -> Iterator[None]:
-    """Turn what a database refuses into an error after which the same is tried again later.
+def retryable_ledger_errors() -> Iterator[None]:
+    """Turn errors of statements into a retryable one, without the values that a database error quotes.
 
     Raises:
-        LedgerUnavailableError: in place of `LedgerError`.
+        LedgerUnavailableError: in place of a `LedgerError`.
     """
     try:
         yield
@@ -114,72 +121,75 @@ def _is_of_a_value(error: Exception) -> bool:
     return isinstance(error, ValueError | TypeError | ArithmeticError)
 
 
-def _apply(database: Database, facts: Sequence[Fact]) -> Applied:
-    matches = webhooks.match(database, facts)
-    linked = [(fact, matches[fact.id]) for fact in facts if fact.id in matches]
+def _apply(database: Database, events: Sequence[IncomingEvent]) -> Applied:
+    matches = webhooks.match(database, events)
+    linked = [(event, matches[event.id]) for event in events if event.id in matches]
     result = Applied(
-        linked={fact.id for fact, _ in linked}, unlinked=[fact for fact in facts if fact.id not in matches]
+        linked={event.id for event, _ in linked}, unlinked=[event for event in events if event.id not in matches]
     )
     if not linked:
         return result
     new = webhooks.append(database, linked)
     result.appended = len(new)
-    _count_refusals(fact for fact, _ in linked if fact.id in new)
-    standing = webhooks.recorded_events(database, [fact.id for fact, _ in linked if fact.id not in new])
-    for fact, match in linked:
-        standing.setdefault(fact.id, Recorded(_event(fact, match), fact.webhook_id))
-    result.settled = len(webhooks.project(database, _joinings(linked, standing)))
-    # an event that an earlier webhook brought was that one's to suppress: an entry removed since stays removed
-    result.suppressed = from_events.learn(
-        database, [(fact, match) for fact, match in linked if standing[fact.id].webhook_id == fact.webhook_id]
+    _count_refusals(event for event, _ in linked if event.id in new)
+    recorded = webhooks.recorded_events(database, [event.id for event, _ in linked if event.id not in new])
+    for event, match in linked:
+        recorded.setdefault(event.id, Recorded(_ledger_event(event, match), event.webhook_id))
+    result.settled = len(webhooks.project(database, _updates(linked, recorded)))
+    # only the webhook that brought an event first suppresses: an entry removed since then stays removed
+    result.suppressed = from_events.update_suppressions(
+        database, [(event, match) for event, match in linked if recorded[event.id].webhook_id == event.webhook_id]
     )
     return result
 
 
-def _count_refusals(facts: Iterable[Fact]) -> None:
+def _count_refusals(events: Iterable[IncomingEvent]) -> None:
     by_account: dict[str, list[str | None]] = {}
-    for fact in facts:
-        if fact.refusal is not None:
-            by_account.setdefault(fact.account, []).append(fact.refusal)
+    for event in events:
+        if event.refusal is not None:
+            by_account.setdefault(event.account, []).append(event.refusal)
     for account, codes in by_account.items():
         count_refusals(account, codes)
 
 
-def _joinings(linked: Sequence[tuple[Fact, Match]], standing: dict[UUID, Recorded]) -> list[Joining]:
-    known: dict[UUID, Projection] = {}
+def _updates(linked: Sequence[tuple[IncomingEvent, Match]], recorded: dict[UUID, Recorded]) -> list[ProjectionUpdate]:
+    projections: dict[UUID, Projection] = {}
     evidence: set[UUID] = set()
-    for recorded in standing.values():
-        event = recorded.event
-        so_far = known.get(event.delivery_id)
-        known[event.delivery_id] = single(event) if so_far is None else join(so_far, single(event))
-        # one request carries a mail with its copies: what became of a copy proves that it was taken
+    for item in recorded.values():
+        event = item.event
+        so_far = projections.get(event.delivery_id)
+        projections[event.delivery_id] = single(event) if so_far is None else join(so_far, single(event))
+        # one request carries a mail with its copies: an event of a copy proves that the mail was accepted
         if event.kind in EVIDENCE:
             evidence.add(event.delivery_id)
-    learnt = {
-        match.delivery_id: fact.provider_message_id
-        for fact, match in sorted(linked, key=lambda pair: pair[0].id.int, reverse=True)
+    message_ids = {
+        match.delivery_id: event.provider_message_id
+        for event, match in sorted(linked, key=lambda pair: pair[0].id.int, reverse=True)
         # a copy may have an id of its own
-        if fact.provider_message_id and fact.account == match.account and not match.is_copy(fact)
+        if event.provider_message_id and event.account == match.account and not match.is_copy(event)
     }
-    searched = {match.delivery_id for fact, match in linked if fact.webhook_id is None}
+    searched = {match.delivery_id for event, match in linked if event.webhook_id is None}
     return [
-        Joining(
-            delivery_id, projection, delivery_id in evidence, learnt.get(delivery_id),
+        ProjectionUpdate(
+            delivery_id,
+            projection,
+            delivery_id in evidence,
+            message_ids.get(delivery_id),
             "search_evidence" if delivery_id in searched else "webhook_evidence",
         )
-        for delivery_id, projection in known.items()
-    ]  # fmt: skip
+        for delivery_id, projection in projections.items()
+    ]
 
 
-def _event(fact: Fact, match: Match) -> Event:
+def _ledger_event(event: IncomingEvent, match: Match) -> Event:
     return Event(
-        id=fact.id,
+        id=event.id,
         delivery_id=match.delivery_id,
-        kind=fact.kind,
+        kind=event.kind,
         source=Source.PROVIDER,
-        occurred_at=fact.occurred_at,
-        reason=COPY if match.is_copy(fact) else None,
-        bounce_class=fact.bounce_class,
-        machine=fact.machine,
-        refusal=fact.refusal,
+        occurred_at=event.occurred_at,
+        reason=COPY if match.is_copy(event) else None,
+        bounce_class=event.bounce_class,
+        machine=event.machine,
+        refusal=event.refusal,
     )

@@ -1,4 +1,4 @@
-"""Who is at the other end of a request that came through proxies of ours."""
+"""The client's address of a request that came through trusted proxies."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def seen_through(request: WebhookRequest, proxies: tuple[str, ...]) -> WebhookRequest:
-    """The request with the address of whoever spoke to the outermost of these proxies.
+def with_client_address(request: WebhookRequest, proxies: tuple[str, ...]) -> WebhookRequest:
+    """Return a request with the address of the client that spoke to the outermost trusted proxy.
 
-    Each proxy adds at the end of `X-Forwarded-For` whom it had the request from, and anybody may write what stands
-    before that. So the list is read from its end, only as far as those who wrote it are trusted.
+    Each proxy appends the peer's address to `X-Forwarded-For`, and anybody can write what precedes it. So the list is
+    read from its end, as long as the writer is trusted.
 
     Args:
-        proxies: addresses and networks in CIDR notation; none: the header is nobody's word, and is not looked at.
+        request: with the address of the connection.
+        proxies: addresses and networks in CIDR notation; if there are none, the header is ignored.
     """
     if not proxies:
         return request
     forwarded = request.headers.get("x-forwarded-for", "")
-    return replace(request, remote_addr=peer_through(request.remote_addr, forwarded, proxies))
+    return replace(request, remote_addr=client_address(request.remote_addr, forwarded, proxies))
 
 
-def peer_through(remote_addr: str, forwarded: str, proxies: tuple[str, ...]) -> str:
-    """The address of whoever spoke to the outermost of these proxies; "" where it cannot be told.
+def client_address(remote_addr: str, forwarded: str, proxies: tuple[str, ...]) -> str:
+    """Return the address of the client that spoke to the outermost trusted proxy, or "" if it is unknown.
 
     Args:
-        remote_addr: of the connection.
-        forwarded: all of `X-Forwarded-For`.
-        proxies: as in `seen_through`.
+        remote_addr: the address of the connection.
+        forwarded: the value of `X-Forwarded-For`.
+        proxies: as for `with_client_address`.
     """
     trusted = _networks(proxies)
     peer = _address(remote_addr)
@@ -54,15 +55,15 @@ def _is_in(address: _Address, networks: Sequence[_Network]) -> bool:
 
 
 def _address(text: str) -> _Address | None:
-    """An address, perhaps with a port after it as some proxies write it."""
+    """Parse an address, with or without the port that some proxies write."""
     bare = text.strip()
     if bare.startswith("["):
         bare = bare[1:].partition("]")[0]
     elif bare.count(":") == 1:
         bare = bare.partition(":")[0]
     try:
-        found = ipaddress.ip_address(bare)
+        address = ipaddress.ip_address(bare)
     except ValueError:
         return None
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return mapped or found
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address

@@ -1,8 +1,8 @@
-"""The webhook endpoint, without a framework: verify the raw bytes, keep them, acknowledge.
+"""The webhook endpoint, without a framework: verify the raw bytes, store them, acknowledge.
 
-Framework adapters give it a `WebhookRequest` and send its `Answer`; nothing here looks into a body. An adapter that has
-several requests waiting may hand them over together: they are verified one by one and kept by one statement, and none
-is answered before its row is committed.
+Framework adapters pass an `IncomingWebhook` and send the `Response`. Nothing here parses a body. An adapter may pass
+several waiting requests together. They are verified one by one and stored by one statement, and none is answered before
+its row is committed.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from mailglass.providers.base import Provider, WebhookRequest
 from mailglass.providers.registry import Accounts, provider_class
 from mailglass.routing import Router
 from mailglass.settings import Settings
-from mailglass.webhooks.client_address import seen_through
-from mailglass.webhooks.store import Ring, arrival, keep
+from mailglass.webhooks.client_address import with_client_address
+from mailglass.webhooks.store import Ring, arrival, store
 from mailglass.webhooks.tenants import resolves_by_code, tenant_of
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What is sent back."""
+class Response:
+    """An HTTP response, independent of any framework."""
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
@@ -34,13 +34,13 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Posted:
-    """One webhook as it came.
+class IncomingWebhook:
+    """One webhook as it was posted.
 
     Attributes:
-        account: as it stands in the URL.
+        account: the account in the URL.
         request: its raw bytes, and its headers with names in lower case.
-        tenant: as it stands in the URL, if it does.
+        tenant: the tenant in the URL, if there is one.
     """
 
     account: str
@@ -49,12 +49,15 @@ class Posted:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
-    """What the endpoint works with.
+class IngressContext:
+    """Dependencies of the endpoint.
 
     Attributes:
-        ring: rings a task by its name, for example `Doorbell.ring_task`; its failure is no failure of the request.
-        router: whose tenancy hooks are asked; left out, paths and accounts name the tenants.
+        settings: of the process.
+        database: stores webhooks.
+        accounts: verify webhooks.
+        ring: rings a task by its name, such as `Doorbell.ring_task`; if it fails, the request does not.
+        router: has the tenancy hooks; without it, URLs and accounts name the tenants.
     """
 
     settings: Settings
@@ -64,92 +67,73 @@ class Desk:
     router: Router | None = None
 
 
-STORED = Answer(200)
-NOT_FOUND = Answer(404)
-TOO_LARGE = Answer(413)
-UNRESOLVED = Answer(422)
-MISCONFIGURED = Answer(500)
+STORED = Response(200)
+NOT_FOUND = Response(404)
+TOO_LARGE = Response(413)
+UNRESOLVED = Response(422)
+MISCONFIGURED = Response(500)
 # RFC 9110 11.6.1 asks for a challenge; some HTTP clients send credentials only after this one
-UNAUTHORIZED = Answer(401, (("www-authenticate", 'Basic realm="mailglass", charset="UTF-8"'),))
+UNAUTHORIZED = Response(401, (("www-authenticate", 'Basic realm="mailglass", charset="UTF-8"'),))
 
 
-def handle(
-    account: str,
-    request: WebhookRequest,
-    *,
-    settings: Settings,
-    database: Database,
-    accounts: Accounts,
-    ring: Ring,
-    tenant: str | None = None,
-    router: Router | None = None,
-) -> Answer:
-    """Take one webhook; see `handle_all`.
-
-    Args:
-        account: as it stands in the URL.
-        request: its raw bytes, and its headers with names in lower case.
-        ring: rings a task by its name, for example `Doorbell.ring_task`; its failure is no failure of the request.
-        tenant: as it stands in the URL, if it does.
-        router: whose tenancy hooks are asked; left out, path and account name the tenant.
-    """
-    (answer,) = handle_all([Posted(account, request, tenant)], Desk(settings, database, accounts, ring, router))
-    return answer
-
-
-def handle_all(posted: Sequence[Posted], desk: Desk) -> list[Answer]:
-    """Take webhooks that came at about the same time. None of them sinks another.
+def handle_all(webhooks: Sequence[IncomingWebhook], context: IngressContext) -> list[Response]:
+    """Verify and store webhooks that came at about the same time. None of them affects another.
 
     Returns:
-        Of each, in order: 200 kept, now or before; 401 not from the provider; 404 no such account; 413 larger than
-        `webhooks.max_body`; 422 its tenant cannot be told; where the fault is ours a status at which the provider posts
-        again: its `retry_status`, or 500 for an account that cannot verify. Never a body.
+        For each webhook, in order, a response without a body. Its status is 200 for a stored webhook, new or known; 401
+        if the provider did not send it; 404 for an unknown account; 413 if it is larger than `webhooks.max_body`; 422
+        if its tenant is not known. If the fault is ours, it is one at which the provider posts again: its
+        `retry_status`, or 500 for an account that cannot verify.
     """
-    return keep_all(admit_all(posted, desk), desk)
+    return store_all(verify_all(webhooks, context), context)
 
 
-def admit_all(posted: Sequence[Posted], desk: Desk) -> list[Admitted | Answer]:
-    """The first half of `handle_all`: verify each webhook and find its tenant; its answer where it is not taken."""
-    return [_admit(item, desk) for item in posted]
+def verify_all(webhooks: Sequence[IncomingWebhook], context: IngressContext) -> list[VerifiedWebhook | Response]:
+    """Verify webhooks and find their tenants: the first half of `handle_all`.
+
+    Returns:
+        For each webhook, in order, the verified one, or the response that refuses it.
+    """
+    return [_verify(webhook, context) for webhook in webhooks]
 
 
-def keep_all(admitted: Sequence[Admitted | Answer], desk: Desk) -> list[Answer]:
-    """The second half of `handle_all`: keep what was admitted. Waits for the database."""
-    taken = [item for item in admitted if isinstance(item, Admitted)]
-    kept = iter(keep(desk.database, [item.arrival for item in taken], desk.ring))
-    answers: list[Answer] = []
-    for item in admitted:
-        if isinstance(item, Answer):
-            answers.append(item)
+def store_all(verified: Sequence[VerifiedWebhook | Response], context: IngressContext) -> list[Response]:
+    """Store verified webhooks: the second half of `handle_all`. Waits for the database."""
+    accepted = [item for item in verified if isinstance(item, VerifiedWebhook)]
+    results = iter(store(context.database, [item.arrival for item in accepted], context.ring))
+    responses: list[Response] = []
+    for item in verified:
+        if isinstance(item, Response):
+            responses.append(item)
             continue
-        became = next(kept)
-        if isinstance(became, SignatureError):
-            answers.append(_refused(item.arrival.account, UNAUTHORIZED, became.type.value))
+        result = next(results)
+        if isinstance(result, SignatureError):
+            responses.append(_refused(item.arrival.account, UNAUTHORIZED, result.type.value))
         else:
-            answers.append(_again(item.provider) if isinstance(became, Exception) else STORED)
-    return answers
+            responses.append(_retry(item.provider) if isinstance(result, Exception) else STORED)
+    return responses
 
 
-def is_proved_at_once(account: str, desk: Desk) -> bool:
-    """Whether `admit_all` waits for nobody: the account's proofs only compute, and the application has no hook."""
+def can_verify_inline(account: str, context: IngressContext) -> bool:
+    """Return whether `verify_all` never blocks: the account's provider only computes, and no hook is asked."""
     try:
-        waits = desk.accounts.open(account).waits_to_verify
-        return not waits and (desk.router is None or not resolves_by_code(desk.router.tenancy))
+        waits = context.accounts.open(account).waits_to_verify
+        return not waits and (context.router is None or not resolves_by_code(context.router.tenancy))
     except MailglassError:
         return False
 
 
-def retry_later(account: str, accounts: Accounts) -> Answer:
-    """The answer that makes the account's provider post again, without having looked at the request."""
+def retry_later(account: str, accounts: Accounts) -> Response:
+    """Return the response at which the account's provider posts again."""
     try:
-        return _again(accounts.open(account))
+        return _retry(accounts.open(account))
     except ConfigError:
-        return Answer(503, _SOON)
+        return Response(503, _SOON)
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
-    """A verified webhook, and whose it is."""
+class VerifiedWebhook:
+    """A verified webhook with its tenant, ready to store."""
 
     provider: Provider
     arrival: Arrival
@@ -158,72 +142,75 @@ class Admitted:
 _SOON = (("retry-after", "5"),)
 
 
-def _again(provider: Provider) -> Answer:
-    return Answer(provider.retry_status, _SOON)
+def _retry(provider: Provider) -> Response:
+    return Response(provider.retry_status, _SOON)
 
 
-def _cannot_verify(provider: str) -> Answer:
-    """500, but for providers that give up at it."""
+def _cannot_verify(provider: str) -> Response:
+    """Return 500, or the retry status of a provider that gives up at a 500."""
     try:
         status = provider_class(provider).retry_status
     except ConfigError:
         return MISCONFIGURED
-    return MISCONFIGURED if status >= 500 else Answer(status, _SOON)
+    return MISCONFIGURED if status >= 500 else Response(status, _SOON)
 
 
-def _admit(posted: Posted, desk: Desk) -> Admitted | Answer:
-    """Verify one webhook and find its tenant; an answer where it is not taken."""
-    account, request = posted.account, posted.request
+def _verify(webhook: IncomingWebhook, context: IngressContext) -> VerifiedWebhook | Response:
+    account, request = webhook.account, webhook.request
     try:
-        known = desk.accounts.settings(account)
+        settings = context.accounts.settings(account)
     except ConfigError:
         return unknown_account()
-    if len(request.body) > desk.settings.webhooks.max_body:
-        telemetry.emit(
-            "mailglass.webhook.refused", level=logging.WARNING, account=account, status=413, size=len(request.body)
-        )
+    size, webhook_settings = len(request.body), context.settings.webhooks
+    if size > webhook_settings.max_body:
+        telemetry.emit("mailglass.webhook.refused", level=logging.WARNING, account=account, status=413, size=size)
         return TOO_LARGE
     try:
-        provider = desk.accounts.open(account)
-        provider.verify(seen_through(request, desk.settings.webhooks.trusted_proxies))
+        provider = context.accounts.open(account)
+        provider.verify(with_client_address(request, webhook_settings.trusted_proxies))
     except SignatureError as error:
         return _refused(account, UNAUTHORIZED, error.type.value)
     except ConfigError as error:
-        answer = _cannot_verify(known.provider)
-        telemetry.emit(
-            "mailglass.webhook.misconfigured",
-            level=logging.ERROR, account=account, status=answer.status, reason=error.key,
-        )  # fmt: skip
-        return answer
+        return _misconfigured(account, _cannot_verify(settings.provider), error.key)
     except Exception as error:
-        return _failed(account, _cannot_verify(known.provider), error)
+        return _failed(account, _cannot_verify(settings.provider), error)
     try:
-        tenant = tenant_of(known, posted.tenant, None if desk.router is None else desk.router.tenancy)
+        tenant = tenant_of(settings, webhook.tenant, None if context.router is None else context.router.tenancy)
         key, proofs = provider.delivery_key(request), provider.single_use(request)
     except TenantError:
         return _refused(account, UNRESOLVED, "tenant_unresolved")
     except Exception as error:
-        return _failed(account, _again(provider), error)
-    return Admitted(provider, arrival(account, provider, key, request.body, request.headers, tenant, proofs))
+        return _failed(account, _retry(provider), error)
+    return VerifiedWebhook(provider, arrival(account, provider, key, request.body, request.headers, tenant, proofs))
 
 
-def unknown_account() -> Answer:
-    """Return the answer to a webhook for an account that does not exist."""
-    # the name is a stranger's word, so it is not repeated
+def unknown_account() -> Response:
+    """Return the response to a webhook for an account that does not exist."""
+    # the name comes from a stranger, so it is not repeated
     telemetry.emit("mailglass.webhook.refused", level=logging.WARNING, status=404, reason="unknown_account")
     return NOT_FOUND
 
 
-def _refused(account: str, answer: Answer, reason: str) -> Answer:
+def _refused(account: str, response: Response, reason: str) -> Response:
     telemetry.emit(
-        "mailglass.webhook.refused", level=logging.WARNING, account=account, status=answer.status, reason=reason
+        "mailglass.webhook.refused", level=logging.WARNING, account=account, status=response.status, reason=reason
     )
-    return answer
+    return response
 
 
-def _failed(account: str, answer: Answer, error: Exception) -> Answer:
+def _misconfigured(account: str, response: Response, reason: str) -> Response:
+    telemetry.emit(
+        "mailglass.webhook.misconfigured", level=logging.ERROR, account=account, status=response.status, reason=reason
+    )
+    return response
+
+
+def _failed(account: str, response: Response, error: Exception) -> Response:
     telemetry.emit(
         "mailglass.webhook.failed",
-        level=logging.ERROR, account=account, status=answer.status, error_type=type(error).__name__,
-    )  # fmt: skip
-    return answer
+        level=logging.ERROR,
+        account=account,
+        status=response.status,
+        error_type=type(error).__name__,
+    )
+    return response

@@ -1,4 +1,4 @@
-"""Fetch webhooks that providers lay into a queue, and keep them as the endpoint keeps those that are posted."""
+"""Polling of webhooks that providers put into a queue, such as Amazon SQS."""
 
 from __future__ import annotations
 
@@ -11,19 +11,26 @@ from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts, provider_class
 from mailglass.routing import Router
 from mailglass.settings import Settings
-from mailglass.webhooks.store import Ring, arrival, keep
+from mailglass.webhooks.store import Ring, arrival, store
 from mailglass.webhooks.tenants import tenant_of
 
 BUDGET = 20.0
-# of one account, before the others have their turn
+# requests for one account, before the other accounts have their turn
 ROUNDS = 50
 
 
 def run(settings: Settings, database: Database, accounts: Accounts, router: Router, ring: Ring) -> bool:
-    """Take from the queues of all accounts that have one; an account whose queue fails keeps no other waiting.
+    """Store the webhooks that wait in accounts' queues. An account whose queue fails delays no other.
+
+    Args:
+        settings: name the accounts.
+        database: stores the webhooks.
+        accounts: fetch from their queues.
+        router: has the tenancy hooks.
+        ring: rings a task by its name.
 
     Returns:
-        Whether more may be waiting.
+        Whether more webhooks may be waiting.
     """
     deadline = clock.monotonic() + BUDGET
     more = False
@@ -32,22 +39,25 @@ def run(settings: Settings, database: Database, accounts: Accounts, router: Rout
             if provider_class(account.provider).collect is Provider.collect:
                 continue
             provider = accounts.open(account.name)
-            store = _Store(provider, tenant_of(account, None, router.tenancy), database, ring)
+            sink = _Sink(provider, tenant_of(account, None, router.tenancy), database, ring)
             rounds = ROUNDS
-            while rounds and clock.monotonic() < deadline and provider.collect(store):
+            while rounds and clock.monotonic() < deadline and provider.collect(sink):
                 rounds -= 1
             more = more or not rounds or clock.monotonic() >= deadline
         except Exception as error:
-            # the text may quote what was to be kept; what was not kept waits in the queue
+            # the text may quote a webhook; webhooks that are not stored wait in the queue
             telemetry.emit(
                 "mailglass.webhooks.poll_failed",
-                level=logging.ERROR, account=account.name, provider=account.provider, error_type=type(error).__name__,
-            )  # fmt: skip
+                level=logging.ERROR,
+                account=account.name,
+                provider=account.provider,
+                error_type=type(error).__name__,
+            )
     return more
 
 
-class _Store:
-    """Keeps one account's webhooks: what `Provider.collect` is given."""
+class _Sink:
+    """Store of one account's webhooks, as `Provider.collect` calls it."""
 
     def __init__(self, provider: Provider, tenant: str | None, database: Database, ring: Ring) -> None:
         self._provider = provider
@@ -57,6 +67,6 @@ class _Store:
 
     def __call__(self, account: str, body: bytes, headers: Mapping[str, str], dedupe_key: str) -> None:
         item = arrival(account, self._provider, dedupe_key, body, headers, self._tenant)
-        (kept,) = keep(self._database, [item], self._ring)
-        if isinstance(kept, Exception):
-            raise kept
+        (result,) = store(self._database, [item], self._ring)
+        if isinstance(result, Exception):
+            raise result

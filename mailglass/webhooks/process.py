@@ -1,7 +1,7 @@
-"""Understand stored webhooks: normalise, match, append, project, suppress, a batch at a time.
+"""Processing of stored webhooks in batches: normalise, match, append, project, suppress.
 
-Where the process may die, and what follows: before `finish`, the lease expires and the batch is worked through again,
-which changes nothing that is done already; after it, the batch is done.
+If the process dies before `finish`, the lease expires and another worker processes the batch again, which changes
+nothing that is done already. After `finish` the batch is done.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from mailglass import clock, telemetry
 from mailglass.errors import ConfigError, ProviderCallError, WebhookBodyError
 from mailglass.ledger import webhooks
 from mailglass.ledger.database import Database
-from mailglass.ledger.webhooks import Ending, Fact, StoredWebhook, WebhookClaim, WebhookStatus
+from mailglass.ledger.webhooks import IncomingEvent, StoredWebhook, WebhookClaim, WebhookResult, WebhookStatus
 from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts
 from mailglass.settings import Settings
-from mailglass.webhooks.applying import Applied, apply, link, quoting_nothing
-from mailglass.webhooks.facts import fact_of
+from mailglass.webhooks.applying import Applied, apply, link, retryable_ledger_errors
+from mailglass.webhooks.incoming_events import incoming_event
 
 LEASE = 60.0
 # parsed, a body takes some ten times its size in memory
@@ -29,20 +29,20 @@ RETRY_AFTER = 60.0
 
 
 @dataclass(slots=True)
-class Report:
-    """What one batch came to.
+class WebhookReport:
+    """Counts of one batch of webhooks.
 
     Attributes:
-        claimed: webhooks taken.
-        more: whether others were waiting at that moment.
-        events: events in them.
-        matched: events that were new and whose delivery is known.
-        duplicates: events that were there already.
+        claimed: webhooks claimed.
+        more: whether other webhooks were waiting at that moment.
+        events: events in the webhooks.
+        matched: new events with a known delivery.
+        duplicates: events that the ledger had already.
         orphans: events that wait for their delivery.
         unmatched: events that name no delivery at all.
         settled: deliveries that evidence settled as sent.
-        suppressed: entries written.
-        dead: webhooks that cannot be understood, or not in full.
+        suppressed: suppressions written.
+        dead: webhooks that cannot be read, or not in full.
     """
 
     claimed: int = 0
@@ -59,25 +59,33 @@ class Report:
 
 @dataclass(slots=True)
 class _Reading:
-    """One webhook as far as it was understood: its facts, or why there are none, or why not all."""
+    """One webhook with its events, and with the reason if they are incomplete."""
 
     webhook: StoredWebhook
-    facts: list[Fact]
+    events: list[IncomingEvent]
     status: WebhookStatus = WebhookStatus.PROCESSED
     reason: str | None = None
 
 
-def run(settings: Settings, database: Database, accounts: Accounts, *, after_claim: Callable[[bool], None]) -> Report:
-    """Claim one batch of stored webhooks and bring what they say into the ledger.
+def run(
+    settings: Settings, database: Database, accounts: Accounts, *, after_claim: Callable[[bool], None]
+) -> WebhookReport:
+    """Process one batch of stored webhooks.
 
     Args:
-        after_claim: called with whether more are waiting, before anything is read: the moment to ring again.
+        settings: of the worker.
+        database: the ledger.
+        accounts: normalise their webhooks.
+        after_claim: called after the claim, with whether more webhooks are waiting: the moment to ring again.
+
+    Returns:
+        The counts of the batch.
 
     Raises:
-        LedgerUnavailableError: the database cannot be reached, or refuses to write; the batch is tried again later.
+        LedgerUnavailableError: the database cannot be reached, or refuses to write; the batch is processed later.
     """
     started = clock.monotonic()
-    with quoting_nothing():
+    with retryable_ledger_errors():
         claim = webhooks.claim(database, settings.webhooks.batch_size, MAX_BYTES, LEASE)
         after_claim(claim.more)
         report = _work(settings, database, accounts, claim)
@@ -98,34 +106,34 @@ def run(settings: Settings, database: Database, accounts: Accounts, *, after_cla
 
 
 def waiting(database: Database) -> bool:
-    """Whether stored webhooks wait to be processed."""
+    """Return whether stored webhooks wait to be processed."""
     return webhooks.waiting(database)
 
 
-def _work(settings: Settings, database: Database, accounts: Accounts, claim: WebhookClaim) -> Report:
+def _work(settings: Settings, database: Database, accounts: Accounts, claim: WebhookClaim) -> WebhookReport:
     readings = [_read(webhook, settings, accounts) for webhook in claim.webhooks]
-    applied = apply(database, (fact for reading in readings for fact in reading.facts))
+    applied = apply(database, (event for reading in readings for event in reading.events))
     orphans = _keep_orphans(database, applied)
     for reading in readings:
         _conclude(reading, applied, orphans)
     webhooks.finish(
         database,
-        [Ending(reading.webhook.id, reading.status, reading.reason) for reading in readings],
+        [WebhookResult(reading.webhook.id, reading.status, reading.reason) for reading in readings],
         RETRY_AFTER,
     )
-    events = sum(len(reading.facts) for reading in readings)
+    events = sum(len(reading.events) for reading in readings)
     dead = [reading for reading in readings if reading.status is WebhookStatus.DEAD]
     for reading in dead:
         _report_dead(reading)
     unlinked = len(applied.unlinked)
-    return Report(
+    return WebhookReport(
         claimed=len(readings),
         more=claim.more,
         events=events,
         matched=applied.appended,
         duplicates=events - applied.appended - unlinked - len(applied.refused),
         orphans=len(orphans),
-        unmatched=sum(not fact.linkable for fact in applied.unlinked),
+        unmatched=sum(not event.linkable for event in applied.unlinked),
         settled=applied.settled,
         suppressed=applied.suppressed,
         dead=len(dead),
@@ -133,7 +141,7 @@ def _work(settings: Settings, database: Database, accounts: Accounts, claim: Web
 
 
 def _read(webhook: StoredWebhook, settings: Settings, accounts: Accounts) -> _Reading:
-    """What the account's provider makes of a webhook; whatever escapes it concerns this webhook alone."""
+    """Read a webhook by its account's provider; an error of the provider concerns this webhook alone."""
     if webhook.attempts > settings.webhooks.max_attempts:
         return _dead(webhook, "too_many_attempts")
     if webhook.body is None:
@@ -152,7 +160,7 @@ def _read(webhook: StoredWebhook, settings: Settings, accounts: Accounts) -> _Re
 
 
 def _unknown_here(webhook: StoredWebhook, reason: str, settings: Settings) -> _Reading:
-    """Return what this worker's settings do not fit: others, or this one later, may have a newer file or a secret."""
+    """Leave a webhook to workers with other settings, or to this one after a reload, until its last attempt."""
     if webhook.attempts >= settings.webhooks.max_attempts:
         return _dead(webhook, reason)
     return _Reading(webhook, [], WebhookStatus.RECEIVED, reason)
@@ -165,7 +173,7 @@ def _normalise(webhook: StoredWebhook, body: bytes, provider: Provider, max_atte
     except WebhookBodyError:
         return _dead(webhook, "body_not_understood")
     except ProviderCallError as error:
-        # the last attempt says so; until then the webhook waits
+        # until its last attempt the webhook waits
         if error.retryable and webhook.attempts < max_attempts:
             return _Reading(webhook, [], WebhookStatus.RECEIVED, "provider_call_failed")
         return _dead(webhook, "provider_call_failed")
@@ -174,7 +182,7 @@ def _normalise(webhook: StoredWebhook, body: bytes, provider: Provider, max_atte
     reading = _Reading(webhook, [])
     for event in events:
         try:
-            reading.facts.append(fact_of(event, webhook))
+            reading.events.append(incoming_event(event, webhook))
         except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
             reading.status = WebhookStatus.DEAD
             reading.reason = f"event_refused:{type(error).__name__}"
@@ -182,26 +190,26 @@ def _normalise(webhook: StoredWebhook, body: bytes, provider: Provider, max_atte
 
 
 def _keep_orphans(database: Database, applied: Applied) -> set[UUID]:
-    """Keep what names a delivery that is not known, and look once more: it may have become known meanwhile."""
-    linkable = [fact for fact in applied.unlinked if fact.linkable]
+    """Keep events of unknown deliveries, then link once more: a delivery may have become known meanwhile."""
+    linkable = [event for event in applied.unlinked if event.linkable]
     if not linkable:
         return set()
     webhooks.keep_orphans(database, linkable)
     again = link(database, linkable)
-    applied.unlinked = [fact for fact in applied.unlinked if not fact.linkable]
+    applied.unlinked = [event for event in applied.unlinked if not event.linkable]
     applied.add(again)
-    return {fact.id for fact in again.unlinked}
+    return {event.id for event in again.unlinked}
 
 
 def _conclude(reading: _Reading, applied: Applied, orphans: set[UUID]) -> None:
     if reading.status is not WebhookStatus.PROCESSED:
         return
-    refused = [applied.refused[fact.id] for fact in reading.facts if fact.id in applied.refused]
+    refused = [applied.refused[event.id] for event in reading.events if event.id in applied.refused]
     if refused:
         reading.status, reading.reason = WebhookStatus.DEAD, f"event_refused:{refused[0]}"
-    elif any(not fact.linkable for fact in reading.facts):
+    elif any(not event.linkable for event in reading.events):
         reading.reason = "unmatched"
-    elif any(fact.id in orphans for fact in reading.facts):
+    elif any(event.id in orphans for event in reading.events):
         reading.reason = "orphaned"
 
 

@@ -1,4 +1,4 @@
-"""Link orphans: events that came before their delivery was known."""
+"""Linking of orphans: events that came before their delivery was known."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import logging
 from mailglass import clock, telemetry
 from mailglass.ledger import webhooks
 from mailglass.ledger.database import Database
-from mailglass.webhooks.applying import link, quoting_nothing
+from mailglass.webhooks.applying import link, retryable_ledger_errors
 
 PAGE = 500
 BUDGET = 20.0
 
 
 def run(database: Database) -> bool:
-    """Link orphans whose delivery is known by now, page by page.
+    """Link orphans whose delivery has become known, page by page.
 
     Returns:
         Whether time ran out before the last page.
 
     Raises:
-        LedgerUnavailableError: the database cannot be reached, or refuses to write; what is linked is linked.
+        LedgerUnavailableError: the database cannot be reached, or refuses to write; finished pages stand.
     """
     deadline = clock.monotonic() + BUDGET
     after, linked, refused, more = webhooks.FIRST_ID, 0, 0, True
     while more and clock.monotonic() < deadline:
-        with quoting_nothing():
+        with retryable_ledger_errors():
             orphans = webhooks.linkable_orphans(database, after, PAGE)
             result = link(database, orphans)
         more = len(orphans) == PAGE

@@ -1,4 +1,4 @@
-"""Keep verified webhooks, however they came: what identifies one, what is kept of it, and who is told."""
+"""The store of verified webhooks, posted, polled or returned by mail."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from mailglass.ledger.webhooks import Arrival, Stored
 from mailglass.providers.base import Provider
 
 Ring = Callable[[str], object]
-Kept = bool | Exception
-"""Of one webhook: True kept, False it was kept before, or why it is not; `SignatureError` where its proof was used."""
+StoreResult = bool | Exception
+"""Result of storing one webhook: True if new, False if known, or the error; `SignatureError` for a used proof."""
 
-# credentials are not kept, whatever a provider's room says is signed
-_NEVER_KEPT = frozenset({"authorization", "proxy-authorization", "cookie"})
+# credentials are not stored, even if a provider signs them
+_NEVER_STORED = frozenset({"authorization", "proxy-authorization", "cookie"})
 _MAX_KEY = 200
 
 
@@ -34,93 +34,103 @@ def arrival(
     tenant: str | None,
     proofs: Sequence[bytes] = (),
 ) -> Arrival:
-    """A verified webhook as it is kept.
+    """Return a verified webhook in the form that the ledger stores.
 
     Args:
-        key: what identifies it when it is posted again; None: its bytes.
-        headers: all of them; those that the provider's room wants are kept, but for credentials.
-        proofs: from `Provider.single_use`.
+        account: the account that it is for.
+        provider: the account's provider.
+        key: identifies the webhook when it is posted again; None: its bytes do.
+        body: the raw bytes.
+        headers: all headers. The ones that the provider signs are stored, except credentials.
+        tenant: the only tenant whose mail the webhook may be about; None for any.
+        proofs: the result of `Provider.single_use`.
     """
-    kept = {name: headers[name] for name in _kept_names(provider.signed_headers) if name in headers}
-    return Arrival(account, provider.name, _dedupe_key(key, body, tenant), body, kept, tenant, tuple(proofs))
+    stored = {name: headers[name] for name in _stored_names(provider.signed_headers) if name in headers}
+    return Arrival(account, provider.name, dedupe_key(key, body, tenant), body, stored, tenant, tuple(proofs))
 
 
 @cache
-def _kept_names(signed: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted({name.lower() for name in signed} - _NEVER_KEPT))
+def _stored_names(signed: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted({name.lower() for name in signed} - _NEVER_STORED))
 
 
-def keep(database: Database, arrivals: Sequence[Arrival], ring: Ring) -> list[Kept]:
-    """Keep webhooks by one statement and ring the task that understands them.
+def store(database: Database, arrivals: Sequence[Arrival], ring: Ring) -> list[StoreResult]:
+    """Store webhooks by one statement, and ring the task that processes them. Never raises.
 
-    One with a value that the ledger cannot take sinks no other. Never raises.
+    A webhook with a value that the ledger refuses affects no other.
 
     Args:
-        ring: rings a task by its name; its failure is no failure of what is kept.
+        database: the ledger.
+        arrivals: from `arrival`.
+        ring: rings a task by its name. If it fails, the webhooks are stored all the same, and the pump rings.
 
     Returns:
-        What became of each, in order.
+        The result of each webhook, in order.
     """
     if not arrivals:
         return []
-    kept = _store(database, arrivals)
-    _tell(arrivals, kept)
-    if any(new is True for new in kept):
+    results = _store(database, arrivals)
+    _report(arrivals, results)
+    if any(result is True for result in results):
         try:
             ring(WEBHOOKS)
         except Exception as error:
             telemetry.emit("mailglass.webhook.unrung", level=logging.WARNING, error_type=type(error).__name__)
-    return kept
+    return results
 
 
-def _store(database: Database, arrivals: Sequence[Arrival]) -> list[Kept]:
+def _store(database: Database, arrivals: Sequence[Arrival]) -> list[StoreResult]:
     try:
-        return [_KEPT[stored] for stored in webhooks.store_all(database, arrivals)]
+        return [_RESULTS[stored] for stored in webhooks.store_all(database, arrivals)]
     except Exception as error:
         if len(arrivals) > 1 and isinstance(error, LedgerError) and error.of_a_value:
-            return [kept for item in arrivals for kept in _store(database, [item])]
+            return [result for item in arrivals for result in _store(database, [item])]
         return [error] * len(arrivals)
 
 
-_KEPT: dict[Stored, Kept] = {
+_RESULTS: dict[Stored, StoreResult] = {
     Stored.NEW: True,
     Stored.KNOWN: False,
     Stored.REFUSED: SignatureError(SignatureErrorType.REUSED_PROOF),
 }
 
 
-def _tell(arrivals: Sequence[Arrival], kept: Sequence[Kept]) -> None:
-    """One line for each account, and one for each kind of failure there. Refusals are the caller's to tell."""
+def _report(arrivals: Sequence[Arrival], results: Sequence[StoreResult]) -> None:
+    """Emit one event for each account, and one for each kind of failure there. Callers report refusals themselves."""
     counts: Counter[tuple[str, str, bool | str]] = Counter()
     sizes: Counter[tuple[str, str]] = Counter()
-    for item, new in zip(arrivals, kept, strict=True):
-        if isinstance(new, SignatureError):
+    for item, result in zip(arrivals, results, strict=True):
+        if isinstance(result, SignatureError):
             continue
-        # the text of a database's error may quote what it refused
-        counts[item.account, item.provider, type(new).__name__ if isinstance(new, Exception) else new] += 1
+        # the text of a database error may quote what it refused
+        counts[item.account, item.provider, type(result).__name__ if isinstance(result, Exception) else result] += 1
         sizes[item.account, item.provider] += len(item.body)
     for (account, provider), size in sizes.items():
-        stored, known = counts[account, provider, True], counts[account, provider, False]
-        if stored or known:
+        new, known = counts[account, provider, True], counts[account, provider, False]
+        if new or known:
             telemetry.emit(
-                "mailglass.webhook.stored",
-                account=account, provider=provider, size=size, stored=stored, duplicates=known,
-            )  # fmt: skip
-    for (account, provider, what), count in counts.items():
-        if isinstance(what, str):
+                "mailglass.webhook.stored", account=account, provider=provider, size=size, stored=new, duplicates=known
+            )
+    for (account, provider, kind), count in counts.items():
+        if isinstance(kind, str):
             telemetry.emit(
                 "mailglass.webhook.failed",
-                level=logging.ERROR, account=account, provider=provider, count=count, error_type=what,
-            )  # fmt: skip
+                level=logging.ERROR,
+                account=account,
+                provider=provider,
+                count=count,
+                error_type=kind,
+            )
 
 
-def _dedupe_key(key: str | None, body: bytes, tenant: str | None) -> str:
-    # posted to the URLs of two tenants it is two webhooks: each is applied to its own tenant's mail only. No tenant's
-    # name has a slash, so no key of one reads as another's
+def dedupe_key(key: str | None, body: bytes, tenant: str | None) -> str:
+    """Return what makes a webhook the same webhook when it comes again: its key, or a digest of its bytes."""
+    # the same webhook at the URLs of two tenants is stored twice, because each is applied to its own tenant's mail
+    # only. A tenant's name has no slash, so no key of one tenant reads as another's
     owner = tenant or ""
     if key is None:
         return f"{owner}/{hashlib.sha256(body).hexdigest()}"
     if len(key) <= _MAX_KEY and key.isprintable():
         return f"{owner}/={key}"
-    # providers' keys are short; whatever this is must fit into an index all the same
+    # providers' keys are short; any other must still fit into an index
     return f"{owner}/#{hashlib.sha256(key.encode('utf-8', 'replace')).hexdigest()}"

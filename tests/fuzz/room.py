@@ -23,7 +23,7 @@ from mailglass.errors import SignatureError, WebhookBodyError
 from mailglass.mail.events import ProviderEvent
 from mailglass.providers.base import WebhookRequest
 from mailglass.testing.provider_suite import Declaration, Feature, Webhook
-from mailglass.webhooks.facts import MAX_TEXT
+from mailglass.webhooks.incoming_events import MAX_TEXT
 
 
 class Target:

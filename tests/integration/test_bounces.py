@@ -24,7 +24,7 @@ from mailglass.mail.addresses import Address
 from mailglass.runtime import close_runtime, get_runtime
 from mailglass.settings import configure, load_settings
 from mailglass.webhooks import process
-from mailglass.webhooks.process import Report
+from mailglass.webhooks.process import WebhookReport
 from tests.bounce_mails import COMPLAINT, DELIVERY_STATUSES, OUT_OF_OFFICE, POSTFIX, written
 from tests.house import House
 from tests.integration.test_smtp_scripted import ALL, Peer, server
@@ -87,7 +87,7 @@ def send(house: House, **message: Any) -> Sent:
     return Sent(delivery.id, *seen)
 
 
-def work() -> Report:
+def work() -> WebhookReport:
     runtime = get_runtime()
     return process.run(runtime.settings, runtime.database, runtime.accounts, after_claim=lambda more: None)
 

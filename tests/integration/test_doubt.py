@@ -33,7 +33,9 @@ from mailglass.mail.addresses import Address
 from mailglass.mail.events import EventKind, ProviderEvent
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
+from mailglass.mail.refusal import Stage
 from mailglass.mail.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy
+from mailglass.refusals.understand import understand
 from mailglass.routing import Lane
 from mailglass.settings import AccountSettings, Route, Settings
 from mailglass.testing.provider import FixedAccounts, ScriptedProvider
@@ -266,7 +268,7 @@ class Doubt(RuleBasedStateMachine):
         if delivery.in_doubt:
             assert delivery.status not in (Status.CANCELED, Status.SUPPRESSED, Status.SENT)
             if delivery.status is Status.FAILED:
-                assert delivery.last_error in ("expired", "settled_by_hand")
+                assert delivery.last_error in ("expired", "settled_by_hand", "suppressed_address")
         waits = delivery.in_doubt and delivery.status in (Status.UNCERTAIN, Status.QUEUED, Status.HELD)
         assert [item.id for item in unsettled(self.desk.ledger)] == ([delivery.id] if waits else [])
 
@@ -323,18 +325,37 @@ def lost_and_resent(ledger: Database, policy: StreamPolicy = POLICY) -> Desk:
     [
         (OutcomeClass.REJECTED, "because"),
         (OutcomeClass.SUPPRESSED, "because"),
-        (OutcomeClass.TRANSIENT, "attempts_exhausted:because"),
+        (OutcomeClass.TRANSIENT, "deferrals_exhausted:because"),
     ],
 )
 def test_a_refused_resend_waits_for_a_person_because_the_first_attempt_may_have_arrived(
     ledger: Database, kind: OutcomeClass, reason: str
 ) -> None:
-    desk = lost_and_resent(ledger, replace(POLICY, max_attempts=2))
+    desk = lost_and_resent(ledger, replace(POLICY, max_attempts=2, max_deferrals=1))
     desk.answers(kind)
     assert (desk.delivery.status, desk.delivery.in_doubt) == (Status.HELD, True)
     assert desk.delivery.last_error == reason
     desk.post("first")
     assert (desk.delivery.status, desk.delivery.in_doubt) == (Status.SENT, False)
+
+
+def test_resend_that_its_recipient_refuses_fails_in_doubt_and_late_evidence_stays_in_its_timeline(
+    ledger: Database,
+) -> None:
+    desk = lost_and_resent(ledger)
+    gone = understand(Stage.RCPT, 550, None, "550 5.1.1 User unknown")
+    desk.work(lambda mail: Outcome(OutcomeClass.REJECTED, reason="smtp_550", refusal=gone))
+    assert (desk.delivery.status, desk.delivery.in_doubt) == (Status.FAILED, True)
+    desk.post("first")
+    assert desk.delivery.status is Status.FAILED
+
+
+def test_mail_in_doubt_whose_recipient_is_suppressed_meanwhile_fails_in_doubt(ledger: Database) -> None:
+    desk = lost_and_resent(ledger)
+    suppress(ledger, [Suppression("acme", "ada@example.com", "hard_bounce", "attempt")])
+    assert desk.answers(OutcomeClass.ACCEPTED) is None
+    assert (desk.delivery.status, desk.delivery.in_doubt) == (Status.FAILED, True)
+    assert desk.delivery.last_error == "suppressed_address"
 
 
 @pytest.mark.parametrize(

@@ -118,11 +118,11 @@ def test_throttling_is_not_counted_as_an_attempt_and_waits_as_long_as_asked(ledg
     assert timedelta(seconds=95) < delivery.due_at - delivery.created_at < timedelta(seconds=130)
 
 
-def test_a_transient_failure_is_tried_again_until_the_attempts_are_used_up(ledger: Database) -> None:
+def test_mail_that_cannot_be_encoded_is_tried_again_until_its_attempts_are_used_up(ledger: Database) -> None:
     policy = StreamPolicy(max_attempts=3, backoff_base=0.001, backoff_max=0.002)
     settings = replace(SETTINGS, streams={**DEFAULT_POLICIES, Stream.TRANSACTIONAL: policy})
     (delivery_id,) = queue(ledger)
-    provider = ScriptedProvider(answers(Outcome(OutcomeClass.TRANSIENT, reason="http_503")))
+    provider = ScriptedProvider(answers(Outcome(OutcomeClass.TRANSIENT, reason="encode_failed")))
     worker = engine(ledger, provider, settings)
     while deliveries.get(ledger, delivery_id).status is Status.QUEUED:
         worker.run(LANE)
@@ -130,7 +130,7 @@ def test_a_transient_failure_is_tried_again_until_the_attempts_are_used_up(ledge
     assert (delivery.status, delivery.attempts, delivery.last_error) == (
         Status.FAILED,
         3,
-        "attempts_exhausted:http_503",
+        "attempts_exhausted:encode_failed",
     )
     assert [event.status for event in deliveries.timeline(ledger, delivery_id)] == [
         Status.QUEUED,
@@ -222,7 +222,7 @@ def test_an_attempt_is_an_event_that_tells_all_but_the_content(ledger: Database)
     assert [
         (event.attempt, event.outcome, event.reason, event.status_code, event.enhanced_status, event.account)
         for event in attempts
-    ] == [(1, "transient", "smtp_451", 451, "4.7.1", "main"), (2, "accepted", None, 250, "2.0.0", "main")]
+    ] == [(0, "transient", "smtp_451", 451, "4.7.1", "main"), (1, "accepted", None, 250, "2.0.0", "main")]
     assert all(event.duration_ms is not None and event.duration_ms >= 0 for event in attempts)
     rows = ledger.query(sqlalchemy.text("SELECT CAST(e AS text) AS row FROM mailglass.events e"))
     assert not any(word in row.row for row in rows for word in ("4711", "Ada", "u0@", "example.com"))

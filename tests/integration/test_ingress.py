@@ -41,7 +41,8 @@ from mailglass.web import WebApp, create_app
 from mailglass.web import asgi as web_asgi
 from mailglass.web import http as web_http
 from mailglass.webhooks import ingress
-from mailglass.webhooks.ingress import Answer
+from mailglass.webhooks.ingress import Response
+from tests.ingress import handle as one_webhook
 from tests.rooms import ROOMS
 
 SECRET = b"between us"
@@ -114,17 +115,17 @@ def rung() -> list[str]:
 
 
 @pytest.fixture
-def take(ledger: Database, rung: list[str]) -> Callable[..., Answer]:
+def take(ledger: Database, rung: list[str]) -> Callable[..., Response]:
     """Hand a request to the endpoint; signed unless it says otherwise."""
 
     def handle(
         body: bytes = b"[]", headers: Mapping[str, str] | None = None, *, account: str = "main", **parts: Any
-    ) -> Answer:
+    ) -> Response:
         given = {"x-signature": signature(body)} if headers is None else dict(headers)
         context = {
             "settings": SETTINGS, "database": ledger, "accounts": TestAccounts(SETTINGS), "ring": rung.append,
         }  # fmt: skip
-        return ingress.handle(account, WebhookRequest(given, body), **(context | parts))
+        return one_webhook(account, WebhookRequest(given, body), **(context | parts))
 
     return handle
 
@@ -137,9 +138,9 @@ BINARY = bytes(range(256)) + b"\r\n\x00 {\xff"
 
 
 def test_a_verified_webhook_is_kept_byte_for_byte_and_its_task_is_rung(
-    take: Callable[..., Answer], ledger: Database, rung: list[str]
+    take: Callable[..., Response], ledger: Database, rung: list[str]
 ) -> None:
-    assert take(BINARY) == Answer(200)
+    assert take(BINARY) == Response(200)
     (row,) = kept(ledger)
     assert bytes(row.body) == BINARY
     assert (row.account, row.provider, row.status, row.attempts) == ("main", "signed", "received", 0)
@@ -148,14 +149,14 @@ def test_a_verified_webhook_is_kept_byte_for_byte_and_its_task_is_rung(
 
 
 def test_credentials_are_never_kept_even_if_a_provider_asks_for_them(
-    take: Callable[..., Answer], ledger: Database
+    take: Callable[..., Response], ledger: Database
 ) -> None:
     take(b"[]", {"x-signature": signature(b"[]"), "authorization": "Basic c2VjcmV0", "user-agent": "poster"})
     assert kept(ledger)[0].headers == {"x-signature": signature(b"[]")}
 
 
 def test_a_forged_webhook_is_answered_401_with_nothing_in_it_and_leaves_no_trace(
-    take: Callable[..., Answer], ledger: Database, rung: list[str]
+    take: Callable[..., Response], ledger: Database, rung: list[str]
 ) -> None:
     for headers in ({"x-signature": signature(b"another body")}, {}):
         answer = take(b"[]", headers)
@@ -164,15 +165,15 @@ def test_a_forged_webhook_is_answered_401_with_nothing_in_it_and_leaves_no_trace
     assert rung == []
 
 
-def test_an_account_whose_provider_posts_no_webhooks_believes_none(take: Callable[..., Answer]) -> None:
+def test_an_account_whose_provider_posts_no_webhooks_believes_none(take: Callable[..., Response]) -> None:
     assert take(account="mail").status == 401
 
 
-def test_an_account_that_does_not_exist_is_not_found(take: Callable[..., Answer]) -> None:
-    assert take(account="nobody") == Answer(404)
+def test_an_account_that_does_not_exist_is_not_found(take: Callable[..., Response]) -> None:
+    assert take(account="nobody") == Response(404)
 
 
-def test_a_body_beyond_the_limit_is_refused_before_it_is_verified(take: Callable[..., Answer]) -> None:
+def test_a_body_beyond_the_limit_is_refused_before_it_is_verified(take: Callable[..., Response]) -> None:
     assert take(b"x" * 2000).status == 200
     assert take(b"x" * 2001).status == 413
     assert take(b"x" * 2001, {}).status == 413
@@ -180,12 +181,12 @@ def test_a_body_beyond_the_limit_is_refused_before_it_is_verified(take: Callable
 
 @pytest.mark.parametrize("headers", [{}, {"x-signature": "bug"}])
 def test_an_account_that_cannot_verify_believes_nothing_and_says_so_to_the_operator(
-    take: Callable[..., Answer], ledger: Database, headers: dict[str, str]
+    take: Callable[..., Response], ledger: Database, headers: dict[str, str]
 ) -> None:
     told: list[str] = []
     stop = telemetry.subscribe(lambda name, fields: told.append(name))
     try:
-        assert take(b"[]", headers, account="main" if headers else "bare") == Answer(500)
+        assert take(b"[]", headers, account="main" if headers else "bare") == Response(500)
     finally:
         stop()
     assert told == ["mailglass.webhook.failed" if headers else "mailglass.webhook.misconfigured"]
@@ -193,14 +194,14 @@ def test_an_account_that_cannot_verify_believes_nothing_and_says_so_to_the_opera
 
 
 def test_the_same_webhook_again_is_answered_200_and_kept_once(
-    take: Callable[..., Answer], ledger: Database, rung: list[str]
+    take: Callable[..., Response], ledger: Database, rung: list[str]
 ) -> None:
-    assert [take(b"one"), take(b"one"), take(b"two")] == [Answer(200)] * 3
+    assert [take(b"one"), take(b"one"), take(b"two")] == [Response(200)] * 3
     assert [bytes(row.body) for row in kept(ledger)] == [b"one", b"two"]
     assert rung == [WEBHOOKS] * 2
 
 
-def test_two_accounts_keep_the_same_webhook_each(take: Callable[..., Answer], ledger: Database) -> None:
+def test_two_accounts_keep_the_same_webhook_each(take: Callable[..., Response], ledger: Database) -> None:
     settings = replace(SETTINGS, accounts={name: AccountSettings(name, "signed") for name in ("one", "two")})
     for name in ("one", "two"):
         take(b"same", account=name, settings=settings, accounts=TestAccounts(settings))
@@ -209,27 +210,27 @@ def test_two_accounts_keep_the_same_webhook_each(take: Callable[..., Answer], le
 
 @pytest.mark.parametrize("key", ["delivery-7", "x" * 100_000, "\x00\ud800", "ä\n"])
 def test_the_providers_own_key_tells_repetitions_whatever_is_in_it(
-    take: Callable[..., Answer], ledger: Database, key: str
+    take: Callable[..., Response], ledger: Database, key: str
 ) -> None:
     for body in (b"signed at one", b"signed at two"):
-        assert take(body, {"x-signature": signature(body), "x-delivery": key}) == Answer(200)
+        assert take(body, {"x-signature": signature(body), "x-delivery": key}) == Response(200)
     (row,) = kept(ledger)
     assert bytes(row.body) == b"signed at one"
     assert len(row.dedupe_key) <= 200
 
 
 def test_a_doorbell_that_does_not_ring_is_no_failure_of_the_request(
-    take: Callable[..., Answer], ledger: Database
+    take: Callable[..., Response], ledger: Database
 ) -> None:
     def broken(task: str) -> None:
         raise ConnectionError("no broker")
 
-    assert take(ring=broken) == Answer(200)
+    assert take(ring=broken) == Response(200)
     assert len(kept(ledger)) == 1
 
 
 def test_without_a_database_the_provider_is_asked_to_post_again(
-    take: Callable[..., Answer], unused_port: int, rung: list[str]
+    take: Callable[..., Response], unused_port: int, rung: list[str]
 ) -> None:
     away = Database(f"postgresql://nobody@127.0.0.1:{unused_port}/nowhere")
     answer = take(database=away)
@@ -237,19 +238,19 @@ def test_without_a_database_the_provider_is_asked_to_post_again(
     assert rung == []
 
 
-def test_a_database_that_refuses_has_the_provider_post_again(take: Callable[..., Answer], ledger: Database) -> None:
+def test_a_database_that_refuses_has_the_provider_post_again(take: Callable[..., Response], ledger: Database) -> None:
     ledger.query(sqlalchemy.text("ALTER TABLE mailglass.webhook_events RENAME TO elsewhere"))
     assert take().status == 429
 
 
-def test_of_many_at_once_one_is_kept_and_all_are_acknowledged(take: Callable[..., Answer], ledger: Database) -> None:
+def test_of_many_at_once_one_is_kept_and_all_are_acknowledged(take: Callable[..., Response], ledger: Database) -> None:
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda _: take(b"same"), range(40)))
-    assert answers == [Answer(200)] * 40
+    assert answers == [Response(200)] * 40
     assert len(kept(ledger)) == 1
 
 
-def test_no_part_of_a_request_is_told_to_anybody(take: Callable[..., Answer], capsys: Any) -> None:
+def test_no_part_of_a_request_is_told_to_anybody(take: Callable[..., Response], capsys: Any) -> None:
     body = b'{"email": "ada@example.com"}'
     told: list[Any] = []
     stop = telemetry.subscribe(lambda name, fields: told.append((name, fields)))
@@ -392,8 +393,8 @@ def test_a_body_that_does_not_come_is_given_up(port: int, monkeypatch: pytest.Mo
 def test_a_client_that_leaves_early_leaves_nothing_behind(port: int, app: WebApp, wait_for: Any) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(b"POST /webhooks/main HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
-        wait_for(lambda: len(app._bodies) == 1)
-    wait_for(lambda: len(app._bodies) == 0)
+        wait_for(lambda: len(app._memory) == 1)
+    wait_for(lambda: len(app._memory) == 0)
     assert ask(port, "GET", "/healthz") == (200, b"ok\n")
 
 
@@ -568,11 +569,11 @@ def test_where_the_fault_is_ours_every_provider_posts_again(room: type[Declarati
     away = Database(f"postgresql://nobody@127.0.0.1:{unused_port}/nowhere")
     context = {"settings": settings, "database": away, "accounts": accounts, "ring": lambda task: None}
     request = declared.webhooks()[0].request()
-    assert ingress.handle("main", request, **context).status == expected
+    assert one_webhook("main", request, **context).status == expected
     assert ingress.retry_later("main", accounts).status == expected
     bare = {name: value for name, value in declared.options.items() if name not in declared.webhook_options}
     accounts = FixedAccounts(settings, {"main": declared.build(bare)})
-    secretless = ingress.handle("main", request, **(context | {"accounts": accounts})).status
+    secretless = one_webhook("main", request, **(context | {"accounts": accounts})).status
     assert secretless == (429 if expected == 429 else 500)
 
 

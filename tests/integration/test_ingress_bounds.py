@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, suppress
 
 import pytest
 
-from mailglass.web import WebApp, bodies, protocol
+from mailglass.web import WebApp, memory_budget, protocol
 from mailglass.web.protocol import MAX_HEAD
 from tests.serving import StillRuntime, post, serving, status
 
@@ -67,7 +67,7 @@ def test_bodiless_requests_to_no_account_are_refused_before_their_bodies(
     assert {answer(stranger) for stranger in strangers} == {404}
     # nor is anything that they send afterwards read
     assert all(stranger.recv(1) == b"" for stranger in strangers)
-    assert len(served[1]._bodies) == 0
+    assert len(served[1]._memory) == 0
     assert post(port) == 200
 
 
@@ -89,11 +89,11 @@ def test_stalled_bodies_of_one_peer_keep_no_other_waiting_and_are_bounded(
     wait_for: Callable[..., None],
 ) -> None:  # fmt: skip
     other = say(POST % (b"steady", STALLED + from_peer(1)))
-    wait_for(lambda: len(served[1]._bodies) == 1)
-    strangers = [say(POST % (b"steady", framing + from_peer(0))) for _ in range(bodies.PER_PEER + 20)]
+    wait_for(lambda: len(served[1]._memory) == 1)
+    strangers = [say(POST % (b"steady", framing + from_peer(0))) for _ in range(memory_budget.PER_PEER + 20)]
     # those that stalled longest are asked to come again
     assert [answer(stranger) for stranger in strangers[:20]] == [503] * 20
-    assert len(served[1]._bodies) == bodies.PER_PEER + 1
+    assert len(served[1]._memory) == memory_budget.PER_PEER + 1
     assert [post(port, account) for account in ("steady", "slow")] == [200, 200]
     other.sendall(b"x" * 1000)
     assert answer(other) == 200
@@ -102,9 +102,11 @@ def test_stalled_bodies_of_one_peer_keep_no_other_waiting_and_are_bounded(
 def test_stalled_bodies_of_many_peers_keep_no_account_from_its_webhooks(
     port: int, served: tuple[int, WebApp, StillRuntime], say: Callable[..., socket.socket]
 ) -> None:
-    strangers = [say(POST % (b"steady", STALLED + from_peer(number))) for number in range(bodies.PER_ACCOUNT + 20)]
+    strangers = [
+        say(POST % (b"steady", STALLED + from_peer(number))) for number in range(memory_budget.PER_ACCOUNT + 20)
+    ]
     assert [answer(stranger) for stranger in strangers[:20]] == [503] * 20
-    assert len(served[1]._bodies) == bodies.PER_ACCOUNT
+    assert len(served[1]._memory) == memory_budget.PER_ACCOUNT
     assert [post(port, account) for account in ("steady", "slow")] == [200, 200]
 
 
@@ -114,9 +116,9 @@ def test_large_bodies_that_stall_give_way_to_small_ones(
     say: Callable[..., socket.socket],
     wait_for: Callable[..., None],
 ) -> None:
-    served[1]._bodies.free = free = 400_000
+    served[1]._memory.free = free = 400_000
     stalled = [say(POST % (b"steady", b"Content-Length: 150000\r\n") + b"x" * 149_999) for _ in range(2)]
-    wait_for(lambda: served[1]._bodies.free == free - 2 * 149_999)
+    wait_for(lambda: served[1]._memory.free == free - 2 * 149_999)
     answers = [post(port, "steady", b"%d" % number * 50_000) for number in range(1, 6)]
     assert answers == [200] * 5
     third = say(POST % (b"slow", b"Content-Length: 150000\r\n") + b"x" * 149_999)
@@ -170,7 +172,7 @@ def test_a_head_that_takes_too_long_ends_its_connection(
     say: Callable[..., socket.socket], parser: str, first: bytes, piece: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(protocol, "HEAD_TIMEOUT", 0.1)
-    monkeypatch.setattr(protocol, "_LOOK_EVERY", 0.05)
+    monkeypatch.setattr(protocol, "_CHECK_EVERY", 0.05)
     connection = say(first)
     if first:
         assert answer(connection) == 200
@@ -200,7 +202,7 @@ def test_a_connection_that_never_says_anything_is_closed(
 def test_of_too_many_connections_that_say_nothing_the_oldest_are_closed(
     port: int, say: Callable[..., socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "MAX_WAITING", 10)
+    monkeypatch.setattr(protocol, "MAX_IDLE", 10)
     silent = [say(b"POST /web" if number % 2 else b"") for number in range(30)]
     assert all(connection.recv(1) == b"" for connection in silent[:20])
     assert post(port) == 200 and status(port, "/healthz") == 200
@@ -241,9 +243,9 @@ def test_a_peer_that_is_no_proxy_of_ours_is_not_believed_about_itself(
     served: tuple[int, WebApp, StillRuntime], database_url: str
 ) -> None:
     with serving(database_url) as (port, application, _), ExitStack() as opened:
-        for number in range(bodies.PER_PEER + 10):
+        for number in range(memory_budget.PER_PEER + 10):
             connection = socket.create_connection(("127.0.0.1", port), timeout=20)
             opened.callback(connection.close)
             connection.sendall(POST % (b"steady", STALLED + from_peer(number)))
         assert post(port) == 200
-        assert len(application._bodies) <= bodies.PER_PEER
+        assert len(application._memory) <= memory_budget.PER_PEER

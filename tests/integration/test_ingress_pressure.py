@@ -29,7 +29,7 @@ from mailglass.web import asgi as web_asgi
 from mailglass.web import http as web_http
 from mailglass.web.timeouts import SharedTimeout
 from mailglass.webhooks import ingress
-from mailglass.webhooks.ingress import Desk
+from mailglass.webhooks.ingress import IngressContext
 from tests.rooms import ROOMS
 from tests.serving import PatientProvider, SteadyProvider, StillRuntime, post, serving, status
 
@@ -53,7 +53,7 @@ def test_without_its_postgresql_it_answers_at_once_and_takes_webhooks_again_when
                 answers = list(threads.map(lambda number: post(port, "steady", b"%d" % number), range(60)))
             assert set(answers) == {503}
             assert status(port, "/healthz") == 200 and status(port, "/readyz") == 503
-            assert application._bodies.free == web_asgi.MAX_HELD and application._all_pending == 0
+            assert application._memory.free == web_asgi.MAX_BODY_MEMORY and application._all_pending == 0
             postgres.start()
             assert post(port, body=b"[1]") == 200
             assert status(port, "/readyz") == 200
@@ -62,9 +62,9 @@ def test_without_its_postgresql_it_answers_at_once_and_takes_webhooks_again_when
 def test_a_postgresql_that_hangs_is_not_waited_for_and_soon_not_even_asked(
     stack_root: Path, monkeypatch: pytest.MonkeyPatch, wait_for: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(web_asgi, "ANSWER_WITHIN", 0.3)
-    monkeypatch.setattr(batcher, "HUNG", 0.6)
-    monkeypatch.setattr(batcher, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(web_asgi, "RESPONSE_TIMEOUT", 0.3)
+    monkeypatch.setattr(batcher, "STUCK_AFTER", 0.6)
+    monkeypatch.setattr(batcher, "MAX_CONCURRENT_BATCHES", 2)
     with EmbeddedPostgres(stack_root / "pg", durable=False) as postgres:
         url = postgres.create_database("ledger")
         upgrade(url)
@@ -77,13 +77,13 @@ def test_a_postgresql_that_hangs_is_not_waited_for_and_soon_not_even_asked(
             try:
                 for number in range(3):
                     assert post(port, body=b"hangs %d" % number) == 503
-                counter = application._counter
-                assert counter is not None
-                wait_for(lambda: counter.hangs("steady"))
+                webhook_batcher = application._batcher
+                assert webhook_batcher is not None
+                wait_for(lambda: webhook_batcher.is_stuck("steady"))
                 assert post(port, body=b"x" * 100_000) == 503
-                assert not any(place.waiting for place in counter._in_threads._lanes.values())
+                assert not any(queue.waiting for queue in webhook_batcher._in_threads._queues.values())
                 assert status(port, "/healthz") == 200 and status(port, "/readyz") == 503
-                assert application._bodies.free == web_asgi.MAX_HELD and application._all_pending == 0
+                assert application._memory.free == web_asgi.MAX_BODY_MEMORY and application._all_pending == 0
             finally:
                 for pid in reversed(group):
                     os.kill(pid, signal.SIGCONT)
@@ -97,7 +97,7 @@ def children(pid: int) -> list[int]:
 def test_one_providers_waiting_verification_keeps_no_other_waiting(
     served: tuple[int, WebApp, StillRuntime], monkeypatch: pytest.MonkeyPatch, wait_for: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(web_asgi, "ANSWER_WITHIN", 20.0)
+    monkeypatch.setattr(web_asgi, "RESPONSE_TIMEOUT", 20.0)
     port, application, runtime = served
     runtime.slow.go.clear()
     with ThreadPoolExecutor(30) as threads:
@@ -112,12 +112,12 @@ def test_one_providers_waiting_verification_keeps_no_other_waiting(
 def test_a_verification_that_takes_too_long_has_its_provider_post_again(
     served: tuple[int, WebApp, StillRuntime], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web_asgi, "ANSWER_WITHIN", 0.2)
+    monkeypatch.setattr(web_asgi, "RESPONSE_TIMEOUT", 0.2)
     port, _, runtime = served
     runtime.slow.go.clear()
     assert post(port, "slow") == 429
     runtime.slow.go.set()
-    monkeypatch.setattr(web_asgi, "ANSWER_WITHIN", 20.0)
+    monkeypatch.setattr(web_asgi, "RESPONSE_TIMEOUT", 20.0)
     assert post(port, "slow") == 200
 
 
@@ -136,19 +136,19 @@ def test_a_key_that_cannot_be_fetched_is_the_endpoints_fault_and_no_forgery(
 def test_bodies_share_the_memory_there_is_and_what_does_not_fit_is_put_off(
     served: tuple[int, WebApp, StillRuntime], monkeypatch: pytest.MonkeyPatch, wait_for: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(web_asgi, "ANSWER_WITHIN", 20.0)
+    monkeypatch.setattr(web_asgi, "RESPONSE_TIMEOUT", 20.0)
     port, application, runtime = served
-    application._bodies.free = free = 250_000
+    application._memory.free = free = 250_000
     runtime.slow.go.clear()
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(post, port, "slow", b"x" * 150_000)
-        wait_for(lambda: application._bodies.free == 100_000)
+        wait_for(lambda: application._memory.free == 100_000)
         assert post(port, "steady", b"y" * 150_000) == 503
         assert post(port, "steady", b"y" * 50_000) == 200
         runtime.slow.go.set()
         assert first.result() == 200
     assert post(port, "steady", b"z" * 150_000) == 200
-    assert application._bodies.free == free
+    assert application._memory.free == free
 
 
 def test_what_is_refused_or_breaks_off_gives_its_memory_back(
@@ -159,13 +159,13 @@ def test_what_is_refused_or_breaks_off_gives_its_memory_back(
     head = b"POST /webhooks/steady HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(head + b"x" * 10)
-        wait_for(lambda: application._bodies.free == web_asgi.MAX_HELD - 10)
-    wait_for(lambda: application._bodies.free == web_asgi.MAX_HELD)
+        wait_for(lambda: application._memory.free == web_asgi.MAX_BODY_MEMORY - 10)
+    wait_for(lambda: application._memory.free == web_asgi.MAX_BODY_MEMORY)
     monkeypatch.setattr(web_http, "BODY_TIMEOUT", 0.05)
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(head + b"x" * 10)
         assert connection.recv(4096).startswith(b"HTTP/1.1 408")
-    assert application._bodies.free == web_asgi.MAX_HELD and application._all_pending == 0
+    assert application._memory.free == web_asgi.MAX_BODY_MEMORY and application._all_pending == 0
 
 
 def test_clients_that_say_nothing_keep_nobody_waiting(served: tuple[int, WebApp, StillRuntime]) -> None:
@@ -191,7 +191,7 @@ def test_a_wait_that_ends_in_time_has_its_result_and_leaves_nothing() -> None:
     async def main() -> str:
         timeout = SharedTimeout()
         found = await timeout.wait(asyncio.sleep(0, "found"), 5)
-        assert not timeout._since and not timeout._given_up
+        assert not timeout._since and not timeout._canceled
         return found
 
     assert asyncio.run(main()) == "found"
@@ -253,11 +253,11 @@ def test_what_only_computes_is_proved_in_the_loop_and_what_may_wait_is_not(
     settings = Settings(accounts={"main": AccountSettings("main", room.provider_class.name)})
     accounts = FixedAccounts(settings, {"main": declared.build(declared.at(unused_port))})
     database = Database(f"postgresql://nobody@127.0.0.1:{unused_port}/nowhere")
-    desk = Desk(settings, database, accounts, lambda task: None)
+    desk = IngressContext(settings, database, accounts, lambda task: None)
     # SNS signs with certificates that have to be fetched
-    assert ingress.is_proved_at_once("main", desk) is (room.provider_class.name != "ses")
-    assert not ingress.is_proved_at_once("nobody", desk)
-    assert not ingress.is_proved_at_once("main", replace(desk, router=Router(settings, Resolving())))
+    assert ingress.can_verify_inline("main", desk) is (room.provider_class.name != "ses")
+    assert not ingress.can_verify_inline("nobody", desk)
+    assert not ingress.can_verify_inline("main", replace(desk, router=Router(settings, Resolving())))
 
 
 class QuickProvider(SteadyProvider):

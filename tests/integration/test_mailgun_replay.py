@@ -20,7 +20,8 @@ from mailglass.providers.base import WebhookRequest
 from mailglass.providers.registry import Accounts
 from mailglass.settings import AccountSettings, Settings
 from mailglass.webhooks import ingress
-from mailglass.webhooks.ingress import Answer, Desk, Posted
+from mailglass.webhooks.ingress import IncomingWebhook, IngressContext, Response
+from tests.ingress import handle as one_webhook
 
 KEY = "mg-signing-key"
 OPTIONS = {"api_key": "env:MG_KEY", "domain": "mg.example.org", "webhook_signing_keys": ["env:MG_SIGN"]}
@@ -62,8 +63,8 @@ def take(
     account: str = "mg",
     tenant: str | None = None,
     accounts: Accounts = ACCOUNTS,
-) -> Answer:
-    return ingress.handle(
+) -> Response:
+    return one_webhook(
         account, request, settings=SETTINGS, database=ledger, accounts=accounts, ring=lambda task: None, tenant=tenant
     )
 
@@ -124,14 +125,14 @@ def test_of_many_bodies_with_one_token_at_once_one_is_kept_and_the_others_are_re
 def test_a_group_that_shows_one_token_twice_keeps_the_first_body(ledger: Database) -> None:
     first, innocent = posted("t1" * 25), posted("t2" * 25)
     group = [
-        Posted("mg", first, "acme"),
-        Posted("mg2", another_body(first, event="opened"), "news"),
-        Posted("mg", innocent),
-        Posted("mg2", first, "news"),
-        Posted("mg", another_body(innocent, event="opened"), "acme"),
-        Posted("mg", first, "acme"),
+        IncomingWebhook("mg", first, "acme"),
+        IncomingWebhook("mg2", another_body(first, event="opened"), "news"),
+        IncomingWebhook("mg", innocent),
+        IncomingWebhook("mg2", first, "news"),
+        IncomingWebhook("mg", another_body(innocent, event="opened"), "acme"),
+        IncomingWebhook("mg", first, "acme"),
     ]
-    desk = Desk(SETTINGS, ledger, ACCOUNTS, lambda task: None)
+    desk = IngressContext(SETTINGS, ledger, ACCOUNTS, lambda task: None)
     assert [answer.status for answer in ingress.handle_all(group, desk)] == [200, 401, 200, 200, 401, 200]
     assert kept(ledger) == [
         ("mg", "acme", first.body), ("mg", None, innocent.body), ("mg2", "news", first.body),

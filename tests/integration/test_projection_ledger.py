@@ -21,7 +21,7 @@ from mailglass.ledger.events import COPY, EngineEvent, Event, project
 from mailglass.ledger.leases import Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
-from mailglass.ledger.webhooks import Fact
+from mailglass.ledger.webhooks import IncomingEvent
 from mailglass.mail.addresses import Address
 from mailglass.mail.events import BounceClass, EventKind
 from mailglass.routing import Lane
@@ -85,9 +85,9 @@ def arrivals(draw: st.DrawFn) -> tuple[list[Told], list[list[int]]]:
     return events, [list(queue[a:b]) for a, b in pairwise(bounds)]
 
 
-def fact(delivery_id: UUID, number: int, item: Told) -> Fact:
+def fact(delivery_id: UUID, number: int, item: Told) -> IncomingEvent:
     kind, at, bounce_class, machine, recipient = item
-    return Fact(
+    return IncomingEvent(
         id=uuid7_for(at, str(delivery_id), str(number)),
         account="main",
         kind=kind.value,

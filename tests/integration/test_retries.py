@@ -148,6 +148,45 @@ def test_mailbox_that_stays_full_is_tried_until_the_mail_is_too_old(desk: Desk) 
     assert suppressions_of(desk.ledger, "acme", Address("ada@example.com")) == []
 
 
+def test_mail_outlives_hours_in_which_no_server_answers(desk: Desk) -> None:
+    for policy in desk.servers.values():
+        policy.greets = False
+    (delivery,) = desk.queue("ada@example.com")
+    desk.drain()
+    while desk.now < 6 * 3600:
+        assert desk.wait()
+        desk.drain()
+    found = deliveries.get(desk.ledger, delivery)
+    assert (found.status, found.attempts) == (Status.QUEUED, 0)
+    for policy in desk.servers.values():
+        policy.greets = True
+    desk.finish()
+    assert deliveries.get(desk.ledger, delivery).status is Status.SENT
+
+
+def test_mail_that_no_server_ever_answers_is_tried_until_it_is_too_old(desk: Desk) -> None:
+    for policy in desk.servers.values():
+        policy.greets = False
+    (delivery,) = desk.queue("ada@example.com")
+    desk.finish()
+    assert 22 * 3600 < desk.now < 25 * 3600
+    found = deliveries.get(desk.ledger, delivery)
+    # nothing was said about the mail: it fails as too old, or waits for its accounts
+    assert found.status in (Status.FAILED, Status.HELD)
+    assert (found.last_error or "").startswith(("too_old", "account_unavailable"))
+
+
+def test_one_senders_domain_that_cannot_be_looked_up_stops_no_account(desk: Desk) -> None:
+    for policy in desk.servers.values():
+        policy.mail = lambda sender: "451 4.1.8 Domain of sender does not resolve" if "bad" in sender else None
+    desk.queue(*(f"u{number}@domain{number}.example" for number in range(5)), **{"from": ["", "shop@bad.example"]})
+    desk.drain()
+    assert breakers(desk.ledger, list(ACCOUNTS)) == {}
+    (fine,) = desk.queue("ada@example.com")
+    desk.drain()
+    assert deliveries.get(desk.ledger, fine).status is Status.SENT
+
+
 WAYS = [
     ("rcpt", "554 5.7.1 <ada@example.com>: Relay access denied"),
     ("rcpt", "553 5.7.1 <shop@example.org>: Sender address rejected: not owned by user relay"),

@@ -159,7 +159,7 @@ def test_a_lease_that_expires_leaves_the_question_with_its_account(ledger: Datab
 
 
 def test_a_question_without_an_answer_ends_as_uncertain_and_not_as_failed(ledger: Database) -> None:
-    policy = replace(FAST, max_attempts=2)
+    policy = replace(FAST, max_attempts=2, max_deferrals=1)
     desk = Desk(ledger, replace(SETTINGS, streams={**DEFAULT_POLICIES, Stream.TRANSACTIONAL: policy}))
     desk.first.script = answer(OutcomeClass.UNCERTAIN, reason="answer_lost")
     (delivery_id,) = desk.queue()

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from mailglass.web import batcher
-from mailglass.web.batcher import Gathering
-from mailglass.web.debounce import SteadyRing
+from mailglass.web.batcher import Batcher
+from mailglass.web.debounce import DebouncedRing
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ def test_what_comes_at_once_is_one_group_and_each_gets_its_own_result(threads: T
     desk = Desk()
 
     async def main() -> list[int]:
-        gather = Gathering(desk.begin, threads)
-        return await asyncio.gather(*(gather.hand_in("a", number, 1) for number in range(20)))
+        gather = Batcher(desk.begin, threads)
+        return await asyncio.gather(*(gather.submit("a", number, 1) for number in range(20)))
 
     assert within(main) == [number * 2 for number in range(20)]
     assert desk.groups == [list(range(20))]
@@ -71,7 +71,7 @@ def test_a_first_item_goes_at_once_and_alone(threads: ThreadPoolExecutor) -> Non
     desk = Desk()
 
     async def main() -> int:
-        return await Gathering(desk.begin, threads).hand_in("a", 7, 1)
+        return await Batcher(desk.begin, threads).submit("a", 7, 1)
 
     assert within(main) == 14
     assert desk.groups == [[7]]
@@ -80,18 +80,18 @@ def test_a_first_item_goes_at_once_and_alone(threads: ThreadPoolExecutor) -> Non
 def test_while_groups_are_worked_on_the_next_one_grows(
     threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batcher, "STALE", 60.0)
+    monkeypatch.setattr(batcher, "SLOW_AFTER", 60.0)
     desk = Desk()
     desk.held = {1, 2}
 
     async def main() -> None:
-        gather = Gathering(desk.begin, threads)
-        waiting = [gather.hand_in("a", 1, 1)]
+        gather = Batcher(desk.begin, threads)
+        waiting = [gather.submit("a", 1, 1)]
         await asyncio.to_thread(desk.begun.wait)
-        waiting.append(gather.hand_in("a", 2, 1))
+        waiting.append(gather.submit("a", 2, 1))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        waiting += [gather.hand_in("a", number, 1) for number in (3, 4, 5)]
+        waiting += [gather.submit("a", number, 1) for number in (3, 4, 5)]
         await asyncio.sleep(0)
         desk.go.set()
         await asyncio.gather(*waiting)
@@ -103,14 +103,14 @@ def test_while_groups_are_worked_on_the_next_one_grows(
 def test_a_group_is_bounded_by_number_and_by_weight(
     threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batcher, "LARGEST", 3)
-    monkeypatch.setattr(batcher, "HEAVIEST", 10)
+    monkeypatch.setattr(batcher, "MAX_ITEMS", 3)
+    monkeypatch.setattr(batcher, "MAX_BYTES", 10)
     desk = Desk()
 
     async def main() -> None:
-        gather = Gathering(desk.begin, threads)
+        gather = Batcher(desk.begin, threads)
         weights = [1, 1, 1, 1, 9, 50, 1]
-        await asyncio.gather(*(gather.hand_in("a", place, weight) for place, weight in enumerate(weights)))
+        await asyncio.gather(*(gather.submit("a", place, weight) for place, weight in enumerate(weights)))
 
     within(main)
     assert sorted(desk.groups) == [[0, 1, 2], [3, 4], [5], [6]]
@@ -120,8 +120,8 @@ def test_what_is_begun_in_the_loop_may_be_bounded_more_tightly(threads: ThreadPo
     desk = Desk()
 
     async def main() -> None:
-        gather = Gathering(desk.begin, threads, 5)
-        await asyncio.gather(*(gather.hand_in("a", number, 2) for number in range(5)))
+        gather = Batcher(desk.begin, threads, 5)
+        await asyncio.gather(*(gather.submit("a", number, 2) for number in range(5)))
 
     within(main)
     assert sorted(map(len, desk.groups)) == [1, 2, 2]
@@ -132,11 +132,11 @@ def test_a_lane_that_hangs_keeps_no_other_waiting(threads: ThreadPoolExecutor) -
     desk.held = {1, 2}
 
     async def main() -> int:
-        gather = Gathering(desk.begin, threads)
-        slow = [gather.hand_in("slow", 1, 1)]
+        gather = Batcher(desk.begin, threads)
+        slow = [gather.submit("slow", 1, 1)]
         await asyncio.to_thread(desk.begun.wait)
-        slow.append(gather.hand_in("slow", 2, 1))
-        found = await gather.hand_in("quick", 3, 1)
+        slow.append(gather.submit("slow", 2, 1))
+        found = await gather.submit("quick", 3, 1)
         desk.go.set()
         await asyncio.gather(*slow)
         return found
@@ -149,13 +149,13 @@ def test_a_group_that_takes_long_keeps_its_own_lane_waiting_for_a_moment_only(th
     desk.held = {1, 2, 3}
 
     async def main() -> int:
-        gather = Gathering(desk.begin, threads)
+        gather = Batcher(desk.begin, threads)
         slow = []
         for number in (1, 2, 3):
-            slow.append(gather.hand_in("a", number, 1))
+            slow.append(gather.submit("a", number, 1))
             await asyncio.to_thread(desk.begun.wait)
             desk.begun.clear()
-        found = await gather.hand_in("a", 4, 1)
+        found = await gather.submit("a", 4, 1)
         desk.go.set()
         await asyncio.gather(*slow)
         return found
@@ -167,9 +167,9 @@ def test_a_group_that_fails_fails_for_its_own_and_no_other(threads: ThreadPoolEx
     desk = Desk()
 
     async def main() -> list[Any]:
-        gather = Gathering(desk.begin, threads)
-        failed = await asyncio.gather(*(gather.hand_in("a", item, 1) for item in (-1, 2)), return_exceptions=True)
-        return [*failed, await gather.hand_in("a", 3, 1)]
+        gather = Batcher(desk.begin, threads)
+        failed = await asyncio.gather(*(gather.submit("a", item, 1) for item in (-1, 2)), return_exceptions=True)
+        return [*failed, await gather.submit("a", 3, 1)]
 
     first, second, third = within(main)
     assert isinstance(first, ValueError) and isinstance(second, ValueError) and third == 6
@@ -179,9 +179,9 @@ def test_a_group_is_begun_in_the_loop_and_one_that_cannot_begin_fails_alone(thre
     desk = Desk()
 
     async def main() -> list[Any]:
-        gather = Gathering(desk.begin, threads)
-        (failed,) = await asyncio.gather(gather.hand_in("a", 666, 1), return_exceptions=True)
-        return [failed, *[await gather.hand_in("a", number, 1) for number in range(10)]]
+        gather = Batcher(desk.begin, threads)
+        (failed,) = await asyncio.gather(gather.submit("a", 666, 1), return_exceptions=True)
+        return [failed, *[await gather.submit("a", number, 1) for number in range(10)]]
 
     failed, *others = within(main)
     assert isinstance(failed, ValueError) and others == [number * 2 for number in range(10)]
@@ -191,23 +191,23 @@ def test_a_group_is_begun_in_the_loop_and_one_that_cannot_begin_fails_alone(thre
 def test_a_lane_all_of_whose_groups_hang_says_so_and_lets_go_of_what_nobody_waits_for(
     threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batcher, "MOST_AT_ONCE", 1)
-    monkeypatch.setattr(batcher, "HUNG", 0.0)
+    monkeypatch.setattr(batcher, "MAX_CONCURRENT_BATCHES", 1)
+    monkeypatch.setattr(batcher, "STUCK_AFTER", 0.0)
     desk = Desk()
     desk.held = {1}
 
     async def main() -> None:
-        gather = Gathering(desk.begin, threads)
-        first = gather.hand_in("a", 1, 1)
-        assert not gather.hangs("a") and not gather.hangs("b")
+        gather = Batcher(desk.begin, threads)
+        first = gather.submit("a", 1, 1)
+        assert not gather.is_stuck("a") and not gather.is_stuck("b")
         await asyncio.to_thread(desk.begun.wait)
-        assert gather.hangs("a") and not gather.hangs("b")
-        second, third = gather.hand_in("a", 2, 1), gather.hand_in("a", 3, 1)
+        assert gather.is_stuck("a") and not gather.is_stuck("b")
+        second, third = gather.submit("a", 2, 1), gather.submit("a", 3, 1)
         second.cancel()
-        gather.sweep("a")
+        gather.discard_abandoned("a")
         desk.go.set()
         assert [await first, await third] == [2, 6]
-        assert not gather.hangs("a")
+        assert not gather.is_stuck("a")
 
     within(main)
     assert desk.groups == [[1], [3]]
@@ -218,8 +218,8 @@ def test_whoever_has_left_disturbs_nobody(threads: ThreadPoolExecutor) -> None:
     desk.held = {1}
 
     async def main() -> int:
-        gather = Gathering(desk.begin, threads)
-        left, stays = gather.hand_in("a", 1, 1), gather.hand_in("a", 2, 1)
+        gather = Batcher(desk.begin, threads)
+        left, stays = gather.submit("a", 1, 1), gather.submit("a", 2, 1)
         await asyncio.to_thread(desk.begun.wait)
         left.cancel()
         desk.go.set()
@@ -237,7 +237,7 @@ def test_the_first_ring_is_rung_at_once_and_those_of_a_moment_are_one_more(threa
         heard.release()
 
     async def main() -> None:
-        ring = SteadyRing(note, asyncio.get_running_loop(), threads)
+        ring = DebouncedRing(note, asyncio.get_running_loop(), threads)
         await asyncio.to_thread(ring, "task")
         assert rung == ["task"]
         await asyncio.gather(*(asyncio.to_thread(ring, "task") for _ in range(10)))
@@ -258,7 +258,7 @@ def test_a_ring_that_fails_is_rung_again_when_it_is_next_asked_for(threads: Thre
         raise ConnectionError("no broker")
 
     async def main() -> None:
-        ring = SteadyRing(broken, asyncio.get_running_loop(), threads)
+        ring = DebouncedRing(broken, asyncio.get_running_loop(), threads)
         with pytest.raises(ConnectionError):
             await asyncio.to_thread(ring, "task")
         await asyncio.to_thread(heard.acquire)

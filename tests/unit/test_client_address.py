@@ -13,14 +13,14 @@ from mailglass.errors import ConfigError, SignatureError
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.signatures import networks_of, require_ip
 from mailglass.settings import load_settings
-from mailglass.webhooks.client_address import seen_through
+from mailglass.webhooks.client_address import with_client_address
 
 PROXIES = ("10.0.0.0/8", "2001:db8::/32")
 
 
 def peer(remote: str, forwarded: str | None = None, proxies: tuple[str, ...] = PROXIES) -> str:
     headers = {} if forwarded is None else {"x-forwarded-for": forwarded}
-    return seen_through(WebhookRequest(headers, b"", remote_addr=remote), proxies).remote_addr
+    return with_client_address(WebhookRequest(headers, b"", remote_addr=remote), proxies).remote_addr
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,9 @@ def test_a_forged_list_does_not_pass_an_allow_list() -> None:
     allowed = networks_of("webhook_networks", ["198.51.100.0/24"])
     forged = WebhookRequest({"x-forwarded-for": "198.51.100.9, 192.0.2.1"}, b"", remote_addr="10.0.0.1")
     with pytest.raises(SignatureError):
-        require_ip(seen_through(forged, PROXIES), allowed)
+        require_ip(with_client_address(forged, PROXIES), allowed)
     genuine = WebhookRequest({"x-forwarded-for": "192.0.2.1, 198.51.100.9"}, b"", remote_addr="10.0.0.1")
-    require_ip(seen_through(genuine, PROXIES), allowed)
+    require_ip(with_client_address(genuine, PROXIES), allowed)
 
 
 def test_proxies_are_configured_as_networks(tmp_path: Path) -> None:

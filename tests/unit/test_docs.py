@@ -78,6 +78,19 @@ def test_commands_of_a_page_exist_and_take_their_options(page: str) -> None:
         _parse(cli, shlex.split(re.sub(r" \| .*| < .*", "", line), comments=True))
 
 
+def test_commands_in_running_text_exist() -> None:
+    spans = {" ".join(span.split()) for text in PAGES.values() for span in re.findall(r"`(mailglass [^`]+)`", text)}
+    assert len(spans) > 15
+    for span in spans:
+        command: click.Command = cli
+        for word in span.split()[1:]:
+            if word.startswith("-") or not isinstance(command, click.Group):
+                break
+            found = [command.get_command(click.Context(command), name) for name in word.split("|")]
+            assert None not in found, span
+            command = found[0] or cli
+
+
 def _parse(command: click.Command, words: list[str], parent: click.Context | None = None) -> None:
     """Parse a command line as click does, values included, and run nothing of it.
 

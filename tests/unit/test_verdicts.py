@@ -14,7 +14,11 @@ from mailglass.ledger.lifecycle import ALLOWED, Status
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.refusal import Stage
 from mailglass.mail.streams import StreamPolicy
+from mailglass.providers.http import HTTPAnswer
+from mailglass.providers.http import refusal as answered
 from mailglass.providers.smtp.replies import Reply, refusal
+from mailglass.refusals.consequences import outcome_class
+from mailglass.refusals.understand import understand
 
 POLICY = StreamPolicy()
 
@@ -93,8 +97,6 @@ def test_an_uncertain_delivery_is_asked_about_again_only_while_the_provider_reme
         (OutcomeClass.UNCERTAIN, POLICY.max_age, 1, False),
         (OutcomeClass.THROTTLED, POLICY.max_age, 2, True),
         (OutcomeClass.TRANSIENT, POLICY.max_age, 2, True),
-        # attempts used up
-        (OutcomeClass.TRANSIENT, 0.0, POLICY.max_attempts, True),
         # the account's key was withdrawn in between
         (OutcomeClass.MISCONFIGURED, 0.0, 2, True),
     ],
@@ -141,3 +143,44 @@ def test_server_that_takes_no_mail_for_hours_costs_no_mail(stage: Stage, code: i
         assert verdict.delay is not None and verdict.delay <= POLICY.backoff_base * 2.0**deferrals
         age, deferrals = age + verdict.delay, deferrals + 1
     assert deferrals < 100
+
+
+@pytest.mark.parametrize("reason", ["connect_failed", "request_incomplete", "http_503", None])
+def test_attempt_that_certainly_did_not_leave_is_not_held_against_the_mail(reason: str | None) -> None:
+    outcome = Outcome(OutcomeClass.TRANSIENT, reason=reason)
+    verdict = decide(uuid4(), outcome, attempt=POLICY.max_attempts, age=0, policy=POLICY, deferrals=20)
+    assert (verdict.status, verdict.counted, verdict.deferred) == (Status.QUEUED, False, True)
+    assert verdict.delay is not None and verdict.delay <= POLICY.backoff_max
+
+
+def test_mail_that_cannot_be_written_in_the_providers_form_uses_its_attempts_up() -> None:
+    outcome = Outcome(OutcomeClass.TRANSIENT, reason="encode_failed")
+    assert decide(uuid4(), outcome, attempt=1, age=0, policy=POLICY).counted
+    last = decide(uuid4(), outcome, attempt=POLICY.max_attempts, age=0, policy=POLICY)
+    assert (last.status, last.reason) == (Status.FAILED, "attempts_exhausted:encode_failed")
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ("550 5.1.1 User unknown", Status.FAILED),
+        ("550 5.2.1 mailbox disabled", Status.FAILED),
+        ("550 5.7.1 recipient has blocked this sender", Status.FAILED),
+        ("554 5.7.1 message looks like spam", Status.HELD),
+        ("552 5.3.4 message too large", Status.HELD),
+        ("550 no", Status.HELD),
+    ],
+)
+def test_resend_of_mail_in_doubt_that_its_recipient_refuses_fails_and_stays_in_doubt(said: str, status: Status) -> None:
+    meaning = understand(Stage.RCPT, int(said[:3]), None, said)
+    outcome = Outcome(outcome_class(meaning), reason="smtp", refusal=meaning)
+    verdict = decide(uuid4(), outcome, attempt=2, age=0, policy=POLICY, in_doubt=True)
+    # None leaves the doubt as it is
+    assert (verdict.status, verdict.doubt) == (status, None)
+
+
+def test_resend_of_mail_in_doubt_to_somebody_on_the_providers_list_fails() -> None:
+    outcome = answered(HTTPAnswer(422, {}, b""), "postmark", "406")
+    assert outcome.kind is OutcomeClass.SUPPRESSED
+    assert decide(uuid4(), outcome, attempt=2, age=0, policy=POLICY, in_doubt=True).status is Status.FAILED
+    assert decide(uuid4(), outcome, attempt=2, age=0, policy=POLICY).status is Status.SUPPRESSED

@@ -208,7 +208,10 @@ WITH verdict AS MATERIALIZED (
            enhanced, duration_ms, awaits, refusal, deferred, accepted, in_other_doubt,
            -- waiting or given back unsent, it may end the next worker as well
            NOT (status = 'queued' AND kind IS DISTINCT FROM 'attempted') AS tells,
-           CASE WHEN accepted THEN 'uncertain' WHEN in_other_doubt THEN 'held' ELSE status END AS status
+           CASE WHEN accepted THEN 'uncertain'
+                WHEN in_other_doubt AND starts_with(refusal, 'recipient_') THEN 'failed'
+                WHEN in_other_doubt THEN 'held'
+                ELSE status END AS status
     FROM outcome
 ), moved AS (
     UPDATE mailglass.deliveries d

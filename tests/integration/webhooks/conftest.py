@@ -31,7 +31,7 @@ from mailglass.routing import Lane
 from mailglass.settings import AccountSettings, Route, Settings
 from mailglass.testing.provider import FixedAccounts
 from mailglass.webhooks import process
-from mailglass.webhooks.process import Report
+from mailglass.webhooks.process import WebhookReport
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,12 @@ class Desk:
         assert webhooks.store(self.ledger, account, "notes", uuid4().hex, content, {})
         return self.rows("SELECT id FROM mailglass.webhook_events ORDER BY id DESC LIMIT 1")[0].id
 
-    def work(self, settings: Settings = SETTINGS, **providers: Provider) -> Report:
+    def work(self, settings: Settings = SETTINGS, **providers: Provider) -> WebhookReport:
         """Process one batch."""
         accounts = self.accounts(settings, **providers)
         return process.run(settings, self.ledger, accounts, after_claim=lambda more: None)
 
-    def tell(self, *events: dict[str, Any], account: str = "main") -> Report:
+    def tell(self, *events: dict[str, Any], account: str = "main") -> WebhookReport:
         """Keep a webhook and process it."""
         self.post(*events, account=account)
         return self.work()

@@ -29,7 +29,7 @@ STEPS: list[tuple[Any, str]] = [
     (webhooks, "append"),
     (webhooks, "recorded_events"),
     (webhooks, "project"),
-    (from_events, "learn"),
+    (from_events, "update_suppressions"),
     (from_events, "suppress"),
     (webhooks, "unsubscribe"),
     (webhooks, "keep_orphans"),
@@ -160,8 +160,8 @@ def test_an_older_event_that_waited_for_the_row_does_not_become_the_last(
 ) -> None:
     (delivery_id,) = desk.sent()
 
-    def joining(kind: str, at: datetime) -> webhooks.Joining:
-        return webhooks.Joining(
+    def joining(kind: str, at: datetime) -> webhooks.ProjectionUpdate:
+        return webhooks.ProjectionUpdate(
             delivery_id, Projection(last_event=kind, last_event_at=at, last_event_id=uuid7_for(at, kind)), False, None
         )
 

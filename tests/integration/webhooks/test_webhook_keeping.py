@@ -23,8 +23,8 @@ from mailglass.providers.registry import Accounts
 from mailglass.routing import Router
 from mailglass.settings import AccountSettings, Route, Settings
 from mailglass.webhooks import ingress, poll, process
-from mailglass.webhooks.ingress import Desk, Posted
-from mailglass.webhooks.store import keep
+from mailglass.webhooks.ingress import IncomingWebhook, IngressContext
+from mailglass.webhooks.store import store
 
 
 def item(key: str, account: str = "main", body: bytes = b"{}") -> Arrival:
@@ -34,7 +34,7 @@ def item(key: str, account: str = "main", body: bytes = b"{}") -> Arrival:
 def test_many_are_kept_by_one_statement_and_rung_for_once(desk: Any) -> None:
     bodies = [b"", b'\x00\xff\\"{},NULL', bytes(range(256)), b"x" * 100_000]
     rung: list[str] = []
-    assert keep(desk.ledger, [item(str(n), body=body) for n, body in enumerate(bodies)], rung.append) == [True] * 4
+    assert store(desk.ledger, [item(str(n), body=body) for n, body in enumerate(bodies)], rung.append) == [True] * 4
     rows = desk.rows("SELECT * FROM mailglass.webhook_events ORDER BY id")
     assert [bytes(row.body) for row in rows] == bodies
     assert {(row.account, row.provider, row.tenant_id, row.headers["x-kept"]) for row in rows} == {
@@ -46,8 +46,8 @@ def test_many_are_kept_by_one_statement_and_rung_for_once(desk: Any) -> None:
 def test_of_one_key_in_a_group_the_first_is_kept_and_accounts_have_keys_of_their_own(desk: Any) -> None:
     rung: list[str] = []
     group = [item("a", body=b"1"), item("a", body=b"2"), item("a", "other", b"3")]
-    assert keep(desk.ledger, group, rung.append) == [True, False, True]
-    assert keep(desk.ledger, group, rung.append) == [False] * 3
+    assert store(desk.ledger, group, rung.append) == [True, False, True]
+    assert store(desk.ledger, group, rung.append) == [False] * 3
     assert [bytes(row.body) for row in desk.rows("SELECT body FROM mailglass.webhook_events ORDER BY id")] == [
         b"1", b"3",
     ]  # fmt: skip
@@ -56,14 +56,14 @@ def test_of_one_key_in_a_group_the_first_is_kept_and_accounts_have_keys_of_their
 
 def test_one_that_the_ledger_cannot_take_sinks_no_other(desk: Any) -> None:
     group = [item("a"), replace(item("b"), tenant="nul\x00"), item("c")]
-    first, second, third = keep(desk.ledger, group, lambda task: None)
+    first, second, third = store(desk.ledger, group, lambda task: None)
     assert (first, third) == (True, True)
     assert isinstance(second, LedgerError)
 
 
 def test_what_cannot_be_kept_at_all_is_said_of_each(unused_url: str) -> None:
     away = Database(unused_url)
-    kept = keep(away, [item("a"), item("b")], lambda task: None)
+    kept = store(away, [item("a"), item("b")], lambda task: None)
     assert [isinstance(found, Exception) for found in kept] == [True, True]
 
 
@@ -82,9 +82,9 @@ def test_requests_that_come_together_are_judged_one_by_one(desk: Any) -> None:
 
     accounts = desk.accounts(main=Choosy(), other=Choosy("other"))
     rung: list[str] = []
-    where = Desk(desk.SETTINGS, desk.ledger, accounts, rung.append)
+    where = IngressContext(desk.SETTINGS, desk.ledger, accounts, rung.append)
     told = [("main", b"1"), ("main", b"forged"), ("other", b"3"), ("main", b"bug"), ("main", b"1")]
-    posted = [Posted(account, WebhookRequest({}, body)) for account, body in told]
+    posted = [IncomingWebhook(account, WebhookRequest({}, body)) for account, body in told]
     assert [answer.status for answer in ingress.handle_all(posted, where)] == [200, 401, 200, 500, 200]
     assert rung == [WEBHOOKS]
     rows = desk.rows("SELECT account, body FROM mailglass.webhook_events ORDER BY id")

@@ -236,13 +236,13 @@ def test_what_only_the_database_refuses_is_found_by_halving_and_sinks_nothing_el
     desk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = desk.sent(9)
-    make = process.fact_of
+    make = process.incoming_event
 
     def unchecked(item: ProviderEvent, webhook: Any) -> Any:
         fact = make(item, webhook)
         return replace(fact, enhanced_status="5.1.1\x00") if item.delivery_id == ids[4] else fact
 
-    monkeypatch.setattr(process, "fact_of", unchecked)
+    monkeypatch.setattr(process, "incoming_event", unchecked)
     stored = [desk.post(desk.event("delivered", key)) for key in ids]
     report = desk.work()
     assert (report.matched, report.dead) == (8, 1)

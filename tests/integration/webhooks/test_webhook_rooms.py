@@ -53,11 +53,11 @@ class Site:
         return self.post_to(*((request, None) for request in requests))
 
     def post_to(self, *requests: tuple[WebhookRequest, str | None]) -> list[int]:
-        context = ingress.Desk(self.settings, self.ledger, self.accounts, lambda task: None)
-        posted = [ingress.Posted("main", request, tenant) for request, tenant in requests]
+        context = ingress.IngressContext(self.settings, self.ledger, self.accounts, lambda task: None)
+        posted = [ingress.IncomingWebhook("main", request, tenant) for request, tenant in requests]
         return [answer.status for answer in ingress.handle_all(posted, context)]
 
-    def work(self) -> process.Report:
+    def work(self) -> process.WebhookReport:
         return process.run(self.settings, self.ledger, self.accounts, after_claim=lambda more: None)
 
     def deliver(self, delivery_id: UUID = DELIVERY) -> None:

@@ -24,8 +24,9 @@ from mailglass.providers.ses import SESOptions, SESProvider
 from mailglass.settings import AccountSettings, Route, Settings, WebhookSettings
 from mailglass.testing.lab.ses import CERTIFICATE_URL, certificate
 from mailglass.testing.provider import FixedAccounts
-from mailglass.webhooks import ingress, process
-from mailglass.webhooks.store import arrival, keep
+from mailglass.webhooks import process
+from mailglass.webhooks.store import arrival, store
+from tests.ingress import handle as one_webhook
 
 KEY = rsa.generate_private_key(65537, 2048)
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:ses-events"
@@ -116,13 +117,13 @@ class House:
             "x-amz-sns-topic-arn": fields["TopicArn"],
             "authorization": "not kept",
         }
-        answer = ingress.handle(
+        answer = one_webhook(
             "main", WebhookRequest(headers, json.dumps(fields).encode()), settings=self.settings,
             database=self.desk.ledger, accounts=self.accounts, ring=self.rung.append,
         )  # fmt: skip
         return answer.status
 
-    def work(self) -> process.Report:
+    def work(self) -> process.WebhookReport:
         return process.run(self.settings, self.desk.ledger, self.accounts, after_claim=lambda more: None)
 
 
@@ -185,4 +186,4 @@ def test_what_a_queue_holds_is_kept_under_the_same_key_as_what_is_posted(desk: A
     message_id = str(uuid4())
     house.post(Message=bounce(delivery_id), MessageId=message_id)
     queued = arrival("main", house.provider, message_id, b"{}", {}, None)
-    assert keep(desk.ledger, [queued], lambda task: None) == [False]
+    assert store(desk.ledger, [queued], lambda task: None) == [False]

@@ -10,7 +10,7 @@ import pytest
 
 from mailglass.errors import SuppressionType
 from mailglass.ledger.suppressions import Suppression, suppress, unsuppress
-from mailglass.ledger.webhooks import Fact
+from mailglass.ledger.webhooks import IncomingEvent
 from mailglass.webhooks.applying import apply
 
 ADDRESS, STREAM = ("address", ""), ("address_stream", "bulk")
@@ -54,8 +54,8 @@ def test_whom_the_event_names_is_suppressed_even_if_it_is_a_copy_of_the_mail(des
     assert desk.reasons("u0@example.com") == []
 
 
-def doubtful(fact_id: int, delivery_id: UUID, moment: datetime) -> Fact:
-    return Fact(
+def doubtful(fact_id: int, delivery_id: UUID, moment: datetime) -> IncomingEvent:
+    return IncomingEvent(
         id=UUID(int=fact_id),
         account="main",
         kind="bounced",

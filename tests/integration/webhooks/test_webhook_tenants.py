@@ -15,8 +15,9 @@ from mailglass.ledger import webhooks
 from mailglass.providers.base import WebhookRequest
 from mailglass.routing import Router, Tenancy
 from mailglass.settings import AccountSettings, Settings, load_settings
-from mailglass.webhooks import ingress, reconcile
+from mailglass.webhooks import reconcile
 from mailglass.webhooks.tenants import tenant_of
+from tests.ingress import handle as one_webhook
 
 SHARED = AccountSettings("main", "notes")
 OWNED = AccountSettings("main", "notes", tenant="acme")
@@ -98,7 +99,7 @@ def take(desk: Any) -> Callable[..., int]:
         settings = replace(desk.SETTINGS, accounts={"main": AccountSettings("main", "notes", **owner)})
         accounts = desk.accounts(settings, main=Believing())
         request = WebhookRequest({}, json.dumps(events).encode())
-        answer = ingress.handle(
+        answer = one_webhook(
             "main", request, settings=settings, database=desk.ledger, accounts=accounts, ring=lambda task: None,
             tenant=tenant, router=Router(settings, tenancy),
         )  # fmt: skip

@@ -195,12 +195,29 @@ END $$;
 
 # the pairs of mailglass.ledger.lifecycle.MOVES as of this revision
 MOVES = (
-    "queued>claimed", "queued>canceled", "queued>failed", "queued>sent",
-    "claimed>queued", "claimed>suppressed", "claimed>failed", "claimed>held", "claimed>sending",
-    "sending>sent", "sending>queued", "sending>failed", "sending>suppressed", "sending>held", "sending>uncertain",
-    "uncertain>sent", "uncertain>queued", "uncertain>held", "uncertain>failed",
-    "held>queued", "held>canceled", "held>sent",
-)  # fmt: skip
+    "queued>claimed",
+    "queued>canceled",
+    "queued>failed",
+    "queued>sent",
+    "claimed>queued",
+    "claimed>suppressed",
+    "claimed>failed",
+    "claimed>held",
+    "claimed>sending",
+    "sending>sent",
+    "sending>queued",
+    "sending>failed",
+    "sending>suppressed",
+    "sending>held",
+    "sending>uncertain",
+    "uncertain>sent",
+    "uncertain>queued",
+    "uncertain>held",
+    "uncertain>failed",
+    "held>queued",
+    "held>canceled",
+    "held>sent",
+)
 
 LIFECYCLE = f"""
 CREATE FUNCTION mailglass.refuse_move() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -215,6 +232,7 @@ CREATE TRIGGER deliveries_lifecycle BEFORE UPDATE OF status ON mailglass.deliver
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     op.execute(TABLES)
     op.execute(APPEND_ONLY)
     op.execute(LIFECYCLE)
@@ -222,10 +240,19 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     for table in (
-        "audit", "breakers", "doorbells", "suppression_sync", "orphans", "webhook_events",
-        "suppressions", "events", "deliveries", "messages",
-    ):  # fmt: skip
+        "audit",
+        "breakers",
+        "doorbells",
+        "suppression_sync",
+        "orphans",
+        "webhook_events",
+        "suppressions",
+        "events",
+        "deliveries",
+        "messages",
+    ):
         op.execute(f"DROP TABLE mailglass.{table}")
     op.execute("DROP FUNCTION mailglass.room_for(text, integer)")
     op.execute("DROP FUNCTION mailglass.refuse_change()")

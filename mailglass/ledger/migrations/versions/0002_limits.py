@@ -270,12 +270,14 @@ END $$;
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     op.execute(TABLES)
     op.execute(TAKE)
     op.execute(TEACH)
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     op.execute(
         "DROP FUNCTION mailglass.take_limits(text[], double precision[], double precision[], integer[], text[], "
         "integer[], integer[], integer[], boolean, double precision, double precision, bigint)"

@@ -18,9 +18,11 @@ UPDATE mailglass.deliveries SET search_at = now() WHERE lease_expires_at IS NOT 
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     op.execute(SEARCH)
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     op.execute("DROP INDEX mailglass.deliveries_search")
     op.execute("ALTER TABLE mailglass.deliveries DROP COLUMN search_at")

@@ -1,4 +1,4 @@
-"""What an earlier attempt may have sent: evidence settles it while it is claimed, and its doubt outlasts a refusal."""
+"""Evidence of an earlier attempt settles a claimed delivery, and its doubt outlasts a refusal."""
 
 from __future__ import annotations
 
@@ -10,12 +10,29 @@ branch_labels: str | None = None
 depends_on: str | None = None
 
 BEFORE = (
-    "queued>claimed", "queued>canceled", "queued>failed", "queued>sent",
-    "claimed>queued", "claimed>suppressed", "claimed>failed", "claimed>held", "claimed>sending",
-    "sending>sent", "sending>queued", "sending>failed", "sending>suppressed", "sending>held", "sending>uncertain",
-    "uncertain>sent", "uncertain>queued", "uncertain>held", "uncertain>failed",
-    "held>queued", "held>canceled", "held>sent",
-)  # fmt: skip
+    "queued>claimed",
+    "queued>canceled",
+    "queued>failed",
+    "queued>sent",
+    "claimed>queued",
+    "claimed>suppressed",
+    "claimed>failed",
+    "claimed>held",
+    "claimed>sending",
+    "sending>sent",
+    "sending>queued",
+    "sending>failed",
+    "sending>suppressed",
+    "sending>held",
+    "sending>uncertain",
+    "uncertain>sent",
+    "uncertain>queued",
+    "uncertain>held",
+    "uncertain>failed",
+    "held>queued",
+    "held>canceled",
+    "held>sent",
+)
 # the pairs of mailglass.ledger.lifecycle.MOVES as of this revision
 MOVES = (*BEFORE, "claimed>sent", "claimed>uncertain")
 
@@ -40,11 +57,13 @@ def _allow(moves: tuple[str, ...]) -> None:
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     _allow(MOVES)
     op.execute(SEARCH)
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     op.execute("DROP INDEX mailglass.deliveries_search")
     op.execute(
         "CREATE INDEX deliveries_search ON mailglass.deliveries (account, search_at) WHERE search_at IS NOT NULL"

@@ -15,6 +15,7 @@ depends_on: str | None = None
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     op.execute("""
         CREATE TABLE mailglass.schema_support (
             only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
@@ -25,4 +26,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     op.execute("DROP TABLE mailglass.schema_support")

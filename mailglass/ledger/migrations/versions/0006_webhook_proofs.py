@@ -20,8 +20,10 @@ CREATE INDEX webhook_proofs_used ON mailglass.webhook_proofs (used_at);
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     op.execute(TABLE)
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     op.execute("DROP TABLE mailglass.webhook_proofs")

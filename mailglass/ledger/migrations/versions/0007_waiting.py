@@ -31,10 +31,12 @@ CREATE TRIGGER deliveries_waiting BEFORE INSERT OR UPDATE OF due_at ON mailglass
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     op.execute(WAITING)
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     op.execute("DROP TRIGGER deliveries_waiting ON mailglass.deliveries")
     op.execute("DROP FUNCTION mailglass.note_waiting()")
     op.execute("DROP INDEX mailglass.deliveries_ready")

@@ -1,4 +1,4 @@
-"""What may have been sent is a column of its own, and what is in doubt cannot be canceled.
+"""Doubt is a column of its own, and a delivery in doubt cannot be canceled.
 
 Older workers go on: they leave both columns as they are, and say of what they leave in doubt what they said before.
 """
@@ -13,12 +13,31 @@ branch_labels: str | None = None
 depends_on: str | None = None
 
 BEFORE = (
-    "queued>claimed", "queued>canceled", "queued>failed", "queued>sent",
-    "claimed>queued", "claimed>suppressed", "claimed>failed", "claimed>held", "claimed>sending",
-    "sending>sent", "sending>queued", "sending>failed", "sending>suppressed", "sending>held", "sending>uncertain",
-    "uncertain>sent", "uncertain>queued", "uncertain>held", "uncertain>failed",
-    "held>queued", "held>canceled", "held>sent", "claimed>sent", "claimed>uncertain",
-)  # fmt: skip
+    "queued>claimed",
+    "queued>canceled",
+    "queued>failed",
+    "queued>sent",
+    "claimed>queued",
+    "claimed>suppressed",
+    "claimed>failed",
+    "claimed>held",
+    "claimed>sending",
+    "sending>sent",
+    "sending>queued",
+    "sending>failed",
+    "sending>suppressed",
+    "sending>held",
+    "sending>uncertain",
+    "uncertain>sent",
+    "uncertain>queued",
+    "uncertain>held",
+    "uncertain>failed",
+    "held>queued",
+    "held>canceled",
+    "held>sent",
+    "claimed>sent",
+    "claimed>uncertain",
+)
 # the pairs of mailglass.ledger.lifecycle.MOVES as of this revision
 MOVES = (*BEFORE, "held>failed")
 
@@ -68,12 +87,14 @@ def _allow(moves: tuple[str, ...], also: str = "") -> None:
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     op.execute(COLUMNS)
     op.execute(OTHER_DOUBT)
     _allow(MOVES, "OR (NEW.status = 'canceled' AND NEW.in_doubt)")
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     _allow(BEFORE)
     op.execute("DROP FUNCTION mailglass.in_other_doubt(uuid, text, timestamptz)")
     op.execute("DROP INDEX mailglass.deliveries_in_doubt")

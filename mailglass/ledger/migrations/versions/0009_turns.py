@@ -21,8 +21,10 @@ COMMENT ON TABLE mailglass.turns IS 'holder: who has the turn, NULL while nobody
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     op.execute(TURNS)
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     op.execute("DROP TABLE mailglass.turns")

@@ -18,9 +18,11 @@ CREATE INDEX deliveries_unsent ON mailglass.deliveries (created_at, id)
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     op.execute(INDEXES)
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     op.execute("DROP INDEX mailglass.deliveries_created")
     op.execute("DROP INDEX mailglass.deliveries_unsent")

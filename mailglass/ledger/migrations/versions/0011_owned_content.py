@@ -35,10 +35,12 @@ CREATE TRIGGER deliveries_same_content BEFORE UPDATE OF id, message_id, group_id
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     op.execute(OWNED)
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     op.execute("DROP TRIGGER deliveries_same_content ON mailglass.deliveries")
     op.execute("DROP TRIGGER deliveries_own_content ON mailglass.deliveries")
     op.execute("DROP FUNCTION mailglass.refuse_foreign_content()")

@@ -11,8 +11,10 @@ depends_on: str | None = None
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     op.execute("ALTER TABLE mailglass.deliveries ADD COLUMN unplaced_since timestamptz")
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     op.execute("ALTER TABLE mailglass.deliveries DROP COLUMN unplaced_since")

@@ -57,12 +57,14 @@ COMMENT ON FUNCTION mailglass.crashes_by_itself(uuid) IS
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     op.execute(COLUMNS)
     op.execute(FIRST_ID)
     op.execute(CRASHES_BY_ITSELF)
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     op.execute("DROP FUNCTION mailglass.crashes_by_itself(uuid)")
     op.execute("DROP FUNCTION mailglass.first_id(timestamptz)")
     op.execute("DROP INDEX mailglass.deliveries_suspect")

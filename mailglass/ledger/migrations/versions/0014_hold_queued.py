@@ -10,12 +10,32 @@ branch_labels: str | None = None
 depends_on: str | None = None
 
 BEFORE = (
-    "queued>claimed", "queued>canceled", "queued>failed", "queued>sent",
-    "claimed>queued", "claimed>suppressed", "claimed>failed", "claimed>held", "claimed>sending",
-    "sending>sent", "sending>queued", "sending>failed", "sending>suppressed", "sending>held", "sending>uncertain",
-    "uncertain>sent", "uncertain>queued", "uncertain>held", "uncertain>failed",
-    "held>queued", "held>canceled", "held>sent", "claimed>sent", "claimed>uncertain", "held>failed",
-)  # fmt: skip
+    "queued>claimed",
+    "queued>canceled",
+    "queued>failed",
+    "queued>sent",
+    "claimed>queued",
+    "claimed>suppressed",
+    "claimed>failed",
+    "claimed>held",
+    "claimed>sending",
+    "sending>sent",
+    "sending>queued",
+    "sending>failed",
+    "sending>suppressed",
+    "sending>held",
+    "sending>uncertain",
+    "uncertain>sent",
+    "uncertain>queued",
+    "uncertain>held",
+    "uncertain>failed",
+    "held>queued",
+    "held>canceled",
+    "held>sent",
+    "claimed>sent",
+    "claimed>uncertain",
+    "held>failed",
+)
 # the pairs of mailglass.ledger.lifecycle.MOVES as of this revision
 MOVES = (*BEFORE, "queued>held")
 
@@ -33,8 +53,10 @@ def _allow(moves: tuple[str, ...]) -> None:
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     _allow(MOVES)
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     _allow(BEFORE)

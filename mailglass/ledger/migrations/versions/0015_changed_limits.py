@@ -291,11 +291,13 @@ END $$;
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     op.execute(COLUMNS)
     op.execute(TAKE)
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     op.execute(
         "DROP FUNCTION mailglass.take_limits(text[], double precision[], double precision[], double precision[], "
         "integer[], text[], integer[], integer[], integer[], boolean, double precision, double precision, bigint)"

@@ -39,8 +39,10 @@ ALTER TABLE mailglass.deliveries DROP COLUMN awaits_account;
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     op.execute(UPGRADE)
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     op.execute(DOWNGRADE)

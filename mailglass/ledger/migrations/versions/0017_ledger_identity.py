@@ -11,6 +11,7 @@ depends_on: str | None = None
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     op.execute("""
         CREATE TABLE mailglass.ledger_identity (
             only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
@@ -21,4 +22,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     op.execute("DROP TABLE mailglass.ledger_identity")

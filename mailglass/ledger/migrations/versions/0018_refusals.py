@@ -1,4 +1,4 @@
-"""What receivers meant is kept with events, deferrals are counted apart, and an address may be in doubt."""
+"""The meaning of a refusal is kept with events, deferrals are counted apart, and an address may be in doubt."""
 
 from __future__ import annotations
 
@@ -27,10 +27,12 @@ COMMENT ON TABLE mailglass.address_doubts IS
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     op.execute(COLUMNS)
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     op.execute("DROP TABLE mailglass.address_doubts")
     op.execute("ALTER TABLE mailglass.deliveries DROP COLUMN refusal, DROP COLUMN deferrals")
     op.execute("ALTER TABLE mailglass.events DROP COLUMN refusal")

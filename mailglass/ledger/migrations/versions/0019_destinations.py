@@ -24,8 +24,10 @@ CREATE TABLE mailglass.destinations (
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     op.execute(TABLE)
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     op.execute("DROP TABLE mailglass.destinations")

@@ -1,4 +1,4 @@
-"""What was held after a restore stays in doubt whatever an account answers: nobody tells what was forgotten."""
+"""A delivery held after a restore stays in doubt whatever an account answers: the attempts since are not known."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ _LOST = """'uncertain' IN (e.kind, e.status, e.outcome)
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     op.execute(
         _FUNCTION.format(
             condition=f"({_LOST}\n          OR e.kind = 'held' AND e.reason = 'restored')",
@@ -32,6 +33,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     op.execute(
         _FUNCTION.format(
             condition=_LOST,

@@ -107,10 +107,12 @@ FUNCTIONS = {
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     for definition in FUNCTIONS.values():
         op.execute(definition)
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     for signature in FUNCTIONS:
         op.execute(f"DROP FUNCTION mailglass.{signature}")

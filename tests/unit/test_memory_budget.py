@@ -1,4 +1,4 @@
-"""Memory and places of webhook bodies: whatever comes and goes, the bounds hold and nothing is lost."""
+"""The memory budget of webhook bodies: whatever comes and goes, the bounds hold and nothing is lost."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailglass.web import bodies
-from mailglass.web.bodies import Bodies, Reading, network_of
+from mailglass.web import memory_budget
+from mailglass.web.memory_budget import BodyReading, MemoryBudget, network_of
 
 MEMORY = 1000
 ACTIONS = st.lists(
@@ -26,30 +26,30 @@ ACTIONS = st.lists(
 
 @given(ACTIONS)
 def test_bounds_hold_and_memory_comes_back_whatever_happens(actions: list[tuple[str, str, str, int, int]]) -> None:
-    desk, reading, kept, stopped = Bodies(MEMORY), [], [], Counter[int]()
+    budget, reading, kept, stopped = MemoryBudget(MEMORY), [], [], Counter[int]()
     with pytest.MonkeyPatch.context() as patch:
         for name, bound in (("PER_PEER", 2), ("PER_ACCOUNT", 3), ("IN_ALL", 4)):
-            patch.setattr(bodies, name, bound)
+            patch.setattr(memory_budget, name, bound)
         for number, (action, account, peer, size, which) in enumerate(actions):
-            reading = [one for one in reading if not one.given_up]
+            reading = [one for one in reading if not one.dropped]
             if action == "begin":
-                reading.append(desk.begin(account, peer, lambda number=number: stopped.update([number])))
+                reading.append(budget.begin(account, peer, lambda number=number: stopped.update([number])))
             elif action == "release" and kept:
-                desk.release(kept.pop(which % len(kept)))
+                budget.release(kept.pop(which % len(kept)))
             elif action != "release" and reading:
                 one = reading[which % len(reading)]
-                if action == "take" and desk.take(one, size):
+                if action == "take" and budget.take(one, size):
                     continue
                 reading.remove(one)
-                desk.end(one, keep=action == "keep")
+                budget.end(one, keep=action == "keep")
                 kept += [one] if action == "keep" else []
-            _holds(desk, [one for one in reading if not one.given_up], kept)
+            _holds(budget, [one for one in reading if not one.dropped], kept)
     assert set(stopped.values()) <= {1}
 
 
-def _holds(desk: Bodies, reading: list[Reading], kept: list[Reading]) -> None:
-    assert desk.free == MEMORY - sum(one.size for one in (*reading, *kept)) >= 0
-    assert len(desk) == len(reading) <= 4
+def _holds(budget: MemoryBudget, reading: list[BodyReading], kept: list[BodyReading]) -> None:
+    assert budget.free == MEMORY - sum(one.size for one in (*reading, *kept)) >= 0
+    assert len(budget) == len(reading) <= 4
     for kind, bound in ((0, 2), (1, 3)):
         assert max(Counter(one.groups[kind] for one in reading).values(), default=0) <= bound
 

@@ -1,4 +1,4 @@
-"""From a provider's event to a fact that the ledger can take."""
+"""Conversion of providers' events into incoming events, which the ledger accepts."""
 
 from __future__ import annotations
 
@@ -6,23 +6,27 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from mailglass.ids import uuid7_for
-from mailglass.ledger.webhooks import Fact, StoredWebhook
+from mailglass.ledger.webhooks import IncomingEvent, StoredWebhook
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.refusals.consequences import SECOND, suppression
 
 MAX_TEXT = 1000
-# a provider's clock, or a time zone it forgot to name, may be off by some hours; a day ahead is no time of an event
+# a provider's clock, or a missing time zone, may be off by some hours, but not by a day
 TOLERANCE = timedelta(days=1)
-# before the oldest of these providers
+# older than any of these providers
 EARLIEST = datetime(1999, 1, 1, tzinfo=UTC)
 
 
-def fact_of(event: ProviderEvent, webhook: StoredWebhook) -> Fact:
-    """The event with its id and a time that can be true.
+def incoming_event(event: ProviderEvent, webhook: StoredWebhook) -> IncomingEvent:
+    """Return an event with an id and a plausible time.
+
+    Args:
+        event: from `Provider.normalise`.
+        webhook: brought the event.
 
     Raises:
-        ValueError: a part of it cannot be kept.
-        TypeError: a part of it is not what a provider's room promises.
+        ValueError: the ledger cannot store a part of it.
+        TypeError: a part of it has the wrong type.
     """
     if event.occurred_at is not None and not isinstance(event.occurred_at, datetime):
         raise TypeError("occurred_at is no datetime")
@@ -31,14 +35,14 @@ def fact_of(event: ProviderEvent, webhook: StoredWebhook) -> Fact:
     identity = _text(event.provider_event_id)
     if identity is None:
         raise ValueError("an event without an identity")
-    claimed = _aware(event.occurred_at)
-    # what is posted to the URLs of two tenants is told to each of them, and found by one
-    told_to = () if webhook.tenant is None else (webhook.tenant,)
-    return Fact(
-        id=uuid7_for(claimed, webhook.account, identity, *told_to),
+    occurred_at = _aware(event.occurred_at)
+    # the same event at the URLs of two tenants is one event for each of them
+    tenants = () if webhook.tenant is None else (webhook.tenant,)
+    return IncomingEvent(
+        id=uuid7_for(occurred_at, webhook.account, identity, *tenants),
         account=webhook.account,
         kind=EventKind(event.kind).value,
-        occurred_at=_credible(claimed, webhook.received_at),
+        occurred_at=_plausible(occurred_at, webhook.received_at),
         webhook_id=webhook.id,
         delivery_id=event.delivery_id,
         provider_message_id=_text(event.provider_message_id),
@@ -58,19 +62,19 @@ def _aware(moment: datetime | None) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
-def _credible(moment: datetime | None, received_at: datetime) -> datetime:
+def _plausible(moment: datetime | None, received_at: datetime) -> datetime:
     if moment is None or not EARLIEST <= moment <= received_at + TOLERANCE:
         return received_at
     return moment
 
 
 def _text(value: str | None) -> str | None:
-    """A text that PostgreSQL can keep: without NUL, without lone surrogates, of a sane length."""
+    """Check that PostgreSQL can store a text: without NUL, without lone surrogates, of a sane length."""
     if not value:
         return None
     if len(value) > MAX_TEXT or "\x00" in value:
         raise ValueError("a text that cannot be kept")
-    # in bytes, of which an index takes 2,700
+    # in bytes, since an index entry takes 2,700
     if len(value.encode()) > MAX_TEXT:
         raise ValueError("a text that cannot be kept")
     return value

@@ -1,0 +1,97 @@
+"""Examples of README and docs, run as they stand against a ledger, a broker and a worker."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session, sessionmaker
+
+from mailglass import Message, deliver_later, telemetry, tenant
+from mailglass.ledger import deliveries
+from mailglass.ledger.database import sqlalchemy_url
+from mailglass.routing import LimitContext
+from tests.house import House, Outside
+from tests.unit.test_examples import BLOCK, ROOT
+
+
+class Shop(Session):
+    """A session of an application whose orders are no tables."""
+
+    def add(self, instance: object, _warn: bool = True) -> None:
+        pass
+
+
+def page(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def run(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ModuleType]]:
+    """Runs the examples of a page as one module that a worker can import, with what the page takes for granted."""
+    monkeypatch.syspath_prepend(str(house.directory))
+    names: list[str] = []
+
+    def runner(source: str, **assumed: Any) -> ModuleType:
+        name = f"example_{len(names)}"
+        names.append(name)
+        text = "\n".join(BLOCK.findall(page(source)))
+        (house.directory / f"{name}.py").write_text(f"from {name}_assumed import *\n{text}", encoding="utf-8")
+        sys.modules[f"{name}_assumed"] = ModuleType(f"{name}_assumed")
+        vars(sys.modules[f"{name}_assumed"]).update(assumed)
+        return importlib.import_module(name)
+
+    yield runner
+    for name in names:
+        sys.modules.pop(name, None)
+        sys.modules.pop(f"{name}_assumed", None)
+
+
+def test_examples_of_readme_and_getting_started_send_their_mails(
+    house: House, outside: Outside, run: Callable[..., ModuleType], wait_for: Callable[..., None]
+) -> None:
+    (house.directory / "templates").mkdir()
+    (house.directory / "templates" / "receipt.html").write_text("<p>Order {{ order.number }}</p>")
+    engine = create_engine(sqlalchemy_url(house.environment["MAILGLASS_DATABASE_URL"]))
+    order = SimpleNamespace(email="order@example.com", number=1001)
+    maker = sessionmaker(engine, class_=Shop)
+    module = run("docs/getting-started.md", order=order, addresses=["a@example.com", "b@example.com"], Session=maker)
+    engine.dispose()
+    # a worker that imports the module needs its mailable, and is not to send the mails again
+    mailable = next(block for block in BLOCK.findall(page("docs/getting-started.md")) if "class Receipt" in block)
+    Path(module.__file__ or "").write_text(mailable.partition("deliver_later")[0], encoding="utf-8")
+    house.worker("-P", "threads", "-c", "2")
+    assert run("README.md").result.state == "sent"
+    wait_for(lambda: len(outside.mails) == 7)
+    counts = deliveries.counts(house.runtime.database)
+    assert counts == {"acme": {"sent": 5}, "default": {"sent": 2}}
+
+
+def test_example_of_operating_cancels_what_it_says(house: House, run: Callable[..., ModuleType]) -> None:
+    with tenant("acme"):
+        group = deliver_later.apply_async(
+            (Message(to=["a@example.com", "b@example.com"], subject="s", text="t"),), countdown=600
+        )
+        deliver_later.delay(Message(to="c@example.com", subject="s", text="t", stream="bulk"))
+    done = run("docs/guides/operating.md", tenant=tenant, moment=datetime.now(UTC), group=group)
+    assert done.counts.canceled == 1
+    assert deliveries.counts(house.runtime.database) == {"acme": {"canceled": 3}}
+
+
+def test_examples_of_limits_webhooks_and_metrics_run(house: House, run: Callable[..., ModuleType]) -> None:
+    plans = SimpleNamespace(is_free=lambda name: name == "acme")
+    tenancy = run("docs/guides/rate-limits.md", plans=plans).ShopTenancy()
+    context = LimitContext("acme", "bulk", "example.com")
+    assert len(tenancy.resolve_limits(context)) == 2
+    assert run("docs/guides/webhooks.md").application.routes
+    metrics = run("docs/architecture.md")
+    telemetry.emit("mailglass.dispatch.batch", lane="mailglass/acme/bulk", sent=3)
+    metrics.unsubscribe()
+    assert metrics.sent == {"mailglass/acme/bulk": 3}
