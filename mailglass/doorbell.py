@@ -21,6 +21,7 @@ from mailglass.settings import DEFAULT_QUEUE, Settings
 from mailglass.settings.redis_client import redis_client
 
 DISPATCH = "mailglass.dispatch"
+DOMAINS = "mailglass.domains.check"
 PUMP = "mailglass.pump"
 WEBHOOKS = "mailglass.webhooks.process"
 RECONCILE = "mailglass.webhooks.reconcile"

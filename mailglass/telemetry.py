@@ -16,7 +16,7 @@ FIELDS = frozenset(
     "lane queue tenant stream account provider task claimed sent failed queued suppressed uncertain held throttled "
     "released expired settled rung lanes events matched orphans dead duplicates stored linked count size status "
     "reason error_type duration_ms delivery_id webhook_id attempt pool concurrency revision pid linked_events "
-    "variable nearest about lasting receiver".split()
+    "variable nearest about lasting receiver domain".split()
 )
 
 _subscribers: list[Subscriber] = []

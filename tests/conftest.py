@@ -186,9 +186,9 @@ def _forget_settings() -> None:
 
 @pytest.fixture(scope="session")
 def until() -> Callable[..., bool]:
-    """`until(fact, seconds=20)` waits for a fact; false when it did not come true in time."""
+    """`until(fact, seconds=90)` waits for a fact; false when it did not come true in time."""
 
-    def wait(fact: Callable[[], bool], seconds: float = 20.0) -> bool:
+    def wait(fact: Callable[[], bool], seconds: float = 90.0) -> bool:
         deadline = time.monotonic() + seconds
         while not fact():
             if time.monotonic() > deadline:
@@ -324,7 +324,7 @@ def rabbit(servers: Servers, request: pytest.FixtureRequest) -> RabbitServer:
 def wait_for(until: Callable[..., bool]) -> Callable[..., None]:
     """As `until`, but a fact that does not come true fails the test."""
 
-    def wait(fact: Callable[[], object], timeout: float = 30.0) -> None:
+    def wait(fact: Callable[[], object], timeout: float = 90.0) -> None:
         if not until(fact, timeout):
             pytest.fail(f"waited {timeout:g} s for a fact that did not come true")
 

@@ -59,8 +59,9 @@ def selector(name: str = "s1", domain: str = DOMAIN, **more: Any) -> Selector:
 
 def examined(server: DNSServer, subject: Subject, **limits: Any) -> Report:
     """Run the doctor against a server."""
-    limits.setdefault("timeout", 0.5)
-    limits.setdefault("lifetime", 1.0)
+    # a busy machine may hold any answer up; only silence is waited for
+    limits.setdefault("timeout", 1.0 if server.silent else 10.0)
+    limits.setdefault("lifetime", 2.0 if server.silent else 20.0)
 
     async def run() -> Report:
         return await examine(subject, Collector(parse_resolver(server.address), **limits))

@@ -61,11 +61,11 @@ def outside() -> Iterator[Outside]:
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     world = Outside(0, SMTPLab(lambda mail: world.mails.append(mail), lambda recipient: world.weather(recipient)))
-    world.port = asyncio.run_coroutine_threadsafe(world.server.start(), loop).result(10)
+    world.port = asyncio.run_coroutine_threadsafe(world.server.start(), loop).result(60)
     yield world
-    asyncio.run_coroutine_threadsafe(world.server.stop(), loop).result(10)
+    asyncio.run_coroutine_threadsafe(world.server.stop(), loop).result(60)
     loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
+    thread.join(60)
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
 from mailglass.settings import AccountSettings
 from mailglass.testing.provider_suite import Feature
+from tests.provider_lab import lab_process
 from tests.rooms import ROOMS
 
 LISTING: Final = {
@@ -28,23 +25,8 @@ _AT_ROOT: Final = frozenset({"postmark", "sendgrid"})
 def lab_of_lists() -> Iterator[dict[str, AccountSettings]]:
     """A lab with an account of every provider that keeps a list, by the provider's name; nothing is posted."""
     others = [f"--account={name}={name}" for name in LISTING if name not in _AT_ROOT]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mailglass.testing.lab", "--calm", "--watch-stdin", *others],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=dict(os.environ),
-    )  # fmt: skip
-    assert process.stdin and process.stdout
-    try:
-        line = process.stdout.readline()
-        assert line, "the lab did not start"
-        url = json.loads(line)["http_url"]
-        yield {name: _account(name, url if name in _AT_ROOT else f"{url}/{name}") for name in LISTING}
-    finally:
-        process.stdin.close()
-        try:
-            process.wait(10)
-        finally:
-            process.kill()
-            process.stdout.close()
+    with lab_process(*others) as lab:
+        yield {name: _account(name, lab.url if name in _AT_ROOT else f"{lab.url}/{name}") for name in LISTING}
 
 
 def _account(name: str, url: str) -> AccountSettings:

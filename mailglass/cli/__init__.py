@@ -1,7 +1,7 @@
-"""The command `mailglass`: its sub-commands are loaded when they are used, so that starting costs next to nothing.
+"""The command `mailglass`. It imports a sub-command at its first use, so that it starts fast.
 
-Data goes to standard output, everything else to standard error. Exit codes: 0 done, 1 an error that says its remedy,
-64 wrong usage (sysexits' EX_USAGE), 130 interrupted; what a command returns more it documents itself.
+Data goes to standard output, everything else to standard error. Exit codes: 0 success, 1 an error with its remedy,
+64 wrong usage (EX_USAGE of sysexits.h), 130 interrupted. Commands document further codes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PROGRAM = "mailglass"
 EXIT_ERROR = 1
 EXIT_USAGE = 64
 EXIT_INTERRUPTED = 130
-# of a disk that is full, a quota, a pipe that nobody reads, a device that fails
+# errors of a full disk, a quota, a closed pipe, a failing device
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EPIPE, errno.EIO)
 
 
@@ -35,7 +35,7 @@ class Row:
     Attributes:
         target: `module:attribute` of a click command.
         summary: its line in `mailglass --help`, shown without loading it.
-        extra: the optional dependencies it stands on.
+        extra: the optional dependencies that it needs.
     """
 
     target: str
@@ -45,37 +45,36 @@ class Row:
 
 COMMANDS: Mapping[str, Row] = {
     "accounts": Row("mailglass.cli.accounts:accounts", "See accounts, pause and resume them, close their breakers."),
-    "audit": Row("mailglass.cli.audit:audit", "List what was done by hand, newest first."),
+    "audit": Row("mailglass.cli.audit:audit", "List actions of people, newest first."),
     "bounce": Row("mailglass.cli.bounce:bounce", "Take in bounces and complaints that come back by mail."),
     "completion": Row("mailglass.cli.completion:completion", "Print the completion script of a shell."),
     "config": Row("mailglass.cli.config:config", "Check the settings, list the variables."),
     "db": Row("mailglass.cli.db:db", "Create and migrate the ledger's schema."),
-    "deliveries": Row("mailglass.cli.deliveries:deliveries", "See what became of deliveries."),
+    "deliveries": Row("mailglass.cli.deliveries:deliveries", "See, cancel, release and settle deliveries."),
     "demo": Row("mailglass.cli.demo:demo", "Run the main job from end to end on a local stack.", "embedded"),
     "dev": Row("mailglass.cli.dev:dev", "Run a local stack to develop an application against.", "embedded"),
     "doctor": Row("mailglass.cli.doctor:doctor", "Tell from an application's source whether webhooks reach mailglass."),
     "mail-doctor": Row("mailglass.cli.mail_doctor:mail_doctor", "Check whether a domain's mail will be accepted."),
+    "domains": Row("mailglass.cli.domains:domains", "List sending domains: their status, and since when."),
     "pause": Row("mailglass.cli.pausing:pause", "Stop a tenant's mail, or one stream of it, at once."),
     "preflight": Row("mailglass.cli.preflight:preflight", "Check a deployment with its configuration in hand."),
-    "resume": Row("mailglass.cli.pausing:resume", "Let a tenant's paused mail go again."),
-    "suppressions": Row(
-        "mailglass.cli.suppressions:suppressions", "Keep suppression lists in step, take addresses off."
-    ),
+    "resume": Row("mailglass.cli.pausing:resume", "Send a tenant's paused mail again."),
+    "suppressions": Row("mailglass.cli.suppressions:suppressions", "See, edit and synchronise suppression lists."),
     "version": Row("mailglass.cli.version:version", "Print the version."),
     "web": Row(
         "mailglass.cli.web:web",
         "Serve webhooks at POST /webhooks/[TENANT/]ACCOUNT, liveness at /healthz, readiness at /readyz.",
         "web",
     ),
-    "webhooks": Row("mailglass.cli.webhooks:webhooks", "See which webhooks are kept; replay dead ones."),
+    "webhooks": Row("mailglass.cli.webhooks:webhooks", "List stored webhooks, and replay dead ones."),
 }
 
 
 class LazyGroup(click.Group):
-    """A group whose commands stand in a table and are imported when one of them is used.
+    """Click group that imports its commands at their first use.
 
     Args:
-        rows: the table, by name.
+        rows: the commands by name.
     """
 
     def __init__(self, *args: Any, rows: Mapping[str, Row] = COMMANDS, **kwargs: Any) -> None:
@@ -100,7 +99,7 @@ class LazyGroup(click.Group):
 
 
 def load(name: str, row: Row) -> click.Command:
-    """The command of a row.
+    """Import a command.
 
     Raises:
         click.ClickException: its module, or one that it needs, is not installed.
@@ -139,7 +138,7 @@ def cli(ctx: click.Context, config_path: str | None, color: bool | None) -> None
 
 
 def wants_color(environ: Mapping[str, str]) -> bool | None:
-    """What the environment says about colour (no-color.org, force-color.org); None: it depends on the terminal."""
+    """Return the environment's choice of colour (no-color.org, force-color.org); None: as the terminal is."""
     if environ.get("NO_COLOR") or environ.get("TERM") == "dumb":
         return False
     return True if environ.get("FORCE_COLOR") else None
@@ -149,7 +148,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line.
 
     Returns:
-        The exit code: what the command returned if that is an int, else as the module says.
+        The exit code: the command's result if it is an int, else as the module says.
     """
     try:
         result = cli.main(list(arguments), prog_name=PROGRAM, standalone_mode=False)
@@ -172,7 +171,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _unwritable(error: OSError) -> int:
-    """Say that the output could not be written, and let nothing else try: the interpreter would as it ends."""
+    """Report that the output cannot be written, and stop the interpreter from writing at its end."""
     if error.errno != errno.EPIPE:
         click.echo(f"{PROGRAM}: cannot write the output: {os.strerror(error.errno or 0)}", err=True)
     if sys.__stdout__ is not None and sys.stdout is sys.__stdout__:
@@ -181,5 +180,5 @@ def _unwritable(error: OSError) -> int:
 
 
 def main() -> None:
-    """The entry point of the program."""
+    """Run the program and exit with its code."""
     sys.exit(run(sys.argv[1:]))

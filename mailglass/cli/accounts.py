@@ -1,4 +1,4 @@
-"""`mailglass accounts`: see what stands against accounts, pause and resume them, close their breakers."""
+"""`mailglass accounts`: see accounts and their states, pause and resume them, close their breakers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 
 from mailglass import clock
 from mailglass.cli.actor import actor_option
+from mailglass.cli.database import open_database
 from mailglass.cli.output import JSON, format_option, note, print_json, print_table
 from mailglass.errors import ConfigError
 from mailglass.settings import Settings, get_settings
@@ -28,11 +29,11 @@ def accounts() -> None:
 @accounts.command("list")
 @format_option
 def list_accounts(output_format: str) -> None:
-    """List accounts, and what stands against each."""
+    """List accounts with their states."""
     from mailglass.ledger.pauses import account_states
 
     settings = get_settings()
-    states = account_states(_ledger(settings), list(settings.accounts))
+    states = account_states(open_database(), list(settings.accounts))
     if output_format == JSON:
         print_json(accounts=[_as_json(settings, state) for state in states])
         return
@@ -40,7 +41,7 @@ def list_accounts(output_format: str) -> None:
         (
             state.account,
             settings.accounts[state.account].provider,
-            _standing(state),
+            _state_of(state),
             str(state.waiting),
             state.last_error or "",
         )
@@ -60,13 +61,13 @@ def show(account: str, output_format: str) -> None:
     from mailglass.ledger.pauses import account_states
 
     settings = _known(account)
-    (state,) = account_states(_ledger(settings), [account])
+    (state,) = account_states(open_database(), [account])
     described = _as_json(settings, state)
     if output_format == JSON:
         print_json(account=described)
         return
     rows = [(name, str(value)) for name, value in described.items() if value not in (None, [], {})]
-    print_table(("", ""), [("state", _standing(state)), *rows])
+    print_table(("", ""), [("state", _state_of(state)), *rows])
 
 
 @accounts.command()
@@ -74,13 +75,13 @@ def show(account: str, output_format: str) -> None:
 @actor_option
 @format_option
 def pause(account: str, actor: str, output_format: str) -> None:
-    """Call an account no more until it is resumed.
+    """Stop using an account until it is resumed.
 
     Its mail goes to the route's next account, or waits.
     """
     from mailglass.ledger.pauses import pause_account
 
-    _report(account, "paused", pause_account(_ledger(_known(account)), account, actor), output_format)
+    _report(account, "paused", pause_account(_database(account), account, actor), output_format)
 
 
 @accounts.command()
@@ -88,13 +89,13 @@ def pause(account: str, actor: str, output_format: str) -> None:
 @actor_option
 @format_option
 def resume(account: str, actor: str, output_format: str) -> None:
-    """Call a paused account again.
+    """Use a paused account again.
 
-    What waited for it is due now.
+    Its waiting mail is due at once.
     """
     from mailglass.ledger.pauses import resume_account
 
-    _report(account, "resumed", resume_account(_ledger(_known(account)), account, actor), output_format)
+    _report(account, "resumed", resume_account(_database(account), account, actor), output_format)
 
 
 @accounts.command("close-breaker")
@@ -104,11 +105,11 @@ def resume(account: str, actor: str, output_format: str) -> None:
 def close_breaker(account: str, actor: str, output_format: str) -> None:
     """Close an account's breaker.
 
-    It is taken for working again, whatever was seen of it. What waited for it is due now.
+    The account is used again at once, whatever its calls returned. Its waiting mail is due at once.
     """
     from mailglass.ledger import audit, breakers
 
-    database = _ledger(_known(account))
+    database = _database(account)
     closed = breakers.close(database, account)
     audit.record(database, actor, "accounts.close_breaker", None, {"account": account}, count=int(closed))
     breakers.wake(database)
@@ -124,8 +125,8 @@ def _report(account: str, done: str, changed: bool, output_format: str) -> None:
         note(f"{account}: nothing to be {done}.")
 
 
-def _standing(state: AccountState) -> str:
-    """The state in a word or two: the gravest first."""
+def _state_of(state: AccountState) -> str:
+    """Return the gravest state of an account in a few words."""
     if state.paused_at is not None:
         return f"paused by {state.paused_by}"
     if state.open_until is not None:
@@ -150,7 +151,8 @@ def _as_json(settings: Settings, state: AccountState) -> dict[str, Any]:
     ]
     day = configured.warmup.day(clock.now()) if configured.warmup else None
     warmup = None if day is None else f"{day.cap} mails on {day.date.isoformat()}"
-    return {"account": state.account, "provider": configured.provider, "limits": limits, "warmup": warmup, **described}
+    account = {"account": state.account, "provider": configured.provider, "limits": limits, "warmup": warmup}
+    return account | described
 
 
 def _moment(moment: datetime) -> str:
@@ -164,7 +166,7 @@ def _known(account: str) -> Settings:
     return settings
 
 
-def _ledger(settings: Settings) -> Database:
-    from mailglass.ledger.database import get_database
-
-    return get_database(settings.require_database())
+def _database(account: str) -> Database:
+    """Return the ledger, once the account is known to the settings."""
+    _known(account)
+    return open_database()

@@ -1,4 +1,4 @@
-"""Who acts: every command that changes something takes `--as`, for the audit."""
+"""The actor of a command: every command that changes something takes `--as`, for the audit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGEST = 200
 
 
 def actor_option(command: F) -> F:
-    """Add `--as NAME`; the command gets `actor`, a name for the audit."""
+    """Add `--as NAME`, the name for the audit, as the parameter `actor`."""
     return click.option(
         "--as",
         "actor",
@@ -27,7 +27,7 @@ def actor_option(command: F) -> F:
 
 
 def whoami() -> str:
-    """The operating system's user at this host; its number where the user has no name, as in many containers."""
+    """Return the operating system's user and host; the user's number if it has no name, as in many containers."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):

@@ -1,4 +1,4 @@
-"""`mailglass bounce`: what mail servers pipe bounces into."""
+"""`mailglass bounce`: the command that mail servers pipe bounces into."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from mailglass.cli.output import note
 from mailglass.errors import MailglassError
 
-# sysexits.h, which mail servers go by: Postfix, Exim, OpenSMTPD and Dovecot keep the mail and try again on 75 only
+# sysexits.h: Postfix, Exim, OpenSMTPD and Dovecot keep the mail and retry after 75 only
 EX_DATAERR = 65
 EX_TEMPFAIL = 75
 _CHUNK = 1024 * 1024
@@ -25,10 +25,10 @@ def bounce() -> None:
 @click.option("--account", required=True, help="The SMTP account that had sent the mail it is about.")
 @click.option("--recipient", default="", metavar="ADDRESS", help="The envelope's recipient, as the mail server has it.")
 def receive(account: str, recipient: str) -> int:
-    """Keep one mail, read from standard input.
+    """Store one mail, read from standard input.
 
-    Made for a mail server's pipe. Exits with 0 when it is kept, now or before; 75 when the mail server should try
-    again later, because the database is away or something is not configured yet; 65 when there was no mail.
+    For a mail server's pipe. Exits with 0 if the mail is stored, now or before; with 75 if the mail server must retry
+    later, because the database is away or the settings are wrong; with 65 if there is no mail.
     """
     raw = _mail_of(sys.stdin.buffer)
     if not raw.strip():
@@ -50,7 +50,7 @@ def receive(account: str, recipient: str) -> int:
 
 
 def _mail_of(stream: IO[bytes]) -> bytes:
-    """As much of a mail as is kept. The rest is read too, so that the mail server's pipe does not break."""
+    """Read as much of a mail as is stored, and discard the rest, so that the mail server's pipe does not break."""
     from mailglass.bounces.reports import MAX_READ
 
     raw = stream.read(MAX_READ)

@@ -24,8 +24,8 @@ def config() -> None:
 def check(output_format: str) -> int:
     """Check the settings and open every account.
 
-    Nothing is connected to but a database behind a pooler, whose role is checked. Exits with 1 and says what to do when
-    something is wrong or missing, or when a variable is unknown.
+    Connects to nothing, except a database behind a pooler, whose role is checked. Exits with 1 and the remedy if a
+    setting is wrong or missing, or a variable is unknown.
     """
     from mailglass.providers.registry import Accounts
 
@@ -50,10 +50,7 @@ def check(output_format: str) -> int:
 @config.command()
 @format_option
 def env(output_format: str) -> None:
-    """List the environment variables it knows.
-
-    Says whether each is set. Never shows a value.
-    """
+    """List the environment variables, and whether each is set. Never shows a value."""
     if output_format == JSON:
         print_json(
             variables=[
@@ -126,7 +123,7 @@ def _print(settings: Settings) -> None:
 
 
 def _servers(settings: Settings) -> dict[str, list[Server]]:
-    """Host, port and database of each server: never a URL, which may hold a password."""
+    """Return host, port and database of each server: never a URL, which may hold a password."""
     database, broker, redis = settings.database_url.reveal(), settings.broker_url.reveal(), settings.redis_url
     return {
         "database": [database_server(database)] if database else [],

@@ -70,20 +70,20 @@ def _prepare_role(url: str, role: str) -> int:
 @db.command()
 @format_option
 def current(output_format: str) -> None:
-    """Print the revision that stands."""
+    """Print the schema's revision."""
     from mailglass.ledger import schema
 
-    found = schema.current(get_settings().require_schema_database())
+    revision = schema.current(get_settings().require_schema_database())
     if output_format == JSON:
-        print_json(revision=found, head=schema.HEAD)
+        print_json(revision=revision, head=schema.HEAD)
     else:
-        click.echo(found or "none")
+        click.echo(revision or "none")
 
 
 @db.command()
 @format_option
 def check(output_format: str) -> None:
-    """Say whether this version can work with the schema.
+    """Check whether this version can work with the schema.
 
     Exits with 1 and the remedy if not. A schema that is newer than this version is fine unless it says otherwise.
     """

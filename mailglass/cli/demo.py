@@ -78,7 +78,7 @@ def _report(summary: Summary, platform: Platform, output_format: str, *, keep: b
 
 
 def _print(heading: str, text: str) -> None:
-    """One row; what is long goes on below, under its beginning, but a path or a command is never broken."""
+    """Print a row. Long texts are wrapped below their beginning; paths and commands are never broken."""
     import shutil
     import textwrap
 

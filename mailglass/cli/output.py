@@ -1,4 +1,4 @@
-"""How commands print data: for people or as JSON, always on standard output."""
+"""Output of commands: data on standard output, for people or as JSON; notes on standard error."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import click
 
 SCHEMA_VERSION = 1
+# ids that a dry run shows
+SAMPLE = 10
 HUMAN = "human"
 JSON = "json"
 
@@ -16,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def format_option(command: F) -> F:
-    """Add `--format human|json` and its short form `--json`; the command gets `output_format`."""
+    """Add `--format human|json` and its short form `--json`, as the parameter `output_format`."""
     choice = click.option(
         "--format",
         "output_format",
@@ -30,12 +32,17 @@ def format_option(command: F) -> F:
 
 
 def print_json(**data: Any) -> None:
-    """Print one JSON object with its `schema_version`; a key may be added within a version, never changed."""
+    """Print one JSON object with its `schema_version`. A version may gain keys, and never changes them."""
     click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **data}, indent=2, ensure_ascii=False))
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print columns under their heads, for people."""
+    """Print a table for people.
+
+    Args:
+        head: the heading of each column.
+        rows: the cells of each row.
+    """
     lines = [tuple(head), *(tuple(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     for number, line in enumerate(lines):
@@ -44,5 +51,20 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def note(text: str) -> None:
-    """Say something that is not data, on standard error."""
+    """Print a text that is not data on standard error."""
     click.echo(text, err=True)
+
+
+def print_sample(sample: Sequence[str], count: int, done: str) -> None:
+    """Print the result of a dry run: some ids, and the number of all.
+
+    Args:
+        sample: ids.
+        count: the number of all.
+        done: the past participle of the action.
+    """
+    for key in sample:
+        click.echo(key)
+    if count > len(sample):
+        note(f"and {count - len(sample)} more")
+    note(f"{count} would be {done}; add --yes to do it.")

@@ -1,4 +1,4 @@
-"""`mailglass pause` and `resume`: stop a tenant's mail, or one stream of it, and let it go again."""
+"""`mailglass pause` and `resume`: stop a tenant's mail, or one stream of it, and send it again."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from mailglass.cli.actor import actor_option
+from mailglass.cli.database import open_database
 from mailglass.cli.output import JSON, format_option, note, print_json
 from mailglass.mail.streams import Stream
-from mailglass.settings import get_settings
 from mailglass.settings.values import NAME
 
 if TYPE_CHECKING:
@@ -29,12 +29,11 @@ _STREAM = click.option(
 def pause(tenant: str, stream: str | None, actor: str, output_format: str) -> None:
     """Stop a tenant's mail, or one stream of it, at once.
 
-    It waits until it is resumed. What is being sent at this moment goes out. Everything else is recorded as ever, and
-    no worker claims it.
+    Mail that is being sent goes out. All other mail is recorded as ever, and no worker claims it until you resume.
     """
     from mailglass.ledger.pauses import pause_lanes
 
-    changed = pause_lanes(_opened(tenant), tenant, None if stream is None else Stream(stream), actor)
+    changed = pause_lanes(_database_for(tenant), tenant, None if stream is None else Stream(stream), actor)
     _report(tenant, stream, "paused", changed, output_format)
 
 
@@ -44,26 +43,24 @@ def pause(tenant: str, stream: str | None, actor: str, output_format: str) -> No
 @actor_option
 @format_option
 def resume(tenant: str, stream: str | None, actor: str, output_format: str) -> None:
-    """Let a tenant's paused mail go again. The time of the pause makes none of it too old."""
+    """Send a tenant's paused mail again. The pause does not count for its age."""
     from mailglass.ledger.pauses import resume_lanes
 
-    changed = resume_lanes(_opened(tenant), tenant, None if stream is None else Stream(stream), actor)
+    changed = resume_lanes(_database_for(tenant), tenant, None if stream is None else Stream(stream), actor)
     _report(tenant, stream, "resumed", changed, output_format)
 
 
-def _opened(tenant: str) -> Database:
-    from mailglass.ledger.database import get_database
-
+def _database_for(tenant: str) -> Database:
     if not NAME.match(tenant):
         raise click.BadParameter("not a tenant's name", param_hint="--tenant")
-    return get_database(get_settings().require_database())
+    return open_database()
 
 
 def _report(tenant: str, stream: str | None, done: str, changed: bool, output_format: str) -> None:
-    what = tenant if stream is None else f"{tenant}, {stream}"
+    subject = tenant if stream is None else f"{tenant}, {stream}"
     if output_format == JSON:
         print_json(tenant=tenant, stream=stream, **{done: changed})
     elif changed:
-        click.echo(f"{what}: {done}.")
+        click.echo(f"{subject}: {done}.")
     else:
-        note(f"{what}: nothing to be {done}.")
+        note(f"{subject}: nothing to be {done}.")

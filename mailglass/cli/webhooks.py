@@ -1,4 +1,4 @@
-"""`mailglass webhooks`: which are kept, and another life for dead ones."""
+"""`mailglass webhooks`: list stored webhooks, and replay dead ones."""
 
 from __future__ import annotations
 
@@ -9,20 +9,18 @@ from uuid import UUID
 
 import click
 
+from mailglass.cli import database as cli_database
 from mailglass.cli.actor import actor_option
-from mailglass.cli.output import JSON, format_option, note, print_json, print_table
+from mailglass.cli.output import JSON, SAMPLE, format_option, note, print_json, print_sample, print_table
 from mailglass.settings import get_settings
 
 if TYPE_CHECKING:
     from mailglass.ledger.database import Database
 
-_BATCH = 1000
-_SAMPLE = 10
-
 
 @click.group()
 def webhooks() -> None:
-    """See which webhooks are kept; replay dead ones."""
+    """List stored webhooks, and replay dead ones."""
 
 
 @webhooks.command("list")
@@ -35,7 +33,7 @@ def list_(status: str | None, account: str | None, reason: str | None, limit: in
     """List stored webhooks, oldest first, without their bodies."""
     from mailglass.ledger import webhook_list
 
-    found = webhook_list.find(_database(), status=status, account=account, reason=reason, limit=limit)
+    found = webhook_list.find(cli_database.open_database(), status=status, account=account, reason=reason, limit=limit)
     if output_format == JSON:
         rows = [{**asdict(item), "id": str(item.id), "received_at": item.received_at.isoformat()} for item in found]
         print_json(webhooks=rows)
@@ -66,57 +64,50 @@ def list_(status: str | None, account: str | None, reason: str | None, limit: in
 def replay(
     ids: tuple[UUID, ...], account: str | None, reason: str | None, yes: bool, actor: str, output_format: str
 ) -> None:
-    """Process dead webhooks again.
+    """Replay dead webhooks, by id or filter.
 
-    By id or by filter, once it is mended why they could not be understood.
+    Mend their cause first.
 
-    By id it is done at once. By filter the first run only counts them; interrupted, the same command goes on.
+    Webhooks given by id are replayed at once. With a filter, the first run only counts them. If --yes is interrupted,
+    the same command continues.
     """
     from mailglass.ledger import audit
 
     chosen = {name: value for name, value in (("account", account), ("reason", reason)) if value is not None}
     if bool(ids) == bool(chosen):
         raise click.UsageError("Give ids, or --account or --reason.")
-    database = _database()
+    database = cli_database.open_database()
     found = list(ids) or list(_dead(database, account, reason))
     if chosen and not yes:
-        _say_what_would_be(found, output_format)
+        _report_dry_run(found, output_format)
         return
     subject: Sequence[UUID] | dict[str, str] = ids or chosen
     audit.record(database, actor, "webhooks.replay", None, subject)
     count = _replayed(database, found)
     audit.record(database, actor, "webhooks.replay", None, subject, count)
     if output_format == JSON:
-        print_json(dry_run=False, found=len(found), sample=[str(key) for key in found[:_SAMPLE]], moved=count)
+        print_json(dry_run=False, found=len(found), sample=[str(key) for key in found[:SAMPLE]], moved=count)
         return
     click.echo(f"{count} replayed.")
     if count < len(found):
         note(f"{len(found) - count} were left alone: they are not dead.")
 
 
-def _say_what_would_be(found: Sequence[UUID], output_format: str) -> None:
-    sample = [str(key) for key in found[:_SAMPLE]]
+def _report_dry_run(found: Sequence[UUID], output_format: str) -> None:
+    sample = [str(key) for key in found[:SAMPLE]]
     if output_format == JSON:
         print_json(dry_run=True, found=len(found), sample=sample, moved=0)
         return
-    for key in sample:
-        click.echo(key)
-    if len(found) > len(sample):
-        note(f"and {len(found) - len(sample)} more")
-    note(f"{len(found)} would be replayed; add --yes to do it.")
-
-
-def _database() -> Database:
-    from mailglass.ledger.database import get_database
-
-    return get_database(get_settings().require_database())
+    print_sample(sample, len(found), "replayed")
 
 
 def _dead(database: Database, account: str | None, reason: str | None) -> Iterator[UUID]:
     from mailglass.ledger import webhook_list
 
     after: UUID | None = None
-    while page := webhook_list.find(database, status="dead", account=account, reason=reason, after=after, limit=_BATCH):
+    while page := webhook_list.find(
+        database, status="dead", account=account, reason=reason, after=after, limit=cli_database.BATCH
+    ):
         yield from (item.id for item in page)
         after = page[-1].id
 
@@ -127,10 +118,10 @@ def _replayed(database: Database, ids: Sequence[UUID]) -> int:
     from mailglass.runtime import get_runtime
 
     count = 0
-    for start in range(0, len(ids), _BATCH):
-        count += len(ledger.replay(database, ids[start : start + _BATCH]))
+    for start in range(0, len(ids), cli_database.BATCH):
+        count += len(ledger.replay(database, ids[start : start + cli_database.BATCH]))
         if count and get_settings().broker_url.reveal():
             get_runtime().doorbell.ring_task(WEBHOOKS)
-        if len(ids) > _BATCH:
+        if len(ids) > cli_database.BATCH:
             note(f"{count} of {len(ids)} replayed")
     return count

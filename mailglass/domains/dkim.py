@@ -365,6 +365,20 @@ def _shared(keys: Sequence[_Key]) -> list[Finding]:
 
 
 def _wildcard(domain: str, lookup: Lookup) -> list[Finding]:
+    if lookup.failed:
+        return [
+            Finding(
+                Area.DKIM,
+                "wildcard",
+                Status.CANNOT_VERIFY,
+                "A wildcard below _domainkey could not be looked for",
+                _WHY["wildcard"],
+                unanswered(lookup),
+                "Run the check again.",
+                evidence=(lookup,),
+                reference=_REFERENCES["wildcard"],
+            )
+        ]
     if not lookup.found:
         return []
     return [

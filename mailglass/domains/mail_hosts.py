@@ -164,6 +164,17 @@ def check_dane(facts: Facts, domain: str) -> tuple[Finding, ...]:
     hosts = list(dict.fromkeys(record.host for record in lookup.hosts if record.host))[:MAX_HOSTS]
     checked = [(host, facts.ask(f"_25._tcp.{host}", "TLSA")) for host in hosts]
     published = [(host, found) for host, found in checked if found.found]
+    failed = [found for _, found in checked if found.failed]
+    if failed:
+        return (
+            _dane(
+                Status.CANNOT_VERIFY,
+                "TLSA records could not be looked up",
+                unanswered(failed[0]),
+                tuple(failed),
+                "Run the check again. Senders that follow DANE keep mail back while the look-up fails.",
+            ),
+        )
     if not published:
         return ()
     evidence = tuple(found for _, found in published)
@@ -194,7 +205,7 @@ def check_dane(facts: Facts, domain: str) -> tuple[Finding, ...]:
                 "TLSA records that are not signed.",
             ),
         )
-    missing = [host for host, found in checked if not found.found and not found.failed]
+    missing = [host for host, found in checked if not found.found]
     if missing:
         return (
             _dane(

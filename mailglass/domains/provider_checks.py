@@ -119,7 +119,7 @@ def _dkim(facts: Facts, subject: Subject, name: str, wanted: ProviderDNS) -> lis
         else:
             # a key that is published as TXT works until the provider changes it
             keyed = facts.ask(item.name, "TXT")
-            status = Status.WARN if keyed.found else Status.FAIL
+            status = Status.CANNOT_VERIFY if keyed.failed else Status.WARN if keyed.found else Status.FAIL
             title, observed = f"The CNAME of {wanted.title} is missing", f"{item.name} is no CNAME"
         publish: tuple[ToPublish, ...] = ()
         if status in (Status.FAIL, Status.WARN) and len(targets) == 1 and item.selector in wanted.targets:

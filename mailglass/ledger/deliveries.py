@@ -149,7 +149,7 @@ def hold(database: Database, ids: Sequence[UUID | str], *, actor: Actor | None =
     Returns:
         Those that are held now.
     """
-    return {row.id for row in database.run("hold", _moving(ids, actor))}
+    return {row.id for row in database.run("hold", _move_params(ids, actor))}
 
 
 def reschedule(
@@ -168,7 +168,7 @@ def reschedule(
     Returns:
         The lanes of those that were moved, by delivery.
     """
-    rows = database.run("reschedule", {**_moving(ids, actor), "tenant": tenant, "moment": moment})
+    rows = database.run("reschedule", {**_move_params(ids, actor), "tenant": tenant, "moment": moment})
     return {row.id: Lane(row.queue, row.tenant_id, row.stream) for row in rows}
 
 
@@ -190,7 +190,7 @@ def cancel(
     Returns:
         Those that were taken back, and those that were left because they may have been sent.
     """
-    rows = database.run("cancel", {**_moving(ids, actor), "tenant": tenant})
+    rows = database.run("cancel", {**_move_params(ids, actor), "tenant": tenant})
     return Cancellation(
         frozenset(row.id for row in rows if not row.in_doubt), frozenset(row.id for row in rows if row.in_doubt)
     )
@@ -204,11 +204,11 @@ def release(database: Database, ids: Sequence[UUID | str], *, actor: Actor | Non
         ids: at most a few thousand.
         actor: who does it, for the audit; None where the application does.
     """
-    rows = database.run("release", _moving(ids, actor))
+    rows = database.run("release", _move_params(ids, actor))
     return {row.id: Lane(row.queue, row.tenant_id, row.stream) for row in rows}
 
 
-def _moving(ids: Sequence[UUID | str], actor: Actor | None) -> dict[str, Any]:
+def _move_params(ids: Sequence[UUID | str], actor: Actor | None) -> dict[str, Any]:
     return {
         "ids": arrays.uuids([UUID(str(key)) for key in ids]),
         "event_ids": arrays.uuids(uuid7s(len(ids))),

@@ -166,7 +166,7 @@ def claim(
             "again": False,
         },
     )
-    return _looked_at_again(ledger, lane, _claimed(rows))
+    return _recheck_non_ascii(ledger, lane, _claimed(rows))
 
 
 def claim_these(ledger: Runs, ids: Sequence[UUID], token: UUID, lease: float) -> list[Claimed]:
@@ -180,7 +180,7 @@ def _claimed(rows: Rows) -> list[Claimed]:
     return claimed
 
 
-def _looked_at_again(ledger: Runs, lane: Lane, claimed: list[Claimed]) -> list[Claimed]:
+def _recheck_non_ascii(ledger: Runs, lane: Lane, claimed: list[Claimed]) -> list[Claimed]:
     """Check recipients that are not ASCII again, because the statement lowers ASCII letters alone."""
     others = {delivery.recipient.lower() for delivery in claimed if not delivery.recipient.isascii()}
     if not others:

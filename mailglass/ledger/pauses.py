@@ -117,7 +117,7 @@ def resume_lanes(ledger: Runs, tenant: str, stream: Stream | None, actor: str) -
     for pause in found:
         # before it ends: whoever dies in between finds it paused still
         params = {"tenant": tenant, "stream": pause.stream, "since": pause.since, "until": clock.now()}
-        ledger.run("spare_paused", params)
+        ledger.run("keep_paused_age", params)
     return _change(ledger, "unpause", "lanes.resume", actor, tenant=tenant, stream=stream or "")
 
 

@@ -203,7 +203,7 @@ def _submit_all(run: Runner, items: Sequence[Item], waited: float) -> Rows:
     return run(
         "submit",
         {
-            **{name: write([read(item) for item in items]) for name, write, read in _COLUMNS},
+            **{name: write(list(map(read, items))) for name, write, read in _COLUMNS},
             "followers": _followers(items),
             "waited": waited,
             "event_ids": arrays.uuids(uuid7s(len(items))),

@@ -18,7 +18,7 @@ FIRST = UUID(int=0)
 # of reasons to suppress an address the last one tells most; the statements know the same order
 RANKS: tuple[str, ...] = ("provider", "manual", "unsubscribe", "hard_bounce", "complaint")
 # an entry's id is made a moment before it is committed, by a clock that may be a little behind
-SETTLING = timedelta(seconds=60)
+COMMIT_DELAY = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def pushable(ledger: Runs, account: str, tenant: str, after: UUID, size: int) ->
         after: the last one that was offered.
         size: at most so many.
     """
-    before = UUID(int=int((clock.now() - SETTLING).timestamp() * 1000) << 80)
+    before = UUID(int=int((clock.now() - COMMIT_DELAY).timestamp() * 1000) << 80)
     rows = ledger.run(
         "pushable_suppressions",
         {"account": account, "tenant": tenant, "after": str(after), "before": str(before), "size": size},

@@ -57,7 +57,7 @@ class LedgerGcra:
         """
         keys = sorted(mails)
         self._ledger.run(
-            "give_places",
+            "return_slots",
             {
                 "keys": arrays.texts(keys),
                 "mails": arrays.numbers(mails[key] for key in keys),

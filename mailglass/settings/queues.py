@@ -18,6 +18,7 @@ TASKS: Final = (
     "mailglass.webhooks.poll",
     "mailglass.suppressions.sync",
     "mailglass.limits.learn_rates",
+    "mailglass.domains.check",
     "mailglass.retention",
 )
 _QUEUE_REMEDY: Final = "Use mailglass, or mailglass.<name>"

@@ -248,7 +248,7 @@ def test_releasing_first_says_what_it_would_do(ledger: Database, mailglass: Call
 def test_all_held_deliveries_of_one_tenant_are_released(
     ledger: Database, mailglass: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailglass.cli.moving.BATCH", 2)
+    monkeypatch.setattr("mailglass.cli.database.BATCH", 2)
     mine = hold(ledger, 5)
     (theirs,) = hold(ledger, 1, Lane("mailglass", "globex", "bulk"))
     command = ["deliveries", "release", "--status", "held", "--tenant", "acme"]

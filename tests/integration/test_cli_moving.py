@@ -13,8 +13,9 @@ import pytest
 import sqlalchemy
 
 from mailglass import clock
-from mailglass.cli import moving, run
+from mailglass.cli import database, run
 from mailglass.cli.actor import whoami
+from mailglass.cli.deliveries import bulk
 from mailglass.errors import LedgerError
 from mailglass.ids import uuid7
 from mailglass.ledger import audit, deliveries, leases, selection
@@ -146,7 +147,7 @@ def test_a_selection_holds_nothing_that_is_recorded_later(ledger: Database) -> N
 def test_interrupted_between_two_batches_the_same_command_goes_on_with_the_rest(
     ledger: Database, mailglass: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(moving, "BATCH", 2)
+    monkeypatch.setattr(database, "BATCH", 2)
     ids = queue(ledger, 5)
     command = ("cancel", "--tenant", "acme", "--stream", "bulk", "--yes")
     said: list[str] = []
@@ -157,7 +158,7 @@ def test_interrupted_between_two_batches_the_same_command_goes_on_with_the_rest(
             if len(said) == 1:
                 raise KeyboardInterrupt
 
-        interrupted.setattr(moving, "note", note)
+        interrupted.setattr(bulk, "note", note)
         assert mailglass(*command) == (130, None)
     assert "goes on with the rest" in said[-1]
     assert deliveries.counts(ledger)["acme"] == {"canceled": 2, "queued": 3}
@@ -238,7 +239,7 @@ def test_the_age_of_what_is_released_counts_from_then(ledger: Database, mailglas
 def test_every_batch_is_in_the_audit_with_its_actor_and_count(
     ledger: Database, mailglass: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(moving, "BATCH", 2)
+    monkeypatch.setattr(database, "BATCH", 2)
     queue(ledger, 3)
     mailglass("cancel", "--tenant", "acme", "--stream", "bulk")
     assert audit.entries(ledger) == []

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy
 
-from mailglass.cli import run, settle
+from mailglass.cli import database, run
 from mailglass.ids import uuid7
 from mailglass.ledger import audit, deliveries, leases
 from mailglass.ledger.database import Database, close_databases
@@ -171,7 +171,7 @@ def test_what_is_held_for_another_reason_was_not_sent(ledger: Database, mailglas
 def test_a_filter_settles_batch_by_batch_just_what_it_names(
     ledger: Database, mailglass: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settle, "_BATCH", 4)
+    monkeypatch.setattr(database, "BATCH", 4)
     ours = stand(ledger, Status.UNCERTAIN, "answer_lost", count=10)
     theirs = stand(ledger, Status.UNCERTAIN, "answer_lost", lane=THEIRS)
     held = stand(ledger, Status.HELD, "no_evidence", doubt=Doubt.OPEN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -69,9 +70,21 @@ def test_examples_of_readme_and_getting_started_send_their_mails(
     Path(module.__file__ or "").write_text(mailable.partition("deliver_later")[0], encoding="utf-8")
     house.worker("-P", "threads", "-c", "2")
     assert run("README.md").result.state == "sent"
-    wait_for(lambda: len(outside.mails) == 7)
-    counts = deliveries.counts(house.runtime.database)
-    assert counts == {"acme": {"sent": 5}, "default": {"sent": 2}}
+    sent = {"acme": {"sent": 5}, "default": {"sent": 2}}
+    wait_for(lambda: deliveries.counts(house.runtime.database) == sent)
+    assert len(outside.mails) == 7
+
+
+def test_examples_of_testing_pass_in_a_suite_of_their_own(house: House, tmp_path: Path) -> None:
+    blocks = BLOCK.findall(page("docs/guides/testing.md"))
+    fixture = next(block for block in blocks if "@pytest.fixture" in block)
+    tests = [block for block in blocks if block is not fixture]
+    (tmp_path / "conftest.py").write_text(fixture, encoding="utf-8")
+    imports = "from mailglass.stack.local import LocalStack\n"
+    (tmp_path / "test_shop.py").write_text("\n".join([tests[0], imports, *tests[1:]]), encoding="utf-8")
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(tmp_path)]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "3 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_example_of_operating_cancels_what_it_says(house: House, run: Callable[..., ModuleType]) -> None:

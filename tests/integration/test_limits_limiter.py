@@ -248,7 +248,7 @@ def test_a_giving_back_that_is_repeated_is_one(ledger_of_this_file: Database) ->
     limiter = Limiter(ledger_of_this_file)
     limiter.take([(cap,)] * 50, now=NOON)
     for _ in range(2):
-        ledger_of_this_file.run("give_places", {"keys": [cap.key], "mails": [10], "token": 0.25})
+        ledger_of_this_file.run("return_slots", {"keys": [cap.key], "mails": [10], "token": 0.25})
     assert count(limiter.take([(cap,)] * 60, now=NOON)) == 10
 
 
@@ -369,7 +369,7 @@ def test_many_workers_together_take_no_more_than_one_would(limiter: Limiter) -> 
 
     def work(seed: int) -> dict[str, int]:
         rng, taken = Random(seed), dict.fromkeys((rule.key for rule in rules), 0)
-        barrier.wait(20)
+        barrier.wait(60)
         for _ in range(25):
             requests = [tuple(rng.sample(rules, 3)) for _ in range(6)]
             for request, grant in zip(requests, limiter.take(requests, now=NOON), strict=True):
@@ -408,7 +408,7 @@ def test_workers_that_meet_new_limits_at_once_do_not_lock_each_other_out(databas
     def work(gcra: LedgerGcra) -> int:
         taken = 0
         for batch in batches:
-            barrier.wait(20)
+            barrier.wait(60)
             taken += count(gcra.take(batch, urgent=False, horizon=1e6, seed=0.0, now=NOON))
         return taken
 

@@ -15,9 +15,6 @@ from mailglass.ledger import deliveries
 from mailglass.ledger.database import sqlalchemy_url
 from mailglass.ledger.deliveries import Delivery
 
-# between two statements of a test, on a machine that is shared
-SOON = timedelta(seconds=1.5)
-
 
 def message(to: object = "ada@example.com") -> Message:
     return Message(to=to, subject="Receipt 1001", text="Thank you.")
@@ -25,11 +22,11 @@ def message(to: object = "ada@example.com") -> Message:
 
 @pytest.fixture
 def old_transaction(house) -> Iterator[Connection]:
-    """A transaction of the application's that began two seconds ago."""
+    """A transaction of the application's that began before."""
     engine = sqlalchemy.create_engine(sqlalchemy_url(house.environment["MAILGLASS_DATABASE_URL"]))
     with engine.begin() as connection:
         connection.execute(sqlalchemy.text("SELECT now()"))
-        connection.execute(sqlalchemy.text("SELECT pg_sleep(2)"))
+        connection.execute(sqlalchemy.text("SELECT pg_sleep(0.1)"))
         yield connection
     engine.dispose()
 
@@ -55,10 +52,11 @@ def test_a_moment_stays_as_it_was_given_in_an_old_transaction(house, old_transac
 def test_a_duration_counts_from_the_call_in_an_old_transaction(house, old_transaction: Connection) -> None:
     for to in ("ada@example.com", ["grace@example.com", "linus@example.com"]):
         given = {"countdown": 1, "expires": 5}
+        before = datetime.now(UTC)
         result = deliver_later.apply_async((message(to),), {"session": old_transaction}, **given)
         found = recorded(old_transaction, result if isinstance(to, str) else result[1])
-        assert abs(found.due_at - found.read_at - timedelta(seconds=1)) < SOON
-        assert abs(found.expires_at - found.read_at - timedelta(seconds=5)) < SOON
+        assert before <= found.due_at - timedelta(seconds=1) <= found.read_at
+        assert before <= found.expires_at - timedelta(seconds=5) <= found.read_at
         told = (
             "SELECT bool_and(occurred_at >= created_at) FROM mailglass.events e"
             " JOIN mailglass.deliveries d ON d.id = e.delivery_id"
@@ -67,23 +65,26 @@ def test_a_duration_counts_from_the_call_in_an_old_transaction(house, old_transa
 
 
 def test_a_duration_counts_from_the_call_however_slow_the_messages_come(house) -> None:
+    read: list[datetime] = []
+
     def slow() -> Iterator[Message]:
         yield message("first@example.com")
-        time.sleep(2)
+        time.sleep(0.1)
+        read.append(datetime.now(UTC))
         yield message("second@example.com")
 
     before = datetime.now(UTC)
     results = deliver_many(slow(), countdown=600, expires=3600)
     for result in results:
         found = _read(house, result.ids[0])
-        assert abs(found.due_at - before - timedelta(seconds=600)) < SOON
-        assert abs(found.expires_at - before - timedelta(seconds=3600)) < SOON
+        assert before <= found.due_at - timedelta(seconds=600) <= read[0]
+        assert before <= found.expires_at - timedelta(seconds=3600) <= read[0]
 
 
 def test_what_leaves_at_once_is_due_when_it_is_recorded(house) -> None:
-    result = deliver_later.delay(message())
-    found = result.delivery
-    assert abs(found.due_at - found.created_at) < SOON
+    before = datetime.now(UTC)
+    found = deliver_later.delay(message()).delivery
+    assert before <= found.due_at <= datetime.now(UTC)
 
 
 @pytest.mark.parametrize("skew", [timedelta(hours=-5), timedelta(hours=5)])
@@ -94,15 +95,17 @@ def test_a_producers_wrong_clock_moves_nothing(house, monkeypatch: pytest.Monkey
     absolute = deliver_later.apply_async((message(),), eta=eta, expires=expires).delivery
     assert (absolute.due_at, absolute.expires_at) == (eta, expires)
     relative = deliver_later.apply_async((message(),), countdown=60, expires=120).delivery
-    assert abs(relative.due_at - now - timedelta(seconds=60)) < 2 * SOON
-    assert abs(relative.expires_at - now - timedelta(seconds=120)) < 2 * SOON
+    after = datetime.now(UTC)
+    assert now <= relative.due_at - timedelta(seconds=60) <= after
+    assert now <= relative.expires_at - timedelta(seconds=120) <= after
     with pytest.raises(MessageError, match="past"):
         deliver_later.apply_async((message(),), expires=now - timedelta(seconds=1))
 
 
 def test_a_moment_that_has_passed_is_due_at_once_and_its_age_counts_from_the_call(house) -> None:
-    found = deliver_later.apply_async((message(),), eta=datetime.now(UTC) - timedelta(days=30)).delivery
-    assert abs(found.due_at - found.created_at) < SOON
+    before = datetime.now(UTC)
+    found = deliver_later.apply_async((message(),), eta=before - timedelta(days=30)).delivery
+    assert before <= found.due_at <= datetime.now(UTC)
     assert house.rings.count() == 1
 
 
@@ -127,19 +130,20 @@ def test_a_mail_that_would_end_before_it_is_due_is_refused_and_not_recorded(hous
     assert deliveries.find(house.runtime.database) == []
 
 
-def test_a_moment_that_passes_while_messages_are_read_refuses_the_later_ones_alone(house) -> None:
-    expires = datetime.now(UTC) + timedelta(seconds=3)
+def test_a_moment_that_passes_while_messages_are_read_refuses_the_later_ones_alone(
+    house, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailglass.outbound.deliver_many.CHUNK", 1)
+    expires = datetime.now(UTC) + timedelta(seconds=4)
 
     def slow() -> Iterator[Message]:
-        yield from (message(f"u{number}@example.com") for number in range(500))
+        yield message("early@example.com")
         time.sleep(max((expires - datetime.now(UTC)).total_seconds(), 0) + 0.1)
         yield message("late@example.com")
 
-    results = deliver_many(slow(), expires=expires)
-    assert [result.outcome for result in (results[0], results[499], results[500])] == [
-        ItemOutcome.QUEUED, ItemOutcome.QUEUED, ItemOutcome.INVALID,
-    ]  # fmt: skip
-    assert isinstance(results[500].error, MessageError)
+    early, late = deliver_many(slow(), expires=expires)
+    assert (early.outcome, late.outcome) == (ItemOutcome.QUEUED, ItemOutcome.INVALID)
+    assert isinstance(late.error, MessageError)
 
 
 def test_a_repeated_call_finds_its_delivery_after_its_moment_has_passed(house) -> None:

@@ -364,7 +364,7 @@ def test_of_two_that_render_the_same_message_the_second_sends_what_the_first_kep
         with psycopg.connect(database_url, autocommit=True) as watcher:
             assert until(lambda: watcher.execute(waiting).fetchone() is not None)
         other.commit()
-        second.join(10)
+        second.join(60)
     assert json.loads(found[message_id]) == {"subject": "one"}
 
 

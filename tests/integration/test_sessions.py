@@ -235,14 +235,14 @@ def eight_idle(house) -> Iterator[None]:
     database, together = house.runtime.database, threading.Barrier(8)
 
     def use() -> None:
-        together.wait(20)
+        together.wait(60)
         database.query(sqlalchemy.text("SELECT pg_sleep(0.5)"))
 
     threads = [threading.Thread(target=use) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     return
 
 
@@ -269,7 +269,7 @@ def test_callers_at_once_do_not_meet_them_either(house, eight_idle) -> None:
     together = threading.Barrier(6)
 
     def call() -> None:
-        together.wait(20)
+        together.wait(60)
         try:
             for _ in range(5):
                 deliver_later.delay(message())

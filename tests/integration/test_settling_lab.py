@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from mailglass.ledger.lifecycle import Status
 from mailglass.routing import Lane
 from mailglass.runtime import Runtime, close_runtime, get_runtime
 from mailglass.settings import configure, load_settings
+from tests.provider_lab import lab_process
 
 SEARCHED = {
     "postmark": 'provider = "postmark"\nserver_token = "env:LAB_KEY"\nbase_url = "{url}"',
@@ -78,32 +78,11 @@ get_runtime().engine.run(Lane.parse(sys.argv[1]))
 LANE = Lane("mailglass", "default", "transactional")
 
 
-@contextmanager
-def lab_process() -> Iterator[str]:
-    names = ("mailgun", "mailjet", "sparkpost", "mandrill", "brevo", "resend")
-    accounts = [part for name in names for part in ("--account", f"{name}={name}")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mailglass.testing.lab", "--calm", "--watch-stdin", "--event-delay", "0.02",
-         "--open-rate", "0", *accounts],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdin and process.stdout
-    try:
-        line = process.stdout.readline()
-        assert line, "the lab did not start"
-        yield str(json.loads(line)["http_url"])
-    finally:
-        process.stdin.close()
-        try:
-            process.wait(10)
-        finally:
-            process.kill()
-
-
 @pytest.fixture(scope="module")
 def lab() -> Iterator[str]:
-    with lab_process() as url:
-        yield url
+    names = ("mailgun", "mailjet", "sparkpost", "mandrill", "brevo", "resend")
+    with lab_process("--open-rate", "0", *(f"--account={name}={name}" for name in names)) as process:
+        yield process.url
 
 
 @dataclass
@@ -240,7 +219,7 @@ def test_one_worker_at_a_time_searches(house: Any, monkeypatch: pytest.MonkeyPat
     rung: list[int] = []
 
     def run(ring: Callable[..., object]) -> Report:
-        rung.append(doorbell.ring_task(SETTLE, pumping.SETTLE_PATIENCE))
+        rung.append(doorbell.ring_task(SETTLE, pumping.SETTLE_RING_TIMEOUT))
         return Report(more=True)
 
     monkeypatch.setattr(settler, "run", run)

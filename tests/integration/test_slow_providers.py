@@ -214,5 +214,5 @@ def test_a_worker_that_is_told_to_stop_records_what_a_slow_provider_answers(
     wait_for(lambda: counts(slow_house, "shop") == {"sent": 4})
     worker.send_signal(signal.SIGTERM)
     provider.go.set()
-    worker.wait(30)
+    worker.wait(60)
     assert counts(slow_house, "slow") == {"sent": 1}

@@ -154,7 +154,7 @@ def test_silence_after_the_content_leaves_the_next_mail_certainly_unsent() -> No
         peer.hear_the_end()
 
     with server(first, take_the_rest) as port:
-        assert brief(send(port, mail(), mail(), timeout=1.0)) == [("uncertain", "answer_lost"), ("accepted", None)]
+        assert brief(send(port, mail(), mail(), timeout=2.0)) == [("uncertain", "answer_lost"), ("accepted", None)]
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_a_session_that_ends_between_two_mails_costs_neither(ending: Callable[[P
     def first(peer: Peer) -> None:
         take_two(peer)
         peer.say("250 ok")
-        read.wait(0.2)  # a reset must not overtake the answer here: that seam has its own test
+        read.wait(0.5)  # a reset must not overtake the answer here: that seam has its own test
         ending(peer)
 
     with server(first, take_the_rest) as port:
@@ -314,7 +314,7 @@ def test_an_envelope_that_is_refused_alone_too_is_its_own_fault_and_the_next_one
 
 
 def test_a_server_that_drops_what_came_behind_the_content_is_spared_from_then_on() -> None:
-    with server(forgetful, take_two_one_by_one) as port, provider(port, timeout=1.0) as opened:
+    with server(forgetful, take_two_one_by_one) as port, provider(port, timeout=2.0) as opened:
         outcomes = opened.send([mail(), mail()], deadline=monotonic() + PATIENCE)
         assert brief(outcomes) == [("accepted", None), ("transient", "timed_out")]
         outcomes = opened.send([mail(), mail()], deadline=monotonic() + PATIENCE)
@@ -324,7 +324,7 @@ def test_a_server_that_drops_what_came_behind_the_content_is_spared_from_then_on
 def test_a_server_is_spared_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "SPARED", 0.0)
 
-    with server(forgetful, forgetful) as port, provider(port, timeout=1.0) as opened:
+    with server(forgetful, forgetful) as port, provider(port, timeout=2.0) as opened:
         for _ in range(2):
             outcomes = opened.send([mail(), mail()], deadline=monotonic() + PATIENCE)
             assert brief(outcomes) == [("accepted", None), ("transient", "timed_out")]
@@ -344,7 +344,7 @@ def test_replies_that_are_out_of_step_send_nothing_and_the_mail_goes_elsewhere()
 
 
 def test_an_envelope_said_before_the_deadline_gets_no_content_after_it() -> None:
-    deadline = monotonic() + 1.0
+    deadline = monotonic() + 2.0
 
     def script(peer: Peer) -> None:
         take_two(peer)

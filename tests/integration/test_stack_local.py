@@ -144,7 +144,7 @@ def test_what_is_given_is_used_and_not_started(
         assert (stack.database_url, stack.broker_url) == (postgres.url("given"), redis_url)
         assert sorted(os.listdir(stack.root)) == [".gitignore", "lock"]
         said = stack.spawn("env", python("import json, os; print(json.dumps(dict(os.environ)))"), {"EXTRA": "1"})
-        assert said.wait(30) == 0
+        assert said.wait(60) == 0
         environment = json.loads(said.output())
     assert environment["MAILGLASS_DATABASE_URL"] == postgres.url("given")
     assert environment["MAILGLASS_BROKER_URL"] == redis_url

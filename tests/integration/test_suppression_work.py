@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -75,15 +74,14 @@ def reasons(ledger: Database, address: str = ADDRESS, tenant: str = "acme") -> l
     return [(entry.reason, entry.account) for entry in suppressions_of(ledger, tenant, Address(address))]
 
 
-def test_a_worker_brings_every_accounts_list_into_step(house: Any, lists: Any, ledger: Database) -> None:
+def test_a_worker_brings_every_accounts_list_into_step(
+    house: Any, lists: Any, ledger: Database, wait_for: Callable[..., None]
+) -> None:
     lists["postmark"].push([ListedAddress(ADDRESS, "manual")])
     old(ledger, Suppression("acme", "ours@listed.example", "hard_bounce", "webhook", account="relay"))
     house.worker("-c", "1")
     house.runtime.doorbell.ring_task(SUPPRESSIONS)
-    end = time.monotonic() + 60
-    while not (reasons(ledger) and lists["mailgun"].pull(None)[0]):
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    wait_for(lambda: reasons(ledger) and lists["mailgun"].pull(None)[0])
     assert reasons(ledger) == [("manual", "postmark")]
     assert [entry.address for entry in lists["mailgun"].pull(None)[0]] == ["ours@listed.example"]
 

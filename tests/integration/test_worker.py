@@ -222,7 +222,7 @@ def test_flower_shows_the_tasks_and_no_address(house, outside, unused_port, wait
         except HTTPError as error:
             return f"{error.code}"
 
-    wait_for(lambda: "mailglass.dispatch" in page("/tasks/datatable"), timeout=30)
+    wait_for(lambda: "mailglass.dispatch" in page("/tasks/datatable"))
     table = page("/tasks/datatable")
     assert json.loads(table)["data"]
     assert "mailglass/default/transactional" in table

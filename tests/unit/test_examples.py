@@ -39,6 +39,15 @@ class Plans:
 
 plans = Plans()
 """,
+    "docs/guides/flask.md": """
+from typing import Any
+
+user: Any = None
+order: Any = None
+db: Any = None
+csrf: Any = None
+flash: Any = print
+""",
 }
 # its test of a provider is run as it stands, in test_write_a_provider
 APART = {"docs/guides/write-a-provider.md": 4}

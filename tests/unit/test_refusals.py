@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailglass import telemetry
-from mailglass.cli.deliveries import _details
+from mailglass.cli.deliveries.show import _details
 from mailglass.ledger.events import Event, Source
 from mailglass.mail.events import BounceClass
 from mailglass.mail.outcomes import OutcomeClass

@@ -318,7 +318,7 @@ def test_mails_go_out_several_at_once_and_no_more_than_the_account_allows(monkey
 
     class Waiting:
         def send_email(self, **_: Any) -> Any:
-            together.wait(10)
+            together.wait(60)
             return {"MessageId": threading.current_thread().name, "ResponseMetadata": {"HTTPStatusCode": 200}}
 
     provider = SESProvider("acme", SESOptions(**KEYS, concurrency=3))

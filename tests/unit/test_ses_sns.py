@@ -315,23 +315,23 @@ def test_many_who_need_one_certificate_wait_for_one_fetch() -> None:
 
     def slow(url: str) -> bytes:
         asked.append(url)
-        assert go.wait(10)
+        assert go.wait(60)
         return PEMS[url]
 
     certificates = Certificates(slow)
     found: list[Any] = []
 
     def ask() -> None:
-        everybody.wait(10)
+        everybody.wait(60)
         found.append(certificates.key(URL))
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
-    everybody.wait(10)
+    everybody.wait(60)
     go.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert asked == [URL] and len(found) == 8
 
 
@@ -416,7 +416,7 @@ def test_a_server_that_cannot_prove_its_name_is_an_outage() -> None:
         closing.start()
         with pytest.raises(ProviderCallError) as error:
             fetch_certificate(f"https://127.0.0.1:{server.getsockname()[1]}/x.pem")
-        closing.join(5)
+        closing.join(60)
     assert error.value.retryable
 
 

@@ -30,13 +30,13 @@ def test_mail_finds_a_thread_beside_any_number_of_other_tasks_that_hang(walls: B
     beside = slots.Beside()
     try:
         for _ in range(2 * walls.most_jobs):
-            beside(lambda: go.wait(30) and None)
+            beside(lambda: go.wait(60) and None)
         mail = threading.Thread(target=slots.run, args=(sent.set,), daemon=True)
         mail.start()
-        assert sent.wait(10)
+        assert sent.wait(60)
     finally:
         go.set()
-    mail.join(10)
+    mail.join(60)
 
 
 def test_the_error_of_another_task_reaches_its_slot(walls: Bulkhead) -> None:

@@ -11,7 +11,18 @@ import mailglass.engine
 import mailglass.limits  # noqa: F401 - both before the pool forks, so that its processes share them
 from mailglass import telemetry
 from mailglass.celery import app
-from mailglass.doorbell import DISPATCH, POLL, PUMP, RATES, RECONCILE, RETENTION, SETTLE, SUPPRESSIONS, WEBHOOKS
+from mailglass.doorbell import (
+    DISPATCH,
+    DOMAINS,
+    POLL,
+    PUMP,
+    RATES,
+    RECONCILE,
+    RETENTION,
+    SETTLE,
+    SUPPRESSIONS,
+    WEBHOOKS,
+)
 from mailglass.errors import MailglassError
 from mailglass.ledger import webhooks
 from mailglass.limits import learn_granted_rates, prune
@@ -172,6 +183,20 @@ def learn_rates() -> None:
     runtime = get_runtime()
     runtime.doorbell.answer_task(RATES)
     learn_granted_rates(runtime.settings.accounts, runtime.database, runtime.accounts, runtime.limiter)
+
+
+@app.task(name=DOMAINS)
+@in_slot(slots.Beside())
+@guarded
+def check_domains() -> None:
+    """Check the DNS of sending domains that are due, a few at a time; nothing where none is watched."""
+    # no mail waits for what this needs
+    from mailglass.domains import watch
+
+    runtime = get_runtime()
+    runtime.doorbell.answer_task(DOMAINS)
+    if watch.run(runtime.settings, runtime.database):
+        runtime.doorbell.ring_task(DOMAINS)
 
 
 @app.task(name=RETENTION)

@@ -105,9 +105,9 @@ SELECT paused_at FROM ended
 -- List all pauses.
 SELECT account, tenant_id, stream, paused_at, actor FROM mailglass.pauses ORDER BY tenant_id, stream, account
 
--- name: spare_paused
--- Move the age of a paused lane's mail by the time that the pause lasted. Mail in doubt keeps its age, by which its
--- account remembers it.
+-- name: keep_paused_age
+-- Count the time that a pause lasted in no mail's age: it counts as if it was to leave later by that long.
+-- Mail in doubt keeps its age, by which its account remembers it.
 UPDATE mailglass.deliveries d
 SET scheduled_at = CAST(%(until)s AS timestamptz)
                    - (GREATEST(CAST(%(since)s AS timestamptz), d.scheduled_at) - d.scheduled_at)

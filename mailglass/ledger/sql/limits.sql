@@ -10,7 +10,7 @@ SELECT granted, delays, blockers FROM mailglass.take_limits(
     CAST(%(urgent)s AS boolean), CAST(%(horizon)s AS double precision), CAST(%(seed)s AS double precision),
     CAST(%(now)s AS bigint))
 
--- name: give_places
+-- name: return_slots
 -- Return slots of counts that were not used. Repeated with the same token, from 0 to 1, it does nothing.
 UPDATE mailglass.rate_limits r
 SET level = greatest(0, r.level - g.mails), promised = %(token)s

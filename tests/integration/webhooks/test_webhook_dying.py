@@ -170,7 +170,7 @@ def test_an_older_event_that_waited_for_the_row_does_not_become_the_last(
         webhooks.project(InTransaction(connection), [joining("opened", desk.NOON + timedelta(seconds=9))])
         older.start()
         wait_for(lambda: desk.rows(WAITING))
-    older.join(30)
+    older.join(60)
     facts = desk.delivery(delivery_id).facts
     assert (facts.last_event, facts.last_event_at) == ("opened", desk.NOON + timedelta(seconds=9))
 
@@ -186,5 +186,5 @@ def test_the_victim_of_a_deadlock_tries_again(desk: Any, database_url: str, wait
         tell_both.start()
         wait_for(lambda: desk.rows(WAITING))
         connection.execute(touch, [low])
-    tell_both.join(30)
+    tell_both.join(60)
     assert [desk.delivery(key).outcome for key in (low, high)] == ["delivered", "delivered"]

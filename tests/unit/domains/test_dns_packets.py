@@ -31,7 +31,9 @@ def server() -> Iterator[DNSServer]:
         yield running
 
 
-def ask(server: DNSServer, name: str, rdtype: str = "TXT", lifetime: float = 1.0) -> Lookup:
+def ask(server: DNSServer, name: str, rdtype: str = "TXT") -> Lookup:
+    lifetime = 2.0 if server.silent else 20.0
+
     async def run() -> Lookup:
         collector = Collector(parse_resolver(server.address), timeout=lifetime / 2, lifetime=lifetime)
         question = Question(name, rdtype)

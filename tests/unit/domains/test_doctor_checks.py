@@ -255,18 +255,20 @@ WHOLE: Changes = {
 }
 
 
+EVERYTHING: Mapping[str, Any] = {
+    "selectors": (selector(), selector("s2"), selector("mte1")),
+    "return_path": f"pm.{DOMAIN}",
+    "addresses": ("192.0.2.1",),
+    "hosts": (f"click.{DOMAIN}",),
+    "helo": (f"mail.{DOMAIN}",),
+    "providers": ("mandrill", "postmark", "brevo"),
+    "public_suffix_domain": DOMAIN,
+}
+SIGNED = {"authenticated": True}
+
+
 def test_a_domain_that_has_everything_passes_every_check() -> None:
-    report = doctor(
-        WHOLE,
-        server={"authenticated": True},
-        selectors=(selector(), selector("s2"), selector("mte1")),
-        return_path=f"pm.{DOMAIN}",
-        addresses=("192.0.2.1",),
-        hosts=(f"click.{DOMAIN}",),
-        helo=(f"mail.{DOMAIN}",),
-        providers=("mandrill", "postmark", "brevo"),
-        public_suffix_domain=DOMAIN,
-    )
+    report = doctor(WHOLE, server=SIGNED, **EVERYTHING)
     bad = [finding for finding in report.findings if finding.status not in (PASS, INFO)]
     # the Return-Path of one provider cannot be that of another; the policy file is not in DNS
     assert [finding.id for finding in bad] == ["mta_sts.policy", "provider.return_path:mandrill"]
@@ -281,6 +283,20 @@ def test_a_domain_that_has_everything_passes_every_check() -> None:
     elsewhere = {"mta_sts.policy", "provider.include"}
     assert {case.check for case in CASES} - passed == silent | elsewhere
     assert not silent & passed
+
+
+@pytest.mark.parametrize("fault", ["servfail", "refused"])
+@pytest.mark.parametrize(
+    "name", sorted({name.rpartition(" ")[0] for name in (good() | dict(WHOLE))} | {"_dmarc.com", f"_dmarc.pm.{DOMAIN}"})
+)
+def test_a_name_that_cannot_be_looked_up_is_never_a_fault_of_the_domain(name: str, fault: str) -> None:
+    """Hold for every check: what a resolver's fault hides is `cannot_verify`."""
+    healthy = {finding.id: finding.status for finding in doctor(WHOLE, server=SIGNED, **EVERYTHING).findings}
+    report = doctor(WHOLE, server={**SIGNED, fault: [name]}, **EVERYTHING)
+    for finding in report.findings:
+        if finding.status in (WARN, FAIL):
+            assert healthy.get(finding.id) is finding.status, finding
+    assert UNKNOWN in {finding.status for finding in report.findings}
 
 
 def test_a_provider_that_is_included_may_send() -> None:

@@ -1,4 +1,4 @@
-"""`mailglass deliveries hold` and `search`: after a restore, what may have been sent since the backup."""
+"""`mailglass deliveries hold` and `search`: deliveries that may have been sent before a restore."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mailglass.cli import moving
+from mailglass.cli import database as cli_database
 from mailglass.cli.actor import actor_option
-from mailglass.cli.filters import ACCOUNT, DUE, FILTERS, options
-from mailglass.cli.output import JSON, format_option, note, print_json
+from mailglass.cli.deliveries.bulk import report, run_batches
+from mailglass.cli.deliveries.filters import ACCOUNT, DUE, FILTERS, options
+from mailglass.cli.output import JSON, SAMPLE, format_option, note, print_json
 from mailglass.settings import get_settings
 
 if TYPE_CHECKING:
@@ -25,21 +26,21 @@ if TYPE_CHECKING:
 @actor_option
 @format_option
 def hold(tenant: str | None, yes: bool, actor: str, output_format: str, **filters: Any) -> None:
-    """Hold what the ledger owes and may have sent: after a restore.
+    """Hold deliveries that may have been sent, after a restore.
 
-    A restored ledger owes again what was sent since its backup. Run this before any worker starts: what is held is in
-    doubt, so it cannot be canceled, only searched for, settled or released. What a running worker has is left alone.
+    A restored ledger owes mail again that was sent since its backup. Run this before any worker starts. Held deliveries
+    are in doubt: you can search for, settle or release them, but not cancel them. Claimed ones are left out.
     """
     from mailglass.ledger import selection
     from mailglass.ledger.audit import Actor
 
     chosen = _selected(tenant, filters)
-    database = moving.ledger_of_settings()
-    found = selection.preview(database, chosen, selection.HOLDABLE, moving.SAMPLE)
+    database = cli_database.open_database()
+    preview = selection.preview(database, chosen, selection.HOLDABLE, SAMPLE)
     by = Actor(actor, {"tenant": tenant, **chosen.described()})
-    steps = selection.hold(database, found.selection, actor=by, batch=moving.BATCH) if yes else iter(())
-    moved = moving.count_moved((len(held) for held in steps), found, "held")
-    moving.finish(found, moved, yes, "held", output_format, in_doubt=0)
+    batches = selection.hold(database, preview.selection, actor=by, batch=cli_database.BATCH) if yes else iter(())
+    changed = run_batches((len(held) for held in batches), preview, "held")
+    report(preview, changed, yes, "held", output_format, in_doubt=0)
 
 
 @click.command()
@@ -52,8 +53,8 @@ def hold(tenant: str | None, yes: bool, actor: str, output_format: str, **filter
 def search(searched: str, tenant: str | None, yes: bool, actor: str, output_format: str, **filters: Any) -> int:
     """Search a provider for held deliveries that are in doubt.
 
-    What it has under our id was sent. The first run only says so; --yes settles it as sent. What is not found is left
-    as it is. Exits with 1 if the provider could not be asked about some, or not to the end.
+    A delivery that the provider knows was sent. The first run only counts, and --yes settles those as sent. The others
+    stay held. Exits with 1 if the provider could not answer for all.
     """
     from mailglass.providers.registry import Accounts
 
@@ -88,7 +89,7 @@ def _search(provider: Provider, chosen: Selection, yes: bool, actor: str) -> tup
     from mailglass.ledger.audit import Actor
     from mailglass.ledger.settlement import settle_found
 
-    database = moving.ledger_of_settings()
+    database = cli_database.open_database()
     counts: Counter[str] = Counter()
     sample: list[str] = []
     for page in _pages(chosen, SIZE):
@@ -100,7 +101,7 @@ def _search(provider: Provider, chosen: Selection, yes: bool, actor: str) -> tup
         }
         counts["searched"] += len(page)
         counts.update(finding.kind.value for finding in findings)
-        sample += [str(key) for key in taken][: moving.SAMPLE - len(sample)]
+        sample += [str(key) for key in taken][: SAMPLE - len(sample)]
         if yes and taken:
             by = Actor(actor, list(taken))
             counts["settled"] += len(settle_found(database, taken, provider.account, actor=by))
@@ -111,7 +112,7 @@ def _pages(chosen: Selection, size: int) -> Any:
     from mailglass.ledger import deliveries
     from mailglass.ledger.lifecycle import Status
 
-    database = moving.ledger_of_settings()
+    database = cli_database.open_database()
     filters = {**chosen.given(), "status": Status.HELD, "in_doubt": True}
     page = deliveries.find(database, limit=size, **filters)
     while page:

@@ -10,10 +10,12 @@ from uuid import UUID
 import click
 
 from mailglass import clock
-from mailglass.cli import moving
+from mailglass.cli import database as cli_database
 from mailglass.cli.actor import actor_option
-from mailglass.cli.filters import DUE, FILTERS, Moment, options
-from mailglass.cli.output import format_option
+from mailglass.cli.deliveries.bulk import report, ring, run_batches, selection_of
+from mailglass.cli.deliveries.filters import DUE, FILTERS, options
+from mailglass.cli.moments import Moment
+from mailglass.cli.output import SAMPLE, format_option
 
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -40,29 +42,29 @@ def reschedule(
 ) -> None:
     """Make queued deliveries due at another moment.
 
-    The first run only says which; --yes moves them, batch by batch. Their age counts from the new moment. Left alone
-    are those that a worker has claimed, that would expire before, or that are asked about again at their account.
+    The first run only lists them, and --yes reschedules them in batches. Their age counts from the new moment. The
+    command leaves out deliveries that a worker has claimed, that expire before, or that their account is asked about.
     """
     from mailglass.ledger import selection
     from mailglass.ledger.audit import Actor
     from mailglass.ledger.filters import Selection
 
     if (moment is None) != now:
-        raise click.UsageError("Say when: --at MOMENT, or --now.")
+        raise click.UsageError("Give a moment: --at MOMENT, or --now.")
     if moment is not None and moment <= clock.now():
         raise click.UsageError("The moment has passed: use --now.")
-    chosen = moving.selected(ids, tenant, filters)
-    database = moving.ledger_of_settings()
-    at = moment or _EARLIEST
+    chosen = selection_of(ids, tenant, filters)
+    database = cli_database.open_database()
+    due_at = moment or _EARLIEST
     if chosen is None:
         chosen = Selection(tenant=tenant, ids=ids)
         subject: Any = ids
     else:
         subject = {**chosen.described(), "to": moment or "now"}
-    found = selection.preview(database, chosen, selection.RESCHEDULABLE, moving.SAMPLE)
+    preview = selection.preview(database, chosen, selection.RESCHEDULABLE, SAMPLE)
     by = Actor(actor, subject)
-    steps: Iterator[Any] = iter(())
+    batches: Iterator[Any] = iter(())
     if yes:
-        steps = selection.reschedule(database, found.selection, at, actor=by, batch=moving.BATCH)
-    moved = moving.count_moved((moving.ring(lanes) if now else len(lanes) for lanes in steps), found, "rescheduled")
-    moving.finish(found, moved, yes, "rescheduled", output_format, in_doubt=0)
+        batches = selection.reschedule(database, preview.selection, due_at, actor=by, batch=cli_database.BATCH)
+    changed = run_batches((ring(lanes) if now else len(lanes) for lanes in batches), preview, "rescheduled")
+    report(preview, changed, yes, "rescheduled", output_format, in_doubt=0)

@@ -1,4 +1,4 @@
-"""`mailglass deliveries`: see what became of deliveries; cancel them, let held ones go."""
+"""`mailglass deliveries show`, `list` and `counts`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from uuid import UUID
 
 import click
 
-from mailglass.cli import moving, rescheduling, restoring, settle
 from mailglass.cli.actor import actor_option
-from mailglass.cli.content import print_content, without_files
-from mailglass.cli.filters import DUE, FILTERS, options
+from mailglass.cli.database import open_database
+from mailglass.cli.deliveries.content import print_content, without_files
+from mailglass.cli.deliveries.filters import DUE, FILTERS, options
+from mailglass.cli.moments import format_moment
 from mailglass.cli.output import JSON, format_option, print_json, print_table
 from mailglass.errors import ConfigError
 from mailglass.settings import get_settings
@@ -26,45 +27,31 @@ if TYPE_CHECKING:
 STATUSES = ("queued", "claimed", "sending", "sent", "failed", "suppressed", "uncertain", "held", "canceled")
 OUTCOMES = ("deferred", "delivered", "rejected", "failed", "bounced", "complained")
 _PAGE = 1000
-# what each event of a timeline may say beyond its kind, in the order it is told
-_DETAILS = (
-    "status",
-    "outcome",
-    "reason",
-    "account",
-    "attempt",
-    "status_code",
-    "enhanced_status",
-    "duration_ms",
-    "bounce_class",
-    "reject_reason",
+# fields of a timeline's event, in the order of the output
+_DETAILS = tuple(
+    "status outcome reason account attempt status_code enhanced_status duration_ms bounce_class reject_reason".split()
 )
 
 
-@click.group()
-def deliveries() -> None:
-    """See what became of deliveries."""
-
-
-@deliveries.command()
+@click.command()
 @click.argument("delivery_id", metavar="ID", type=click.UUID)
 @click.option("--show-recipient", is_flag=True, help="Show the recipient's address, which is hidden otherwise.")
-@click.option("--content", is_flag=True, help="Show what was said too; the settings must allow it, the audit knows it.")
+@click.option("--content", is_flag=True, help="Show the content too, if the settings allow it; audited.")
 @actor_option
 @format_option
 def show(delivery_id: UUID, show_recipient: bool, content: bool, actor: str, output_format: str) -> None:
-    """Show one delivery and what happened to it.
+    """Show one delivery and its timeline.
 
-    What was said is shown where the settings say `show_content = true`.
+    --content needs `show_content = true` in the settings.
     """
     from mailglass.ledger import deliveries as ledger
 
-    database = _database()
+    database = open_database()
     delivery = ledger.get(database, delivery_id)
     timeline = ledger.timeline(database, delivery_id)
-    said = _content(database, delivery, actor) if content else None
+    shown_content = _content(database, delivery, actor) if content else None
     if output_format == JSON:
-        shown = {"content": said} if content else {}
+        shown = {"content": shown_content} if content else {}
         print_json(
             delivery=_as_json(delivery, show_recipient), timeline=[_event_as_json(event) for event in timeline], **shown
         )
@@ -77,10 +64,10 @@ def show(delivery_id: UUID, show_recipient: bool, content: bool, actor: str, out
     )
     if content:
         click.echo()
-        print_content(said)
+        print_content(shown_content)
 
 
-@deliveries.command("list")
+@click.command("list")
 @click.option("--tenant", help="Only this tenant's.")
 @click.option("--status", type=click.Choice(STATUSES), help="Only those that stand there.")
 @click.option("--outcome", type=click.Choice(OUTCOMES), help="Only those of which the provider said this last.")
@@ -96,73 +83,58 @@ def list_(behind: UUID | None, limit: int, show_recipient: bool, output_format: 
 
     status = filters.pop("status")
     chosen = {"status": Status(status) if status else None, **filters}
-    found = ledger.find(_database(), after=behind, limit=limit, **chosen)
+    page = ledger.find(open_database(), after=behind, limit=limit, **chosen)
     if output_format == JSON:
-        print_json(deliveries=[_as_json(delivery, show_recipient) for delivery in found])
+        print_json(deliveries=[_as_json(delivery, show_recipient) for delivery in page])
         return
     head = ("ID", "CREATED", "TENANT", "STREAM", "STATUS", "IN DOUBT", "OUTCOME", "ATTEMPTS", "LAST ERROR")
-    rows = [
-        (
-            str(delivery.id),
-            _moment(delivery.created_at),
-            delivery.tenant,
-            delivery.stream,
-            delivery.status.value,
-            "yes" if delivery.in_doubt else "",
-            delivery.outcome or "",
-            str(delivery.attempts),
-            delivery.last_error or "",
-            *([delivery.recipient] if show_recipient else []),
-        )
-        for delivery in found
-    ]
+    rows = [(*_row(delivery), *([delivery.recipient] if show_recipient else [])) for delivery in page]
     print_table((*head, "RECIPIENT") if show_recipient else head, rows)
 
 
-@deliveries.command()
+@click.command()
 @format_option
 def counts(output_format: str) -> None:
     """Count deliveries by tenant and status."""
     from mailglass.ledger import deliveries as ledger
 
-    found = ledger.counts(_database())
+    by_tenant = ledger.counts(open_database())
     if output_format == JSON:
-        print_json(counts=found)
+        print_json(counts=by_tenant)
         return
     rows = [
-        (tenant, status, str(found[tenant][status]))
-        for tenant in sorted(found)
+        (tenant, status, str(by_tenant[tenant][status]))
+        for tenant in sorted(by_tenant)
         for status in STATUSES
-        if status in found[tenant]
+        if status in by_tenant[tenant]
     ]
     print_table(("TENANT", "STATUS", "DELIVERIES"), rows)
 
 
-deliveries.add_command(moving.cancel)
-deliveries.add_command(moving.release)
-deliveries.add_command(rescheduling.reschedule)
-deliveries.add_command(restoring.hold)
-deliveries.add_command(restoring.search)
-deliveries.add_command(settle.uncertain)
-deliveries.add_command(settle.settle)
-
-
-def _database() -> Database:
-    from mailglass.ledger.database import get_database
-
-    return get_database(get_settings().require_database())
-
-
 def _content(database: Database, delivery: Delivery, actor: str) -> dict[str, Any] | None:
-    """Return what a delivery says, without the bytes of its files; the audit knows who has looked."""
+    """Return a delivery's content without the bytes of its files, and record it in the audit."""
     from mailglass.ledger import audit
     from mailglass.ledger import deliveries as ledger
 
     if not get_settings().show_content:
-        raise ConfigError("show_content", "is not set, so nobody is shown what was said", "Set show_content = true")
+        raise ConfigError("show_content", "is not set, so content is not shown", "Set show_content = true")
     audit.record(database, actor, "deliveries.show_content", delivery.tenant, [delivery.id], 1)
     content = ledger.content_of(database, delivery)
     return None if content is None else without_files(content)
+
+
+def _row(delivery: Delivery) -> tuple[str, ...]:
+    return (
+        str(delivery.id),
+        _moment(delivery.created_at),
+        delivery.tenant,
+        delivery.stream,
+        delivery.status.value,
+        "yes" if delivery.in_doubt else "",
+        delivery.outcome or "",
+        str(delivery.attempts),
+        delivery.last_error or "",
+    )
 
 
 def _described(delivery: Delivery, show_recipient: bool) -> Iterator[tuple[str, str]]:
@@ -195,12 +167,12 @@ def _doubt(delivery: Delivery) -> str:
 
 
 def _details(event: Event) -> str:
-    said = [f"{name}={value}" for name in _DETAILS if (value := getattr(event, name)) is not None]
+    details = [f"{name}={value}" for name in _DETAILS if (value := getattr(event, name)) is not None]
     if event.machine:
-        said.append("machine")
+        details.append("machine")
     if meaning := _in_words(event.refusal):
-        said.append(f"meaning: {meaning}")
-    return " ".join(said)
+        details.append(f"meaning: {meaning}")
+    return " ".join(details)
 
 
 def _as_json(delivery: Delivery, show_recipient: bool) -> dict[str, Any]:
@@ -216,7 +188,7 @@ def _event_as_json(event: Event) -> dict[str, Any]:
 
 
 def _in_words(refusal: str | None) -> str:
-    """Return what a receiver meant, for people."""
+    """Return the meaning of a refusal, for people."""
     if refusal is None:
         return ""
     from mailglass.refusals.consequences import in_words
@@ -230,5 +202,5 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, UUID) else value
 
 
-def _moment(value: datetime | None) -> str:
-    return "" if value is None else value.isoformat(sep=" ", timespec="milliseconds")
+def _moment(moment: datetime | None) -> str:
+    return format_moment(moment, "milliseconds")

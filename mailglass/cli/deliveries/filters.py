@@ -1,31 +1,16 @@
-"""The filters of `mailglass deliveries`, the same for every command that takes them."""
+"""Filter options, the same for all commands of `mailglass deliveries`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any, TypeVar
 
 import click
 
+from mailglass.cli.moments import Moment
 from mailglass.mail.streams import Stream
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Moment(click.ParamType[datetime]):
-    """An ISO 8601 moment with its zone."""
-
-    name = "moment"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        try:
-            moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-        except ValueError:
-            moment = None
-        if moment is None or moment.tzinfo is None:
-            self.fail("give a moment with its zone, such as 2030-01-31T09:00Z or 2030-01-31T09:00+02:00", param, ctx)
-        return moment
 
 
 ACCOUNT = click.option("--account", help="Only those that this account attempted last.")
@@ -53,7 +38,7 @@ YES = click.option("--yes", is_flag=True, help="With a filter: do it; without th
 
 
 def options(*given: Callable[[F], F]) -> Callable[[F], F]:
-    """Add these options to a command, in this order."""
+    """Return a decorator that adds options to a command, in this order."""
 
     def add(command: F) -> F:
         for option in reversed(given):

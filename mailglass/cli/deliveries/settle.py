@@ -1,4 +1,4 @@
-"""`mailglass deliveries uncertain` and `settle`: what may have been sent, and a person's word on it."""
+"""`mailglass deliveries uncertain` and `settle`: deliveries that may have been sent."""
 
 from __future__ import annotations
 
@@ -9,22 +9,20 @@ from uuid import UUID
 
 import click
 
+from mailglass.cli import database as cli_database
 from mailglass.cli.actor import actor_option
-from mailglass.cli.filters import Moment
-from mailglass.cli.output import JSON, format_option, note, print_json, print_table
+from mailglass.cli.deliveries.bulk import report, ring, run_batches
+from mailglass.cli.moments import Moment, format_moment
+from mailglass.cli.output import JSON, SAMPLE, format_option, note, print_json, print_table
 from mailglass.mail.streams import Stream
-from mailglass.settings import get_settings
 
 if TYPE_CHECKING:
     from mailglass.ledger.database import Database
     from mailglass.ledger.deliveries import State
     from mailglass.ledger.filters import Selection
-    from mailglass.ledger.selection import Preview
     from mailglass.ledger.settlement import Settlement, Unsettled
     from mailglass.routing import Lane
 
-_BATCH = 5000
-_SAMPLE = 10
 _STREAMS = click.Choice([stream.value for stream in Stream])
 
 
@@ -41,27 +39,12 @@ def uncertain(tenant: str | None, account: str | None, limit: int, output_format
     """
     from mailglass.ledger.settlement import unsettled
 
-    found = unsettled(_database(), tenant=tenant, account=account, limit=limit)
+    items = unsettled(cli_database.open_database(), tenant=tenant, account=account, limit=limit)
     if output_format == JSON:
-        print_json(deliveries=[_as_json(delivery) for delivery in found])
+        print_json(deliveries=[_as_json(item) for item in items])
         return
     head = ("ID", "CREATED", "TENANT", "STREAM", "STATUS", "ACCOUNT", "ATTEMPTS", "NEXT", "LAST ERROR", "HOLD ENDS")
-    rows = [
-        (
-            str(item.id),
-            _moment(item.created_at),
-            item.tenant,
-            item.stream,
-            item.status.value,
-            item.account or "",
-            str(item.attempts),
-            _next(item),
-            item.last_error or "",
-            _moment(item.hold_until),
-        )
-        for item in found
-    ]
-    print_table(head, rows)
+    print_table(head, [_row(item) for item in items])
 
 
 @click.command()
@@ -95,8 +78,8 @@ def settle(
 ) -> int:
     """Settle deliveries that may have been sent.
 
-    Say what became of them, by id or by filter. The first run only says which; --yes settles them. Look at the
-    provider's own log before you do. By id it exits with 1 if one of them is not in doubt, or is with a worker.
+    State their outcome, by id or by filter. Check the provider's own log first. The first run only lists them;
+    --yes settles them. By id, the command exits with 1 if one of them is not in doubt, or is claimed.
     """
     from mailglass.ledger.settlement import Settlement
 
@@ -104,7 +87,7 @@ def settle(
         raise click.UsageError("Say what became of them: --sent, --resend or --give-up.")
     if bool(ids) == bool(status) or (ids and any((tenant, account, stream, before))):
         raise click.UsageError("Give ids, or --status, which --tenant, --account, --stream and --before narrow.")
-    database, settlement = _database(), Settlement(how)
+    database, settlement = cli_database.open_database(), Settlement(how)
     if ids:
         return _settle_these(database, ids, settlement, yes, actor, output_format)
     from mailglass.ledger.filters import Selection
@@ -158,31 +141,13 @@ def _settle_selected(
     from mailglass.ledger.audit import Actor
     from mailglass.ledger.settlement import SETTLEABLE
 
-    found = selection.preview(database, chosen, SETTLEABLE, _SAMPLE)
+    preview = selection.preview(database, chosen, SETTLEABLE, SAMPLE)
     by = Actor(actor, chosen.described())
-    steps = selection.settle(database, found.selection, settlement, actor=by, batch=_BATCH) if yes else iter(())
-    settled = _count(steps, settlement, found)
-    sample = [str(key) for key in found.sample]
-    if output_format == JSON:
-        print_json(dry_run=not yes, found=found.count, sample=sample, moved=settled)
-    elif yes:
-        click.echo(f"{settled} settled.")
-    else:
-        for key in sample:
-            click.echo(key)
-        if found.count > len(sample):
-            note(f"and {found.count - len(sample)} more")
-        note(f"{found.count} would be settled; add --yes to do it.")
-
-
-def _count(steps: Iterator[dict[UUID, Lane]], settlement: Settlement, found: Preview) -> int:
-    settled = 0
-    for lanes in steps:
-        settled += len(lanes)
-        _ring(lanes, settlement)
-        if found.count > _BATCH:
-            note(f"{settled} of {found.count} settled")
-    return settled
+    batches: Iterator[dict[UUID, Lane]] = iter(())
+    if yes:
+        batches = selection.settle(database, preview.selection, settlement, actor=by, batch=cli_database.BATCH)
+    settled = run_batches((_ring(lanes, settlement) for lanes in batches), preview, "settled")
+    report(preview, settled, yes, "settled", output_format)
 
 
 def _is_open(state: State | None) -> bool:
@@ -192,7 +157,7 @@ def _is_open(state: State | None) -> bool:
 
 
 def _next(item: Unsettled) -> str:
-    """Return what happens to it unless somebody settles it."""
+    """Return the next event of a delivery that nobody settles."""
     if item.status == "uncertain":
         return "evidence"
     if item.status == "held":
@@ -200,18 +165,25 @@ def _next(item: Unsettled) -> str:
     return "asked again" if item.ask_again else "sent again"
 
 
-def _ring(lanes: Mapping[UUID, Lane], settlement: Settlement) -> None:
-    """Ring what is sent again, where there is a broker; the pump would find it too."""
-    from mailglass.runtime import get_runtime
-
-    if lanes and settlement == "resend" and get_settings().broker_url.reveal():
-        get_runtime().doorbell.ring(lanes.values())
+def _ring(lanes: Mapping[UUID, Lane], settlement: Settlement) -> int:
+    if settlement == "resend":
+        ring(lanes)
+    return len(lanes)
 
 
-def _database() -> Database:
-    from mailglass.ledger.database import get_database
-
-    return get_database(get_settings().require_database())
+def _row(item: Unsettled) -> tuple[str, ...]:
+    return (
+        str(item.id),
+        format_moment(item.created_at),
+        item.tenant,
+        item.stream,
+        item.status.value,
+        item.account or "",
+        str(item.attempts),
+        _next(item),
+        item.last_error or "",
+        format_moment(item.hold_until),
+    )
 
 
 def _as_json(item: Unsettled) -> dict[str, object]:
@@ -228,7 +200,3 @@ def _as_json(item: Unsettled) -> dict[str, object]:
         "hold_until": item.hold_until and item.hold_until.isoformat(),
         "search_from": item.search_from and item.search_from.isoformat(),
     }
-
-
-def _moment(value: datetime | None) -> str:
-    return "" if value is None else value.isoformat(sep=" ", timespec="seconds")

@@ -1,4 +1,4 @@
-"""What a delivery says, as an operator may see it: never the bytes of its files, and nothing a terminal would obey."""
+"""A delivery's content for operators: without the bytes of its files, and without terminal escapes."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ def without_files(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def print_content(content: Mapping[str, Any] | None) -> None:
-    """Print what was said, for people."""
+    """Print content for people."""
     if content is None:
         click.echo("The content is gone.")
         return
     others = [
-        (name, _harmless(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
+        (name, _escaped(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
         for name, value in content.items()
         if name not in (*_BODIES, "v")
     ]
-    print_table(("CONTENT", ""), [("subject", _harmless(content.get("subject", "not rendered yet"))), *others])
+    print_table(("CONTENT", ""), [("subject", _escaped(content.get("subject", "not rendered yet"))), *others])
     for name in ("text", "html"):
         if name in content:
-            click.echo(f"\n{click.style(name.upper(), bold=True)}\n{_harmless(content[name])}")
+            click.echo(f"\n{click.style(name.upper(), bold=True)}\n{_escaped(content[name])}")
 
 
-def _harmless(text: str) -> str:
-    """Escape what a terminal would obey instead of showing it."""
+def _escaped(text: str) -> str:
+    """Escape characters that a terminal would interpret."""
     return "".join(char if char in "\n\t" or char.isprintable() else f"\\x{ord(char):02x}" for char in text)
 
 
 def _size(encoded: str) -> int:
-    """The bytes that base64 stands for, without decoding it."""
+    """Return the size of base64-encoded bytes, without decoding them."""
     return len(encoded) // 4 * 3 - encoded[-2:].count("=")

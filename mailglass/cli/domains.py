@@ -1,0 +1,66 @@
+"""`mailglass domains`: list the sending domains with what the watch has seen of them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mailglass.cli.output import JSON, format_option, print_json, print_table
+
+if TYPE_CHECKING:
+    from mailglass.ledger.domains import WatchedDomain
+
+
+@click.command()
+@format_option
+def domains(output_format: str) -> None:
+    """List sending domains: their status, and since when.
+
+    A worker checks each about once an hour. `mailglass mail-doctor --domain DOMAIN` shows the findings in full.
+    """
+    from mailglass.domains.configured import sending_domains
+    from mailglass.ledger.database import get_database
+    from mailglass.ledger.domains import WatchedDomain, known
+    from mailglass.settings import get_settings
+
+    settings = get_settings()
+    names = [subject.domain for subject in sending_domains(settings)]
+    found = known(get_database(settings.require_database(), settings.pooled), names) if names else {}
+    watched = [found.get(name, WatchedDomain(name)) for name in names]
+    if output_format == JSON:
+        print_json(watch=settings.domains.watch, domains=[_as_json(item) for item in watched])
+        return
+    rows = [
+        (item.domain, item.status or "not checked yet", _moment(item.since), _moment(item.checked_at), _worst(item))
+        for item in watched
+    ]
+    print_table(("DOMAIN", "STATUS", "SINCE", "CHECKED", "FINDINGS"), rows)
+
+
+def _worst(item: WatchedDomain) -> str:
+    """Return the ids that make up the status."""
+    ids = [identity for identity, status in item.statuses.items() if status == item.status and status != "info"]
+    more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
+    return ", ".join(ids[:5]) + more
+
+
+def _as_json(item: WatchedDomain) -> dict[str, Any]:
+    return {
+        "domain": item.domain,
+        "status": item.status,
+        "since": _iso(item.since),
+        "checked_at": _iso(item.checked_at),
+        "due_at": _iso(item.due_at),
+        "summary": dict(item.summary),
+        "findings": [{"id": identity, "status": status} for identity, status in item.statuses.items()],
+    }
+
+
+def _moment(value: datetime | None) -> str:
+    return "" if value is None else value.isoformat(sep=" ", timespec="seconds")
+
+
+def _iso(value: datetime | None) -> str | None:
+    return None if value is None else value.isoformat()

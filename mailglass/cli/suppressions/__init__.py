@@ -1,0 +1,23 @@
+"""`mailglass suppressions`: see, edit and synchronise suppression lists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import click
+
+from mailglass.cli import LazyGroup, Row
+
+_HERE = "mailglass.cli.suppressions"
+COMMANDS: Mapping[str, Row] = {
+    "add": Row(f"{_HERE}.edit:add", "Add addresses or domains to the list."),
+    "check": Row(f"{_HERE}.edit:check", "List the entries that suppress an address."),
+    "remove": Row(f"{_HERE}.remove:remove", "Remove an address from the list, and from providers' lists."),
+    "remove-domain": Row(f"{_HERE}.edit:remove_domain", "Remove a domain from the list."),
+    "sync": Row(f"{_HERE}.sync:sync", "Synchronise the list with the providers'."),
+}
+
+
+@click.group(cls=LazyGroup, rows=COMMANDS)
+def suppressions() -> None:
+    """See, edit and synchronise suppression lists."""
