@@ -148,6 +148,12 @@ def decide(
     doubt = _doubt(outcome, following.status, asked_again)
     if following.status in _ENDS and (in_doubt or asked_again or doubt):
         following = _end_in_doubt(following, outcome, policy, doubt, asked_again)
+    return _verdict(delivery_id, outcome, following, doubt, duration_ms)
+
+
+def _verdict(
+    delivery_id: UUID, outcome: Outcome, following: _Next, doubt: Doubt | None, duration_ms: int | None
+) -> Verdict:
     status = following.status
     return Verdict(
         id=delivery_id,
