@@ -59,6 +59,9 @@ class SESProvider(Provider):
 
     name = "ses"
     Options = SESOptions
+    keeps_suppressions = True
+    polled = True
+    grants_rate = True
     retry_status = 503
     signed_headers = (sns.TYPE, sns.MESSAGE_ID, sns.TOPIC)
     options: SESOptions
