@@ -26,12 +26,12 @@ def distinct_copies(mail: Outgoing) -> tuple[list[Address], list[Address]]:
     seen = {_person(mail.recipient)}
 
     def unseen(addresses: Iterable[Address]) -> list[Address]:
-        found = []
+        addresses = []
         for address in addresses:
             if (person := _person(address)) not in seen:
                 seen.add(person)
-                found.append(address)
-        return found
+                addresses.append(address)
+        return addresses
 
     return unseen(mail.cc), unseen(mail.bcc)
 
