@@ -25,9 +25,9 @@ def distinct_copies(mail: Outgoing) -> tuple[list[Address], list[Address]]:
     """The mail's cc and bcc without the recipient and without repetitions; who is in cc is not in bcc."""
     seen = {_person(mail.recipient)}
 
-    def unseen(addresses: Iterable[Address]) -> list[Address]:
+    def unseen(people: Iterable[Address]) -> list[Address]:
         addresses = []
-        for address in addresses:
+        for address in people:
             if (person := _person(address)) not in seen:
                 seen.add(person)
                 addresses.append(address)

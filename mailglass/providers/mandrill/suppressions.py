@@ -78,12 +78,12 @@ class MandrillSuppressions:
         what = f"{self._account}: {verb} rejects"
         request = HTTPRequest(f"/rejects/{verb}.json", encode_json(body), {"content-type": "application/json"})
         answer = call(self._http, request, what)
-        body = answer.json()
-        if answer.status == 200 and isinstance(body, list if verb == "list" else dict):
-            return body
-        name = body.get("name") if isinstance(body, dict) else None
+        value = answer.json()
+        if answer.status == 200 and isinstance(value, list if verb == "list" else dict):
+            return value
+        name = value.get("name") if isinstance(value, dict) else None
         if verb != "list" and name in (BAD_ADDRESS, NOT_LISTED):
-            return body
+            return value
         row = find(MANDRILL, answer.status, parsing.label_of(name))
         if name in row.codes:  # older servers answer 500 to all of them
             raise ProviderCallError(what, status=answer.status, retryable=outcome_class(row.refusal) in _LATER)
