@@ -212,10 +212,10 @@ RAW = [
     ids=["prefork", "threads", "gevent", "solo"],
 )
 def test_foreign_messages_end_no_worker_of_any_pool_and_hold_up_nobodys_mail(
-    house: Any, outside: Any, servers: Any, wait_for: Callable[..., None], options: tuple[str, ...]
+    cluster: Any, outside: Any, servers: Any, wait_for: Callable[..., None], options: tuple[str, ...]
 ) -> None:
-    url = house.environment["MAILGLASS_BROKER_URL"]
-    worker = house.worker(*options)
+    url = cluster.environment["MAILGLASS_BROKER_URL"]
+    worker = cluster.worker(*options)
     # the first worker has declared the queue
     for foreign in FOREIGN.values():
         publish(url, foreign)
@@ -226,7 +226,7 @@ def test_foreign_messages_end_no_worker_of_any_pool_and_hold_up_nobodys_mail(
     assert result.get(timeout=60)
     refused = re.compile(r"mailglass\.message\.refused")
     expected = len(FOREIGN) + (0 if servers.on_rabbit else len(RAW))
-    wait_for(lambda: house.rings.count() == 0)
+    wait_for(lambda: cluster.rings.count() == 0)
     wait_for(lambda: len(refused.findall(worker.output())) >= expected)
     assert worker.running
     assert outside.received == {result.id: 1}
