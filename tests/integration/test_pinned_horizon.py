@@ -278,6 +278,19 @@ def test_the_scan_of_lanes_takes_a_fortieth_of_the_time(ledger: Database, monkey
     assert list(lanes.lanes_ready(ledger, pace=pace)) == [LANE]
 
 
+def test_a_ring_costs_the_same_however_often_it_was_answered(
+    ledger: Remembering, direct_url: str, pin: psycopg.Connection
+) -> None:
+    params = {"names": ["mailglass.dispatch:mailglass/acme/bulk"], "ring_timeout": 5.0}
+    costs = []
+    for rings in (10, 300):
+        for _ in range(rings):
+            assert len(ledger.run("ring", params)) == 1
+            ledger.run("clear_bells", {"names": params["names"]})
+        costs.append(pages(direct_url, "ring", params))
+    assert costs[1] <= costs[0] + 30
+
+
 def work_off_one_batch(ledger: Database) -> None:
     """Mail that was put off, claimed for a moment and sent."""
     queue(ledger, BATCH, delay=0.1)
