@@ -77,7 +77,7 @@ def test_every_known_code_is_explained(level: str) -> None:
         jsonschema.Draft202012Validator(SCHEMA).validate({"schema_version": 1, "explanation": explanation.as_json()})
 
 
-def test_what_the_sender_lacks_in_authentication_always_names_checks() -> None:
+def test_lack_of_authentication_always_names_checks() -> None:
     for detail in {*STANDARD, *PRIVATE}:
         explanation = explain(f"5.{detail}")
         if explanation.refusal.about is About.SENDER_AUTHENTICATION and detail != "7.29":
@@ -85,7 +85,7 @@ def test_what_the_sender_lacks_in_authentication_always_names_checks() -> None:
 
 
 @pytest.mark.parametrize("said", ["", " ", "5", "5.7", "5.7.x", "....", "7.7.7"])
-def test_what_holds_no_code_is_wrong_usage(said: str) -> None:
+def test_text_without_a_code_is_wrong_usage(said: str) -> None:
     with pytest.raises(ConfigError, match="no status code"):
         explain(said)
 
