@@ -220,8 +220,11 @@ def test_a_worker_is_rung_for_a_bounce(relay: Cluster, until: Any) -> None:
 def mailglass(cluster: Cluster, *arguments: str, raw: bytes, **environ: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
         [sys.executable, "-m", "mailglass", "bounce", "receive", *arguments],
-        input=raw, capture_output=True, check=False, env={**os.environ, **cluster.environment, **environ},
-    )  # fmt: skip
+        input=raw,
+        capture_output=True,
+        check=False,
+        env={**os.environ, **cluster.environment, **environ},
+    )
 
 
 def test_the_command_keeps_what_is_piped_into_it(relay: Cluster) -> None:

@@ -54,7 +54,7 @@ TRAVELLING: dict[str, Callable[[Signature], Any]] = {
     "an argument": lambda add: add.app.send_task("shop.send", args=[message()]),
     "pickled": lambda add: pickle.dumps(deliver_later.si(message())),
     "pickled in a chain": lambda add: pickle.dumps(chain(add, deliver_later.si(message()))),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("travel", TRAVELLING.values(), ids=list(TRAVELLING))

@@ -106,8 +106,11 @@ def test_the_urgent_lanes_are_answered_first(cluster, bell: Doorbell) -> None:
     bell.ring_task(PUMP)
     streams = [json.loads(ring.body)[0][:1] for ring in cluster.rings.take()]
     assert [place and place[0].rpartition("/")[2] for place in streams] == [
-        *["transactional"] * 2, [], *["operational"] * 2, *["bulk"] * 2,
-    ]  # fmt: skip
+        *["transactional"] * 2,
+        [],
+        *["operational"] * 2,
+        *["bulk"] * 2,
+    ]
 
 
 def test_no_ring_is_lost_on_connections_that_died_while_nobody_used_them(cluster, bell: Doorbell, broker) -> None:

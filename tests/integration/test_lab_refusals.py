@@ -32,8 +32,16 @@ from mailglass.routing.lane import Lane
 from mailglass.settings import AccountSettings, Route, Secret, Settings
 from mailglass.testing.provider import FixedAccounts
 
-ARGUMENTS = ["--calm", "--watch-stdin", "--account", "ses=ses", "--account", "mailgun=mailgun", "--account",
-             "spare=mailgun"]  # fmt: skip
+ARGUMENTS = [
+    "--calm",
+    "--watch-stdin",
+    "--account",
+    "ses=ses",
+    "--account",
+    "mailgun=mailgun",
+    "--account",
+    "spare=mailgun",
+]
 FIRSTS = ("postmark", "sendgrid", "ses", "mailgun")
 SENDER = Address("shop@example.org")
 

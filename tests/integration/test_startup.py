@@ -60,9 +60,12 @@ def moved(url: str, port: int) -> tuple[str, str, int]:
 def start(cluster, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "celery", "-A", "mailglass", *arguments],
-        env={**os.environ, **cluster.environment, "PYTHONUNBUFFERED": "1"}, cwd=cluster.directory,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        env={**os.environ, **cluster.environment, "PYTHONUNBUFFERED": "1"},
+        cwd=cluster.directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def read_until(process: subprocess.Popen[str], text: str) -> list[str]:

@@ -105,9 +105,15 @@ class Setup:
 
     def post(self, kind: str = "Notification", **change: Any) -> int:
         fields: dict[str, Any] = {
-            "Type": kind, "MessageId": str(uuid4()), "TopicArn": TOPIC, "Message": "{}", "SignatureVersion": "2",
-            "SigningCertURL": CERTIFICATE_URL, "Timestamp": clock.now().isoformat(), **change,
-        }  # fmt: skip
+            "Type": kind,
+            "MessageId": str(uuid4()),
+            "TopicArn": TOPIC,
+            "Message": "{}",
+            "SignatureVersion": "2",
+            "SigningCertURL": CERTIFICATE_URL,
+            "Timestamp": clock.now().isoformat(),
+            **change,
+        }
         names = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
         signed = "".join(f"{name}\n{fields[name]}\n" for name in names if name in fields).encode()
         fields["Signature"] = base64.b64encode(KEY.sign(signed, PKCS1v15(), SHA256())).decode()
@@ -118,9 +124,13 @@ class Setup:
             "authorization": "not kept",
         }
         answer = one_webhook(
-            "main", WebhookRequest(headers, json.dumps(fields).encode()), settings=self.settings,
-            database=self.desk.ledger, accounts=self.accounts, ring=self.rung.append,
-        )  # fmt: skip
+            "main",
+            WebhookRequest(headers, json.dumps(fields).encode()),
+            settings=self.settings,
+            database=self.desk.ledger,
+            accounts=self.accounts,
+            ring=self.rung.append,
+        )
         return answer.status
 
     def work(self) -> process.WebhookReport:

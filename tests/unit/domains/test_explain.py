@@ -28,20 +28,31 @@ SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "schemas" / "mail-doct
 CHECKS = {
     f"{area}.{check}"
     for area, room in (
-        ("spf", spf), ("dkim", dkim), ("dmarc", dmarc), ("alignment", alignment), ("ptr", hosts), ("mx", mail_hosts)
+        ("spf", spf),
+        ("dkim", dkim),
+        ("dmarc", dmarc),
+        ("alignment", alignment),
+        ("ptr", hosts),
+        ("mx", mail_hosts),
     )
     for check in room._WHY
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
     ("said", "about", "findings"),
     [
         ("5.7.515", About.SENDER_AUTHENTICATION, {"spf.record", "dkim.key", "dmarc.record", "alignment.dmarc"}),
-        ("550 5.7.515 Access denied, sending domain example.com doesn't meet the required authentication level.",
-         About.SENDER_AUTHENTICATION, {"spf.record", "dkim.key", "dmarc.record", "alignment.dmarc"}),
-        ("550-5.7.26 This mail has been blocked because the sender is unauthenticated. gsmtp",
-         About.SENDER_AUTHENTICATION, {"spf.record", "dkim.key", "alignment.dmarc"}),
+        (
+            "550 5.7.515 Access denied, sending domain example.com doesn't meet the required authentication level.",
+            About.SENDER_AUTHENTICATION,
+            {"spf.record", "dkim.key", "dmarc.record", "alignment.dmarc"},
+        ),
+        (
+            "550-5.7.26 This mail has been blocked because the sender is unauthenticated. gsmtp",
+            About.SENDER_AUTHENTICATION,
+            {"spf.record", "dkim.key", "alignment.dmarc"},
+        ),
         ("5.7.25", About.SENDER_AUTHENTICATION, {"ptr.reverse"}),
         ("4.7.25", About.SENDER_AUTHENTICATION, {"ptr.reverse"}),
         ("5.7.23", About.SENDER_AUTHENTICATION, {"spf.record"}),
@@ -51,7 +62,7 @@ CHECKS = {
         ("4.2.2", About.MAILBOX_FULL, set()),
         ("550 no such user here", About.RECIPIENT_UNKNOWN, set()),
     ],
-)  # fmt: skip
+)
 def test_a_refusal_belongs_to_the_checks_that_would_find_its_cause(said: str, about: About, findings: set[str]) -> None:
     explanation = explain(said)
     assert explanation.refusal.about is about
