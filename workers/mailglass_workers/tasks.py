@@ -134,9 +134,12 @@ def process_webhooks() -> None:
             runtime.doorbell.ring_task(WEBHOOKS)
 
     process.run(
-        runtime.settings, runtime.database, runtime.accounts,
-        after_claim=ring_again, mark=runtime.low_water.webhooks,
-    )  # fmt: skip
+        runtime.settings,
+        runtime.database,
+        runtime.accounts,
+        after_claim=ring_again,
+        mark=runtime.low_water.webhooks,
+    )
 
 
 @app.task(name=RECONCILE)
