@@ -216,9 +216,7 @@ class HTTPProvider(Provider):
         return [*outcomes[: len(mails)], *[unread] * (len(mails) - len(outcomes))]
 
     def _warn(self, event: str, error: Exception) -> None:
-        emit(
-            event, level=logging.WARNING, provider=self.name, account=self.account, error_type=type(error).__name__
-        )  # fmt: skip
+        emit(event, level=logging.WARNING, provider=self.name, account=self.account, error_type=type(error).__name__)
 
 
 def _may_be_of_one(outcome: Outcome) -> bool:

@@ -138,8 +138,12 @@ def read_items(
     for label, count in sorted(unknown.items()):
         emit(
             "mailglass.webhook.unmapped",
-            level=logging.WARNING, provider=provider, account=account, reason=label, count=count,
-        )  # fmt: skip
+            level=logging.WARNING,
+            provider=provider,
+            account=account,
+            reason=label,
+            count=count,
+        )
     return events
 
 

@@ -27,9 +27,10 @@ def provider_class(name: str, key: str = "provider") -> type[Provider]:
         cls = next(iter(entries)).load()
     except ImportError as error:
         raise ConfigError(
-            key, f"provider {name!r} needs a module that is not installed ({error.name})",
+            key,
+            f"provider {name!r} needs a module that is not installed ({error.name})",
             f'Install it: pip install "mailglass[{name}]"',
-        ) from error  # fmt: skip
+        ) from error
     if not (isinstance(cls, type) and issubclass(cls, Provider)):
         raise ConfigError(key, f"the entry point {name!r} is not a Provider", "Correct the package that registers it")
     return cls

@@ -82,8 +82,12 @@ def test_webhooks_are_listed_by_filter_without_their_bodies(ledger: Database, ma
 def test_dead_webhooks_are_replayed_by_account_after_a_dry_run(ledger: Database, mailglass: Command) -> None:
     mine, theirs, done = keep(ledger, "dead"), keep(ledger, "dead", "other"), keep(ledger, "processed")
     assert mailglass("webhooks", "replay", "--account", "main")[1] == {
-        "schema_version": 1, "dry_run": True, "found": 1, "sample": [str(mine)], "moved": 0,
-    }  # fmt: skip
+        "schema_version": 1,
+        "dry_run": True,
+        "found": 1,
+        "sample": [str(mine)],
+        "moved": 0,
+    }
     assert audit.entries(ledger) == []
     assert mailglass("webhooks", "replay", "--account", "main", "--yes", "--as", "ops")[1]["moved"] == 1
     assert standing(ledger) == {mine: "received", theirs: "dead", done: "processed"}
@@ -124,7 +128,7 @@ def test_many_are_read_from_standard_input(
     assert suppressions_of(ledger, "any", Address("b@example.com"))
 
 
-def test_one_that_cannot_be_read_refuses_all_and_is_not_repeated(
+def test_unreadable_address_refuses_all_and_is_not_repeated(
     ledger: Database, mailglass: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["suppressions", "add", "ada@example.com", "very secret@", "--tenant", "acme"]) == 64
@@ -145,13 +149,13 @@ def test_an_entry_may_end_by_itself(ledger: Database, mailglass: Command) -> Non
     )
 
 
-def test_nobody_is_added_for_what_can_be_no_tenant(ledger: Database, capsys: pytest.CaptureFixture[str]) -> None:
+def test_impossible_tenant_adds_no_entry(ledger: Database, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["suppressions", "add", "ada@example.com", "--tenant", "Acme Inc"]) != 0
     assert "tenant" in capsys.readouterr().err
     assert audit.entries(ledger) == []
 
 
-def test_what_stands_in_the_way_of_an_address_is_told(ledger: Database, mailglass: Command) -> None:
+def test_entries_in_the_way_of_an_address_are_told(ledger: Database, mailglass: Command) -> None:
     suppress(ledger, [Suppression("*", "ada@example.com", "complaint", "webhook", account="main")])
     mailglass("suppressions", "add", "example.com", "--tenant", "acme")
     entries = mailglass("suppressions", "check", "ADA@example.com", "--tenant", "acme")[1]["entries"]

@@ -123,8 +123,11 @@ def take(ledger: Database, rung: list[str]) -> Callable[..., Response]:
     ) -> Response:
         given = {"x-signature": signature(body)} if headers is None else dict(headers)
         context = {
-            "settings": SETTINGS, "database": ledger, "accounts": TestAccounts(SETTINGS), "ring": rung.append,
-        }  # fmt: skip
+            "settings": SETTINGS,
+            "database": ledger,
+            "accounts": TestAccounts(SETTINGS),
+            "ring": rung.append,
+        }
         return one_webhook(account, WebhookRequest(given, body), **(context | parts))
 
     return handle
@@ -416,7 +419,7 @@ def test_a_client_that_leaves_early_leaves_nothing_behind(port: int, app: WebApp
         ("POST", "/readyz", 405),
     ],
 )
-def test_what_is_not_served_is_refused(port: int, method: str, path: str, status: int) -> None:
+def test_unserved_request_is_refused(port: int, method: str, path: str, status: int) -> None:
     assert ask(port, method, path, b"" if method != "GET" else None) == (status, b"")
 
 
@@ -450,7 +453,7 @@ def test_a_refused_method_is_told_the_allowed_one(port: int) -> None:
         assert connection.getresponse().headers["allow"] == "POST"
 
 
-def test_it_is_alive_and_ready(port: int) -> None:
+def test_endpoint_is_alive_and_ready(port: int) -> None:
     assert ask(port, "GET", "/healthz") == (200, b"ok\n")
     assert ask(port, "GET", "/readyz") == (200, b"ready\n")
     assert ask(port, "HEAD", "/readyz") == (200, b"")
@@ -507,10 +510,15 @@ def test_many_webhooks_at_once_are_all_kept(port: int, ledger: Database) -> None
 
 def test_a_provider_sees_the_url_and_the_peer_and_no_word_of_a_proxy() -> None:
     scope = {
-        "type": "http", "method": "POST", "scheme": "http", "path": "/webhooks/main", "raw_path": b"/webhooks/main",
-        "query_string": b"a=%2F", "client": ("192.0.2.1", 4711),
+        "type": "http",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/webhooks/main",
+        "raw_path": b"/webhooks/main",
+        "query_string": b"a=%2F",
+        "client": ("192.0.2.1", 4711),
         "headers": [(b"Host", b"mail.example.com"), (b"X-Forwarded-For", b"198.51.100.1")],
-    }  # fmt: skip
+    }
     request = web_http.webhook_request(scope, b"")
     assert request.url == "http://mail.example.com/webhooks/main?a=%2F"
     assert request.remote_addr == "192.0.2.1"
@@ -560,7 +568,7 @@ def der(key: ec.EllipticCurvePrivateKey) -> str:
 
 
 @pytest.mark.parametrize("room", [room for room in ROOMS.values() if Feature.WEBHOOKS not in room.lacks])
-def test_where_the_fault_is_ours_every_provider_posts_again(room: type[Declaration], unused_port: int) -> None:
+def test_own_fault_has_every_provider_post_again(room: type[Declaration], unused_port: int) -> None:
     # Brevo discards what it is answered with any other 4xx or a 5xx; the others try again on 5xx
     expected = 429 if room.provider_class.name == "brevo" else 503
     declared = room()
@@ -587,13 +595,16 @@ def test_sendgrids_and_postmarks_own_webhooks_are_verified_and_kept(ledger: Data
                 "grid", "sendgrid", options={"api_key": "env:TOKEN", "webhook_public_keys": [der(key)]}
             ),
             "mark": AccountSettings(
-                "mark", "postmark",
+                "mark",
+                "postmark",
                 options={
-                    "server_token": "env:TOKEN", "webhook_username": "u", "webhook_passwords": ["env:PASSWORD"],
+                    "server_token": "env:TOKEN",
+                    "webhook_username": "u",
+                    "webhook_passwords": ["env:PASSWORD"],
                 },
             ),
         },
-    )  # fmt: skip
+    )
     application = create_app(settings)
     application._own = TestRuntime(settings)
     application._own.__dict__["accounts"] = Accounts(settings, environ)

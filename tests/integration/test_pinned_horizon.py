@@ -246,7 +246,7 @@ def test_a_scan_that_had_grown_dear_costs_the_same_however_much_was_drained(
     assert marked[1] < from_the_beginning[1] / 2
 
 
-def test_what_comes_up_below_a_dear_scan_is_seen_by_the_next_one_from_the_beginning(
+def test_mail_below_a_dear_scan_is_seen_by_the_next_one_from_the_beginning(
     ledger: Database, direct_url: str, monkeypatch: pytest.MonkeyPatch, no_margin: None
 ) -> None:
     monkeypatch.setattr(low_water, "CHEAP", 0.0)
@@ -276,6 +276,19 @@ def test_the_scan_of_lanes_takes_a_fortieth_of_the_time(ledger: Database, monkey
     assert list(lanes.lanes_ready(ledger, pace=pace)) == []
     moment[0] += 0.2
     assert list(lanes.lanes_ready(ledger, pace=pace)) == [LANE]
+
+
+def test_a_ring_costs_the_same_however_often_it_was_answered(
+    ledger: Remembering, direct_url: str, pin: psycopg.Connection
+) -> None:
+    params = {"names": ["mailglass.dispatch:mailglass/acme/bulk"], "ring_timeout": 5.0}
+    costs = []
+    for rings in (10, 300):
+        for _ in range(rings):
+            assert len(ledger.run("ring", params)) == 1
+            ledger.run("clear_bells", {"names": params["names"]})
+        costs.append(pages(direct_url, "ring", params))
+    assert costs[1] <= costs[0] + 30
 
 
 def work_off_one_batch(ledger: Database) -> None:

@@ -154,7 +154,7 @@ def test_a_restored_ledger_sends_nothing_twice_that_its_provider_has(
         restored.dispose()
 
 
-def test_what_is_held_after_a_restore_may_have_been_sent_and_is_not_canceled(
+def test_mail_held_after_a_restore_is_not_canceled_because_it_may_have_been_sent(
     site: Site, ledger: Database, mailglass: Command
 ) -> None:
     ids = site.queue(ledger, 2)

@@ -174,7 +174,7 @@ def test_a_worker_whose_clock_is_hours_behind_searches_until_the_ledgers_now(
     assert target.sent_before > behind + timedelta(hours=6) > target.sent_after
 
 
-def test_what_the_provider_has_is_sent_with_its_id_and_never_sent_again(desk: Desk) -> None:
+def test_mail_that_the_provider_has_is_sent_with_its_id_and_never_again(desk: Desk) -> None:
     desk.main.says = takes
     (delivery_id,) = desk.uncertain()
     report = desk.settler.run()
@@ -205,7 +205,7 @@ def test_a_search_knows_whom_and_when(desk: Desk) -> None:
     assert target.sent_before > attempt
 
 
-def test_what_was_sent_long_before_anybody_noticed_is_searched_for_from_then_on(desk: Desk) -> None:
+def test_mail_sent_long_before_it_was_noticed_is_searched_for_from_then_on(desk: Desk) -> None:
     delivery_id = desk.sending()
     # everything stood still for a night
     desk.rows("UPDATE mailglass.deliveries SET scheduled_at = now() - interval '9 hours'")
@@ -216,12 +216,15 @@ def test_what_was_sent_long_before_anybody_noticed_is_searched_for_from_then_on(
     assert (target.delivery_id, target.sent_after < row.scheduled_at) == (delivery_id, True)
 
 
-def test_what_happened_to_it_is_learnt_as_from_a_webhook(desk: Desk) -> None:
+def test_found_mails_fate_is_learnt_as_from_a_webhook(desk: Desk) -> None:
     def bounced(item: SearchTarget) -> SearchResult:
         event = ProviderEvent(
-            EventKind.BOUNCED, "e-1", delivery_id=item.delivery_id, recipient=item.recipient,
+            EventKind.BOUNCED,
+            "e-1",
+            delivery_id=item.delivery_id,
+            recipient=item.recipient,
             bounce_class=BounceClass.HARD,
-        )  # fmt: skip
+        )
         foreign = replace(event, provider_event_id="e-2", delivery_id=uuid4())
         return taken(item.delivery_id, "p-1", [event, foreign])
 
@@ -245,7 +248,7 @@ def test_what_happened_to_it_is_learnt_as_from_a_webhook(desk: Desk) -> None:
         lambda item: SearchResult(takes(item).kind, None, "whose?"),
     ],
 )
-def test_what_is_not_found_under_its_own_id_waits_for_its_hold(desk: Desk, says: Says) -> None:
+def test_mail_not_found_under_its_own_id_waits_for_its_hold(desk: Desk, says: Says) -> None:
     desk.main.says = says
     (delivery_id,) = desk.uncertain()
     report = desk.settler.run()
@@ -371,7 +374,7 @@ def test_two_workers_do_not_look_for_the_same_deliveries(desk: Desk, database_ur
         ("claim_searches", {"account": "main", "lag": 30.0, "size": 20, "budget": 15.0}),
     ],
 )
-def test_who_has_a_turn_is_found_without_walking_over_other_deliveries(
+def test_account_with_a_turn_is_found_without_walking_over_other_deliveries(
     desk: Desk, direct_url: str, name: str, params: dict[str, Any]
 ) -> None:
     with psycopg.connect(direct_url, options="-c enable_seqscan=off") as connection:
@@ -407,7 +410,7 @@ def test_while_it_is_looked_for_the_hold_does_not_end(desk: Desk) -> None:
     assert desk.delivery(delivery_id).status is Status.SENT
 
 
-def test_what_is_found_after_it_was_queued_again_is_not_sent_again(desk: Desk) -> None:
+def test_mail_found_after_it_was_queued_again_is_not_sent_again(desk: Desk) -> None:
     (delivery_id,) = desk.uncertain()
 
     def meanwhile(item: SearchTarget) -> SearchResult:
@@ -422,7 +425,7 @@ def test_what_is_found_after_it_was_queued_again_is_not_sent_again(desk: Desk) -
     assert lanes_due(desk.ledger) == []
 
 
-def test_what_is_held_for_a_person_is_settled_by_a_look_that_was_under_way(desk: Desk) -> None:
+def test_held_mail_is_settled_by_a_search_that_was_under_way(desk: Desk) -> None:
     policy = StreamPolicy(uncertain=UncertainPolicy.HOLD)
     desk.settings = replace(SETTINGS, streams={**DEFAULT_POLICIES, Stream.TRANSACTIONAL: policy})
     (delivery_id,) = desk.uncertain()
@@ -677,8 +680,11 @@ def test_a_worker_that_died_at_an_account_that_remembers_leaves_a_question_for_i
     assert (delivery.status, delivery.account, delivery.last_error) == (Status.QUEUED, "main", "asked_again")
     event = desk.timeline(delivery_id)[-1]
     assert (event.kind, event.status, event.reason, event.account) == (
-        EngineEvent.UNCERTAIN, Status.QUEUED, "asked_again", "main",
-    )  # fmt: skip
+        EngineEvent.UNCERTAIN,
+        Status.QUEUED,
+        "asked_again",
+        "main",
+    )
     desk.work()
     assert desk.delivery(delivery_id).status is Status.SENT
     assert (len(desk.main.sent), desk.other.sent) == (1, [])
@@ -734,7 +740,7 @@ def test_a_delivery_that_has_expired_is_not_asked_about_again(desk: Desk) -> Non
     assert desk.delivery(delivery_id).status is Status.UNCERTAIN
 
 
-def test_what_a_webhook_has_answered_is_not_asked_about_again(desk: Desk) -> None:
+def test_mail_that_a_webhook_answered_is_not_asked_about_again(desk: Desk) -> None:
     desk.main.idempotent = True
     delivery_id = desk.sending()
     desk.post(delivery_id)
@@ -749,8 +755,9 @@ def test_at_an_account_that_remembers_nothing_it_is_uncertain_and_searched_for(d
     delivery_id = desk.sending()
     assert desk.settler.sweep() == [(LANE, "uncertain")]
     assert (desk.delivery(delivery_id).status, desk.delivery(delivery_id).last_error) == (
-        Status.UNCERTAIN, "worker_lost",
-    )  # fmt: skip
+        Status.UNCERTAIN,
+        "worker_lost",
+    )
     desk.settler.run()
     assert desk.delivery(delivery_id).status is Status.SENT
     assert desk.main.sent == []

@@ -53,12 +53,19 @@ def test_transactional_mail_is_bound_only_by_what_the_other_side_refuses() -> No
     ("stream", "bound_by"),
     [
         ("transactional", ["hook:domain:gmail.com/10/1/20", "hook:account:main/10/1/20"]),
-        ("bulk", [
-            "hook:tenant:acme/10/1/20", "hook:tenant_domain:acme/gmail.com/10/1/20", "hook:domain:gmail.com/10/1/20",
-            "hook:sender_domain:shop.example/10/1/20", "hook:account:main/10/1/20", "hook:stream:bulk/10/1/20",
-        ]),
+        (
+            "bulk",
+            [
+                "hook:tenant:acme/10/1/20",
+                "hook:tenant_domain:acme/gmail.com/10/1/20",
+                "hook:domain:gmail.com/10/1/20",
+                "hook:sender_domain:shop.example/10/1/20",
+                "hook:account:main/10/1/20",
+                "hook:stream:bulk/10/1/20",
+            ],
+        ),
     ],
-)  # fmt: skip
+)
 def test_limits_of_the_application_bind_as_the_configured_ones_do(stream: str, bound_by: list[str]) -> None:
     assert keys(RuleBook([]), stream, EVERY_SCOPE) == ["account:main", *bound_by]
 
@@ -176,7 +183,7 @@ def test_a_batch_names_each_limit_once_and_keeps_the_order_of_mails() -> None:
     assert (batch.counted, batch.groups, batch.runs) == ([0, 0, 11], [[1, 2], [2, 3]], [1, 2, 2, 1, 1, 1])
 
 
-def test_where_a_key_comes_with_two_figures_the_first_counts() -> None:
+def test_first_of_two_figures_for_a_key_counts() -> None:
     batch = compile_batch([(Cap("x", 3, 1.0),), (Cap("x", 9, 1.0),)], 0.0)
     assert (batch.tolerances, batch.groups) == ([3.0], [[1], [1]])
 

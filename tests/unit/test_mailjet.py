@@ -147,7 +147,7 @@ def test_a_campaign_may_be_named_by_the_mails_own_options() -> None:
         ({"metadata": {"a": "\ud83d"}}, "invalid_text"),
     ],
 )
-def test_what_mailjet_cannot_say_is_refused_by_name(change: dict[str, Any], reason: str) -> None:
+def test_mail_that_mailjet_cannot_carry_is_refused_by_name(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(Unsendable) as caught:
         PROVIDER.encode(replace(MAIL, **change))
     assert caught.value.reason == reason
@@ -174,7 +174,7 @@ def test_a_64_bit_id_is_kept_to_the_last_digit() -> None:
 
 
 @pytest.mark.parametrize("number", [0, -5, 1 << 63, 1.5e18, True, None, "", "x", "1" * 20, [7]])
-def test_what_cannot_be_an_id_is_none_and_the_mail_is_accepted_all_the_same(number: object) -> None:
+def test_invalid_message_id_is_dropped_and_the_mail_is_accepted(number: object) -> None:
     assert PROVIDER.read(answer(200, {"Messages": [success(MAIL, number)]}), [MAIL]) == [
         Outcome(O.ACCEPTED, status=200)
     ]
@@ -220,14 +220,27 @@ def test_a_mail_without_a_verdict_of_its_own_is_uncertain(items: list[Any]) -> N
 
 
 ROWS = [
-    (400, "mj-0013", O.REJECTED), (400, "mj-0003", O.REJECTED), (400, "send-0003", O.REJECTED),
-    (400, "send-0010", O.REJECTED), (400, "send-0015", O.REJECTED), (400, "mj-0011", O.REJECTED),
-    (401, "mj-0001", O.MISCONFIGURED), (401, "mj-0015", O.MISCONFIGURED), (403, "send-0006", O.MISCONFIGURED),
-    (403, "send-0007", O.MISCONFIGURED), (403, "send-0008", O.MISCONFIGURED), (400, "send-0008", O.MISCONFIGURED),
-    (403, "mj-9999", O.MISCONFIGURED), (404, "mj-9999", O.MISCONFIGURED), (405, "mj-9999", O.MISCONFIGURED),
-    (413, "mj-9999", O.REJECTED), (429, "mj-9999", O.THROTTLED), (500, "mj-9999", O.TRANSIENT),
-    (503, "mj-9999", O.TRANSIENT), (400, "mj-9999", O.REJECTED),
-]  # fmt: skip
+    (400, "mj-0013", O.REJECTED),
+    (400, "mj-0003", O.REJECTED),
+    (400, "send-0003", O.REJECTED),
+    (400, "send-0010", O.REJECTED),
+    (400, "send-0015", O.REJECTED),
+    (400, "mj-0011", O.REJECTED),
+    (401, "mj-0001", O.MISCONFIGURED),
+    (401, "mj-0015", O.MISCONFIGURED),
+    (403, "send-0006", O.MISCONFIGURED),
+    (403, "send-0007", O.MISCONFIGURED),
+    (403, "send-0008", O.MISCONFIGURED),
+    (400, "send-0008", O.MISCONFIGURED),
+    (403, "mj-9999", O.MISCONFIGURED),
+    (404, "mj-9999", O.MISCONFIGURED),
+    (405, "mj-9999", O.MISCONFIGURED),
+    (413, "mj-9999", O.REJECTED),
+    (429, "mj-9999", O.THROTTLED),
+    (500, "mj-9999", O.TRANSIENT),
+    (503, "mj-9999", O.TRANSIENT),
+    (400, "mj-9999", O.REJECTED),
+]
 
 
 @pytest.mark.parametrize(("status", "code", "kind"), ROWS)
@@ -248,11 +261,22 @@ def test_no_error_code_is_mapped_without_a_row_here() -> None:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (302, O.MISCONFIGURED), (400, O.REJECTED), (401, O.MISCONFIGURED), (403, O.MISCONFIGURED),
-        (404, O.MISCONFIGURED), (405, O.MISCONFIGURED), (413, O.REJECTED), (429, O.THROTTLED), (500, O.UNCERTAIN),
-        (502, O.UNCERTAIN), (503, O.TRANSIENT), (504, O.UNCERTAIN), (200, O.UNCERTAIN), (204, O.UNCERTAIN),
+        (302, O.MISCONFIGURED),
+        (400, O.REJECTED),
+        (401, O.MISCONFIGURED),
+        (403, O.MISCONFIGURED),
+        (404, O.MISCONFIGURED),
+        (405, O.MISCONFIGURED),
+        (413, O.REJECTED),
+        (429, O.THROTTLED),
+        (500, O.UNCERTAIN),
+        (502, O.UNCERTAIN),
+        (503, O.TRANSIENT),
+        (504, O.UNCERTAIN),
+        (200, O.UNCERTAIN),
+        (204, O.UNCERTAIN),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("body", [b"", b"<html>Rate limit exceeded</html>", [], {}, {"Messages": {}}, {"Messages": []}])
 def test_an_answer_without_mailjets_own_words_is_read_by_its_status(
     status: int, kind: OutcomeClass, body: object
@@ -336,7 +360,7 @@ def sent(wire: Wire, *subjects: str) -> list[OutcomeClass]:
     return [outcome.kind for outcome in provider.send(mails, deadline=monotonic() + 60)]
 
 
-def test_one_poisoned_mail_of_a_batch_costs_no_other_and_no_second_request() -> None:
+def test_poisoned_mail_of_a_batch_costs_no_other_and_no_second_request() -> None:
     wire = Wire()
     assert sent(wire, "a", "poison", "b") == [O.ACCEPTED, O.REJECTED, O.ACCEPTED]
     assert wire.asked == [["a", "poison", "b"]]
@@ -375,8 +399,10 @@ def options(**raw: Any) -> MailjetOptions:
 def test_options_are_built_from_the_accounts_table() -> None:
     built = options(webhook_username="hooks", webhook_passwords=["env:PW"], sandbox=True)
     assert (built.webhook_passwords, built.sandbox, built.base_url) == (
-        (Secret("p"),), True, "https://api.mailjet.com",
-    )  # fmt: skip
+        (Secret("p"),),
+        True,
+        "https://api.mailjet.com",
+    )
     assert "Secret(env:SEC)" in repr(built)
 
 

@@ -103,9 +103,7 @@ def test_the_four_lists_are_read_as_one_and_blocks_are_left_out(
         ListedAddress("unsubscribes@x.y", "unsubscribe", MOMENT, "unsubscribes"),
     ]
     assert cursors == [None, "invalid_emails:0", "spam_reports:0", "unsubscribes:0"]
-    assert [request.path for request in wire.seen] == [
-        f"/v3/suppression/{name}?limit=500&offset=0" for name in LISTS
-    ]  # fmt: skip
+    assert [request.path for request in wire.seen] == [f"/v3/suppression/{name}?limit=500&offset=0" for name in LISTS]
     assert {request.headers["authorization"] for request in wire.seen} == {"Bearer SG.key"}
 
 
@@ -183,7 +181,7 @@ def test_an_answer_that_cannot_be_read_is_never_an_empty_list(
 
 
 @pytest.mark.parametrize("reason", ["hard_bounce", "complaint", "unsubscribe", "manual", "provider"])
-def test_whatever_is_added_becomes_a_global_unsubscribe(
+def test_added_entry_becomes_a_global_unsubscribe(
     account: Account, wire: HTTPWire, lists: SendGridSuppressions, reason: str
 ) -> None:
     assert lists.push(listed("Ada@x.y", "b@x.y", reason=reason)) == [True, True]
@@ -229,11 +227,12 @@ def test_an_address_is_taken_off_every_list_and_no_other_address_is(
     assert {name: account.lists[name] for name in LISTS} == {name: ["other@x.y"] for name in LISTS}
     assert account.lists["blocks"] == ["ada+a/b?c#d@x.y", "other@x.y"]
     assert [request.path for request in wire.seen[:4]] == [
-        *(f"/v3/suppression/{name}/ada%2Ba%2Fb%3Fc%23d@x.y" for name in LISTS[:3]), f"{GLOBAL}/ada%2Ba%2Fb%3Fc%23d@x.y",
-    ]  # fmt: skip
+        *(f"/v3/suppression/{name}/ada%2Ba%2Fb%3Fc%23d@x.y" for name in LISTS[:3]),
+        f"{GLOBAL}/ada%2Ba%2Fb%3Fc%23d@x.y",
+    ]
 
 
-def test_one_list_that_keeps_an_address_does_not_spare_the_others(
+def test_list_that_keeps_an_address_does_not_spare_the_others(
     account: Account, wire: HTTPWire, lists: SendGridSuppressions
 ) -> None:
     for addresses in account.lists.values():
@@ -244,7 +243,7 @@ def test_one_list_that_keeps_an_address_does_not_spare_the_others(
 
 
 @pytest.mark.parametrize("address", ["", "none", "..", "half \ud83d@x.y", "a@x.y\n"])
-def test_what_is_no_address_is_not_asked_about(wire: HTTPWire, lists: SendGridSuppressions, address: str) -> None:
+def test_invalid_address_is_not_asked_about(wire: HTTPWire, lists: SendGridSuppressions, address: str) -> None:
     assert lists.push(listed(address)) == [False]
     assert lists.remove([address]) == [False]
     assert wire.seen == []

@@ -92,8 +92,10 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
     # the flag says whether Mailjet mails the address again
     label = error if error in LABELS[NAME] and not (error in _OF_ADDRESSES and hard is False) else flag
     return parsing.with_refusal(
-        event, (NAME, label), parsing.label_of(item.get("smtp_reply")) or parsing.label_of(item.get("comment")),
-    )  # fmt: skip
+        event,
+        (NAME, label),
+        parsing.label_of(item.get("smtp_reply")) or parsing.label_of(item.get("comment")),
+    )
 
 
 def _meaning(item: dict[str, Any]) -> Meaning:

@@ -21,9 +21,12 @@ from mailglass.providers.labels import labelled
 NAME: Final = "mailjet"
 
 _MOST_FINAL: Final = (
-    OutcomeClass.REJECTED, OutcomeClass.MISCONFIGURED, OutcomeClass.QUOTA, OutcomeClass.THROTTLED,
+    OutcomeClass.REJECTED,
+    OutcomeClass.MISCONFIGURED,
+    OutcomeClass.QUOTA,
+    OutcomeClass.THROTTLED,
     OutcomeClass.TRANSIENT,
-)  # fmt: skip
+)
 
 _RESERVED_FIELDS: Final = frozenset(
     "from to cc bcc replyto subject textpart htmlpart headers attachments inlinedattachments customid "

@@ -57,8 +57,11 @@ class MandrillProvider(SearchableProvider):
         if outcome.kind is OutcomeClass.ACCEPTED and outcome.reason:
             emit(
                 "mailglass.provider.queued",
-                level=logging.WARNING, provider=self.name, account=self.account, reason=outcome.reason,
-            )  # fmt: skip
+                level=logging.WARNING,
+                provider=self.name,
+                account=self.account,
+                reason=outcome.reason,
+            )
         return [outcome]
 
     def verify(self, request: WebhookRequest) -> None:

@@ -21,8 +21,10 @@ from mailglass.providers.sparkpost.suppressions import SparkPostSuppressions
 
 # where no way of proof fits, the error of the one that came furthest is told
 _FURTHEST: Final = (
-    SignatureErrorType.BAD_CREDENTIALS, SignatureErrorType.MALFORMED_HEADER, SignatureErrorType.MISSING_HEADER,
-)  # fmt: skip
+    SignatureErrorType.BAD_CREDENTIALS,
+    SignatureErrorType.MALFORMED_HEADER,
+    SignatureErrorType.MISSING_HEADER,
+)
 
 
 class SparkPostProvider(SearchableProvider):
