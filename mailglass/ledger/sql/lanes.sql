@@ -96,6 +96,6 @@ SELECT d.name, CASE WHEN d.rung_at >= clock_timestamp() + interval '1 minute' TH
 FROM mailglass.doorbells d WHERE d.name = ANY (CAST(%(names)s AS text[])) AND d.rung_at > '-infinity'
 
 -- name: clear_bells
--- Clear marks, before the claim. Their rows stay: while something holds the vacuum horizon, each row that is deleted and
--- inserted again leaves an index entry more to walk over, and an update in its place leaves none.
+-- Clear marks, before the claim. Their rows stay: while something holds the vacuum horizon, each row that is deleted
+-- and inserted again leaves an index entry more to walk over, and an update in its place leaves none.
 UPDATE mailglass.doorbells SET rung_at = '-infinity' WHERE name = ANY (CAST(%(names)s AS text[]))
