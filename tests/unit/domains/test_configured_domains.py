@@ -109,7 +109,7 @@ host = "h"
 helo_name = "Out.one.example"
 """,
     )
-    assert subject.providers == ("sendgrid", "mandrill")
+    assert subject.providers == ("sendgrid", "mandrill", "smtp")
     assert [item.selector for item in subject.selectors] == ["s1", "s2", "mte1", "mte2"]
     assert subject.helo == ("out.one.example",)
 
