@@ -22,6 +22,8 @@ from mailglass.routing.scope import current_tenant
 from mailglass.runtime import get_runtime
 
 Sendable = Union[Message, Mailable]  # noqa: UP007 - read by Celery at run time
+# made once: `json.dumps` makes one for each call that is not written as it usually is
+_as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def items_of(message: Sendable, tenant: str, when: Schedule, first_id: UUID | None = None) -> list[Item]:
@@ -41,11 +43,11 @@ def items_of(message: Sendable, tenant: str, when: Schedule, first_id: UUID | No
     if message.from_ is None and account.sender is None and settings.default_from is None:
         raise MessageError("from_", "missing: name a sender, or set `from` for the account or default_from")
     body = message.content()
-    said = content = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    said = content = _as_json(body)
     if not encodable(content):
         raise MessageError("message", "holds a lone surrogate, which no mail can carry")
     if not isinstance(message, Mailable) and "html" in body and not body.get("text"):
-        content = json.dumps(with_text(body), ensure_ascii=False, separators=(",", ":"))
+        content = _as_json(with_text(body))
     lane = Lane(route.queue, tenant, str(message.stream))
     several = len(message.to) > 1
     mailable = body["mailable"]["class"] if isinstance(message, Mailable) else None
