@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery
 
 if TYPE_CHECKING:
-    # who imports the app to say what to send loads none of these by it
+    # an application that imports the app loads none of these
     from kombu.entity import Queue
 
     from mailglass.settings import Settings
@@ -23,7 +23,7 @@ _PRODUCER_RETRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, 
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
-    """Celery's configuration for these settings; each value answers to a way to lose, double or hang."""
+    """Return Celery's configuration for the settings. Each value prevents a loss, a duplicate or a hang."""
     from kombu.entity import Queue
 
     from mailglass.settings import DEFAULT_QUEUE
@@ -80,7 +80,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
 
 
 def transport_options(broker: str, settings: Settings) -> dict[str, Any]:
-    """What the broker's transport needs.
+    """Return the options of the broker's transport.
 
     Redis: without socket timeouts and health checks a half-open connection hangs a worker for ever; kombu's pool of
     ten connections loses acknowledgements under gevent; the visibility timeout must outlast every task by far.
@@ -105,7 +105,7 @@ def transport_options(broker: str, settings: Settings) -> dict[str, Any]:
 
 
 def use_settings(settings: Settings) -> None:
-    """Configure the app anew: Celery takes its configuration once, maybe before the settings were chosen."""
+    """Configure the app again, because Celery may have read its configuration before the settings were chosen."""
     before = {key: app.conf[key] for key in ("broker_url", "task_routes")}, _names(app.conf.task_queues)
     wanted = configuration(settings)
     if before != ({key: wanted[key] for key in before[0]}, _names(wanted["task_queues"])):
@@ -118,7 +118,7 @@ def _names(queues: list[Queue]) -> list[str]:
 
 
 def forget_broker() -> None:
-    """Let go of the broker before: its connections, and the queues as they were declared there."""
+    """Drop the connections to the previous broker, and the queues declared there."""
     app.close()
     # Celery keeps a pool of producers here, of connections that `close` does not know of
     app.__dict__.pop("amqp", None)
@@ -128,9 +128,9 @@ _inherited: list[object] = []
 
 
 def _forget_after_fork() -> None:
-    """The parent's connections stay the parent's: what a child said on them, even goodbye, would break them.
+    """Leave the parent's connections to the parent: a child that used or closed them would break them.
 
-    Celery does this for the processes of its own pools; an application may fork by any other way.
+    Celery does this for the processes of its own pools, but an application may fork in other ways.
     """
     amqp = app.__dict__.get("amqp")
     ours = [pool for pool in (app._pool, getattr(amqp, "_producer_pool", None)) if pool is not None]
@@ -151,10 +151,11 @@ if hasattr(os, "register_at_fork"):
 
 
 class MailglassCelery(Celery):
-    """Celery, whose beat prints no banner between log lines of JSON."""
+    """Celery app whose beat prints no banner between log lines of JSON."""
 
     @property
     def Beat(self) -> Any:
+        """Return beat's class, as Celery's `Celery.Beat`."""
         from celery.apps.beat import Beat
 
         from mailglass.settings import get_settings

@@ -34,11 +34,9 @@ SUPPRESSIONS = "mailglass.suppressions.sync"
 _MARK_LIFETIME = 3600
 # seconds that a caller waits for a broker that does not answer
 _BROKER_TIMEOUT = 2.0
-_FIRST_PAUSE = 1.0
-_LONGEST_PAUSE = 10.0
 # rings that are marked together: what a process that dies between mark and ring leaves to be repaired, and what no
 # server works on for long
-_PIECE = 200
+_CHUNK = 200
 # of tasks (""), and of lanes by their stream: the lower, the sooner
 _RANKS = {"": 0, Stream.TRANSACTIONAL: 0, Stream.OPERATIONAL: 3, Stream.BULK: 6}
 
@@ -76,20 +74,20 @@ return ages
 
 
 class Marks(Protocol):
-    """Where the marks of pending rings are kept."""
+    """Store of the marks of pending rings."""
 
     def set(self, names: Sequence[str], ring_timeout: float | None) -> list[str]:
-        """Set those that are free, or older than `ring_timeout` seconds; answer which were set."""
+        """Set the marks that are free, or older than `ring_timeout` seconds; return those that were set."""
 
     def ages(self, names: Sequence[str]) -> dict[str, float]:
-        """Answer for how many seconds marks have been set; those that are not set are left out."""
+        """Return the age of marks in seconds, without those that are not set."""
 
     def clear(self, names: Sequence[str]) -> None:
-        """Forget marks."""
+        """Delete marks."""
 
 
 class RedisMarks:
-    """Marks in Redis or Valkey.
+    """Store of marks in Redis or Valkey.
 
     Args:
         url: redis://, rediss:// or unix://.
@@ -101,26 +99,30 @@ class RedisMarks:
         self._ages: Any = self._redis.register_script(_AGES)
 
     def set(self, names: Sequence[str], ring_timeout: float | None) -> list[str]:
+        """Set free and timed-out marks."""
         keys = [f"mailglass:bell:{name}" for name in names]
         milliseconds = -1 if ring_timeout is None else int(ring_timeout * 1000)
         return [names[position - 1] for position in self._set(keys=keys, args=[milliseconds, _MARK_LIFETIME])]
 
     def ages(self, names: Sequence[str]) -> dict[str, float]:
+        """Return the ages of marks in seconds."""
         milliseconds = self._ages(keys=[f"mailglass:bell:{name}" for name in names])
         return {name: age / 1000 for name, age in zip(names, milliseconds, strict=True) if age >= 0}
 
     def clear(self, names: Sequence[str]) -> None:
+        """Delete marks."""
         self._redis.delete(*(f"mailglass:bell:{name}" for name in names))
 
 
 class LedgerMarks:
-    """Marks in PostgreSQL, where the broker is not Redis."""
+    """Store of marks in PostgreSQL, for brokers other than Redis."""
 
     def __init__(self, database_url: str, pooled: bool | None = None) -> None:
         self._url = database_url
         self._pooled = pooled
 
     def set(self, names: Sequence[str], ring_timeout: float | None) -> list[str]:
+        """Set free and timed-out marks."""
         from mailglass.ledger.database import get_database
 
         rows = get_database(self._url, self._pooled).run(
@@ -129,19 +131,21 @@ class LedgerMarks:
         return [row.name for row in rows]
 
     def ages(self, names: Sequence[str]) -> dict[str, float]:
+        """Return the ages of marks in seconds."""
         from mailglass.ledger.database import get_database
 
         rows = get_database(self._url, self._pooled).run("bell_ages", {"names": list(names)})
         return {row.name: row.age for row in rows}
 
     def clear(self, names: Sequence[str]) -> None:
+        """Delete marks."""
         from mailglass.ledger.database import get_database
 
         get_database(self._url, self._pooled).run("clear_bells", {"names": list(names)})
 
 
 def marks_for(settings: Settings) -> Marks:
-    """Redis where there is one, else the ledger."""
+    """Return the store of marks: Redis if there is one, else the ledger."""
     if settings.redis_url is not None:
         return RedisMarks(settings.redis_url.reveal())
     if settings.require_broker().startswith(("redis", "rediss")):
@@ -150,7 +154,7 @@ def marks_for(settings: Settings) -> Marks:
 
 
 class _Bell(NamedTuple):
-    """What is published when a mark was set."""
+    """Message to publish once its mark is set."""
 
     task: str
     args: tuple[str, ...]
@@ -159,28 +163,27 @@ class _Bell(NamedTuple):
 
 
 class Doorbell:
-    """Rings lanes and tasks. Safe to use from several threads.
+    """Ringer of lanes and tasks. Safe to use from several threads.
 
-    After a failure it keeps quiet for a moment, so that a thousand calls against a dead broker do not each wait for
-    it; the pump rings what was missed.
+    After a failure it does not ring for a moment, so that a thousand calls do not each wait for a dead broker. The pump
+    rings what was missed.
 
     Args:
-        settings: whose broker.
+        settings: name the broker.
         app: the Celery app that publishes.
-        marks: where the marks are kept; chosen from the settings when left out.
+        marks: the store of marks; by default the settings' one.
     """
 
     def __init__(self, settings: Settings, app: Any, marks: Marks | None = None) -> None:
         self._settings = settings
         self._app = app
         self._marks = marks
-        self._quiet_until = 0.0
-        self._pause = _FIRST_PAUSE
+        self._cooldown = clock.Cooldown()
         self._lock = threading.Lock()
 
     @cached_property
     def _priorities(self) -> dict[str, int]:
-        """Broker priorities by stream, and of tasks. Redis and RabbitMQ count in opposite directions."""
+        """Return broker priorities by stream, and of tasks. Redis and RabbitMQ count in opposite directions."""
         urgent_is_low = not self._settings.broker_url.reveal().startswith(("amqp", "pyamqp"))
         return {name: rank if urgent_is_low else 9 - rank for name, rank in _RANKS.items()}
 
@@ -189,21 +192,21 @@ class Doorbell:
         return frozenset(self._settings.queue_names)
 
     def _serving(self, lane: Lane) -> str:
-        """Where a lane's rings wait: in its own queue, or, where the settings no longer name it, in the common one."""
+        """Return the queue of a lane's rings: its own, or the default one if the settings do not name it."""
         return lane.queue if lane.queue in self._queues else DEFAULT_QUEUE
 
     def ring(
         self, lanes: Iterable[Lane], ring_timeout: float | None = None, go_on: Callable[[], bool] = lambda: True
     ) -> int:
-        """Ring lanes that have no ring pending, those of urgent streams first.
+        """Ring lanes that have no pending ring, those of urgent streams first.
 
         Args:
-            lanes: where there is work.
+            lanes: lanes with work.
             ring_timeout: seconds after which a pending ring is rung again. Only for callers whose queue is served.
-            go_on: asked before each bounded piece of them; where it says no, the others are left.
+            go_on: called before each chunk of lanes; False ends the call.
 
         Returns:
-            How many rings were published; 0 also when the broker cannot be reached.
+            The number of rings published; 0 also if the broker cannot be reached.
         """
         bells = {
             f"{DISPATCH}:{lane}": _Bell(DISPATCH, (str(lane),), self._serving(lane), self._priorities[lane.stream])
@@ -217,14 +220,17 @@ class Doorbell:
         Args:
             task: its name.
             ring_timeout: as in `ring`.
-            argument: what it is about, such as an account's name; each has a ring of its own.
+            argument: such as an account's name; each has a ring of its own.
+
+        Returns:
+            The number of rings published.
         """
         queue = self._settings.tasks.get(task, DEFAULT_QUEUE)
         bell = _Bell(task, (argument,) if argument else (), queue, self._priorities[""])
         return self._ring({_task_bell(task, argument): bell}, ring_timeout)
 
     def repair(self, lanes: Iterable[Lane], ring_timeout: float, go_on: Callable[[], bool] = lambda: True) -> int:
-        """Ring lanes that have no ring pending, and those whose ring got lost; for whoever runs the pump.
+        """Ring lanes that have no pending ring, and those whose ring is lost. For the pump.
 
         An unanswered ring is either lost or still queued. As long as the queue holds a message for each lane, none is
         lost, and ringing again would only lengthen the queue. If it holds fewer, the missing number is rung again,
@@ -236,7 +242,7 @@ class Doorbell:
             go_on: as in `ring`.
 
         Returns:
-            How many rings were published.
+            The number of rings published.
         """
         by_queue: dict[str, list[Lane]] = {}
         for lane in lanes:
@@ -254,27 +260,27 @@ class Doorbell:
         names = {f"{DISPATCH}:{lane}": lane for lane in lanes}
         ages: dict[str, float] = {}
         try:
-            for piece in _pieces(list(names)):
-                ages |= self._get_marks().ages(piece)
+            for chunk in _chunks(list(names)):
+                ages |= self._get_marks().ages(chunk)
         except Exception as error:
-            self._keep_quiet(error)
+            self._cool_down(error)
             return []
         old = sorted((name for name, age in ages.items() if age > ring_timeout), key=lambda name: -ages[name])
         return [names[name] for name in old[:count]]
 
     def _waiting(self, queue: str) -> int:
-        """Messages that wait in a queue; 0 also where it does not exist, or cannot be asked."""
+        """Return the number of messages in a queue; 0 also if it does not exist or does not answer."""
         with suppress(Exception), self._app.pool.acquire(block=True, timeout=_BROKER_TIMEOUT) as connection:
             try:
                 return _size(connection, queue)
             except Exception:
-                # an answer that is still to come would be the next one's; and to take leave of it may take for ever
+                # a late answer would be taken for the next one's, and closing the connection may take for ever
                 connection.collect()
                 raise
         return 0
 
     def answer(self, lane: Lane) -> None:
-        """Clear a lane's mark: the next piece of work rings anew. To be called before claiming."""
+        """Clear a lane's mark, so that new work rings again. Call it before claiming."""
         self._clear([f"{DISPATCH}:{lane}"])
 
     def answer_task(self, task: str, argument: str = "") -> None:
@@ -285,22 +291,22 @@ class Doorbell:
         self, bells: Mapping[str, _Bell], ring_timeout: float | None, go_on: Callable[[], bool] = lambda: True
     ) -> int:
         rung = 0
-        for piece in _pieces(list(bells)):
-            if clock.monotonic() < self._quiet_until or not go_on():
+        for chunk in _chunks(list(bells)):
+            if self._cooldown.active or not go_on():
                 break
-            rung += self._ring_piece({name: bells[name] for name in piece}, ring_timeout)
+            rung += self._ring_chunk({name: bells[name] for name in chunk}, ring_timeout)
         return rung
 
-    def _ring_piece(self, bells: Mapping[str, _Bell], ring_timeout: float | None) -> int:
-        """Mark and publish a bounded number of rings; after a failure the doorbell is quiet."""
+    def _ring_chunk(self, bells: Mapping[str, _Bell], ring_timeout: float | None) -> int:
+        """Mark and publish one chunk of rings; a failure starts the cooldown."""
         rung = 0
         try:
             marked = self._get_marks().set(list(bells), ring_timeout)
         except Exception as error:
-            self._keep_quiet(error)
+            self._cool_down(error)
             return 0
         if len(marked) > 1 and self._pipelines and self._publish_together([bells[name] for name in marked]):
-            self._pause = _FIRST_PAUSE
+            self._cooldown.reset()
             return len(marked)
         for name in marked:
             bell = bells[name]
@@ -308,10 +314,10 @@ class Doorbell:
                 self._publish(bell)
             except Exception as error:
                 self._clear(marked[rung:])
-                self._keep_quiet(error)
+                self._cool_down(error)
                 return rung
             rung += 1
-        self._pause = _FIRST_PAUSE
+        self._cooldown.reset()
         return rung
 
     @cached_property
@@ -319,23 +325,23 @@ class Doorbell:
         return not self._settings.broker_url.reveal().startswith(("amqp", "pyamqp"))
 
     def _publish_together(self, bells: Sequence[_Bell]) -> bool:
-        """Publish a piece in one round trip. Returns whether it went well; else some may have been published."""
+        """Publish a chunk in one round trip; returns False if it failed, when some may have been published."""
         try:
             with self._app.producer_pool.acquire(block=True, timeout=_BROKER_TIMEOUT) as producer:
                 try:
-                    with producer.batch(max_size=_PIECE):
+                    with producer.batch(max_size=_CHUNK):
                         for bell in bells:
                             self._send(bell, producer)
                 except Exception:
                     producer.connection.collect()
                     raise
         except Exception:
-            # one by one it is seen whether only the pool's connection was dead; a ring that comes twice does no harm
+            # the caller publishes one by one, in case only the pool's connection was dead; a second ring does no harm
             return False
         return True
 
     def _publish(self, bell: _Bell) -> None:
-        """Publish one ring; a second time where the pool's connection had died while nobody used it."""
+        """Publish one ring, and again if the pool's idle connection had died."""
         with self._app.producer_pool.acquire(block=True, timeout=_BROKER_TIMEOUT) as producer:
             connection = producer.connection
             while True:
@@ -377,14 +383,13 @@ class Doorbell:
                     self._marks = marks_for(self._settings)
         return self._marks
 
-    def _keep_quiet(self, error: Exception) -> None:
-        self._quiet_until = clock.monotonic() + self._pause
-        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+    def _cool_down(self, error: Exception) -> None:
+        self._cooldown.start()
         telemetry.emit("mailglass.doorbell.unreachable", level=logging.WARNING, error_type=type(error).__name__)
 
 
-def _pieces(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (names[start : start + _PIECE] for start in range(0, len(names), _PIECE))
+def _chunks(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK))
 
 
 def _task_bell(task: str, argument: str) -> str:

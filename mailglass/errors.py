@@ -58,7 +58,7 @@ class TenantError(MailglassError):
 
 
 class SuppressionType(StrEnum):
-    """What is suppressed: the address, its whole domain, or the address on one stream."""
+    """Scope of a suppression: the address, its whole domain, or the address on one stream."""
 
     ADDRESS = "address"
     DOMAIN = "domain"
@@ -69,7 +69,7 @@ class SuppressedError(MailglassError):
     """The recipient is on the suppression list; the delivery was recorded as `suppressed` and is never sent.
 
     Attributes:
-        type: the scope of the entry that stands in the way.
+        type: the scope of the suppression.
         delivery_id: the delivery that records the refusal.
     """
 
@@ -82,7 +82,7 @@ class SuppressedError(MailglassError):
 
 
 class DeliveryError(MailglassError):
-    """A delivery ended without being sent, or is held for a person. What was recorded, without content.
+    """A delivery ended without being sent, or is held for a person. Holds the recorded reason, without content.
 
     Attributes:
         delivery_id: the delivery.
@@ -106,7 +106,7 @@ class IdempotencyError(MailglassError):
 
 
 class RateLimitType(StrEnum):
-    """Whose limit was reached."""
+    """Kind of limit that was reached."""
 
     PER_TENANT = "per_tenant"
     PER_DOMAIN = "per_domain"
@@ -118,7 +118,7 @@ class RateLimitError(MailglassError):
     """A synchronous `deliver()` met a rate limit.
 
     Attributes:
-        type: whose limit.
+        type: the kind of limit.
         retry_after: seconds until the next free slot.
     """
 
@@ -131,14 +131,14 @@ class RateLimitError(MailglassError):
 
 
 class BatchFailureType(StrEnum):
-    """How much of a batch failed."""
+    """Extent of a batch's failure."""
 
     PARTIAL_FAILURE = "partial_failure"
     ALL_FAILED = "all_failed"
 
 
 class BatchFailedError(MailglassError):
-    """Some or all items of a batch were not queued, or nobody knows.
+    """Some or all items of a batch were not queued, or may not have been.
 
     Attributes:
         type: partial_failure or all_failed.
@@ -154,7 +154,7 @@ class BatchFailedError(MailglassError):
 
     @classmethod
     def interrupted(cls, results: Sequence[object], failed: int, retryable: bool) -> BatchFailedError:
-        """Of a batch that ended before all its messages were read."""
+        """Return the error of a batch that ended before all its messages were read."""
         error = cls(BatchFailureType.PARTIAL_FAILURE, results, failed)
         error.retryable = retryable
         error.args = (
@@ -168,7 +168,7 @@ class BatchFailedError(MailglassError):
 
 
 class SignatureErrorType(StrEnum):
-    """Why a webhook could not be verified."""
+    """Reason of a failed verification."""
 
     MISSING_HEADER = "missing_header"
     MALFORMED_HEADER = "malformed_header"
@@ -181,7 +181,7 @@ class SignatureErrorType(StrEnum):
 
 
 class SignatureError(MailglassError):
-    """A webhook request is not from whom it claims to be.
+    """A webhook request does not prove that the provider sent it.
 
     Attributes:
         type: what failed.
@@ -200,7 +200,7 @@ class ProviderCallError(MailglassError):
     """A provider's management call failed, such as reading its suppression list. No mail is concerned.
 
     Args:
-        call: what was asked of which account, without addresses: `acme-mailgun: list bounces`.
+        call: the request and its account, without addresses: `acme-mailgun: list bounces`.
 
     Attributes:
         status: the HTTP status; None where there was no answer.
@@ -228,16 +228,17 @@ class SchemaError(MailglassError):
 class LedgerUnavailableError(MailglassError):
     """The database cannot be reached, or cannot work now. The caller still owns the message.
 
-    Where the connection broke in the middle of a call nobody knows whether the message was recorded: give it an
-    `idempotency_key`, and the same call again is safe.
+    If the connection breaks during a call, the message may have been recorded. With an `idempotency_key` you can safely
+    repeat the call.
     """
 
     retryable = True
 
 
 class LedgerError(MailglassError):
-    """The database refused a statement; nothing was written by it. Holds no word of the database's own, which may quote
-    addresses and content.
+    """The database refused a statement, which wrote nothing.
+
+    The error holds none of the database's own words, which may quote addresses and content.
 
     Attributes:
         sqlstate: PostgreSQL's error code; None where the driver refused a value before the database saw it.
@@ -256,12 +257,12 @@ class LedgerError(MailglassError):
 
     @property
     def of_a_value(self) -> bool:
-        """Whether a value was at fault: data exceptions, constraints, limits, and what the driver cannot write."""
+        """Return whether a value is at fault: a data exception, a constraint, a limit, or a driver's refusal."""
         return self.sqlstate is None or self.sqlstate.startswith(("22", "23", "54"))
 
 
 class SessionError(MailglassError):
-    """A caller's `session=` leads to another database than the ledger's: no worker would ever read what is there.
+    """A caller's `session=` leads to another database than the ledger's, which no worker reads.
 
     Args:
         database: the name of the session's database.
@@ -269,18 +270,18 @@ class SessionError(MailglassError):
     """
 
     def __init__(self, database: str, *, ledger_there: bool) -> None:
-        what = "which has another ledger" if ledger_there else "which has no ledger"
+        ledger = "which has another ledger" if ledger_there else "which has no ledger"
         super().__init__(
-            f"session= is connected to the database {database}, {what} than MAILGLASS_DATABASE_URL names: "
+            f"session= is connected to the database {database}, {ledger} than MAILGLASS_DATABASE_URL names: "
             "give a session of that database, or leave session= out"
             if ledger_there
-            else f"session= is connected to the database {database}, {what}: give a session of the database that "
+            else f"session= is connected to the database {database}, {ledger}: give a session of the database that "
             "MAILGLASS_DATABASE_URL names, or leave session= out"
         )
 
 
 class TemplateErrorType(StrEnum):
-    """Why a mailable could not be rendered; the delivery is held as `template_failed:<type>`."""
+    """Reason of a failed rendering; the delivery is held as `template_failed:<type>`."""
 
     UNDEFINED = "undefined"
     MISSING_FILE = "missing_file"

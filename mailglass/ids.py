@@ -16,7 +16,7 @@ _MAX_MS = (1 << 48) - 1
 
 
 def uuid7() -> UUID:
-    """A new UUIDv7: 48 bits of Unix milliseconds, 12 bits of the millisecond's fraction, 62 random bits."""
+    """Return a new UUIDv7: 48 bits of Unix milliseconds, 12 bits of the millisecond's fraction, 62 random bits."""
     milliseconds, rest = divmod(time.time_ns(), 1_000_000)
     fraction = rest * 4096 // 1_000_000
     random_b = int.from_bytes(os.urandom(8), "big") & _RAND_B
@@ -24,23 +24,22 @@ def uuid7() -> UUID:
 
 
 def uuid7s(count: int) -> list[UUID]:
-    """Many UUIDv7 of one moment, in ascending order: as `uuid7`, at a fraction of its cost.
+    """Return many UUIDv7 of one moment, in ascending order, at a fraction of the cost of `uuid7`.
 
     The random bits count up from one start, so that the order among them is the order they are given in
     (RFC 9562, 6.2, method 2).
     """
     first = uuid7().int
-    room = _RAND_B - (first & _RAND_B)
-    if count > room:
+    left = _RAND_B - (first & _RAND_B)
+    if count > left:
         first -= count
     return [UUID(int=number) for number in range(first, first + count)]
 
 
 def uuid7_for(moment: datetime | None, *identity: str) -> UUID:
-    """The same UUIDv7-shaped id for the same moment and identity, always.
+    """Return an id in the form of a UUIDv7, always the same for a moment and an identity.
 
-    A provider's event gets its id from what it is, so the ledger's primary key alone makes a second arrival of
-    the same event a no-op.
+    A provider's event gets its id this way, so the ledger's primary key alone ignores a second arrival of the event.
 
     Args:
         moment: the provider's own time of the event; None puts it at the epoch.

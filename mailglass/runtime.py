@@ -1,4 +1,4 @@
-"""What one process needs to work, opened when first used: settings, ledger, accounts, doorbell, engine."""
+"""The parts of one process, opened at their first use: settings, ledger, accounts, doorbell, engine."""
 
 from __future__ import annotations
 
@@ -15,42 +15,43 @@ from mailglass.routing import Router
 from mailglass.settings import Settings, get_settings
 
 if TYPE_CHECKING:
-    # who only says what to send needs none of these
+    # a process that only records mail needs none of these
     from mailglass.engine import Engine
     from mailglass.engine.settler import Settler
     from mailglass.ledger.database import Database
+    from mailglass.ledger.low_water import LowWaters
     from mailglass.limits import Limiter
     from mailglass.providers.registry import Accounts
 
 
 class Runtime:
-    """The opened parts of one process.
+    """Container of one process's parts.
 
     Args:
-        settings: what they are opened from.
+        settings: of all parts.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        tell_unknown_variables(settings)
+        warn_of_unknown_variables(settings)
 
     @property
     def database(self) -> Database:
-        """The ledger's pool."""
+        """Return the ledger's pool."""
         from mailglass.ledger.database import get_database
 
         return get_database(self.settings.require_database(), self.settings.pooled)
 
     @cached_property
     def accounts(self) -> Accounts:
-        """The accounts, each opened when first used."""
+        """Return the accounts, each opened at its first use."""
         from mailglass.providers.registry import Accounts
 
         return Accounts(self.settings)
 
     @cached_property
     def doorbell(self) -> Doorbell:
-        """The doorbell, on the project's Celery app."""
+        """Return the doorbell, on the project's Celery app."""
         from mailglass.celery import app, use_settings
 
         use_settings(self.settings)
@@ -58,43 +59,52 @@ class Runtime:
 
     @cached_property
     def router(self) -> Router:
-        """Routes, the tenancy's hooks included."""
+        """Return the router, with the tenancy's hooks."""
         return Router(self.settings)
 
     @cached_property
     def limiter(self) -> Limiter:
-        """The rate limiter, shared with all workers."""
+        """Return the rate limiter, shared with all workers."""
         from mailglass.limits import limiter_for
 
         return limiter_for(self.settings, self.database)
 
     @cached_property
     def engine(self) -> Engine:
-        """The delivery engine."""
+        """Return the delivery engine."""
         from mailglass.engine import Engine, bulkhead
 
         return Engine(self.settings, self.database, self.accounts, self.limiter, self.router, bulkhead.current())
 
     @cached_property
+    def low_water(self) -> LowWaters:
+        """Where the scans of this process start."""
+        from mailglass.ledger.low_water import LowWaters
+
+        return LowWaters()
+
+    @cached_property
     def settler(self) -> Settler:
-        """What settles uncertain deliveries."""
+        """Return the settler of uncertain deliveries."""
         from mailglass.engine.settler import Settler
 
         return Settler(self.settings, self.database, self.accounts)
 
 
-_told: set[str] = set()
+_warned: set[str] = set()
 
 
-def tell_unknown_variables(settings: Settings) -> None:
-    """Warn of variables that look like settings and are none; of each once in this process and its children."""
+def warn_of_unknown_variables(settings: Settings) -> None:
+    """Warn of environment variables that look like settings, once for each in this process and its children."""
     for variable in settings.unknown_variables:
-        if variable.name not in _told:
-            _told.add(variable.name)
+        if variable.name not in _warned:
+            _warned.add(variable.name)
             telemetry.emit(
                 "mailglass.settings.unknown_variable",
-                level=logging.WARNING, variable=variable.name, nearest=variable.nearest,
-            )  # fmt: skip
+                level=logging.WARNING,
+                variable=variable.name,
+                nearest=variable.nearest,
+            )
 
 
 _lock = threading.Lock()
@@ -102,7 +112,7 @@ _runtime: Runtime | None = None
 
 
 def get_runtime() -> Runtime:
-    """This process's runtime. A changed configuration gives a new one."""
+    """Return this process's runtime; a new one if the settings have changed."""
     global _runtime
     settings = get_settings()
     runtime = _runtime
@@ -115,7 +125,7 @@ def get_runtime() -> Runtime:
 
 
 def close_runtime() -> None:
-    """Close what this process has opened."""
+    """Close the parts that this process has opened."""
     global _runtime
     with _lock:
         if _runtime is not None:

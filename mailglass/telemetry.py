@@ -1,4 +1,4 @@
-"""The one telemetry call: ids, lanes, counts and durations; never an address, never content."""
+"""The one telemetry call: ids, lanes, counts and durations, without addresses and content."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from uuid import UUID
 Value = str | int | float | bool | UUID | None
 Subscriber = Callable[[str, dict[str, Value]], None]
 
-# what may be said; anything else is a mistake in the calling code
+# all fields of events; any other is a mistake in the calling code
 FIELDS = frozenset(
-    "lane queue tenant stream account provider task claimed sent failed queued suppressed uncertain held throttled "
-    "released expired settled rung lanes events matched orphans dead duplicates stored linked count size status "
-    "reason error_type duration_ms delivery_id webhook_id attempt pool concurrency revision pid linked_events "
-    "variable nearest about lasting receiver domain".split()
+    "lane account provider task claimed sent failed queued suppressed uncertain held settled rung lanes events "
+    "matched orphans dead duplicates stored linked count size status reason error_type duration_ms delivery_id "
+    "webhook_id attempt variable nearest about lasting receiver domain".split()
 )
 
 _subscribers: list[Subscriber] = []
@@ -27,15 +26,15 @@ _library.addHandler(logging.NullHandler())
 
 
 def emit(event: str, *, level: int = logging.INFO, **fields: Value) -> None:
-    """Say that something happened.
+    """Emit an event to subscribers and to the log.
 
     Args:
-        event: dotted name, `mailglass.dispatch.batch`.
+        event: dotted name, such as `mailglass.dispatch.batch`.
         level: of the log line.
         fields: from `FIELDS` only.
 
     Raises:
-        ValueError: a field that is not allowed, so that no address slips out by accident.
+        ValueError: a field is not allowed, so that no address slips out by accident.
     """
     if unknown := fields.keys() - FIELDS:
         raise ValueError(f"telemetry fields not allowed: {', '.join(sorted(unknown))}")
@@ -44,12 +43,12 @@ def emit(event: str, *, level: int = logging.INFO, **fields: Value) -> None:
             subscriber(event, fields)
         _log(level, event, fields)
     except Exception as error:
-        # a broken metric or a closed pipe must not be what decides about a mail
+        # a broken metric or a closed pipe must not affect a mail
         _library.warning("telemetry failed: %s", type(error).__name__)
 
 
 def _log(level: int, event: str, fields: dict[str, Value]) -> None:
-    """Through structlog where it is configured, else as any library: a logger that prints nothing by itself."""
+    """Log by structlog if it is configured, else by a library's logger, which prints nothing by itself."""
     global _logger
     if _logger is None:
         structlog = sys.modules.get("structlog")
@@ -67,7 +66,7 @@ def _log(level: int, event: str, fields: dict[str, Value]) -> None:
 
 
 def subscribe(subscriber: Subscriber) -> Callable[[], None]:
-    """Call `subscriber(event, fields)` for every event; returns what ends it."""
+    """Call `subscriber(event, fields)` for every event; returns a function that ends the subscription."""
     _subscribers.append(subscriber)
     return lambda: _subscribers.remove(subscriber)
 
@@ -77,7 +76,7 @@ _PER_TASK = ("celery.worker.strategy", "celery.app.trace")
 
 
 def _is_no_ring(record: logging.LogRecord) -> bool:
-    """Return whether it is no line of Celery's beat about a ring."""
+    """Return whether a log line is not beat's line about a ring."""
     return not (record.name == "celery.beat" and str(record.msg).startswith("Scheduler: Sending due task"))
 
 

@@ -31,6 +31,7 @@ from mailglass.stack.process import Guardian
 from mailglass.stack.valkey import EmbeddedValkey
 
 if TYPE_CHECKING:
+    from tests.databases import Databases
     from tests.pgbouncer import PgBouncer
     from tests.rabbit import RabbitServer
 
@@ -152,6 +153,20 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SERVERS] = Servers(controllers.get("workerid", "gw0"), given, postgres_url)
 
 
+BROKER_FIXTURES = {"broker", "broker_url", "rabbit"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--with-broker", action="store_true", help="run only the tests that a broker is started for")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("with_broker"):
+        chosen = [item for item in items if BROKER_FIXTURES & set(getattr(item, "fixturenames", ()))]
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+        items[:] = chosen
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """xdist's controller owns the one PostgreSQL; its workers get the address."""
@@ -264,14 +279,21 @@ def _pools_know_the_pooler(servers: Servers) -> None:
         Database.__init__ = init  # type: ignore[method-assign]
 
 
+@pytest.fixture(scope="session")
+def _databases(postgres: PostgresServer, migrated_template: str, _database_names: Iterator[str]) -> Iterator[Databases]:
+    from tests.databases import Databases
+
+    databases = Databases(postgres, migrated_template, _database_names)
+    yield databases
+    databases.close()
+
+
 @pytest.fixture
-def database_url(
-    postgres: PostgresServer, servers: Servers, migrated_template: str, _database_names: Iterator[str]
-) -> Iterator[str]:
+def database_url(postgres: PostgresServer, servers: Servers, _databases: Databases) -> Iterator[str]:
     """A database of this test's own, with the ledger's schema and no rows."""
-    name = next(_database_names)
-    yield _through_the_pooler(servers, postgres.create_database(name, template=migrated_template))
-    postgres.drop_database(name)
+    name = _databases.take()
+    yield _through_the_pooler(servers, postgres.url(name))
+    _databases.give_back(name)
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
-"""Run tests on other versions than those that are pinned: `python tests/versions.py oldest|newest`.
+"""Run tests on other versions than those that are pinned: `python tests/versions.py oldest|newest|prepare`.
 
 `oldest`: what an application does that sends mail, on the oldest of every dependency that mailglass asks for.
-`newest`: the unit tests, on the newest Python that is found. Each builds a virtual environment of its own once. Further
-arguments are pytest's.
+`newest`: the unit tests, on the newest Python that is found. Each builds a virtual environment of its own once, as
+`prepare` does for both. Further arguments are pytest's.
 """
 
 from __future__ import annotations
@@ -70,18 +70,29 @@ def environment(name: str, python: str, requirements: Path) -> Path:
     return ours
 
 
+def oldest() -> Path:
+    return environment("oldest", sys.executable, ROOT / "requirements" / "oldest.txt")
+
+
+def newest() -> Path | None:
+    """Return the Python of an environment on the newest Python, or None if there is no newer one."""
+    python = newest_python(dict(os.environ))
+    return environment("newest", python, ROOT / "requirements" / "dev.txt") if python else None
+
+
 def main(arguments: list[str]) -> int:
     what, *rest = arguments
     if what == "oldest":
-        python = environment("oldest", sys.executable, ROOT / "requirements" / "oldest.txt")
-        return _run(python, PRODUCER, rest)
-    newest = newest_python(dict(os.environ))
-    if newest is None:
+        return _run(oldest(), PRODUCER, rest)
+    python = newest()
+    if what == "prepare":
+        oldest()
+        return 0
+    if python is None:
         version = ".".join(map(str, sys.version_info[:2]))
         print(f"No Python newer than {version} is installed: the unit tests ran on {version} alone.")
         return 0
-    python = environment("newest", newest, ROOT / "requirements" / "dev.txt")
-    print(f"The unit tests on {newest}:", flush=True)
+    print("The unit tests on the newest Python:", flush=True)
     return _run(python, ("tests/unit",), rest)
 
 

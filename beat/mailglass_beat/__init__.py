@@ -1,1 +1,1 @@
-"""What runs inside beat: the schedule and the leader-elected scheduler."""
+"""Parts of beat: the schedule and the leader-elected scheduler."""

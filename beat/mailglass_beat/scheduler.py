@@ -32,6 +32,7 @@ class LedgerScheduler(Scheduler):
     producer = None
 
     def setup_schedule(self) -> None:
+        """Use the schedule of this package."""
         self.merge_inplace(SCHEDULE)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
@@ -52,5 +53,6 @@ class LedgerScheduler(Scheduler):
             telemetry.emit("mailglass.beat.failed", level=logging.ERROR, error_type=type(error).__name__)
 
     def close(self) -> None:
+        """Give up the lead."""
         self._leader.resign()
         super().close()

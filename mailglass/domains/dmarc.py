@@ -118,10 +118,13 @@ class _Checks:
         first, found, unclear = self._walk.steps[0], self._walk.found, self._walk.unclear
         findings = self._misplaced()
         certain = found is not None and (found is first or unclear is None)
-        if len(first.texts) > 1:
+        several = len(first.texts) > 1
+        if found is not None and certain and found.record is not None:
+            # several records of one name are all discarded, and the walk goes on
+            presence = self._several(first) if several else self._present(found)
+            findings = [presence, *findings, *self._of_record(found, found.record)]
+        elif several:
             findings.insert(0, self._several(first))
-        elif found is not None and certain and found.record is not None:
-            findings = [self._present(found), *findings, *self._of_record(found, found.record)]
         elif unclear is not None:
             findings.insert(0, self._unclear(unclear))
             return DMARCResult(self._domain, tuple(findings), self._walk, None, True)
@@ -129,7 +132,7 @@ class _Checks:
             findings.insert(0, self._missing())
         if public_suffix_domain and unclear is None and public_suffix_domain != self._walk.organizational:
             findings.append(self._suffix(public_suffix_domain))
-        record = found.record if found is not None and certain and len(first.texts) < 2 else None
+        record = found.record if found is not None and certain else None
         policy = self._policy(found, record) if found is not None and record is not None else None
         return DMARCResult(self._domain, tuple(findings), self._walk, policy, False)
 

@@ -73,7 +73,7 @@ class SPFResult:
             "domain": root.domain,
             "records": list(root.records),
             "lookup_count": root.cost,
-            "void_lookup_count": max(len(self.tree.voids4), len(self.tree.voids6)),
+            "void_lookup_count": len(self.tree.voids),
             "terminal": _terminal(root.record),
             "tree": [
                 {"domain": node.domain, "term": node.term.text if node.term else "", "lookups": node.cost}
@@ -301,7 +301,7 @@ class _Checks:
         return self.finding("lookups", Status.PASS, "SPF stays within 10 lookups", observed, evidence=evidence)
 
     def _voids(self) -> Finding:
-        both = [item for item in self._tree.voids4 if item in self._tree.voids6]
+        both = self._tree.voids
         most = max(self._tree.voids4, self._tree.voids6, key=len)
         remedy = "Remove the terms whose names do not resolve."
         if len(both) > MAX_VOIDS or len(self._tree.voids4) > MAX_VOIDS:

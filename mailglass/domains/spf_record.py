@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from mailglass.domains.names import MAX_LABEL, is_queryable
+from mailglass.domains.names import MAX_LABEL, MAX_NAME, is_queryable
 
 VERSION: Final = "v=spf1"
 # RFC 7208 4.6.4
@@ -220,6 +220,36 @@ def _with_prefix(text: str, position: int, name: str, qualifier: str, rest: str)
         int(long) if long and not error else None,
         error=error,
     )
+
+
+def expand(value: str, domain: str, sender: str) -> str:
+    """Return a domain-spec with its macros expanded (RFC 7208 7.3); "" where it depends on the message.
+
+    Args:
+        value: well formed.
+        domain: whose record is evaluated (`%{d}`).
+        sender: the domain of the envelope's sender (`%{o}`).
+    """
+    known = {"d": domain, "o": sender}
+    pieces: list[str] = []
+    position = 0
+    for found in _MACRO.finditer(value):
+        pieces.append(value[position : found.start()])
+        position = found.end()
+        letter, digits, reverse, delimiters = found.groups()
+        if letter is None:
+            pieces.append({"%%": "%", "%_": " ", "%-": "%20"}[found[0]])
+            continue
+        if letter.lower() not in known:
+            return ""
+        parts = re.split(f"[{re.escape(delimiters or '.')}]", known[letter.lower()])
+        parts = parts[::-1] if reverse else parts
+        pieces.append(".".join(parts[-int(digits[:4]) :] if digits else parts))
+    name = "".join([*pieces, value[position:]]).lower().rstrip(".")
+    # what is too long loses labels on the left
+    while len(name) > MAX_NAME:
+        name = name.partition(".")[2]
+    return name
 
 
 def domain_spec_error(value: str) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 
 from mailglass.domains.lookups import Facts, Lookup, LookupStatus
 from mailglass.domains.names import is_queryable
-from mailglass.domains.spf_record import MAX_MX, SPFRecord, Term, is_spf, parse_spf
+from mailglass.domains.spf_record import MAX_MX, SPFRecord, Term, expand, is_spf, parse_spf
 
 # enough to show by how much a record exceeds the limit of 10; a hostile tree ends here
 MAX_NODES: Final = 40
@@ -81,6 +81,11 @@ class Tree:
         """Whether the tree is too large to be followed to its end. Far above any limit by then."""
         return self.followed > MAX_FOLLOWED or any(node.cut for node in walk(self.root))
 
+    @property
+    def voids(self) -> list[str]:
+        """The lookups that find nothing whatever the sender's address."""
+        return [item for item in self.voids4 if item in self.voids6]
+
     def broken(self) -> list[tuple[Node, str]]:
         """Return the records that make the whole evaluation a permerror, with the reason."""
         return [(node, reason) for node in walk(self.root) if (reason := _reason(node))]
@@ -148,15 +153,22 @@ def _follow(facts: Facts, tree: Tree, node: Node, term: Term, above: tuple[str, 
         return
     if term.name == "ptr":
         tree.pointers.append(f"{term.text} of {node.domain}")
-    if term.has_macro:
+    name = _target(tree, node, term)
+    if not name:
         tree.macros.append(f"{term.text} of {node.domain}")
     elif term.name == "a":
-        _host(facts, tree, term, node, term.value or node.domain, {"A": tree.voids4, "AAAA": tree.voids6})
+        _host(facts, tree, term, node, name, {"A": tree.voids4, "AAAA": tree.voids6})
     elif term.name == "exists":
         # RFC 7208 5.7: an A query, whatever the family of the sender
-        _exists(facts, tree, term, node)
+        _exists(facts, tree, term, node, name)
     elif term.name == "mx":
-        _exchangers(facts, tree, term, node)
+        _exchangers(facts, tree, term, node, name)
+
+
+def _target(tree: Tree, node: Node, term: Term) -> str:
+    """Return the name that a term looks up; "" where it depends on the message."""
+    name = expand(term.value, node.domain, tree.root.domain) if term.value else node.domain
+    return name if is_queryable(name) else ""
 
 
 def _host(
@@ -171,8 +183,8 @@ def _host(
             found_nothing.append(f"{term.text} of {owner or node.domain}")
 
 
-def _exists(facts: Facts, tree: Tree, term: Term, node: Node) -> None:
-    lookup = facts.ask(term.value, "A")
+def _exists(facts: Facts, tree: Tree, term: Term, node: Node, name: str) -> None:
+    lookup = facts.ask(name, "A")
     tree.lookups.append(lookup)
     if lookup.failed:
         tree.unclear.append(lookup)
@@ -181,8 +193,8 @@ def _exists(facts: Facts, tree: Tree, term: Term, node: Node) -> None:
         tree.voids6.append(f"{term.text} of {node.domain}")
 
 
-def _exchangers(facts: Facts, tree: Tree, term: Term, node: Node) -> None:
-    lookup = facts.ask(term.value or node.domain, "MX")
+def _exchangers(facts: Facts, tree: Tree, term: Term, node: Node, name: str) -> None:
+    lookup = facts.ask(name, "MX")
     tree.lookups.append(lookup)
     if lookup.failed:
         tree.unclear.append(lookup)
@@ -198,8 +210,8 @@ def _exchangers(facts: Facts, tree: Tree, term: Term, node: Node) -> None:
 
 
 def _descend(facts: Facts, tree: Tree, node: Node, term: Term, above: tuple[str, ...]) -> None:
-    domain = term.value.lower().rstrip(".")
-    if term.has_macro or not is_queryable(domain):
+    domain = _target(tree, node, term)
+    if not domain:
         tree.macros.append(f"{term.text} of {node.domain}")
         return
     if domain in above:

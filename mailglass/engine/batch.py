@@ -31,6 +31,7 @@ from mailglass.ledger import leases
 from mailglass.ledger.database import Database
 from mailglass.ledger.leases import Claimed, Verdict
 from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.low_water import ClaimMarks
 from mailglass.ledger.submit import Item
 from mailglass.ledger.suppressions import blocked_copies
 from mailglass.limits import Limiter
@@ -72,6 +73,7 @@ class Engine:
         self._router = router or Router(settings)
         self._pace = Pace(settings.engine.claim_size, settings.engine.slice)
         self._placer = Placer(settings, ledger, accounts, self._router, bulkhead)
+        self._marks = ClaimMarks()
         self._waiting = WaitingLanes(bulkhead)
         self._places = Places(settings, limiter, self._placer, self._router)
         self._rate_feedback = RateFeedback(limiter)
@@ -98,7 +100,9 @@ class Engine:
         lease = new_lease(self._settings.engine)
         cap = self._router.concurrency(lane)
         engine = self._settings.engine
-        claimed = leases.claim(self._ledger, lane, lease.token, size, engine.lease, cap, engine.claim_bytes)
+        claimed = leases.claim(
+            self._ledger, lane, lease.token, size, engine.lease, cap, engine.claim_bytes, marks=self._marks
+        )
         full = len(claimed) >= size or any(delivery.left_behind for delivery in claimed)
         recorder = Recorder(self._ledger, lease, claimed, full=full)
         # a claim that the cap cut short looks like the lane's last one

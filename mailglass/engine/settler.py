@@ -1,8 +1,8 @@
 """Settle what may have been sent: ask accounts again that remember a delivery, search at the providers of the others.
 
 Where the process may die, and what follows: after deliveries were taken to be searched for, they have their next turn
-later, and their hold is not over before; after a finding was appended, the next run finds it again, which is the same
-event, and projects it. A finding is evidence like a webhook's, so a webhook that comes at the same moment changes
+later, and their hold is not over before; after a result was appended, the next run finds it again, which is the same
+event, and projects it. A result is evidence like a webhook's, so a webhook that comes at the same moment changes
 nothing, and a delivery that was queued again meanwhile is settled where nobody has claimed it yet.
 """
 
@@ -22,12 +22,13 @@ from mailglass.errors import ConfigError
 from mailglass.ledger import leases, searches
 from mailglass.ledger.database import Database
 from mailglass.ledger.deliveries import Delivery
+from mailglass.ledger.low_water import by_moment
 from mailglass.ledger.searches import Search
 from mailglass.ledger.webhooks import IncomingEvent, StoredWebhook
 from mailglass.mail.events import EventKind, ProviderEvent
 from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts
-from mailglass.providers.search import UNKNOWN, Finding, FindingKind, Sought
+from mailglass.providers.search import UNKNOWN, SearchResult, SearchResultKind, SearchTarget
 from mailglass.routing import Lane
 from mailglass.settings import AccountSettings, Settings
 from mailglass.webhooks.applying import apply, retryable_ledger_errors
@@ -80,6 +81,7 @@ class Settler:
         self._settings = settings
         self._ledger = ledger
         self._accounts = accounts
+        self._swept = by_moment()
         self._known: tuple[float, list[Provider]] | None = None
         self._paused: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -95,7 +97,7 @@ class Settler:
         """
         remembering = {provider.account: memory(provider) for provider in self._providers() if provider.idempotent}
         spread = min(_SPREAD, self._settings.engine.lease / 20)
-        return leases.sweep(self._ledger, self._settings.streams, remembering, spread=spread)
+        return leases.sweep(self._ledger, self._settings.streams, remembering, spread=spread, mark=self._swept)
 
     def waiting(self) -> bool:
         """Whether deliveries have their turn to be searched for."""
@@ -147,46 +149,46 @@ class Settler:
         if not taken:
             return
         report.claimed += len(taken)
-        findings = _find(provider, [self._sought(item) for item in taken])
-        if all(finding.kind is FindingKind.UNKNOWN for finding in findings):
+        results = _find(provider, [self._target(item) for item in taken])
+        if all(result.kind is SearchResultKind.UNKNOWN for result in results):
             # it is slow, or refuses; neither is mended by asking at once about the next ones
             self._paused[provider.account] = clock.monotonic() + PAUSE
         else:
             report.more = report.more or len(taken) >= SIZE
-        pairs = list(zip(taken, findings, strict=True))
-        facts = [fact for item, finding in pairs for fact in self._facts(provider, item, finding)]
+        pairs = list(zip(taken, results, strict=True))
+        facts = [fact for item, result in pairs for fact in self._facts(provider, item, result)]
         with retryable_ledger_errors():
             report.settled += apply(self._ledger, facts).settled
             resumed = searches.resume(
                 self._ledger,
-                [item for item, finding in pairs if _never_taken(provider, item, finding)],
+                [item for item, result in pairs if _never_taken(provider, item, result)],
                 {stream.value: policy.max_attempts for stream, policy in self._settings.streams.items()},
             )
-        report.found += sum(finding.kind is FindingKind.FOUND for finding in findings)
+        report.found += sum(result.kind is SearchResultKind.FOUND for result in results)
         report.resumed += len(resumed)
         if resumed:
             ring(set(resumed.values()))
 
-    def _sought(self, item: Search) -> Sought:
+    def _target(self, item: Search) -> SearchTarget:
         # an attempt whose answer was lost began within its lease; that of a worker that died was noticed at any time
         # later, and began after the delivery was to leave
         lease = timedelta(seconds=self._settings.engine.lease)
         after = min(item.first - lease, item.scheduled_at) - _SKEW
-        return Sought(item.id, item.recipient, after, item.taken_at + _SKEW, item.provider_message_id)
+        return SearchTarget(item.id, item.recipient, after, item.taken_at + _SKEW, item.provider_message_id)
 
-    def _facts(self, provider: Provider, item: Search, finding: Finding) -> list[IncomingEvent]:
+    def _facts(self, provider: Provider, item: Search, result: SearchResult) -> list[IncomingEvent]:
         """That the provider has the mail, and what it told by the way, each as the event that a webhook would bring."""
-        if finding.kind is not FindingKind.FOUND:
+        if result.kind is not SearchResultKind.FOUND:
             return []
         taken = ProviderEvent(
             EventKind.QUEUED,
             f"search/{item.id}",
             occurred_at=item.first,
             delivery_id=item.id,
-            provider_message_id=finding.provider_message_id,
+            provider_message_id=result.provider_message_id,
             recipient=item.recipient,
         )
-        told = [event for event in finding.events if event.delivery_id == item.id]
+        told = [event for event in result.events if event.delivery_id == item.id]
         # as if a webhook had come just now
         source = StoredWebhook(
             item.id, provider.account, provider.name, None, {}, 0, item.taken_at, self._tenant(provider.account)
@@ -224,7 +226,7 @@ class Settler:
             return None
 
 
-def search_for(provider: Provider, held: Sequence[Delivery]) -> list[Finding]:
+def search_for(provider: Provider, held: Sequence[Delivery]) -> list[SearchResult]:
     """Return what an account's provider says of deliveries that may have been sent; at most `SIZE` of them.
 
     Args:
@@ -235,7 +237,7 @@ def search_for(provider: Provider, held: Sequence[Delivery]) -> list[Finding]:
     return _find(
         provider,
         [
-            Sought(
+            SearchTarget(
                 item.id,
                 item.recipient,
                 min(item.created_at, item.scheduled_at) - _SKEW,
@@ -247,25 +249,25 @@ def search_for(provider: Provider, held: Sequence[Delivery]) -> list[Finding]:
     )
 
 
-def _find(provider: Provider, sought: Sequence[Sought]) -> list[Finding]:
-    """The provider's findings; whatever escapes it, and what is not about the delivery that was sought, is unknown."""
+def _find(provider: Provider, targets: Sequence[SearchTarget]) -> list[SearchResult]:
+    """Return the provider's results; what escapes it, and what is about another delivery, is unknown."""
     try:
-        findings = list(provider.find(sought, deadline=clock.monotonic() + BUDGET))
+        results = list(provider.find(targets, deadline=clock.monotonic() + BUDGET))
     except Exception as error:
         telemetry.emit(
             "mailglass.search.failed", account=provider.account, provider=provider.name, error_type=type(error).__name__
         )
-        findings = []
-    padded: Mapping[int, Finding] = dict(enumerate(findings))
-    return [_checked(item, padded.get(place, UNKNOWN)) for place, item in enumerate(sought)]
+        results = []
+    padded: Mapping[int, SearchResult] = dict(enumerate(results))
+    return [_checked(item, padded.get(place, UNKNOWN)) for place, item in enumerate(targets)]
 
 
-def _checked(item: Sought, finding: object) -> Finding:
-    if not isinstance(finding, Finding) or (
-        finding.kind is FindingKind.FOUND and finding.delivery_id != item.delivery_id
+def _checked(item: SearchTarget, result: object) -> SearchResult:
+    if not isinstance(result, SearchResult) or (
+        result.kind is SearchResultKind.FOUND and result.delivery_id != item.delivery_id
     ):
         return UNKNOWN
-    return finding
+    return result
 
 
 def _fact(event: ProviderEvent, source: StoredWebhook) -> IncomingEvent | None:
@@ -276,6 +278,6 @@ def _fact(event: ProviderEvent, source: StoredWebhook) -> IncomingEvent | None:
         return None
 
 
-def _never_taken(provider: Provider, item: Search, finding: Finding) -> bool:
+def _never_taken(provider: Provider, item: Search, result: SearchResult) -> bool:
     proves_after = provider.absence_proves_after
-    return finding.kind is FindingKind.ABSENT and proves_after is not None and item.age >= proves_after
+    return result.kind is SearchResultKind.ABSENT and proves_after is not None and item.age >= proves_after

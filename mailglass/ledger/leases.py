@@ -9,11 +9,13 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from mailglass import clock
 from mailglass.ids import uuid7_for, uuid7s
 from mailglass.ledger import arrays
 from mailglass.ledger.database import Rows, Runs
 from mailglass.ledger.events import EVIDENCE, EngineEvent
 from mailglass.ledger.lifecycle import Doubt, Status
+from mailglass.ledger.low_water import BEGINNING, ClaimMarks, LowWater, by_moment, seen_by
 from mailglass.ledger.suppressions import Suppression, columns
 from mailglass.mail.streams import Stream, StreamPolicy
 from mailglass.routing import Lane
@@ -137,6 +139,7 @@ def claim(
     cap: int | None = None,
     max_bytes: int = _MAX_BYTES,
     suspects_first: bool | None = None,
+    marks: ClaimMarks | None = None,
 ) -> list[Claimed]:
     """Lease up to `size` due deliveries of a lane for `lease` seconds, most urgent first.
 
@@ -150,7 +153,10 @@ def claim(
         max_bytes: of content, about; one is claimed however large it is.
         suspects_first: whether deliveries that were in a claim without a verdict go before the others, where both are
             due; None for one claim in two.
+        marks: how far this process's claims have come; None to start at the beginning.
     """
+    start = BEGINNING if marks is None else marks.start(lane)
+    begun = clock.monotonic()
     rows = ledger.run(
         "claim",
         {
@@ -164,9 +170,14 @@ def claim(
             "max_bytes": max_bytes,
             "suspects_first": random.random() < 0.5 if suspects_first is None else suspects_first,  # noqa: S311
             "again": False,
+            **start.params,
         },
     )
-    return _recheck_non_ascii(ledger, lane, _claimed(rows))
+    if marks is not None:
+        marks.learn(lane, start, rows, clock.monotonic() - begun, size)
+    # what follows a delivery's own columns is about the claim
+    leased = [row[: len(Claimed._fields)] for row in rows if row.id is not None]
+    return _recheck_non_ascii(ledger, lane, _claimed(leased))
 
 
 def claim_these(ledger: Runs, ids: Sequence[UUID], token: UUID, lease: float) -> list[Claimed]:
@@ -291,6 +302,7 @@ def sweep(
     remembering: Mapping[str, float | None] | None = None,
     size: int = 500,
     spread: float = 0.0,
+    mark: LowWater[datetime] | None = None,
 ) -> list[tuple[Lane, str]]:
     """Take expired leases back and settle the uncertain whose hold is over.
 
@@ -301,10 +313,13 @@ def sweep(
             it does; None for any. What was being sent there is asked about again.
         size: deliveries at the most.
         spread: seconds over which those are due that were in several claims without a verdict.
+        mark: how far this process's sweeps have come; None to start at the beginning.
 
     Returns:
         For each delivery moved its lane and the event recorded.
     """
+    mark = mark or by_moment()
+    scan = mark.start()
     rows = ledger.run(
         "sweep",
         {
@@ -318,10 +333,14 @@ def sweep(
             "memories": arrays.numbers((remembering or {}).values()),
             "event_ids": arrays.uuids(uuid7s(2 * size)),
             "evidence": sorted(EVIDENCE),
+            "after": scan.after,
             "again": False,
         },
     )
-    return [(Lane(row.queue, row.tenant_id, row.stream), row.kind) for row in rows]
+    moved = [(Lane(row.queue, row.tenant_id, row.stream), row.kind) for row in rows if row.id is not None]
+    more = len(moved) >= size
+    mark.learn(scan, scan.after if more else seen_by(rows[0].looked_at), more=more)
+    return moved
 
 
 def drop_copies(ledger: Runs, tenant: str, dropped: Sequence[tuple[Claimed, str]]) -> None:

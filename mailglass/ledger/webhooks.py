@@ -12,13 +12,16 @@ from typing import Any
 from uuid import UUID
 
 from mailglass.errors import MessageError
-from mailglass.ids import uuid7s
+from mailglass.ids import uuid7, uuid7s
 from mailglass.ledger import arrays
 from mailglass.ledger.database import Runs
 from mailglass.ledger.events import COPY, MARKS, OUTCOMES, Event, Projection, Source
+from mailglass.ledger.low_water import LowWater, by_id
 from mailglass.mail.addresses import parse_address
 
 FIRST_ID = UUID(int=0)
+# milliseconds by which the clocks of processes that store webhooks may differ, and their statements take
+_CLOCKS_DIFFER = 10_000
 
 
 class WebhookStatus(StrEnum):
@@ -263,12 +266,25 @@ def prune_proofs(ledger: Runs, size: int) -> int:
     return len(ledger.run("prune_proofs", {"size": size}))
 
 
-def claim(ledger: Runs, size: int, max_bytes: int, lease: float) -> WebhookClaim:
+def claim(ledger: Runs, size: int, max_bytes: int, lease: float, mark: LowWater[UUID] | None = None) -> WebhookClaim:
     """Lease stored webhooks for `lease` seconds: at most `size`, and at most `max_bytes` of bodies but for the first.
 
     One that was claimed before is claimed alone.
+
+    Args:
+        ledger: runs the statement.
+        size: webhooks at the most.
+        max_bytes: of their bodies.
+        lease: seconds.
+        mark: how far this process's claims have come; None to start at the beginning.
     """
-    rows = ledger.run("claim_webhooks", {"size": size, "max_bytes": max_bytes, "lease": lease})
+    mark = mark or by_id()
+    scan = mark.start()
+    rows = ledger.run(
+        "claim_webhooks", {"size": size, "max_bytes": max_bytes, "lease": lease, "after": str(scan.after)}
+    )
+    more = bool(rows) and bool(rows[0].more)
+    mark.learn(scan, _before(max(row.id for row in rows)) if rows else scan.after, more=more)
     claimed = [
         StoredWebhook(
             row.id,
@@ -283,7 +299,12 @@ def claim(ledger: Runs, size: int, max_bytes: int, lease: float) -> WebhookClaim
         for row in rows
     ]
     claimed.sort(key=lambda webhook: webhook.id)
-    return WebhookClaim(tuple(claimed), bool(rows) and rows[0].more)
+    return WebhookClaim(tuple(claimed), more)
+
+
+def _before(key: UUID) -> UUID:
+    """Return the id before which no process that makes ids by its own clock may still store a webhook."""
+    return UUID(int=max(0, (key.int >> 80) - _CLOCKS_DIFFER) << 80)
 
 
 def finish(ledger: Runs, results: Sequence[WebhookResult], retry_after: float) -> None:
@@ -301,9 +322,17 @@ def finish(ledger: Runs, results: Sequence[WebhookResult], retry_after: float) -
     )
 
 
-def waiting(ledger: Runs) -> bool:
-    """Return whether stored webhooks wait to be processed."""
-    (row,) = ledger.run("webhooks_waiting")
+def waiting(ledger: Runs, mark: LowWater[UUID] | None = None) -> bool:
+    """Return whether stored webhooks wait to be processed.
+
+    Args:
+        ledger: runs the statement.
+        mark: how far this process's looks have come; None to start at the beginning.
+    """
+    mark = mark or by_id()
+    scan = mark.start()
+    (row,) = ledger.run("webhooks_waiting", {"after": str(scan.after)})
+    mark.learn(scan, scan.after if row.waiting else _before(uuid7()))
     return bool(row.waiting)
 
 

@@ -1,6 +1,6 @@
 """Rate limits shared by all workers: one bucket per limit, on one server's clock, one round trip for a batch.
 
-The rule is GCRA, the generic cell rate algorithm. A limit of `burst` mails, one each `interval`, keeps one figure, its
+The rule is GCRA, the generic cell rate algorithm. A limit of `burst` mails, one each `interval`, stores one figure, its
 level: the work that was taken and has not drained yet. It drains by a second each second; a mail adds one interval; a
 mail fits while the level stays within `burst * interval`. From this alone follows that no stretch of time sees more
 than `burst + time / interval` mails, and that one who asks often enough gets all of them. Textbooks keep the moment at
@@ -11,7 +11,7 @@ by an hour shifts the stamp instead of closing the limit for an hour.
 
 Only the level grants. All limits of a mail are taken together or none is, in the order of the batch.
 
-A refused mail is no failure: it is due later, and the limiter says when. If each were told the next free place, a
+A refused mail is no failure: it is due later, and the limiter says when. If each got the next free place, a
 backlog would come back as a herd, of which one mail wins and the others have cost a claim each. So every limit keeps a
 second level, the promised one, that runs ahead of the first by one interval for each mail sent away: they come back one
 by one, as places become free. A promise reserves nothing; whoever asks while there is room gets it, and who then comes
@@ -33,7 +33,7 @@ never more than the burst of who asks: the next urgent mail waits for one interv
 not be had again and again by asking in turns. So from the first change on a second level, the guard, is taken from by
 the smallest interval and the largest burst seen, until it has drained. Promises made under another rule are forgotten.
 
-Providers teach (`Limiter.learn`, `observe`, `set_rate`). A lesson pauses an account, stretches its interval for a
+Providers give feedback (`Limiter.slow_down`, `observe`, `set_rate`). It pauses an account, stretches its interval for a
 while, or sets a rate. The tolerance stays what it is in seconds, so that slowing an account never gives it a fresh
 burst.
 
@@ -45,7 +45,7 @@ place back, and comes back for it.
 
 Where Redis cannot be reached, the ledger's limiter answers, and keeps answering for one to ten seconds before Redis is
 asked again: never without a limit, never blocked. The two do not know of each other, so each change over grants up to
-one more burst, and while only some workers reach Redis, the two sides add up. Lessons are written to both.
+one more burst, and while only some workers reach Redis, the two sides add up. Feedback is written to both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A batch of requests in the form that both servers compute on, and their answers read back."""
+"""A batch of requests in the form that both servers compute on, and their results."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _BITS = 30
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What became of one request.
+    """Result of one request.
 
     Attributes:
-        granted: whether all its limits gave a place.
-        delay: seconds until a place is expected; 0 where it was granted.
-        type: whose limit takes longest, None where it was granted.
-        used_up: that limit is a day's count, and it stays full.
+        granted: whether all its limits had a place.
+        delay: seconds until a place is expected; 0 if granted.
+        type: the limit that takes longest; None if granted.
+        used_up: whether that limit is a day's count, which stays full.
     """
 
     granted: bool
@@ -39,10 +39,10 @@ class Batch:
 
     Attributes:
         limits: each limit once, in the order of their keys: the order in which they are locked.
-        intervals: what one mail adds to a limit's level.
-        tolerances: how high the level may rise by these mails.
-        fulls: how high it may rise by any mails under the same key.
-        counted: where the level is a count that never drains, the seconds until it is over; 0 for the others.
+        intervals: the increase of a limit's level by one mail.
+        tolerances: the highest level that these mails may reach.
+        fulls: the highest level that any mails under the same key may reach.
+        counted: seconds until a count is over, which never drains; 0 for rates.
         groups: the distinct combinations of limits, as positions (from 1) in `limits`.
         runs: group (from 1) and number of consecutive mails in it, flat, in the order of the requests.
     """
@@ -56,17 +56,17 @@ class Batch:
     runs: list[int]
 
     def grants(self, granted: Sequence[int], delays: Sequence[int], blockers: Sequence[int]) -> list[Grant]:
-        """The answers, mail by mail.
+        """Return a grant for each mail.
 
         Args:
-            granted: how many mails of each run.
-            delays: microseconds for each mail that was not.
-            blockers: the position (from 1) of the limit that such a mail waits for.
+            granted: number of granted mails in each run.
+            delays: microseconds for each refused mail.
+            blockers: position (from 1) of the limit that each refused mail waits for.
         """
         causes = [(limit.type, isinstance(limit, Cap)) for limit in self.limits]
-        refused = iter([
+        refused = (
             Grant(False, delay / 1e6, *causes[blocker - 1]) for delay, blocker in zip(delays, blockers, strict=True)
-        ])  # fmt: skip
+        )
         grants: list[Grant] = []
         for wanted, places in zip(self.runs[1::2], granted, strict=True):
             grants += [GRANTED] * places
@@ -75,7 +75,7 @@ class Batch:
 
 
 def compile_batch(requests: Sequence[tuple[Limit, ...]], moment: float) -> Batch:
-    """Bring requests into columns. Where a key comes with several figures in one batch, the first counts.
+    """Convert requests into columns. If a key has several figures in one batch, the first counts.
 
     Args:
         requests: the limits of each mail.
@@ -115,11 +115,11 @@ def _figures(limit: Limit, moment: float) -> tuple[float, float, float, int]:
 
 
 def exact_microseconds(seconds: float) -> float:
-    """Seconds as microseconds of 30 significant bits, rounded up.
+    """Convert seconds into microseconds of 30 significant bits, rounded up.
 
-    Sums and multiples of such figures stay exact in a double of 53 bits for some 8 million mails, so that levels
-    never drift, a burst is not one mail short, and all servers agree to the last bit. Up, by at most 2e-9 of it,
-    so that no rate is exceeded.
+    Sums and multiples of such figures stay exact in a double of 53 bits for some 8 million mails. So levels never
+    drift, a burst is not one mail short, and all servers agree to the last bit. Rounding up, by at most 2e-9, keeps
+    every rate.
     """
     mantissa, exponent = math.frexp(seconds * 1e6)
     return math.ldexp(math.ceil(math.ldexp(mantissa, _BITS)), exponent - _BITS)

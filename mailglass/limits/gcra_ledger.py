@@ -1,4 +1,4 @@
-"""Limits in PostgreSQL: one function call for a batch, where there is no Redis and while it cannot be reached."""
+"""Limits in PostgreSQL: one function call for a batch, without Redis and while it is away."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class LedgerGcra:
         return batch.grants(row.granted, row.delays, row.blockers)
 
     def give(self, mails: Mapping[str, int]) -> None:
-        """Give places of counts back.
+        """Return places of counts.
 
         Raises:
             LedgerUnavailableError: the database cannot be reached.
@@ -61,7 +61,7 @@ class LedgerGcra:
             {
                 "keys": arrays.texts(keys),
                 "mails": arrays.numbers(mails[key] for key in keys),
-                # names this giving back, so that a repeated statement is seen to be one
+                # identifies the call, so that a repeated statement changes nothing
                 "token": random.random(),  # noqa: S311
             },
         )
@@ -87,5 +87,5 @@ class LedgerGcra:
 
 
 def prune(ledger: Runs, size: int = 10_000) -> int:
-    """Forget up to `size` limits that were not taken from for two days and are drained. Returns how many."""
+    """Delete up to `size` drained limits that were not used for two days; returns their number."""
     return len(ledger.run("prune_limits", {"size": size}))

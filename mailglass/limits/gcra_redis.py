@@ -56,10 +56,14 @@ class RedisGcra:
         self._apply_feedback(
             keys=[f"mailglass:limit-feedback:{account}"],
             args=[
-                adjustment.pause, adjustment.factor, adjustment.lasting, adjustment.rate, adjustment.rate_lasting,
+                adjustment.pause,
+                adjustment.factor,
+                adjustment.lasting,
+                adjustment.rate,
+                adjustment.rate_lasting,
                 "" if now is None else now,
             ],
-        )  # fmt: skip
+        )
 
 
 def _script(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Ask providers what rate they grant our accounts: about once an hour, by whichever worker comes first."""
+"""Rates that providers grant accounts: requested about once an hour, by any worker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mailglass.limits.limiter import Limiter
 from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts
 
-# a rate outlives the next asking by an hour, so that a provider that cannot be asked for a while changes nothing
+# a rate lasts an hour longer than the next request, so that a provider may be away for a while
 _LEAD: Final = 3600.0
 _ASKED_EVERY: Final = (3600.0, 4200.0)
 # seconds that one worker has to ask an account, before another one may
@@ -22,41 +22,41 @@ _ANSWER_WITHIN: Final = 300.0
 
 
 def learn_granted_rates(names: Iterable[str], ledger: Runs, accounts: Accounts, limiter: Limiter) -> int:
-    """Ask for those accounts whose provider tells a rate and was not asked for an hour.
+    """Request the granted rates of accounts that are due.
 
     Args:
         names: the accounts.
-        ledger: keeps when each was asked, so that of many workers one asks.
+        ledger: keeps the time of each request, so that one of many workers makes it.
         accounts: the opened providers.
-        limiter: is told the rates.
+        limiter: keeps the rates.
 
     Returns:
-        How many rates were learnt.
+        The number of rates received.
     """
-    telling = {name: provider for name in names if (provider := _telling(accounts, name)) is not None}
-    if not telling:
+    providers = {name: provider for name in names if (provider := _granting(accounts, name)) is not None}
+    if not providers:
         return 0
-    due = ledger.run("claim_rates", {"accounts": sorted(telling), "lead": _LEAD, "answer_within": _ANSWER_WITHIN})
-    learnt = 0
+    due = ledger.run("claim_rates", {"accounts": sorted(providers), "lead": _LEAD, "answer_within": _ANSWER_WITHIN})
+    received = 0
     for row in due:
-        rate = _ask(telling[row.account])
+        rate = _request(providers[row.account])
         if rate is not None and rate > 0:
             lasting = _LEAD + random.uniform(*_ASKED_EVERY)  # noqa: S311 - spreads, hides nothing
             limiter.set_rate(row.account, rate, lasting=lasting)
-            learnt += 1
-    return learnt
+            received += 1
+    return received
 
 
-def _telling(accounts: Accounts, name: str) -> Provider | None:
+def _granting(accounts: Accounts, name: str) -> Provider | None:
     try:
         provider = accounts.open(name)
     except ConfigError:
-        # said at the start, and again with every mail that is held for it
+        # reported at the start, and with every mail that is held for it
         return None
     return provider if type(provider).granted_rate is not Provider.granted_rate else None
 
 
-def _ask(provider: Provider) -> float | None:
+def _request(provider: Provider) -> float | None:
     try:
         return provider.granted_rate()
     except Exception as error:

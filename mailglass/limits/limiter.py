@@ -1,4 +1,4 @@
-"""The limiter: takes places for batches of mails, learns from providers, and never fails open."""
+"""The limiter: grants batches of mails, adjusts rates by providers' feedback, and never fails open."""
 
 from __future__ import annotations
 
@@ -22,25 +22,22 @@ _LONGEST_CALL = 1000
 _LONGEST_PAUSE = 86400.0
 _GRANTED_RATE_LASTS = 86400.0
 _SPREAD_WITHIN = 60.0
-_FIRST_QUIET = 1.0
-_LONGEST_QUIET = 10.0
 
 
 class Limiter:
-    """One limiter, shared by every worker on every machine. Safe to use from several threads and after a fork.
+    """Rate limiter shared by all workers. Safe to use from several threads and after a fork.
 
     Args:
-        ledger: where counts are kept, and rates when Redis is not there.
-        redis: where rates are kept; None where there is no Redis.
-        horizon: seconds beyond a limit's next free place up to which refused mails get places of their own.
+        ledger: keeps counts, and rates while there is no Redis.
+        redis: keeps rates; None without Redis.
+        horizon: seconds beyond a limit's next free place, within which refused mails get places of their own.
     """
 
     def __init__(self, ledger: Runs, redis: RedisGcra | None = None, horizon: float = HORIZON) -> None:
         self._ledger = LedgerGcra(ledger)
         self._redis = redis
         self._horizon = horizon * 1e6
-        self._quiet_until = 0.0
-        self._quiet = _FIRST_QUIET
+        self._cooldown = clock.Cooldown()
 
     def take(
         self, requests: Sequence[tuple[Limit, ...]], *, urgent: bool = False, now: int | None = None
@@ -50,13 +47,13 @@ class Limiter:
         One round trip; two where there are counts and Redis, since counts are kept in the ledger alone.
 
         Args:
-            requests: the limits of each mail (`RuleBook.rules_for`), most urgent mail first; over 1,000 mails are
-                taken in several calls, so that no call keeps the server for long.
-            urgent: whether refused mails come back ahead of what was promised to others that are not.
-            now: microseconds since 1970, for tests with a clock of their own; else the server's clock.
+            requests: the limits of each mail (`RuleBook.rules_for`), most urgent mail first. More than 1,000 mails
+                take several calls, so that no call blocks the server for long.
+            urgent: put refused mails ahead of those that are not urgent.
+            now: microseconds since 1970, for tests; by default the server's clock.
 
         Returns:
-            For each mail, in order, whether it may go now, and if not, when to come back and for whose sake.
+            A grant for each mail, in order.
 
         Raises:
             LedgerUnavailableError: neither Redis nor the database can be reached.
@@ -67,12 +64,12 @@ class Limiter:
         return grants
 
     def give_back(self, mails: Mapping[str, int]) -> None:
-        """Give places of counts back that were not used: the mails were not sent. Never raises.
+        """Return unused places of counts, of mails that were not sent. Never raises.
 
-        Places of rates need not be given back, since they drain.
+        Places of rates drain, so they are not returned.
 
         Args:
-            mails: how many, by the key of the `Cap`.
+            mails: number of places by the key of the `Cap`.
         """
         _attempt(lambda: self._ledger.give(mails), (LedgerUnavailableError,))
 
@@ -85,16 +82,18 @@ class Limiter:
         lasting: float = 60.0,
         now: int | None = None,
     ) -> None:
-        """Slow an account down after its provider said "too many" (429, 421, a throttling error). Never raises.
+        """Slow an account down after its provider throttled it (429, 421). Never raises.
 
         The account pauses: as long as the provider asked, else one second, longer each time it happens again while
         it is slowed. Afterwards its limit runs at a rate divided by `factor`. Factors multiply up to 16; refusals of
         mails sent before the pause began do not count again. An account without a limit only pauses.
 
         Args:
-            retry_after: seconds the provider asked to wait; up to a day is heeded.
-            factor: above 1.
+            account: its name.
+            retry_after: seconds of the provider's Retry-After, at most a day; None if it names none.
+            factor: divides the rate; above 1.
             lasting: seconds after the pause.
+            now: as for `take`.
         """
         pause = -1.0 if retry_after is None else _microseconds(min(max(retry_after, 0.0), _LONGEST_PAUSE))
         self._apply_feedback(
@@ -102,15 +101,16 @@ class Limiter:
         )
 
     def observe(self, account: str, remaining: int, reset_seconds: float, *, now: int | None = None) -> None:
-        """Heed what a provider says will still be taken. Never raises.
+        """Adjust an account's rate by its remaining quota. Never raises.
 
-        Where nothing is left the account pauses until the reset. Where little is left and the reset is near, within a
-        minute, the rest is spread over the time until then; for a reset farther away nobody is made to wait while
-        there is something left.
+        Without quota the account pauses until the reset. With little quota and a reset within a minute, the rest is
+        spread over that time. A reset farther away slows nothing down while there is quota.
 
         Args:
-            remaining: mails that the provider will still take. To be told of only where that is few.
-            reset_seconds: seconds until it counts anew; up to a day is heeded.
+            account: its name.
+            remaining: mails that the provider still accepts; call this only if they are few.
+            reset_seconds: seconds until the quota resets, at most a day.
+            now: as for `take`.
         """
         if reset_seconds <= 0:
             return
@@ -124,13 +124,15 @@ class Limiter:
     def set_rate(
         self, account: str, per_second: float, *, lasting: float = _GRANTED_RATE_LASTS, now: int | None = None
     ) -> None:
-        """Heed the rate that a provider grants an account (SES: MaxSendRate), where it is below the configured one.
+        """Set the rate that a provider grants an account (SES: MaxSendRate). Never raises.
 
-        Never raises. To be told again before it runs out.
+        The lower one of the granted and the configured rate holds. Set it again before it ends.
 
         Args:
+            account: its name.
             per_second: mails a second, above 0.
-            lasting: seconds it holds.
+            lasting: seconds that the rate holds.
+            now: as for `take`.
         """
         if per_second > 0:
             adjustment = RateAdjustment(rate=per_second, rate_lasting=_microseconds(lasting))
@@ -138,7 +140,7 @@ class Limiter:
 
     def _take(self, requests: Sequence[tuple[Limit, ...]], urgent: bool, now: int | None) -> list[Grant]:
         redis = self._redis
-        if redis is None or clock.monotonic() < self._quiet_until:
+        if redis is None or self._cooldown.active:
             return self._take_from(self._ledger, requests, urgent, now)
         counts = _parts(requests, Cap)
         if not any(counts):
@@ -163,9 +165,10 @@ class Limiter:
         try:
             grants = self._take_from(redis, requests, urgent, now)
         except redis.errors as error:
-            self._keep_quiet(error)
+            self._cooldown.start()
+            telemetry.emit("mailglass.limits.fallback", level=logging.WARNING, error_type=type(error).__name__)
             return self._take_from(self._ledger, requests, urgent, now)
-        self._quiet = _FIRST_QUIET
+        self._cooldown.reset()
         return grants
 
     def _take_from(
@@ -178,21 +181,16 @@ class Limiter:
         return server.take(batch, urgent=urgent, horizon=self._horizon, seed=seed, now=now)
 
     def _apply_feedback(self, account: str, adjustment: RateAdjustment, reason: str, now: int | None) -> None:
-        """Write it down in both places, so that whichever is asked next knows."""
+        """Adjust the rate at both servers, since either may be asked next."""
         telemetry.emit("mailglass.limits.adjusted", account=account, reason=reason)
         _attempt(lambda: self._ledger.apply_feedback(account, adjustment, now=now), (LedgerUnavailableError,))
         redis = self._redis
         if redis is not None:
             _attempt(lambda: redis.apply_feedback(account, adjustment, now=now), redis.errors)
 
-    def _keep_quiet(self, error: Exception) -> None:
-        self._quiet_until = clock.monotonic() + self._quiet
-        self._quiet = min(self._quiet * 2, _LONGEST_QUIET)
-        telemetry.emit("mailglass.limits.fallback", level=logging.WARNING, error_type=type(error).__name__)
-
 
 def limiter_for(settings: Settings, ledger: Runs) -> Limiter:
-    """The limiter of these settings: in Redis where there is one, else in the ledger."""
+    """Return the limiter of the settings: in Redis if there is one, else in the ledger."""
     if settings.redis_url is not None:
         return Limiter(ledger, RedisGcra(settings.redis_url.reveal()))
     if settings.require_broker().startswith("redis"):
@@ -201,7 +199,7 @@ def limiter_for(settings: Settings, ledger: Runs) -> Limiter:
 
 
 def _parts(requests: Sequence[tuple[Limit, ...]], kind: type[Limit]) -> list[tuple[Limit, ...]]:
-    """Of each mail's limits those of one kind; the same tuple for the same mail, so that batches group it."""
+    """Return each mail's limits of one kind; the same tuple for the same mail, so that batches group them."""
     distinct = {id(request): request for request in requests}
     parts = {
         number: tuple(limit for limit in request if isinstance(limit, kind)) for number, request in distinct.items()

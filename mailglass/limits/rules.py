@@ -1,4 +1,4 @@
-"""The limits that one mail must pass: from the settings, from code, from a warm-up plan."""
+"""The limits of one mail: from the settings, from an application's hook, from a warm-up plan."""
 
 from __future__ import annotations
 
@@ -20,25 +20,24 @@ _TYPES = {
     LimitScope.ACCOUNT: RateLimitType.PER_ACCOUNT,
     LimitScope.STREAM: RateLimitType.PER_STREAM,
 }
-# limits of our own house, for fairness; the others are what a provider or a receiving domain refuses beyond
-_HOUSE_SCOPES = {LimitScope.TENANT, LimitScope.TENANT_DOMAIN, LimitScope.SENDER_DOMAIN, LimitScope.STREAM}
-# what other mail leaves of the bursts that transactional mail shares with it: nobody waits for a password behind a
-# newsletter
+# limits among our own tenants, for fairness; beyond the others a provider or a receiving domain refuses mail
+_FAIRNESS_SCOPES = {LimitScope.TENANT, LimitScope.TENANT_DOMAIN, LimitScope.SENDER_DOMAIN, LimitScope.STREAM}
+# the share of bursts that other mail leaves to transactional mail: one in so many
 _RESERVED = 10
 _REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """At most `burst` mails at once and one each `interval` in the long run.
+    """Limit of a rate: `burst` mails at once, and one each `interval` in the long run.
 
     Attributes:
-        key: one key is one limit: everybody who takes under it shares it.
-        interval: seconds; 0 for no limit of its own, as an account has that only pauses when it is told to.
+        key: identifies the limit; all mails with one key share it.
+        interval: seconds; 0 for no rate, of an account that only pauses by feedback.
         burst: 1 to 1,000,000 mails.
-        type: whose limit it is.
+        type: the kind of limit, for errors.
         account: the account whose feedback (`Limiter.slow_down`) changes this limit, or "".
-        reserve: mails of the burst that are left to others who take under the key; below the burst.
+        reserve: mails of the burst left to urgent mail under the key; below the burst.
 
     Raises:
         ConfigError: an interval below zero, or a burst or reserve out of range.
@@ -62,13 +61,13 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Cap:
-    """At most `maximum` mails under one key, counted exactly: the key names the day that is counted.
+    """Limit of a count: `maximum` mails under one key, which names the day.
 
     Attributes:
-        key: one key is one count.
+        key: identifies the count.
         maximum: mails; 0 lets nothing pass.
-        until: when the count is over and another key's begins, as Unix time.
-        type: whose limit it is.
+        until: end of the count, as Unix time.
+        type: the kind of limit, for errors.
 
     Raises:
         ConfigError: a maximum below zero.
@@ -88,10 +87,10 @@ Limit = Rule | Cap
 
 
 def warmup_cap(account: str, plan: WarmupPlan, moment: datetime) -> Cap | None:
-    """What a warm-up plan allows an account on the day of a moment.
+    """Return the cap of a warm-up plan on the day of a moment.
 
     Returns:
-        None once the plan is over.
+        The cap, or None once the plan is over.
     """
     day = plan.day(moment)
     return None if day is None else Cap(f"warmup:{account}:{day.date.isoformat()}", day.cap, day.ends)
@@ -99,12 +98,14 @@ def warmup_cap(account: str, plan: WarmupPlan, moment: datetime) -> Cap | None:
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """What limits are looked up by.
+    """Properties of a mail that select its limits.
 
     Attributes:
-        account: through which it goes.
+        tenant: its owner.
+        stream: transactional, operational or bulk.
+        account: the account that sends it.
         recipient_domain: lower-case A-labels, as `Address.domain` gives them.
-        sender_domain: the same, of the From address.
+        sender_domain: of the From address, in the same form.
     """
 
     tenant: str
@@ -115,11 +116,11 @@ class Mail:
 
     @property
     def urgent(self) -> bool:
-        """Whether limits of our own house let it through."""
+        """Return whether limits among our own tenants do not bind the mail."""
         return self.stream == Stream.TRANSACTIONAL
 
     def key(self, scope: LimitScope) -> str:
-        """Whose mail it is, as a limit of this scope counts."""
+        """Return the key under which a limit of a scope counts the mail."""
         match scope:
             case LimitScope.TENANT:
                 return self.tenant
@@ -136,11 +137,11 @@ class Mail:
 
 
 class RuleBook:
-    """The configured limits, ready to be looked up. Safe to use from several threads.
+    """Look-up of the configured limits. Safe to use from several threads.
 
-    A transactional mail is not held up by limits of our own house (tenant, tenant and domain, sender, stream) and takes
-    nothing from them; those of the account and of the recipient's domain bind it as any other, because beyond them the
-    other side refuses. Of their bursts all other mail leaves it a tenth.
+    Limits among our own tenants (tenant, tenant and domain, sender, stream) do not bind transactional mail. Those of
+    the account and of the recipient's domain bind all mail, because the other side refuses what exceeds them. All
+    other mail leaves transactional mail a tenth of their bursts.
 
     Args:
         limits: `Settings.limits`.
@@ -151,16 +152,16 @@ class RuleBook:
         self._rules = lru_cache(_REMEMBERED)(self._find)
 
     def rules_for(self, mail: Mail, extra: Iterable[LimitRule] = (), cap: Cap | None = None) -> tuple[Limit, ...]:
-        """The limits that one mail must pass through an account.
+        """Return the limits of one mail.
 
         Args:
-            mail: whose and where to.
-            extra: more limits, from the application. They are counted apart from the configured ones of the same scope
-                and key, so that both must be passed; those that are not about this mail are passed over.
-            cap: what the account's warm-up plan allows today.
+            mail: its properties.
+            extra: limits from the application. They count apart from configured ones of the same scope and key, so that
+                both bind. Limits that do not concern the mail are ignored.
+            cap: today's cap of the account's warm-up plan.
 
         Returns:
-            Always with a rule of the account, so that its feedback counts where it has no limit.
+            The limits, always with a rule of the account, so that its feedback counts.
         """
         rules = self._rules(mail)
         added = [rule for limit in extra if (rule := _from_application(limit, mail)) is not None]
@@ -183,15 +184,14 @@ def _from_application(limit: LimitRule, mail: Mail) -> Rule | None:
     key = mail.key(limit.scope)
     if limit.key not in (ANY, key):
         return None
-    # The rate is in it: 10 a second and 100,000 a day may be said of the same mail, and of two tenants whose mails to
-    # one domain have different rates neither fills up the other's.
+    # the key holds the rate, since one mail may have several rates, and two tenants different rates for one domain
     return _binding(limit, f"hook:{limit.scope}:{key}/{limit.amount}/{limit.period}/{limit.burst}", mail)
 
 
 def _binding(limit: LimitRule, key: str, mail: Mail, account: str = "") -> Rule | None:
-    """What a limit asks of a mail that it is about; None where it lets the mail through."""
-    of_our_house = limit.scope in _HOUSE_SCOPES
-    if mail.urgent and of_our_house:
+    """Return a limit as a rule for a mail, or None if it does not bind the mail."""
+    for_fairness = limit.scope in _FAIRNESS_SCOPES
+    if mail.urgent and for_fairness:
         return None
-    reserve = 0 if mail.urgent or of_our_house else limit.burst // _RESERVED
+    reserve = 0 if mail.urgent or for_fairness else limit.burst // _RESERVED
     return Rule(key, limit.interval, limit.burst, _TYPES[limit.scope], account, reserve)

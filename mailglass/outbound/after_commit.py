@@ -1,4 +1,4 @@
-"""Ringing once the caller's own transaction has ended. A ring for a rolled back one finds no work and does no harm."""
+"""Rings after the caller's own transaction. A ring after a rollback finds no work and does no harm."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ from mailglass.routing import Lane
 
 _LANES = "mailglass_lanes"
 _DOORBELL = "mailglass_doorbell"
-# SQLAlchemy tells of a connection's commit just before it happens; seconds
+# seconds; SQLAlchemy reports a connection's commit just before it happens
 _COMMIT_GRACE = 0.05
 
 
 def ring_after_commit(session: Any, lane: Lane, doorbell: Doorbell) -> None:
-    """Ring a lane when the transaction of `session` is over.
+    """Ring a lane when the transaction of `session` has ended.
 
     Args:
         session: a SQLAlchemy Session, scoped_session or Connection.
+        lane: the lane to ring.
+        doorbell: rings it.
     """
     if isinstance(session, scoped_session):
         session = session()
     session.info.setdefault(_LANES, set()).add(lane)
     session.info[_DOORBELL] = doorbell
     listeners = _CONNECTION_LISTENERS if isinstance(session, Connection) else _SESSION_LISTENERS
-    # a listener cannot remove itself while it is called, so it stays: one for each session
+    # a listener cannot remove itself during its call, so each session keeps one
     for name, listener in listeners:
         if not event.contains(session, name, listener):
             event.listen(session, name, listener)

@@ -1,4 +1,4 @@
-"""The answers of `deliver_many`: one for each message, in input order, kept in a few bytes each."""
+"""Results of `deliver_many`: one for each message, in input order, in a few bytes each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mailglass.errors import MailglassError
 
 
 class ItemOutcome(StrEnum):
-    """What became of one message of a batch."""
+    """Outcome of one message of a batch."""
 
     QUEUED = "queued"
     SUPPRESSED = "suppressed"
@@ -29,13 +29,13 @@ _CODES = {outcome: code for code, outcome in enumerate(_OUTCOMES)}
 
 @dataclass(frozen=True, slots=True)
 class ItemResult:
-    """One message's answer.
+    """Result of one message.
 
     Attributes:
-        outcome: queued, suppressed, invalid or duplicate; unknown where the database was lost in the middle.
-        ids: the deliveries, one for each recipient; none for an invalid message. Where the outcome is unknown, the ids
-            that they have if they were recorded.
-        error: why it is invalid.
+        outcome: queued, suppressed, invalid or duplicate; unknown if the database was lost.
+        ids: the deliveries, one for each recipient; none for an invalid message. With an unknown outcome, the ids that
+            the deliveries have if they were recorded.
+        error: the error of an invalid message.
     """
 
     outcome: ItemOutcome
@@ -44,7 +44,7 @@ class ItemResult:
 
 
 class BatchResults(Sequence[ItemResult]):
-    """A sequence of `ItemResult`. A million of them take some 25 MB: ids and outcomes are kept as bytes."""
+    """Sequence of `ItemResult`. A million of them take some 25 MB, because ids and outcomes are stored as bytes."""
 
     def __init__(self) -> None:
         self._outcomes = bytearray()
@@ -53,7 +53,7 @@ class BatchResults(Sequence[ItemResult]):
         self._errors: dict[int, MailglassError] = {}
 
     def append(self, result: ItemResult) -> None:
-        """Add the next message's answer."""
+        """Add the next message's result."""
         if result.error is not None:
             self._errors[len(self._outcomes)] = result.error
         self._outcomes.append(_CODES[result.outcome])
@@ -62,13 +62,13 @@ class BatchResults(Sequence[ItemResult]):
         self._ends.append(len(self._ids))
 
     def extend(self, results: Iterable[ItemResult]) -> None:
-        """Add the answers of the next messages."""
+        """Add the results of the next messages."""
         for result in results:
             self.append(result)
 
     @property
     def counts(self) -> dict[ItemOutcome, int]:
-        """How many messages had each outcome."""
+        """Return the number of messages by outcome."""
         return {_OUTCOMES[code]: number for code, number in sorted(Counter(self._outcomes).items())}
 
     def __len__(self) -> int:

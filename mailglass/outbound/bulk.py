@@ -1,4 +1,4 @@
-"""What is not to be sent after all, or is to go again: deliveries of one tenant by filter."""
+"""Bulk actions: cancel or release one tenant's deliveries by filter."""
 
 from __future__ import annotations
 
@@ -20,31 +20,39 @@ from mailglass.runtime import get_runtime
 
 
 def cancel_many(*, tenant: str | None = None, **filters: Any) -> CancelCounts:
-    """Cancel deliveries that match all filters and that no worker has claimed; what is under way is left alone.
+    """Cancel queued and held deliveries that match all filters.
 
-    What may have been sent cannot be canceled: it is left, and counted apart. What is recorded while this runs is not
-    part of it. It works batch by batch, a statement each: interrupted, or after an error, the same call cancels the
-    rest.
+    >>> from mailglass import Message, cancel_many, deliver_later, tenant
+    >>> with tenant("acme"):
+    ...     _ = deliver_later.delay(Message(to="ada@example.com", subject="News", text="Hello.", stream="bulk"))
+    ...     cancel_many(stream="bulk")
+    CancelCounts(canceled=1, in_doubt=0)
+
+    Claimed deliveries are left alone. Deliveries that may have been sent cannot be canceled: they are counted apart.
+    Those recorded during the call are not part of it. The call works in batches, one statement each. If it is
+    interrupted, the same call cancels the rest.
 
     Args:
-        tenant: whose; the tenant in scope when left out.
-        status: `queued` or `held`; both when left out.
-        stream: transactional, operational or bulk.
-        mailable: a `Mailable` class, or its `package.module:Class`.
-        group: the id of a `DeliveryGroup`.
-        recipient: their address.
-        account: the account that attempted them last.
-        in_doubt: True for those that may have been sent, False for those that cannot have been.
-        reason: the recorded reason of held ones, such as `no_route`; `template_failed` stands for all of its kinds.
-        created_after, created_before, due_after, due_before: aware moments; from, and up to but not at.
+        tenant: the owner; by default the tenant in scope.
+        filters: at least one of the following.
+            `status`: `queued` or `held`; by default both.
+            `stream`: transactional, operational or bulk.
+            `mailable`: a `Mailable` class, or its `package.module:Class`.
+            `group`: the id of a `DeliveryGroup`.
+            `recipient`: an address.
+            `account`: the account of the last attempt.
+            `in_doubt`: True for deliveries that may have been sent, False for the others.
+            `reason`: the recorded reason, such as `no_route`; `template_failed` matches all its kinds.
+            `created_after`, `due_after`: aware moments, inclusive.
+            `created_before`, `due_before`: aware moments, exclusive.
 
     Returns:
-        How many were taken back, and how many matched that may have been sent.
+        The number of canceled deliveries, and of those that may have been sent.
 
     Raises:
-        MessageError: an unknown or wrong filter, or none: name at least one.
+        MessageError: a filter is unknown or invalid, or there is none.
         TenantError: no tenant is in scope.
-        LedgerUnavailableError: the database cannot be reached; batches before stay taken back.
+        LedgerUnavailableError: the database cannot be reached; finished batches stay canceled.
     """
     chosen = _selection(tenant, filters, CANCELABLE)
     database = get_runtime().database
@@ -57,20 +65,27 @@ def cancel_many(*, tenant: str | None = None, **filters: Any) -> CancelCounts:
 
 
 def release_many(*, tenant: str | None = None, **filters: Any) -> int:
-    """Let held deliveries that match all filters go again, now; their attempts and their age count from here.
+    """Release held deliveries that match all filters: they are due now, with new attempts and a new age.
 
-    A delivery may be held because nobody knows whether it was sent (`in_doubt=True`): that one may then reach its
-    recipient a second time. It stays in doubt, and its event says `resent`.
+    >>> from mailglass import release_many, tenant
+    >>> with tenant("acme"):
+    ...     release_many(reason="no_route")
+    0
+
+    A held delivery that may have been sent (`in_doubt=True`) may reach its recipient a second time. It stays in doubt,
+    and its event is `resent`.
 
     Args:
-        tenant: whose; the tenant in scope when left out.
-        filters: as for `cancel_many`; of what is held, so `status` is `held` or left out.
+        tenant: the owner; by default the tenant in scope.
+        filters: as for `cancel_many`; `status` can only be `held`.
 
     Returns:
-        How many were released.
+        The number of released deliveries.
 
     Raises:
-        MessageError, TenantError, LedgerUnavailableError: as for `cancel_many`.
+        MessageError: a filter is unknown or invalid, or there is none.
+        TenantError: no tenant is in scope.
+        LedgerUnavailableError: the database cannot be reached; finished batches stay released.
     """
     chosen = _selection(tenant, filters, RELEASABLE)
     runtime = get_runtime()
@@ -96,7 +111,7 @@ def _selection(tenant: str | None, filters: dict[str, Any], statuses: Sequence[S
 
 def _checked(name: str, value: object, statuses: Sequence[Status]) -> object:
     if value is None:
-        # a value that went missing must not make it more deliveries than were meant
+        # a missing value must not select more deliveries than were meant
         raise MessageError(name, "is None: leave the filter out where it does not matter")
     if name in ("created_after", "created_before", "due_after", "due_before"):
         if not isinstance(value, datetime) or value.tzinfo is None:

@@ -1,4 +1,4 @@
-"""The answers of `cancel` and `cancel_many`: what was taken back, and what cannot be because it may have been sent."""
+"""Results of `cancel` and `cancel_many`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from enum import Enum
 
 
 class CancelOutcome(Enum):
-    """The answer of `DeliveryResult.cancel`; true only where the delivery was taken back.
+    """Result of `DeliveryResult.cancel`; true only if the delivery was canceled.
 
-    CANCELED: it was taken back, and is never sent.
+    CANCELED: it is never sent.
     IN_DOUBT: it may have been sent, because the outcome of an attempt is not known. It can only be settled.
-    LEFT: a worker has it, or it has ended.
+    LEFT: a worker has claimed it, or it has ended.
     """
 
     CANCELED = "canceled"
@@ -24,12 +24,12 @@ class CancelOutcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CancelCounts:
-    """The answer of `cancel_many` and `DeliveryGroup.cancel`; true where at least one was taken back.
+    """Result of `cancel_many` and `DeliveryGroup.cancel`; true if at least one delivery was canceled.
 
     Attributes:
-        canceled: deliveries that were taken back, and are never sent.
-        in_doubt: deliveries that may have been sent, because the outcome of an attempt is not known. They were left,
-            and can only be settled.
+        canceled: number of canceled deliveries, which are never sent.
+        in_doubt: number of deliveries that may have been sent, because the outcome of an attempt is not known. They can
+            only be settled.
     """
 
     canceled: int

@@ -1,4 +1,4 @@
-"""`deliver`: one message in this process, now, by the same path as a worker."""
+"""`deliver`: send one message in this process, by the same path as a worker."""
 
 from __future__ import annotations
 
@@ -28,26 +28,32 @@ if TYPE_CHECKING:
     from mailglass.ledger.deliveries import Delivery
     from mailglass.ledger.submit import Item
 
-# a delivery sent in the caller's process is due for the workers after this, should the caller die; seconds
+# seconds after which workers send the delivery, if the caller has died
 _GRACE = 60.0
 
 
 def deliver(message: Sendable) -> Delivery:
     """Deliver one message in this process, now, by the same path as a worker.
 
+    >>> from mailglass import Message, deliver, tenant
+    >>> with tenant("acme"):
+    ...     delivery = deliver(Message(to="ada@example.com", subject="Receipt 1001", text="Thank you."))
+    >>> delivery.status.value
+    'sent'
+
     Args:
-        message: to exactly one recipient.
+        message: a `Message` or a `Mailable` with exactly one recipient.
 
     Returns:
-        The delivery after its attempt: `sent`, or `queued` when it will be tried again, `uncertain` or `held`.
+        The delivery after its attempt: `sent`, `queued` for a retry, `uncertain` or `held`.
 
     Raises:
         SuppressedError: the recipient is suppressed.
-        DeliveryError: it failed for good; holds what was recorded.
-        RateLimitError: a limit is reached; nothing is recorded or sent, now or later, since nobody would wait for it.
-        RouteError: as for `deliver_later`.
-        LedgerUnavailableError: the database cannot be reached. What was recorded by then is sent by the workers: with
-            an `idempotency_key` the same call again is safe.
+        DeliveryError: it failed for good; holds the recorded reason.
+        RateLimitError: a limit is reached; nothing is recorded or sent, now or later.
+        RouteError: there is no route for the tenant and stream.
+        LedgerUnavailableError: the database cannot be reached. If the message was recorded, workers send it. With an
+            `idempotency_key` you can safely repeat the call.
     """
     if isinstance(message, Message | Mailable) and len(message.to) != 1:
         raise MessageError("to", "deliver() takes one recipient; use deliver_later or deliver_many for several")
@@ -55,10 +61,10 @@ def deliver(message: Sendable) -> Delivery:
     from mailglass.ledger.lifecycle import Status
 
     runtime = get_runtime()
-    when = Schedule(grace=_GRACE)
-    (item,) = items_of(message, current_tenant(), when)
+    schedule = Schedule(grace=_GRACE)
+    (item,) = items_of(message, current_tenant(), schedule)
     with _places_for(item) as reservation:
-        (recorded,) = record_items([item], when, NOT_GIVEN)
+        (recorded,) = record_items([item], schedule, NOT_GIVEN)
         raise_if_suppressed([recorded])
         if not recorded.known:
             runtime.engine.run_these(item.lane, [item.id], reservation)
@@ -72,10 +78,10 @@ def deliver(message: Sendable) -> Delivery:
 
 @contextmanager
 def _places_for(item: Item) -> Iterator[Reservation | None]:
-    """Take the mail's places within the limits before anybody can see it; give back what it does not use.
+    """Take the mail's places within the limits before it is recorded, and return unused ones.
 
-    A mail that is recorded is owed, whoever was told of it. So a limit that is reached says so before the record, and
-    one that is reached meanwhile makes the mail wait. Neither a repeated mail nor a suppressed recipient needs a place.
+    A recorded mail is owed. So a limit is checked before the record; one that is reached meanwhile delays the mail.
+    Neither a repeated mail nor a suppressed recipient needs a place.
 
     Raises:
         RateLimitError: a limit is reached; nothing was recorded.

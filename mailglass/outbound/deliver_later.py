@@ -23,20 +23,26 @@ if TYPE_CHECKING:
     from mailglass.outbound.session import SessionLike
     from mailglass.routing.scope import AnyTenant
 
-# what Celery itself passes along with a call, which changes nothing about a delivery
+# options that Celery itself passes with a call, which change nothing about a delivery
 _CANVAS_OPTIONS = {IN_PROCESS} | set(
     "task_id root_id parent_id group_id group_index reply_to replaced_task_nesting stamped_headers headers "
     "ignore_result retry retry_policy connection producer router add_to_parent argsrepr kwargsrepr".split()
 )
-# what Celery would have a worker do afterwards, which is no worker's to do here
+# options by which Celery would continue in a worker
 _FOLLOWERS = frozenset({"chain", "link", "link_error", "chord"})
 
 
 class DeliverLater(Task):
-    """`deliver_later.delay(message)`: record a message now, deliver it soon.
+    """Celery task that records a message in the ledger, for a worker to deliver.
 
-    A Celery task object whose call records the delivery in the ledger instead of publishing a message: countdown, eta,
-    priority and expires land in the ledger, none in the broker.
+    >>> from mailglass import Message, deliver_later, tenant
+    >>> with tenant("acme"):
+    ...     result = deliver_later.delay(Message(to="ada@example.com", subject="Receipt 1001", text="Thank you."))
+    ...     result.state
+    'queued'
+
+    A call publishes no message: countdown, eta, priority and expires are stored in the ledger, and the broker only
+    carries a ring.
     """
 
     name = "mailglass.deliver_later"
@@ -47,7 +53,7 @@ class DeliverLater(Task):
     request_stack: Any = LocalStack()
 
     def run(self, message: Sendable, session: SessionLike | NotGiven = NOT_GIVEN) -> str:
-        """Record in this process, as `deliver_later(message)` does; returns the delivery's (or the group's) id."""
+        """Record a message in this process; returns the id of the delivery or group, for `deliver_later(message)`."""
         return str(self.apply_async((message,), {"session": session}).id)
 
     def delay(self, message: Sendable, session: SessionLike | NotGiven = NOT_GIVEN) -> DeliveryResult | DeliveryGroup:
@@ -55,9 +61,9 @@ class DeliverLater(Task):
 
         Args:
             message: a `Message` or a `Mailable`.
-            session: a session or connection of the caller's, SQLAlchemy's (with any of its drivers) or psycopg's: the
-                delivery commits or rolls back with it. Its lane is rung after the commit, or within a second by the
-                pump where nobody hears of it. None is an error.
+            session: a SQLAlchemy session or connection, or a psycopg connection, of the ledger's database. The delivery
+                commits or rolls back with it. Workers are rung after the commit, by the pump if need be. None is an
+                error.
 
         Returns:
             A `DeliveryResult` whose id is the delivery's; for several recipients a `DeliveryGroup` of them.
@@ -65,10 +71,10 @@ class DeliverLater(Task):
         Raises:
             SuppressedError: the recipient is suppressed.
             RouteError: no route for this tenant and stream.
-            IdempotencyError: another message stands under its idempotency key.
-            SessionError: the session is of another database than the ledger's.
-            LedgerUnavailableError: the database cannot be reached. Where it was lost in the middle of the call nobody
-                knows whether the message was recorded: with an `idempotency_key` the same call again is safe.
+            IdempotencyError: another message has the idempotency key.
+            SessionError: the session belongs to another database than the ledger's.
+            LedgerUnavailableError: the database cannot be reached. If it was lost during the call, the message may have
+                been recorded. With an `idempotency_key` you can safely repeat the call.
         """
         return self.apply_async((message,), {"session": session})
 
@@ -89,22 +95,26 @@ class DeliverLater(Task):
 
         Args:
             args: `(message,)`.
-            kwargs: `message` and `session`, where they are not given otherwise.
+            kwargs: `message` and `session`, unless given otherwise.
             countdown: seconds until it is due.
-            eta: the aware moment at which it is due; `send_at` is another word for it.
-            expires: seconds, or an aware moment, after which it is no longer sent.
+            eta: the aware moment at which it is due.
+            send_at: the same as `eta`.
+            expires: seconds, or an aware moment, after which it is not sent any more.
             priority: 0 to 9, 9 the most urgent, on every broker.
             session: as for `delay`.
-            options: `task_id`, a UUID as Celery's own are, becomes the id of the (first) delivery: the same call again
-                finds what it recorded. What else Celery's canvas passes along is ignored; anything more is refused.
+            options: `task_id`, a UUID, becomes the id of the first delivery, so that the same call again finds its
+                deliveries. Options of Celery's canvas are ignored, and others are refused.
+
+        Returns:
+            As for `delay`.
 
         Raises:
-            IdempotencyError: another message stands under this task_id.
+            IdempotencyError: another message has this task_id.
             TypeError: an option that has no meaning for a delivery.
         """
         from mailglass.outbound.recording import raise_if_suppressed, record
         from mailglass.outbound.results import DeliveryGroup, DeliveryResult
-        from mailglass.outbound.schedule import schedule
+        from mailglass.outbound.schedule import make_schedule
 
         message, session = _arguments(args, kwargs, session)
         given = {name for name, value in options.items() if value or (value is not None and name not in _FOLLOWERS)}
@@ -116,7 +126,7 @@ class DeliverLater(Task):
                 f"deliver_later has no option {', '.join(sorted(unknown))}: "
                 "countdown, eta, expires and priority are kept in the ledger; routes choose the queue"
             )
-        due = schedule(countdown, eta, send_at, expires, priority)
+        due = make_schedule(countdown, eta, send_at, expires, priority)
         pairs = record(message, due, session, _as_uuid(options.get("task_id")))
         recorded = [answer for _, answer in pairs]
         raise_if_suppressed(recorded)
@@ -127,7 +137,7 @@ class DeliverLater(Task):
         return DeliveryGroup(str(first.group_id), results, first.lane.tenant)
 
     def signature(self, args: Any = None, *starargs: Any, **starkwargs: Any) -> Signature:
-        """Return a signature to call in this process, alone or in a `group`. It cannot travel through a broker."""
+        """Return a signature to call in this process, alone or in a `group`. It cannot pass a broker."""
         made = super().signature(args, *starargs, **starkwargs)
         made.options[IN_PROCESS] = InProcess()
         return made
@@ -139,7 +149,7 @@ class DeliverLater(Task):
 
         Args:
             task_id: the id of the delivery.
-            tenant: whose it must be, or it is not found: the tenant in scope if left out, `ANY_TENANT` for anybody's.
+            tenant: the owner; by default the tenant in scope, `ANY_TENANT` for any.
 
         Raises:
             TenantError: no tenant is in scope.

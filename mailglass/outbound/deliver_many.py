@@ -1,4 +1,4 @@
-"""`deliver_many`: a few hundred messages a statement, an answer for each."""
+"""`deliver_many`: a few hundred messages in each statement, and a result for each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mailglass.errors import (
 from mailglass.ledger.submit import Item, Recorded, Runner, submit
 from mailglass.outbound.batch_results import BatchResults, ItemOutcome, ItemResult
 from mailglass.outbound.recording import Sendable, check_repeated, is_new, items_of, ring
-from mailglass.outbound.schedule import Schedule, ends_before_it_is_due, schedule
+from mailglass.outbound.schedule import Schedule, expires_before_due, make_schedule
 from mailglass.outbound.session import NOT_GIVEN, NotGiven, runner_of
 from mailglass.routing.scope import current_tenant
 from mailglass.runtime import get_runtime
@@ -26,7 +26,7 @@ from mailglass.runtime import get_runtime
 if TYPE_CHECKING:
     from mailglass.outbound.session import SessionLike
 
-# what one statement records: deliveries, and characters of their content, a little more of which may be one message's
+# deliveries in one statement, and characters of their content, which one message may exceed
 CHUNK = 500
 CHUNK_SIZE = 8 * 1024 * 1024
 
@@ -44,32 +44,41 @@ def deliver_many(
     priority: int | None = None,
     session: SessionLike | NotGiven = NOT_GIVEN,
 ) -> BatchResults:
-    """Record many messages: one statement for every few hundred deliveries, answers in input order.
+    """Record many messages: one statement for every few hundred deliveries, results in input order.
+
+    >>> from mailglass import Message, deliver_many, tenant
+    >>> with tenant("acme"):
+    ...     results = deliver_many(
+    ...         Message(to=f"reader{number}@example.com", subject="News", text="Hello.") for number in range(3)
+    ...     )
+    >>> results
+    <BatchResults: 3 queued>
 
     Args:
-        messages: any iterable; a generator is read as it goes, and no more of it is held than one statement records.
-            Each belongs to the tenant that is in scope when it is read.
-        countdown, eta, send_at, expires, priority: as for `deliver_later.apply_async`, for all of them.
+        messages: any iterable. A generator is read step by step, and at most one statement's messages are held. Each
+            message belongs to the tenant that is in scope when it is read.
+        countdown: seconds until all of them are due.
+        eta: the aware moment at which they are due.
+        send_at: the same as `eta`.
+        expires: seconds, or an aware moment, after which they are not sent any more.
+        priority: 0 to 9, 9 the most urgent.
         session: as for `deliver_later.delay`.
 
     Returns:
-        A sequence of one `ItemResult` a message, in a few bytes each. A message that cannot be accepted does not stop
-        the others.
+        One `ItemResult` for each message, in a few bytes each. A message that cannot be accepted does not stop the
+        others.
 
     Raises:
         BatchFailedError: the database was lost, or refused a statement, after some messages had been recorded. Its
-            results are those of all messages that were read: what the last statement held is `unknown`, or `invalid`
-            where it was certainly not recorded. What was not read is not recorded. With an `idempotency_key` each,
-            the same messages may be given again.
-        LedgerUnavailableError, LedgerError: the same, with the first statement.
-        TenantError: no tenant is in scope for a message. This, and what the iterable itself raises, ends the batch
-            without an answer: what was recorded before, a few hundred deliveries at a time, stays recorded.
+            results cover all messages that were read. Those of the last statement are `unknown`, or `invalid` if they
+            were certainly not recorded. If each has an `idempotency_key`, you can give the same messages again.
+        LedgerUnavailableError: the database was lost with the first statement.
+        LedgerError: the database refused the first statement.
+        TenantError: no tenant is in scope for a message. This error, or one of the iterable itself, ends the batch
+            without results. Messages recorded before stay recorded.
     """
-    due = schedule(countdown, eta, send_at, expires, priority)
-    # what is wrong with the settings or the session is no message's fault
-    get_runtime()
-    if session is not NOT_GIVEN:
-        runner_of(session)
+    due = make_schedule(countdown, eta, send_at, expires, priority)
+    _check_call(session)
     results = BatchResults()
     for prepared in _chunked(messages, due):
         answers = _Chunk(prepared, due, session)
@@ -82,16 +91,35 @@ def deliver_many(
             results.extend(answers.lost(error))
             raise BatchFailedError.interrupted(results, len(prepared), error.retryable) from error
         if not results and answers.late:
-            raise ends_before_it_is_due()
+            raise expires_before_due()
         results.extend(answers.results)
     return results
 
 
+def _check_call(session: object) -> None:
+    """Raise errors of the settings or the session, which concern no message."""
+    get_runtime()
+    if session is not NOT_GIVEN:
+        runner_of(session)
+
+
 def deliver_many_or_raise(messages: Iterable[Sendable], **options: Any) -> BatchResults:
-    """As `deliver_many`, but raises where a message was neither queued nor known before.
+    """Record many messages like `deliver_many`, and raise if one is invalid or suppressed.
+
+    >>> from mailglass import Message, deliver_many_or_raise, tenant
+    >>> with tenant("acme"):
+    ...     deliver_many_or_raise([Message(to="ada@example.com", subject="Receipt 1001", text="Thank you.")])
+    <BatchResults: 1 queued>
+
+    Args:
+        messages: as for `deliver_many`.
+        options: as for `deliver_many`.
+
+    Returns:
+        The results, all queued or known.
 
     Raises:
-        BatchFailedError: `partial_failure` or `all_failed`; its results tell which. What was queued stays queued.
+        BatchFailedError: `partial_failure` or `all_failed`, with the results. Queued messages stay queued.
     """
     results = deliver_many(messages, **options)
     counts = results.counts
@@ -126,11 +154,11 @@ class _Chunk:
         self._due = due
         self._session = session
         self.results: list[ItemResult] = []
-        # whether nothing was recorded, since by the database's clock the call's own moments forbid it
+        # whether nothing was recorded, because it would expire before it is due by the database's clock
         self.late = False
 
     def submit(self) -> None:
-        """Record all that can be, and ring where anything new is due now."""
+        """Record all valid messages, and ring if a new one is due now."""
         refusal: LedgerError | None = None
         try:
             self._record()
@@ -144,7 +172,7 @@ class _Chunk:
             self.results = self._halves() if len(self._prepared) > 1 else self.lost(refusal)
 
     def _halves(self) -> list[ItemResult]:
-        """Find the message whose value is refused: nothing was recorded of any, and the others may be yet."""
+        """Record both halves apart, to find the message with the refused value. Nothing was recorded of any."""
         middle = len(self._prepared) // 2
         halves = [_Chunk(part, self._due, NOT_GIVEN) for part in (self._prepared[:middle], self._prepared[middle:])]
         for half in halves:
@@ -161,11 +189,11 @@ class _Chunk:
             for entry in self._prepared
         ]
         lanes = {item.lane for item, answer in zip(items, recorded, strict=True) if is_new(answer)}
-        if lanes and self._due.now:
+        if lanes and self._due.is_due_now:
             ring(lanes, self._session)
 
     def lost(self, error: LedgerUnavailableError | LedgerError) -> list[ItemResult]:
-        """The answers where the statement had none: one that was refused has recorded nothing."""
+        """Return results after an error: unknown if the database was lost, invalid if it refused the statement."""
         if isinstance(error, LedgerError):
             refusal = error.with_traceback(None)
             return [_invalid(entry if isinstance(entry, MailglassError) else refusal) for entry in self._prepared]
@@ -192,7 +220,7 @@ def _submitted(run: Runner, items: Sequence[Item], due: Schedule) -> list[Record
 
 
 def _prepared(message: Sendable, tenant: str, due: Schedule) -> Prepared:
-    """Return the items of a message, or why there are none: no message's error is another one's."""
+    """Return the items of a message, or its error, which concerns no other message."""
     try:
         return items_of(message, tenant, due)
     except MailglassError as error:
@@ -210,7 +238,7 @@ def _invalid(error: MailglassError) -> ItemResult:
 
 def _item_result(items: Sequence[Item], recorded: Sequence[Recorded]) -> ItemResult:
     if recorded[0].late:
-        return _invalid(ends_before_it_is_due())
+        return _invalid(expires_before_due())
     ids = tuple(answer.id for answer in recorded)
     if all(answer.suppressed_by is not None for answer in recorded):
         return ItemResult(ItemOutcome.SUPPRESSED, ids)

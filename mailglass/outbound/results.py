@@ -1,4 +1,4 @@
-"""What `deliver_later` answers: Celery's AsyncResult, read from the ledger instead of a result backend."""
+"""Results of `deliver_later`: Celery's AsyncResult, read from the ledger instead of a result backend."""
 
 from __future__ import annotations
 
@@ -22,21 +22,35 @@ if TYPE_CHECKING:
     from mailglass.ledger.deliveries import Delivery
 
 _SETTLED = frozenset({Status.SENT, Status.FAILED, Status.SUPPRESSED, Status.CANCELED})
-# of a group: what is most worth knowing first
-_TELLING: list[str] = [
-    Status.HELD, Status.UNCERTAIN, Status.SENDING, Status.CLAIMED, Status.QUEUED,
-    Status.FAILED, Status.SUPPRESSED, Status.CANCELED, Status.SENT,
-]  # fmt: skip
+# of a group: the most urgent status first
+_BY_URGENCY: list[str] = [
+    Status.HELD,
+    Status.UNCERTAIN,
+    Status.SENDING,
+    Status.CLAIMED,
+    Status.QUEUED,
+    Status.FAILED,
+    Status.SUPPRESSED,
+    Status.CANCELED,
+    Status.SENT,
+]
 _FIRST_WAIT = 0.02
 _LONGEST_WAIT = 0.5
 
 
 class DeliveryResult(AsyncResult):
-    """The state of one delivery. Every look is a look into the ledger.
+    """Result of one recorded delivery. Every access reads the ledger.
+
+    >>> from mailglass import DeliveryResult, Message, deliver_later, tenant
+    >>> with tenant("acme"):
+    ...     sent = deliver_later.delay(Message(to="ada@example.com", subject="Receipt 1001", text="Thank you."))
+    ...     result = DeliveryResult(sent.id)
+    ...     result.state, result.ready()
+    ('queued', False)
 
     Args:
-        id: the delivery's.
-        tenant: whose it must be, or it is not found: the tenant in scope if left out, `ANY_TENANT` for anybody's.
+        id: of the delivery.
+        tenant: the owner; by default the tenant in scope, `ANY_TENANT` for any.
 
     Attributes:
         id: the delivery's id.
@@ -53,11 +67,10 @@ class DeliveryResult(AsyncResult):
 
     @property
     def delivery(self) -> Delivery:
-        """The delivery as the ledger knows it.
+        """Return the delivery from the ledger.
 
         Raises:
-            DeliveryNotFoundError: it is not there, for example because the caller's transaction was rolled back, or it
-                is another tenant's.
+            DeliveryNotFoundError: there is no such delivery, for example after a rollback, or it is another tenant's.
         """
         from mailglass.ledger import deliveries
 
@@ -65,26 +78,26 @@ class DeliveryResult(AsyncResult):
 
     @property
     def state(self) -> str:
-        """The delivery's status: queued, claimed, sending, sent, failed, suppressed, uncertain, held or canceled."""
+        """Return the status: queued, claimed, sending, sent, failed, suppressed, uncertain, held or canceled."""
         return self.delivery.status.value
 
     status = state
 
     def ready(self) -> bool:
-        """Whether the provider has accepted it or it ended otherwise."""
+        """Return whether the provider has accepted the delivery, or it has ended otherwise."""
         return Status(self.state) in _SETTLED
 
     def successful(self) -> bool:
-        """Whether the provider has accepted it."""
+        """Return whether the provider has accepted the delivery."""
         return self.state == Status.SENT
 
     def failed(self) -> bool:
-        """Whether it ended without being sent."""
+        """Return whether the delivery has ended without being sent."""
         return Status(self.state) in _SETTLED - {Status.SENT}
 
     @property
     def result(self) -> str | None:
-        """The provider's message id once it accepted the mail."""
+        """Return the provider's message id, once it has accepted the mail."""
         return self.delivery.provider_message_id
 
     info = result
@@ -97,21 +110,21 @@ class DeliveryResult(AsyncResult):
         wait_if_held: bool = False,
         **_: Any,
     ) -> Delivery:
-        """Wait until the provider accepted the delivery, it ended otherwise, or it waits for a person.
+        """Wait until the provider has accepted the delivery, it has ended otherwise, or it is held.
 
         Args:
-            timeout: seconds to wait at most; None for as long as it takes.
-            propagate: raise what was recorded; otherwise return the delivery whatever became of it.
-            interval: seconds between the first looks; it grows.
-            wait_if_held: wait on while it is `held`, for somebody to release it.
+            timeout: seconds; None waits without limit.
+            propagate: raise the recorded error; otherwise return the delivery in any status.
+            interval: seconds between the first reads; it grows.
+            wait_if_held: continue to wait while the delivery is `held`.
 
         Returns:
             The `Delivery`.
 
         Raises:
-            celery.exceptions.TimeoutError: it is still under way.
-            SuppressedError: it was suppressed.
-            DeliveryError: it ended without being sent, or is `held`; holds the recorded reason.
+            celery.exceptions.TimeoutError: the delivery has not ended.
+            SuppressedError: the recipient is suppressed.
+            DeliveryError: it has ended without being sent, or is `held`; holds the recorded reason.
         """
         deadline = None if timeout is None else clock.monotonic() + timeout
         ended = _SETTLED if wait_if_held else _SETTLED | {Status.HELD}
@@ -130,10 +143,10 @@ class DeliveryResult(AsyncResult):
     wait = get
 
     def cancel(self) -> CancelOutcome:
-        """Take the delivery back, if no worker has claimed it yet and it cannot have been sent.
+        """Cancel the delivery, if no worker has claimed it and it cannot have been sent.
 
         Returns:
-            Whether it was taken back, as a truth value; otherwise why it was not.
+            True if it was canceled, as a truth value; otherwise the reason.
         """
         from mailglass.ledger import deliveries
 
@@ -143,11 +156,11 @@ class DeliveryResult(AsyncResult):
         return CancelOutcome.IN_DOUBT if answer.in_doubt else CancelOutcome.LEFT
 
     def revoke(self, *_: Any, **__: Any) -> None:
-        """Celery's word for `cancel`."""
+        """Cancel, by Celery's name."""
         self.cancel()
 
     def forget(self) -> None:
-        """Nothing to forget: no result backend exists, and the ledger keeps what happened."""
+        """Do nothing: there is no result backend, and the ledger keeps its records."""
 
     def __repr__(self) -> str:
         return f"<DeliveryResult: {self.id}>"
@@ -157,7 +170,7 @@ class DeliveryResult(AsyncResult):
 
 
 def _bound(tenant: str | AnyTenant | None) -> str | None:
-    """Return whose deliveries may be seen; None for everybody's."""
+    """Return the tenant whose deliveries may be read; None for any."""
     if isinstance(tenant, AnyTenant):
         return None
     return current_tenant() if tenant is None else check_tenant(tenant)
@@ -173,10 +186,18 @@ def _raise_recorded(delivery: Delivery) -> None:
 
 
 class DeliveryGroup(Sequence[DeliveryResult]):
-    """The results of one message to several people, in the order of its recipients.
+    """Results of one message to several recipients, in their order.
+
+    >>> from mailglass import Message, deliver_later, tenant
+    >>> with tenant("acme"):
+    ...     group = deliver_later.delay(
+    ...         Message(to=["ada@example.com", "bob@example.com"], subject="Rota", text="Here it is.")
+    ...     )
+    ...     len(group), group.state
+    (2, 'queued')
 
     Attributes:
-        id: the group's id.
+        id: of the group.
     """
 
     id: str
@@ -200,30 +221,30 @@ class DeliveryGroup(Sequence[DeliveryResult]):
 
     @property
     def states(self) -> dict[UUID, str]:
-        """Where each delivery stands, by id, in one look."""
+        """Return the status of each delivery by id, by one statement."""
         from mailglass.ledger import deliveries
 
-        found = deliveries.states(get_runtime().database, [result.id for result in self._results], self._tenant)
-        return {delivery_id: state.status.value for delivery_id, state in found.items()}
+        states = deliveries.states(get_runtime().database, [result.id for result in self._results], self._tenant)
+        return {delivery_id: state.status.value for delivery_id, state in states.items()}
 
     @property
     def state(self) -> str:
-        """Where the group stands: what all its deliveries have in common, else the first of these that one has.
+        """Return the first of these that a delivery has.
 
         held, uncertain, sending, claimed, queued, failed, suppressed, canceled, sent.
 
         Raises:
-            DeliveryNotFoundError: one is not there, for example because the caller's transaction was rolled back.
+            DeliveryNotFoundError: a delivery is missing, for example after a rollback.
         """
         states = self.states
         if len(states) < len(self):
             raise DeliveryNotFoundError(f"a delivery of group {self.id} is not in the ledger of this tenant")
-        return min(states.values(), key=_TELLING.index)
+        return min(states.values(), key=_BY_URGENCY.index)
 
     status = state
 
     def ready(self) -> bool:
-        """Whether all are accepted or ended otherwise; not where one is missing, as after a rollback."""
+        """Return whether all are accepted or have ended otherwise; False if one is missing, as after a rollback."""
         states = self.states
         return len(states) == len(self) and all(Status(state) in _SETTLED for state in states.values())
 
@@ -237,10 +258,10 @@ class DeliveryGroup(Sequence[DeliveryResult]):
         return any(Status(state) in _SETTLED - {Status.SENT} for state in self.states.values())
 
     def cancel(self) -> CancelCounts:
-        """Take back those that no worker has claimed yet and that cannot have been sent.
+        """Cancel deliveries that no worker has claimed and that cannot have been sent.
 
         Returns:
-            How many were taken back, and how many may have been sent.
+            The number of canceled ones, and of those that may have been sent.
         """
         from mailglass.ledger import deliveries
 
@@ -249,11 +270,11 @@ class DeliveryGroup(Sequence[DeliveryResult]):
         return CancelCounts(len(answer.canceled), len(answer.in_doubt))
 
     def revoke(self, *_: Any, **__: Any) -> None:
-        """Celery's word for `cancel`."""
+        """Cancel, by Celery's name."""
         self.cancel()
 
     def get(self, timeout: float | None = None, propagate: bool = True, wait_if_held: bool = False) -> list[Delivery]:
-        """Wait for all; as `DeliveryResult.get` for each, within one timeout."""
+        """Wait for all deliveries, within one timeout; see `DeliveryResult.get`."""
         deadline = None if timeout is None else clock.monotonic() + timeout
         return [
             result.get(

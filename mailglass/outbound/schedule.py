@@ -1,7 +1,7 @@
-"""When a delivery is due and how urgent it is: Celery's options as the ledger keeps them.
+"""Schedules of deliveries: Celery's options in the form that the ledger stores.
 
-An absolute moment is kept as it was given, and compared with the database's clock alone. What is relative counts from
-the call, on a monotonic clock. So neither an old transaction nor a producer's wrong clock moves anything.
+An absolute moment is stored as given, and compared with the database's clock alone. A relative one counts from the
+call, on a monotonic clock. So neither an old transaction nor a producer's wrong clock moves a delivery.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When the deliveries of one call leave and expire, and how urgent they are.
+    """Schedule and priority of one call's deliveries.
 
     Attributes:
-        countdown: seconds from the call until they leave.
-        eta: the aware moment at which they leave.
+        countdown: seconds from the call until they are due.
+        eta: the aware moment at which they are due.
         lifetime: seconds from the call until they expire.
         expires_at: the aware moment at which they expire.
-        grace: seconds that the workers wait for the caller to send them.
+        grace: seconds in which only the caller sends them.
         priority: 0 to 9, 9 the most urgent.
         called_at: the moment of the call on the monotonic clock.
     """
@@ -41,51 +41,51 @@ class Schedule:
     called_at: float = field(default_factory=clock.monotonic)
 
     @property
-    def now(self) -> bool:
-        """Whether the workers are to be rung at once. A wrong guess costs a ring, or a second until the pump's."""
+    def is_due_now(self) -> bool:
+        """Return whether to ring workers at once. A wrong guess costs a ring, or a second until the pump's."""
         if self.eta is not None:
             return self.eta <= clock.now()
         return self.countdown + self.grace <= clock.monotonic() - self.called_at
 
 
-def schedule(
+def make_schedule(
     countdown: float | None,
     eta: datetime | None,
     send_at: datetime | None,
     expires: float | datetime | None,
     priority: int | None,
 ) -> Schedule:
-    """Return a call's schedule, which counts from here.
+    """Return the schedule of a call by Celery's options. It counts from now.
 
     Raises:
-        MessageError: an option that the ledger cannot keep, or that contradicts another one.
+        MessageError: an option is invalid, or contradicts another one.
     """
     if sum(given is not None for given in (countdown, eta, send_at)) > 1:
         raise MessageError("eta", "give one of eta, send_at and countdown")
     if priority is not None and (type(priority) is not int or priority not in range(10)):
         raise MessageError("priority", "must be 0 to 9; 9 is the most urgent on every broker")
-    found = Schedule(
+    schedule = Schedule(
         countdown=0.0 if countdown is None else max(_seconds(countdown, "countdown"), 0.0),
         eta=_moment(send_at if eta is None else eta, "eta"),
         lifetime=None if expires is None or isinstance(expires, datetime) else _seconds(expires, "expires"),
         expires_at=_moment(expires, "expires") if isinstance(expires, datetime) else None,
         priority=DEFAULT_PRIORITY if priority is None else priority,
     )
-    if _ends_first(found):
-        raise ends_before_it_is_due()
-    return found
+    if _expires_first(schedule):
+        raise expires_before_due()
+    return schedule
 
 
-def ends_before_it_is_due() -> MessageError:
-    """Return the error of a mail that nobody could send: the database says so where a moment was given."""
+def expires_before_due() -> MessageError:
+    """Return the error of a mail that expires before it is due. For moments, the database decides."""
     return MessageError("expires", "lies in the past, or ends before the mail is due; give a later moment")
 
 
-def _ends_first(given: Schedule) -> bool:
-    """Whether two bounds of the same kind contradict each other; a moment and a duration only a clock can compare."""
-    if given.eta is not None and given.expires_at is not None:
-        return given.expires_at <= given.eta
-    return given.lifetime is not None and given.lifetime <= given.countdown
+def _expires_first(schedule: Schedule) -> bool:
+    """Return whether two moments, or two durations, contradict each other. Only a clock compares the two kinds."""
+    if schedule.eta is not None and schedule.expires_at is not None:
+        return schedule.expires_at <= schedule.eta
+    return schedule.lifetime is not None and schedule.lifetime <= schedule.countdown
 
 
 def _moment(moment: object, field: str) -> datetime | None:

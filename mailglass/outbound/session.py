@@ -1,4 +1,4 @@
-"""Whose transaction a delivery is recorded in: one of the ledger's own, or the caller's."""
+"""Transactions of records: the ledger's own, or the caller's."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ class NotGiven(Enum):
 
 
 NOT_GIVEN: Final = NotGiven.NOT_GIVEN
-"""No session: the delivery is recorded in a transaction of the ledger's own. None is an error, never this."""
+"""No session: a transaction of the ledger's own. None is an error instead."""
 
 
 def _ledger() -> Database:
-    # who only imports `deliver_later` opens nothing, and reads no settings
+    # an import of `deliver_later` opens nothing, and reads no settings
     from mailglass.runtime import get_runtime
 
     return get_runtime().database
 
 
 def runner_of(session: object) -> Runner:
-    """Return what runs statements on the ledger's own connection, or inside the caller's transaction.
+    """Return a function that runs statements on the ledger's own connection, or in the caller's transaction.
 
     Raises:
-        TypeError: not a session or connection.
-        SessionError: of another database than the ledger's.
+        TypeError: it is no session or connection.
+        SessionError: it belongs to another database than the ledger's.
     """
     if session is NOT_GIVEN:
         return _ledger().run
@@ -70,7 +70,7 @@ def runner_of(session: object) -> Runner:
 
 
 def is_psycopg(session: object) -> bool:
-    """Return whether it is a psycopg connection, whose commit nobody can hear of."""
+    """Return whether it is a psycopg connection, which reports no commits."""
     psycopg = sys.modules.get("psycopg")
     return psycopg is not None and isinstance(session, psycopg.Connection)
 
@@ -97,7 +97,7 @@ def _connection(session: Any) -> Connection:
     )
 
 
-# what was found to be the ledger's own database: engines for as long as they live, and addresses of plain connections
+# engines and addresses of plain connections that lead to the ledger's own database
 _engines: weakref.WeakSet[Any] = weakref.WeakSet()
 _addresses: set[tuple[object, ...]] = set()
 _own: weakref.WeakKeyDictionary[Database, tuple[str, str]] = weakref.WeakKeyDictionary()
@@ -105,7 +105,7 @@ _lock = threading.Lock()
 
 
 def _check(key: Any, run: Runner) -> None:
-    """Check once that a caller's connection leads to the ledger: what stands elsewhere no worker would ever read.
+    """Check once that a caller's connection leads to the ledger, since workers read no other database.
 
     Raises:
         SessionError: it leads to another database.

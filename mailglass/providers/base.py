@@ -12,7 +12,7 @@ from mailglass.errors import SignatureError, SignatureErrorType
 from mailglass.mail.events import ProviderEvent
 from mailglass.mail.outcomes import Outcome
 from mailglass.mail.outgoing import Outgoing
-from mailglass.providers.search import UNKNOWN, Finding, Sought
+from mailglass.providers.search import UNKNOWN, SearchResult, SearchTarget
 
 if TYPE_CHECKING:
     from mailglass.providers.suppression_list import SuppressionList
@@ -188,19 +188,19 @@ class Provider(ABC):
         """
         return 0
 
-    def find(self, sought: Sequence[Sought], *, deadline: float) -> list[Finding]:
+    def find(self, targets: Sequence[SearchTarget], *, deadline: float) -> list[SearchResult]:
         """Look for deliveries whose answer was lost, for providers that are `searchable`. Sends nothing.
 
         A delivery is found only where the provider tells our own id; what merely looks like it is not ours.
 
         Args:
-            sought: a few deliveries of this account.
+            targets: a few deliveries of this account.
             deadline: on `mailglass.clock.monotonic()`; what was not asked about by then is unknown.
 
         Returns:
-            A finding for each, in order.
+            A result for each, in order.
         """
-        return [UNKNOWN] * len(sought)
+        return [UNKNOWN] * len(targets)
 
     def check_credentials(self) -> bool:
         """Ask the provider whether it accepts the account's credentials. Sends nothing and changes nothing.

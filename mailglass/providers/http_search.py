@@ -17,7 +17,7 @@ from mailglass.mail.outcomes import Outcome
 from mailglass.providers.http import LEAST_BUDGET, HTTPOptions, HTTPRequest
 from mailglass.providers.http_provider import HTTPProvider
 from mailglass.providers.management import refused
-from mailglass.providers.search import ABSENT, UNKNOWN, Finding, Sought
+from mailglass.providers.search import ABSENT, UNKNOWN, SearchResult, SearchTarget
 from mailglass.telemetry import emit
 
 QUESTIONS: Final = 4
@@ -50,15 +50,15 @@ class SearchOptions(HTTPOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class SearchAnswer:
     """What one question came to.
 
     Attributes:
-        findings: of deliveries that the provider has, by our id as it told it.
+        results: of deliveries that the provider has, by our id as it told it.
         whole: whether the answer held everything that was asked for, so that what is not in it is absent.
     """
 
-    findings: Mapping[UUID, Finding] = field(default_factory=dict)
+    results: Mapping[UUID, SearchResult] = field(default_factory=dict)
     whole: bool = True
 
 
@@ -66,10 +66,10 @@ class SearchableProvider(HTTPProvider):
     """An HTTP provider that can be searched. A room says how one question is asked.
 
     Class attributes:
-        sought_at_once: deliveries of one question.
+        targets_per_search: deliveries of one question.
     """
 
-    sought_at_once: ClassVar[int] = 1
+    targets_per_search: ClassVar[int] = 1
 
     def __init__(self, account: str, options: SearchOptions) -> None:
         super().__init__(account, options)
@@ -78,21 +78,21 @@ class SearchableProvider(HTTPProvider):
         self.absence_proves_after = options.search_complete_after
 
     @abstractmethod
-    def look(self, sought: Sequence[Sought], *, deadline: float) -> Look:
-        """Ask about at most `sought_at_once` deliveries.
+    def search(self, targets: Sequence[SearchTarget], *, deadline: float) -> SearchAnswer:
+        """Ask about at most `targets_per_search` deliveries.
 
         Raises:
             ProviderCallError: no answer, or none of this call.
         """
 
-    def find(self, sought: Sequence[Sought], *, deadline: float) -> list[Finding]:
+    def find(self, targets: Sequence[SearchTarget], *, deadline: float) -> list[SearchResult]:
         """Ask a few questions at a time until one goes wrong; what was not asked about is unknown."""
-        findings: dict[UUID, Finding] = {}
-        size = self.sought_at_once
-        questions = [sought[start : start + size] for start in range(0, len(sought), size)]
+        results: dict[UUID, SearchResult] = {}
+        size = self.targets_per_search
+        questions = [targets[start : start + size] for start in range(0, len(targets), size)]
 
-        def answered(question: Sequence[Sought]) -> Look | None:
-            return self._look(question, deadline)
+        def answered(question: Sequence[SearchTarget]) -> SearchAnswer | None:
+            return self._answer_to(question, deadline)
 
         for start in range(0, len(questions), QUESTIONS):
             if deadline - monotonic() < LEAST_BUDGET:
@@ -101,15 +101,15 @@ class SearchableProvider(HTTPProvider):
             answers = self.http.each(answered, asked)
             for question, answer in zip(asked, answers, strict=True):
                 rest = ABSENT if answer is not None and answer.whole else UNKNOWN
-                told = {} if answer is None else answer.findings
-                findings |= {item.delivery_id: told.get(item.delivery_id, rest) for item in question}
+                told = {} if answer is None else answer.results
+                results |= {item.delivery_id: told.get(item.delivery_id, rest) for item in question}
             if None in answers:
                 break
-        return [findings.get(item.delivery_id, UNKNOWN) for item in sought]
+        return [results.get(item.delivery_id, UNKNOWN) for item in targets]
 
-    def _look(self, question: Sequence[Sought], deadline: float) -> Look | None:
+    def _answer_to(self, question: Sequence[SearchTarget], deadline: float) -> SearchAnswer | None:
         try:
-            return self.look(question, deadline=deadline)
+            return self.search(question, deadline=deadline)
         except ProviderCallError as error:
             # it names the account and the call, and neither address nor content
             self._say_failed(str(error))

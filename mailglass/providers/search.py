@@ -1,4 +1,4 @@
-"""Looking at a provider for mails whose answer was lost: what is sought, and what is found."""
+"""Looking at a provider for mails whose answer was lost: what is searched for, and what comes of it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from uuid import UUID
 from mailglass.mail.events import ProviderEvent
 
 
-class FindingKind(StrEnum):
-    """What a look came to."""
+class SearchResultKind(StrEnum):
+    """Kinds of results."""
 
     FOUND = "found"
     ABSENT = "absent"
@@ -21,7 +21,7 @@ class FindingKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sought:
+class SearchTarget:
     """A delivery that may have reached the provider.
 
     Attributes:
@@ -40,7 +40,7 @@ class Sought:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class SearchResult:
     """What a provider's search says of one delivery.
 
     Attributes:
@@ -51,22 +51,24 @@ class Finding:
         events: what the provider told by the way, as its webhooks would tell it.
     """
 
-    kind: FindingKind
+    kind: SearchResultKind
     delivery_id: UUID | None = None
     provider_message_id: str | None = None
     events: tuple[ProviderEvent, ...] = ()
 
 
-ABSENT: Final = Finding(FindingKind.ABSENT)
-UNKNOWN: Final = Finding(FindingKind.UNKNOWN)
+ABSENT: Final = SearchResult(SearchResultKind.ABSENT)
+UNKNOWN: Final = SearchResult(SearchResultKind.UNKNOWN)
 
 
-def found(delivery_id: UUID, provider_message_id: str | None = None, events: Sequence[ProviderEvent] = ()) -> Finding:
-    """The provider has the mail.
+def taken(
+    delivery_id: UUID, provider_message_id: str | None = None, events: Sequence[ProviderEvent] = ()
+) -> SearchResult:
+    """Return the result of a mail that the provider took.
 
     Args:
         delivery_id: ours, as the provider told it.
         provider_message_id: its id there.
         events: what it told by the way.
     """
-    return Finding(FindingKind.FOUND, delivery_id, provider_message_id, tuple(events))
+    return SearchResult(SearchResultKind.FOUND, delivery_id, provider_message_id, tuple(events))

@@ -110,6 +110,56 @@ def understand(
     return _understand(stage, code, status, words, label, certain, receivers.family(words, host, domain), deferred)
 
 
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What was heard, its parts told apart.
+
+    Attributes:
+        level: the enhanced code's class, `4` or `5`; "" for none.
+        detail: its subject and detail, such as `1.1`; "" for none.
+        words: the text, comparable.
+        label: the provider's label.
+        again: whoever said it tries again, as far as that is known.
+    """
+
+    stage: Stage
+    reply: int | None
+    level: str
+    detail: str
+    words: str
+    label: Label | None
+    again: bool
+
+    @property
+    def passing(self) -> bool:
+        """Return whether it passes by itself, by who said it or by its first digit."""
+        return self.again or self._is_temporary(self.level, self.reply)
+
+    @property
+    def hedged(self) -> bool:
+        """Return whether the words leave open that it passes."""
+        return any(word in self.words for word in _HEDGED)
+
+    @staticmethod
+    def _is_temporary(level: str, reply: int | None) -> bool:
+        return level == "4" if reply is None else reply < 500
+
+    @classmethod
+    def of(
+        cls,
+        stage: Stage,
+        reply: int | None,
+        status: str | None,
+        words: str,
+        label: tuple[str, str] | None,
+        deferred: bool | None,
+    ) -> _Heard:
+        """Return the parts of a refusal; `deferred` as `understand` has it."""
+        level, _, detail = (status or "").partition(".")
+        again = cls._is_temporary(level, reply) if deferred is None else deferred
+        return cls(stage, reply, level, detail, words, None if label is None else label_of(*label), again)
+
+
 @lru_cache(maxsize=1024)
 def _understand(
     stage: Stage,
@@ -121,42 +171,35 @@ def _understand(
     receiver: str | None,
     deferred: bool | None,
 ) -> Refusal:
-    level, _, detail = (status or "").partition(".")
-    labelled = None if label is None else label_of(*label)
-    published = _published(receiver, stage, reply, detail or None, words)
-    text = _text(words, stage, detail if detail in _TOLD_APART else None) if words else None
-    by_label = None if labelled is None else _Reading(Part.LABEL, labelled.about, labelled.lasting)
-    if labelled is not None and labelled.mirrors and not words and not detail and reply is None:
-        by_label = _Reading(Part.LABEL, About.RECIPIENT_UNKNOWN, Lasting.PERMANENT)
-    by_code = _coded(level, detail, reply)
-    by_reply = _replied(reply)
-    if published is not None:
-        chosen: _Reading = published
-        spoke: tuple[_Reading, ...] = (published,)
-    else:
-        chosen, spoke = _weighed(stage, detail, reply, text, by_label, by_code, by_reply)
-    about, scope = chosen.about, chosen.scope
-    if stage is Stage.AUTH and about not in _NOT_OF_CREDENTIALS:
-        about, scope, chosen = About.SENDER_ACCOUNT, Scope.ACCOUNT, replace(chosen, lasting=None, scope=None)
-    unnamed = stage in OPENING or stage is Stage.MAIL
-    if unnamed and about in _OF_THE_RECIPIENT and not (stage is Stage.CONNECT and chosen.doubtful):
-        about, scope, chosen = About.UNKNOWN, None, _Reading(Part.STAGE, About.UNKNOWN)
-        spoke = (chosen,)
-    again = deferred if deferred is not None else (level == "4" if reply is None else reply < 500)
-    hedged = published is None and any(word in words for word in _HEDGED)
-    passing = again or (level == "4" if reply is None else reply < 500)
-    lasting = _lasting(chosen, about, reply, level, hedged, passing, labelled, stage)
+    heard = _Heard.of(stage, reply, status, words, label, deferred)
+    text = _text(words, stage, heard.detail if heard.detail in _TOLD_APART else None) if words else None
+    published = _published(receiver, stage, reply, heard.detail or None, words)
+    chosen, spoke = _weighed(heard, text) if published is None else (published, (published,))
+    chosen, spoke = _at_stage(stage, chosen, spoke)
+    hedged = published is None and heard.hedged
+    lasting = _lasting(heard, chosen, hedged)
     return Refusal(
-        about=about,
+        about=chosen.about,
         lasting=lasting,
-        scope=_scope(scope, about, stage, lasting, again),
+        scope=_scope(chosen.scope, chosen.about, stage, lasting, heard.again),
         stage=stage,
         spoke=tuple(reading.part for reading in spoke),
-        deferred=again,
+        deferred=heard.again,
         used_up=chosen.used_up,
-        certainty=_certainty(chosen, about, stage, reply, level, words, text, labelled, certain and not hedged),
+        certainty=_certainty(heard, chosen, text) if certain and not hedged else Certainty.NONE,
         receiver=receiver,
     )
+
+
+def _at_stage(stage: Stage, chosen: _Reading, spoke: tuple[_Reading, ...]) -> tuple[_Reading, tuple[_Reading, ...]]:
+    """Return the reading as the stage allows it: nobody has named a recipient before RCPT."""
+    if stage is Stage.AUTH and chosen.about not in _NOT_OF_CREDENTIALS:
+        return replace(chosen, about=About.SENDER_ACCOUNT, lasting=None, scope=None), spoke
+    unnamed = stage in OPENING or stage is Stage.MAIL
+    if unnamed and chosen.about in _OF_THE_RECIPIENT and not (stage is Stage.CONNECT and chosen.doubtful):
+        chosen = _Reading(Part.STAGE, About.UNKNOWN)
+        return chosen, (chosen,)
+    return chosen, spoke
 
 
 @cache
@@ -203,31 +246,36 @@ def _replied(reply: int | None) -> _Reading | None:
     return None if code is None else _Reading(Part.REPLY, code.about, code.lasting, code.scope, proves=code.proves)
 
 
-def _weighed(
-    stage: Stage,
-    detail: str,
-    reply: int | None,
-    text: _Reading | None,
-    label: _Reading | None,
-    code: _Reading | None,
-    by_reply: _Reading | None,
-) -> tuple[_Reading, tuple[_Reading, ...]]:
+def _weighed(heard: _Heard, text: _Reading | None) -> tuple[_Reading, tuple[_Reading, ...]]:
     """Return the reading that counts, and all that agree with it, the strongest first."""
-    readings = [reading for reading in (text, label, code, by_reply) if reading is not None]
+    by_code = _coded(heard.level, heard.detail, heard.reply)
+    candidates = (text, _labelled(heard), by_code, _replied(heard.reply))
+    readings = [reading for reading in candidates if reading is not None]
     telling = [reading for reading in readings if reading.about is not About.UNKNOWN]
     if not telling:
         chosen = readings[0] if readings else _Reading(Part.REPLY, About.UNKNOWN)
-        return chosen, tuple(readings) if readings else (() if reply is None else (chosen,))
+        return chosen, tuple(readings) if readings else (() if heard.reply is None else (chosen,))
     chosen = telling[0]
     if chosen.about in _SUPPRESSING:
         # whatever speaks of something else says that the recipient may be well
-        others = [reading for reading in telling if not _agrees(reading, stage, detail)]
+        others = [reading for reading in telling if not _agrees(reading, heard.detail)]
         chosen = others[0] if others else _doubted(chosen, telling)
     spoke = [
         chosen,
         *(reading for reading in telling if reading.part is not chosen.part and reading.about is chosen.about),
     ]
     return _completed(chosen, spoke), tuple(spoke)
+
+
+def _labelled(heard: _Heard) -> _Reading | None:
+    """Return what the provider's label says; one that stands alone and mirrors its own list says that much."""
+    label = heard.label
+    if label is None:
+        return None
+    alone = not heard.words and not heard.detail and heard.reply is None
+    if label.mirrors and alone:
+        return _Reading(Part.LABEL, About.RECIPIENT_UNKNOWN, Lasting.PERMANENT)
+    return _Reading(Part.LABEL, label.about, label.lasting)
 
 
 def _completed(chosen: _Reading, spoke: list[_Reading]) -> _Reading:
@@ -243,7 +291,7 @@ def _completed(chosen: _Reading, spoke: list[_Reading]) -> _Reading:
     )
 
 
-def _agrees(reading: _Reading, stage: Stage, detail: str) -> bool:
+def _agrees(reading: _Reading, detail: str) -> bool:
     """Return whether a reading leaves it possible that the recipient is unknown or disabled."""
     if reading.about in _SUPPRESSING:
         return True
@@ -260,38 +308,36 @@ def _doubted(chosen: _Reading, telling: list[_Reading]) -> _Reading:
     return _Reading(chosen.part, chosen.about, Lasting.UNKNOWN, proves=False)
 
 
-def _lasting(
-    chosen: _Reading,
-    about: About,
-    reply: int | None,
-    level: str,
-    hedged: bool,
-    again: bool,
-    label: Label | None,
-    stage: Stage,
-) -> Lasting:
-    if again and chosen.lasting is not Lasting.UNKNOWN:
-        mixed = reply is not None and level == "5" and chosen.part is not Part.LABEL
-        return Lasting.UNKNOWN if mixed and about not in _ALWAYS_PASSING else Lasting.TEMPORARY
-    if again:
-        return Lasting.TEMPORARY
-    if chosen.lasting is not None and not (chosen.part is Part.LABEL and about is About.UNKNOWN):
+def _lasting(heard: _Heard, chosen: _Reading, hedged: bool) -> Lasting:
+    if heard.passing:
+        mixed = heard.reply is not None and heard.level == "5" and chosen.part is not Part.LABEL
+        open_ = mixed and chosen.lasting is not Lasting.UNKNOWN and chosen.about not in _ALWAYS_PASSING
+        return Lasting.UNKNOWN if open_ else Lasting.TEMPORARY
+    if chosen.lasting is not None and not (chosen.part is Part.LABEL and chosen.about is About.UNKNOWN):
         return chosen.lasting
-    spared = label is not None and (
-        label.weight is Weight.FORBIDS
-        or (label.weight is Weight.DISABLED and about is About.RECIPIENT_UNKNOWN)
-    )  # fmt: skip
-    if spared and label is not None and label.lasting is Lasting.TEMPORARY and about in _SUPPRESSING:
+    if _spared(heard.label, chosen.about) or chosen.about in _ALWAYS_PASSING:
         return Lasting.TEMPORARY
-    if about in _ALWAYS_PASSING:
+    if chosen.about is About.UNKNOWN:
+        passes = heard.label is not None and heard.label.lasting is Lasting.TEMPORARY
+        return Lasting.TEMPORARY if passes else Lasting.UNKNOWN
+    return _lasting_by_code(heard, chosen, hedged)
+
+
+def _spared(label: Label | None, about: About) -> bool:
+    """Return whether a provider that goes on mailing the recipient says that what condemns them passes."""
+    if label is None or label.lasting is not Lasting.TEMPORARY or about not in _SUPPRESSING:
+        return False
+    doubted = label.weight is Weight.DISABLED and about is About.RECIPIENT_UNKNOWN
+    return label.weight is Weight.FORBIDS or doubted
+
+
+def _lasting_by_code(heard: _Heard, chosen: _Reading, hedged: bool) -> Lasting:
+    if heard.level == "4":
+        return Lasting.UNKNOWN if heard.reply is not None else Lasting.TEMPORARY
+    unreached = heard.stage in (Stage.CONNECT, Stage.TLS) and heard.reply is None
+    if chosen.about is About.INFRASTRUCTURE and unreached:
         return Lasting.TEMPORARY
-    if about is About.UNKNOWN:
-        return Lasting.TEMPORARY if label is not None and label.lasting is Lasting.TEMPORARY else Lasting.UNKNOWN
-    if (reply is not None and level == "4") or (reply is None and level == "4"):
-        return Lasting.UNKNOWN if reply is not None else Lasting.TEMPORARY
-    if about is About.INFRASTRUCTURE and stage in (Stage.CONNECT, Stage.TLS) and reply is None:
-        return Lasting.TEMPORARY
-    if about in (About.SENDER_REPUTATION, About.INFRASTRUCTURE) and chosen.scope is not Scope.MAIL:
+    if chosen.about in (About.SENDER_REPUTATION, About.INFRASTRUCTURE) and chosen.scope is not Scope.MAIL:
         return Lasting.UNKNOWN
     return Lasting.UNKNOWN if hedged else Lasting.PERMANENT
 
@@ -311,36 +357,33 @@ def _scope(scope: Scope | None, about: About, stage: Stage, lasting: Lasting, ag
     return _SCOPES.get(about, Scope.MAIL)
 
 
-def _certainty(
-    chosen: _Reading,
-    about: About,
-    stage: Stage,
-    reply: int | None,
-    level: str,
-    words: str,
-    text: _Reading | None,
-    label: Label | None,
-    certain: bool,
-) -> Certainty:
-    heard = stage in _NAMES_IT or (stage is Stage.CONNECT and chosen.doubtful)
-    if about not in _OF_THE_RECIPIENT or not heard or not certain or not chosen.proves:
+def _certainty(heard: _Heard, chosen: _Reading, text: _Reading | None) -> Certainty:
+    """Return how surely a refusal that names one recipient is about them."""
+    named = heard.stage in _NAMES_IT or (heard.stage is Stage.CONNECT and chosen.doubtful)
+    if chosen.about not in _OF_THE_RECIPIENT or not named or not chosen.proves:
         return Certainty.NONE
-    if label is not None and label.weight is Weight.FORBIDS:
+    if _denied(heard.label, chosen) or not (chosen.part is Part.RECEIVER or _codes_allow(heard, text)):
         return Certainty.NONE
-    said_disabled = about is About.RECIPIENT_DISABLED and chosen.part in (Part.TEXT, Part.RECEIVER)
-    if label is not None and label.weight is Weight.DISABLED and not said_disabled:
-        return Certainty.NONE
-    if chosen.part is not Part.RECEIVER:
-        if reply is not None and level and str(reply)[0] != level:
-            return Certainty.NONE
-        proven = text is not None and text.about in _SUPPRESSING
-        if reply not in (_REPLIES_WITH_TEXT if proven else _REPLIES_ALONE):
-            return Certainty.NONE
-    if chosen.doubtful or (label is not None and label.weight is Weight.DOUBTS):
-        return Certainty.DOUBTFUL
-    if _is_unclear(chosen, text, words, stage):
+    label_doubts = heard.label is not None and heard.label.weight is Weight.DOUBTS
+    if chosen.doubtful or label_doubts or _is_unclear(chosen, text, heard.words, heard.stage):
         return Certainty.DOUBTFUL
     return Certainty.CERTAIN
+
+
+def _denied(label: Label | None, chosen: _Reading) -> bool:
+    """Return whether a provider goes on mailing the recipient, whatever its label's text seems to say."""
+    if label is None:
+        return False
+    said_disabled = chosen.about is About.RECIPIENT_DISABLED and chosen.part in (Part.TEXT, Part.RECEIVER)
+    return label.weight is Weight.FORBIDS or (label.weight is Weight.DISABLED and not said_disabled)
+
+
+def _codes_allow(heard: _Heard, text: _Reading | None) -> bool:
+    """Return whether the reply code is one that a refused recipient is told with, and its class the other code's."""
+    if heard.reply is not None and heard.level and str(heard.reply)[0] != heard.level:
+        return False
+    proven = text is not None and text.about in _SUPPRESSING
+    return heard.reply in (_REPLIES_WITH_TEXT if proven else _REPLIES_ALONE)
 
 
 def _is_unclear(chosen: _Reading, text: _Reading | None, words: str, stage: Stage) -> bool:

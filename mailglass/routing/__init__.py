@@ -1,4 +1,4 @@
-"""From a mail to its lane and its accounts: routes of the settings, and the hooks of an application."""
+"""Routing of a mail to its lane and its accounts: routes of the settings, and hooks of an application."""
 
 from mailglass.routing.hooks import LimitContext, RouteContext, Tenancy
 from mailglass.routing.lane import Lane

@@ -1,4 +1,4 @@
-"""Hooks that an application may bring: the route, the limits and the tenant of a mail, by code."""
+"""Hooks of an application: the route, the limits and the tenant of a mail, by code."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from mailglass.settings import LimitRule, Route
 
 @dataclass(frozen=True, slots=True)
 class RouteContext:
-    """Values that a route is chosen by.
+    """Properties of a mail that select its route.
 
     Attributes:
-        domain: of the recipient, in A-labels; "" where only the lane is asked for.
+        tenant: its owner.
+        stream: transactional, operational or bulk.
+        domain: of the recipient, in A-labels; "" if only the queue is wanted.
         tags: of the message.
     """
 
@@ -25,9 +27,11 @@ class RouteContext:
 
 @dataclass(frozen=True, slots=True)
 class LimitContext:
-    """Values that limits from the application are chosen by.
+    """Properties of a mail that select the application's limits.
 
     Attributes:
+        tenant: its owner.
+        stream: transactional, operational or bulk.
         domain: of the recipient, in lower-case A-labels.
     """
 
@@ -37,41 +41,46 @@ class LimitContext:
 
 
 class Tenancy:
-    """The hooks an application may bring: set `tenancy = "package.module:Class"` to a subclass.
+    """Base of an application's hooks: set `tenancy = "package.module:Class"` to a subclass.
 
-    Every hook may answer None to leave the matter to the settings. What a hook answers is checked; a hook that raises,
-    or answers nonsense, is an error and never a silent fallback.
+    A hook returns None to leave the decision to the settings. Results are checked. A hook that raises, or returns an
+    invalid result, is an error and never a silent fallback.
+
+    >>> class Plans(Tenancy):
+    ...     def resolve_route(self, context):
+    ...         return ["premium"] if context.tenant == "acme" else None
+    >>> Plans().resolve_route(RouteContext("acme", "transactional"))
+    ['premium']
     """
 
     def resolve_route(self, context: RouteContext) -> Route | Sequence[str] | None:
-        """The route of a delivery: a `Route`, or account names in order of preference.
+        """Return the route of a delivery: a `Route`, or account names in order of preference.
 
-        A route's queue is one that a route, a task or `queues` of the settings names. Asked when a mail is recorded,
-        where an error is the caller's, and for each batch, where it holds the mail. With an empty domain only the lane
-        is asked for: its queue, and how much may be under way (`Route.concurrency`).
+        The hook is called when a mail is recorded, where an error goes to the caller, and for each batch, where an
+        error holds the mail. With an empty domain only the queue and `Route.concurrency` count. The queue must be one
+        that a route, a task or `queues` of the settings names.
         """
         return None
 
     def resolve_limits(self, context: LimitContext) -> Sequence[LimitRule] | None:
-        """More rate limits for this mail, beside those of the settings: a tenant's plan, say. None: no more.
+        """Return more rate limits for a mail, in addition to those of the settings, such as a tenant's plan.
 
-        Asked once a batch for each recipient domain, before anything of it is sent. The rules are counted apart from
-        the configured ones: a mail must pass both. A transactional mail is bound only by those of the scopes account
-        and domain. Where the hook fails nothing is sent without its limits: the mails are held.
+        The hook is called once a batch for each recipient domain, before any of its mails is sent. The rules count
+        apart from the configured ones, and a mail must pass both. Only rules of the scopes account and domain bind
+        transactional mail. If the hook fails, the mails are held.
         """
         return None
 
     def resolve_webhook_tenant(self, account: str, path_tenant: str | None) -> str | None:
-        """The tenant of a verified webhook: its events are applied to no other tenant's mail.
+        """Return the tenant of a verified webhook. Its events are applied to no other tenant's mail.
 
-        Where this hook is brought and answers None, path and account count; where neither names a tenant the webhook is
-        refused with 422.
+        If the hook returns None, URL and account decide. If neither names a tenant, the webhook is refused with 422.
 
         Args:
-            account: for which it was posted.
+            account: the account that the webhook is for.
             path_tenant: from `/webhooks/{tenant}/{account}`.
 
         Raises:
-            TenantError: to refuse it with 422. Any other error is the application's fault: the provider posts again.
+            TenantError: refuses the webhook with 422. After any other error the provider posts again.
         """
         return path_tenant

@@ -1,4 +1,4 @@
-"""A lane: the queue, tenant and stream that due work waits in."""
+"""Lanes: the queue, tenant and stream that due work waits in."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Lane:
 
     @classmethod
     def parse(cls, text: str) -> Lane:
-        """The lane that `str()` wrote.
+        """Parse a lane that `str()` wrote.
 
         Raises:
-            ValueError: not a lane; the text is not repeated, whoever it is from.
+            ValueError: the text is no lane; it is not repeated, since anybody may have written it.
         """
         parts = text.split("/", 3)
         if len(parts) != 3 or not QUEUE.match(parts[0]) or not NAME.match(parts[1]) or parts[2] not in _STREAMS:

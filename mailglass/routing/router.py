@@ -1,4 +1,4 @@
-"""Routes: from tenant, stream, domain and tag to accounts in order, and to a lane."""
+"""Routes: from tenant, stream, domain and tag to accounts in order, and to a queue."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mailglass.settings.values import whole
 
 
 class Router:
-    """Resolves routes from the settings and the tenancy hooks.
+    """Resolver of routes by the settings and the tenancy hooks.
 
     Args:
         settings: routes, accounts, and the tenancy class.
-        tenancy: the hooks; opened from the settings when left out.
+        tenancy: the hooks; by default those that the settings name.
     """
 
     def __init__(self, settings: Settings, tenancy: Tenancy | None = None) -> None:
@@ -27,7 +27,7 @@ class Router:
 
     @cached_property
     def tenancy(self) -> Tenancy | None:
-        """The hooks, None where the settings name none.
+        """Return the hooks, or None if the settings name none.
 
         Raises:
             RouteError: the class cannot be imported, or is no `Tenancy`.
@@ -38,25 +38,25 @@ class Router:
 
     @cached_property
     def _queues(self) -> frozenset[str]:
-        # no other is known to Celery: nobody could ring there
+        # Celery knows no other queue
         return frozenset(self._settings.queue_names)
 
     @cached_property
     def by_delivery(self) -> bool:
-        """True if deliveries of one lane may have different routes."""
+        """Return whether deliveries of one lane may have different routes."""
         routes = self._settings.routes
         return self.tenancy is not None or any(
             route.domain != "*" or route.tag != "*" or route.weights for route in routes
         )
 
     def resolve(self, context: RouteContext) -> Route:
-        """The route: the hook's, else the first of the settings that matches.
+        """Return the hook's route, or the first matching route of the settings.
 
         Raises:
-            RouteError: none matches, or the hook misbehaves; there is no fallback.
+            RouteError: no route matches, or the hook fails; there is no fallback.
         """
         if self.tenancy is not None:
-            answer = self._ask(self.tenancy, context)
+            answer = self._from_hook(self.tenancy, context)
             if answer is not None:
                 return answer
         for route in self._settings.routes:
@@ -68,10 +68,10 @@ class Router:
         )
 
     def limits(self, context: LimitContext) -> tuple[LimitRule, ...]:
-        """The rate limits that the application adds to those of the settings.
+        """Return the application's rate limits, in addition to those of the settings.
 
         Raises:
-            ConfigError: the hook misbehaves; there is no fallback.
+            ConfigError: the hook fails; there is no fallback.
             RouteError: the tenancy cannot be opened.
         """
         tenancy = self.tenancy
@@ -86,26 +86,22 @@ class Router:
         if not isinstance(answer, list | tuple) or not all(
             isinstance(rule, LimitRule) and isinstance(rule.key, str) for rule in answer
         ):
-            raise _limits_refused("answered something else than LimitRules or None")
+            raise _limits_refused("returned something else than LimitRules or None")
         if len({(rule.scope, rule.key, rule.period) for rule in answer}) < len(answer):
-            raise _limits_refused("answered two rules of the same scope, key and period")
+            raise _limits_refused("returned two rules of the same scope, key and period")
         return tuple(answer)
-
-    def lane(self, tenant: str, stream: str) -> Lane:
-        """The lane in which this tenant's stream waits."""
-        return Lane(self.resolve(RouteContext(tenant, stream)).queue, tenant, stream)
 
     def concurrency(self, lane: Lane) -> int | None:
         """Return how many deliveries of the lane's tenant may be leased at once, or None for any number.
 
-        A route that cannot be resolved says nothing here: its deliveries are held when they are placed.
+        Deliveries without a route have no bound here: they are held later.
         """
         try:
             return self.resolve(RouteContext(lane.tenant, lane.stream)).concurrency
         except RouteError:
             return None
 
-    def _ask(self, tenancy: Tenancy, context: RouteContext) -> Route | None:
+    def _from_hook(self, tenancy: Tenancy, context: RouteContext) -> Route | None:
         try:
             answer = tenancy.resolve_route(context)
         except Exception as error:
@@ -117,8 +113,8 @@ class Router:
             return None
         route = answer if isinstance(answer, Route) else Route(answer)  # type: ignore[arg-type]
         if not isinstance(route.accounts, list | tuple) or not all(isinstance(name, str) for name in route.accounts):
-            raise RouteError("the tenancy's resolve_route must answer a Route, account names or None")
-        if not _figures(route):
+            raise RouteError("the tenancy's resolve_route must return a Route, account names or None")
+        if not _has_valid_figures(route):
             raise RouteError(
                 "the tenancy's resolve_route must return failover_after and concurrency above zero, "
                 "and one weight for each account"
@@ -126,19 +122,19 @@ class Router:
         unknown = [name for name in route.accounts if name not in self._settings.accounts]
         if unknown or not route.accounts:
             raise RouteError(
-                f"the tenancy's resolve_route answered an unknown account for tenant {context.tenant!r}: "
+                f"the tenancy's resolve_route returned an unknown account for tenant {context.tenant!r}: "
                 f"{', '.join(unknown) or 'no account'}"
             )
         if not isinstance(route.queue, str) or route.queue not in self._queues:
             raise RouteError(
-                f"the tenancy's resolve_route answered an unknown queue for tenant {context.tenant!r}: {route.queue}; "
+                f"the tenancy's resolve_route returned an unknown queue for tenant {context.tenant!r}: {route.queue}; "
                 "add it to `queues` in mailglass.toml"
             )
         return replace(route, accounts=tuple(route.accounts), weights=tuple(route.weights))
 
 
 def ordered_accounts(route: Route, delivery_id: UUID) -> tuple[str, ...]:
-    """The route's accounts in the order for one delivery: by weight where there are weights, always the same for it."""
+    """Return a route's accounts in the order for one delivery: by weight, and always the same for it."""
     total = sum(route.weights)
     if not total:
         return route.accounts
@@ -152,8 +148,8 @@ def ordered_accounts(route: Route, delivery_id: UUID) -> tuple[str, ...]:
     return route.accounts
 
 
-def _figures(route: Route) -> bool:
-    """Return whether a route from code has the figures that one from the settings must have."""
+def _has_valid_figures(route: Route) -> bool:
+    """Return whether a hook's route has valid figures, as routes of the settings must have."""
     return (
         whole(route.failover_after, 1)
         and (route.concurrency is None or whole(route.concurrency, 1))
@@ -164,7 +160,7 @@ def _figures(route: Route) -> bool:
 
 
 def _matches(route: Route, context: RouteContext) -> bool:
-    # where only the lane is asked for there is no domain, and a route for some domain or tag says nothing of it
+    # without a domain only the queue is wanted, so routes for a domain or a tag do not match
     return (
         route.tenant in ("*", context.tenant)
         and route.stream in ("*", context.stream)

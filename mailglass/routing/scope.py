@@ -24,12 +24,21 @@ class AnyTenant(Enum):
 
 
 ANY_TENANT: Final = AnyTenant.ANY
-"""Every tenant's: for an operator's own look-ups by id."""
+"""Any tenant, for operators' look-ups by id."""
 
 
 @contextmanager
 def tenant(name: str) -> Iterator[str]:
-    """Say whose mail is sent in this block: `with tenant("acme"): ...`. Nests; per thread, task and greenlet.
+    """Send the mail of one tenant in a block.
+
+    >>> with tenant("acme"):
+    ...     current_tenant()
+    'acme'
+
+    Blocks nest. The scope is one thread, task or greenlet.
+
+    Args:
+        name: of the tenant.
 
     Raises:
         TenantError: not a tenant name (1 to 63 of a-z, 0-9, `_`, `.`, `-`).
@@ -42,7 +51,7 @@ def tenant(name: str) -> Iterator[str]:
 
 
 def check_tenant(name: object) -> str:
-    """The name, if it is one.
+    """Return a tenant's name, if it is valid.
 
     Raises:
         TenantError: it is not.
@@ -53,10 +62,14 @@ def check_tenant(name: object) -> str:
 
 
 def current_tenant() -> str:
-    """The tenant in scope: the innermost `tenant()` block, else the settings' default.
+    """Return the tenant of the innermost `tenant()` block, or the settings' default.
+
+    >>> with tenant("acme"), tenant("globex"):
+    ...     current_tenant()
+    'globex'
 
     Raises:
-        TenantError: no block, and the settings name no default.
+        TenantError: there is no block, and the settings name no default.
     """
     name = _tenant.get() or get_settings().default_tenant
     if name is None:

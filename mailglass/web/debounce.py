@@ -32,6 +32,7 @@ class DebouncedRing:
         self._pending = False
 
     def __call__(self, task: str) -> None:
+        """Ring now, or at the end of the window."""
         with self._lock:
             if self._pending:
                 return

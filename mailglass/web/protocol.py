@@ -98,6 +98,11 @@ class _Timed(asyncio.Protocol):
         raise NotImplementedError
 
 
+def _refuse(transport: Any) -> None:
+    transport.write(_TOO_LARGE)
+    transport.close()
+
+
 def _h11_protocol() -> type[H11Protocol]:
     import h11
     from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -128,7 +133,7 @@ def _httptools_protocol() -> type[asyncio.Protocol]:
             self._unread += len(data)
             super().data_received(data)
             if self._unread > MAX_HEAD and not self.transport.is_closing():
-                self._refuse()
+                _refuse(self.transport)
 
         def on_message_begin(self) -> None:
             self._in_head, self._head, self._unread = True, 0, 0
@@ -158,7 +163,7 @@ def _httptools_protocol() -> type[asyncio.Protocol]:
 
         def send_400_response(self, msg: str) -> None:
             if self._head > MAX_HEAD:
-                self._refuse()
+                _refuse(self.transport)
             else:
                 super().send_400_response(msg)
 
@@ -167,10 +172,6 @@ def _httptools_protocol() -> type[asyncio.Protocol]:
             if self._head > MAX_HEAD:
                 # the parser stops, and asks for an answer
                 raise ValueError("the head is too large")
-
-        def _refuse(self) -> None:
-            self.transport.write(_TOO_LARGE)
-            self.transport.close()
 
     return Bounded
 

@@ -15,6 +15,7 @@ from mailglass import clock, telemetry
 from mailglass.errors import ConfigError, ProviderCallError, WebhookBodyError
 from mailglass.ledger import webhooks
 from mailglass.ledger.database import Database
+from mailglass.ledger.low_water import LowWater
 from mailglass.ledger.webhooks import IncomingEvent, StoredWebhook, WebhookClaim, WebhookResult, WebhookStatus
 from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts
@@ -68,7 +69,12 @@ class _Reading:
 
 
 def run(
-    settings: Settings, database: Database, accounts: Accounts, *, after_claim: Callable[[bool], None]
+    settings: Settings,
+    database: Database,
+    accounts: Accounts,
+    *,
+    after_claim: Callable[[bool], None],
+    mark: LowWater[UUID] | None = None,
 ) -> WebhookReport:
     """Process one batch of stored webhooks.
 
@@ -77,6 +83,7 @@ def run(
         database: the ledger.
         accounts: normalise their webhooks.
         after_claim: called after the claim, with whether more webhooks are waiting: the moment to ring again.
+        mark: how far this process's claims have come; None to start at the beginning.
 
     Returns:
         The counts of the batch.
@@ -86,7 +93,7 @@ def run(
     """
     started = clock.monotonic()
     with retryable_ledger_errors():
-        claim = webhooks.claim(database, settings.webhooks.batch_size, MAX_BYTES, LEASE)
+        claim = webhooks.claim(database, settings.webhooks.batch_size, MAX_BYTES, LEASE, mark)
         after_claim(claim.more)
         report = _work(settings, database, accounts, claim)
     if report.claimed:
@@ -105,9 +112,14 @@ def run(
     return report
 
 
-def waiting(database: Database) -> bool:
-    """Return whether stored webhooks wait to be processed."""
-    return webhooks.waiting(database)
+def waiting(database: Database, mark: LowWater[UUID] | None = None) -> bool:
+    """Return whether stored webhooks wait to be processed.
+
+    Args:
+        database: the ledger.
+        mark: how far this process's looks have come; None to start at the beginning.
+    """
+    return webhooks.waiting(database, mark)
 
 
 def _work(settings: Settings, database: Database, accounts: Accounts, claim: WebhookClaim) -> WebhookReport:

@@ -17,6 +17,7 @@ from tests.bench import (
     ingress,
     lanes,
     old_ledger,
+    pressure,
     slow_providers,
 )
 from tests.bench.figures import Comparison, as_json, table
@@ -28,6 +29,7 @@ BENCHES: dict[str, Callable[[Machine], list[Comparison]]] = {
     "broker_down": enqueue.run_broker_down,
     "drain": drain.run,
     "old_ledger": old_ledger.run,
+    "pressure": pressure.run,
     "fairness": fairness.run,
     "countdown": countdown.run,
     "slow_providers": slow_providers.run,

@@ -91,7 +91,7 @@ accounts = ["grid"]
         }
 
     def ecdsa(self, number: int) -> Webhook:
-        return self.grid([_grid_event("delivered", None, f"event-{number}")])
+        return self.grid([grid_event("delivered", None, f"event-{number}")])
 
     def grid(self, events: list[dict[str, Any]]) -> Webhook:
         body, stamp = json.dumps(events).encode() + b"\r\n", str(int(time.time()))
@@ -216,8 +216,8 @@ def _processor_time(process: psutil.Process) -> float:
 def events_a_second(machine: Machine, providers: Providers) -> tuple[float, float]:
     """Events posted, kept, understood and projected a second by endpoint and worker on both cores; and only kept."""
     with machine.ledger() as environment, _web(machine, providers, environment, core=None) as (port, _):
-        ids = _sent(environment, DELIVERIES)
-        events = [_grid_event(kind, key, f"{kind}-{key}") for kind in _KINDS for key in ids]
+        ids = sent(environment, DELIVERIES)
+        events = [grid_event(kind, key, f"{kind}-{key}") for kind in _KINDS for key in ids]
         webhooks = [providers.grid(events[start : start + PER_WEBHOOK]) for start in range(0, len(events), PER_WEBHOOK)]
         told, queued = {**environment, **_settings(machine, providers)}, machine.queued("mailglass:mailglass")
         with machine.worker("mailglass", told) as worker:
@@ -300,7 +300,7 @@ def _request(account: str, headers: Mapping[str, str], body: bytes) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-def _grid_event(kind: str, delivery: UUID | None, identity: str) -> dict[str, Any]:
+def grid_event(kind: str, delivery: UUID | None, identity: str) -> dict[str, Any]:
     return {
         "event": kind, "email": "customer@example.com", "timestamp": int(time.time()), "sg_event_id": identity,
         "sg_message_id": "14c5d75ce93.dfd.64b469.filter0001.16648.5515E0B88.0", "ip": "192.0.2.1", "tls": 1,
@@ -309,7 +309,7 @@ def _grid_event(kind: str, delivery: UUID | None, identity: str) -> dict[str, An
     }  # fmt: skip
 
 
-def _sent(environment: Mapping[str, str], count: int) -> list[UUID]:
+def sent(environment: Mapping[str, str], count: int) -> list[UUID]:
     """Deliveries as an engine leaves them after account `grid` has accepted them."""
     ids = uuid7s(count)
     with psycopg.connect(environment["MAILGLASS_DATABASE_URL"], autocommit=True) as ledger:

@@ -106,7 +106,7 @@ def test_a_batch_that_loses_the_database_tells_what_was_recorded_and_what_nobody
     assert outcomes(deliver_many(keyed(1700))) == {"duplicate": 1000, "queued": 700}
 
 
-def test_what_is_unknown_may_have_been_recorded_and_its_ids_tell(house, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_result_may_have_been_recorded_and_its_ids_tell(house, monkeypatch: pytest.MonkeyPatch) -> None:
     run, calls = Database.run, []
 
     def answer_lost(self: Database, name: str, params: Any = None) -> Any:
@@ -195,7 +195,7 @@ def test_a_batch_is_one_statement_for_every_five_hundred(house, monkeypatch: pyt
     ],
     ids=["many recipients", "large attachments", "many invalid"],
 )
-def test_what_one_statement_records_is_bounded_by_deliveries_and_size(
+def test_statement_records_a_bounded_number_and_size_of_deliveries(
     house, monkeypatch: pytest.MonkeyPatch, given: list, statements: int
 ) -> None:
     run, calls = Database.run, []
@@ -273,10 +273,10 @@ def test_a_different_message_under_the_same_key_is_an_error_and_sends_nothing(ho
     assert len(deliveries.find(house.runtime.database)) == 1
 
 
-def test_the_first_delivery_stands_for_its_key_also_once_it_was_sent_or_canceled(house) -> None:
+def test_the_first_delivery_stands_for_its_key_also_once_it_was_sent_or_canceled(house, wait_for) -> None:
     with tenant("null"):
         sent = deliver_later.delay(message(idempotency_key="order-1"))
-        house.runtime.engine.run(Lane("mailglass", "null", "transactional"))
+        wait_for(lambda: house.runtime.engine.run(Lane("mailglass", "null", "transactional")) and sent.ready())
         again = deliver_later.delay(message(idempotency_key="order-1"))
     assert (again.id, again.state) == (sent.id, "sent")
     canceled = deliver_later.delay(message(idempotency_key="order-2"))
@@ -312,7 +312,7 @@ def test_send_at_is_another_word_for_eta(house) -> None:
         deliver_later.apply_async((message(),), send_at=later, eta=later)
 
 
-def test_what_has_expired_is_never_sent(house, outside) -> None:
+def test_expired_mail_is_never_sent(house, outside) -> None:
     result = deliver_later.apply_async((message(),), expires=3600)
     house.runtime.database.query(sqlalchemy.text("UPDATE mailglass.deliveries SET expires_at = now()"))
     house.runtime.engine.run(Lane("mailglass", "default", "transactional"))
@@ -327,7 +327,7 @@ def test_a_claimed_delivery_can_no_longer_be_canceled(house) -> None:
     assert result.state == "claimed"
 
 
-def test_what_a_provider_is_asked_about_again_may_have_been_sent_and_is_not_canceled(house) -> None:
+def test_mail_in_doubt_is_not_canceled_because_it_may_have_been_sent(house) -> None:
     result = deliver_later.delay(message())
     house.runtime.database.query(sqlalchemy.text("UPDATE mailglass.deliveries SET in_doubt = true"))
     assert result.cancel() is CancelOutcome.IN_DOUBT
@@ -366,7 +366,7 @@ def test_many_are_canceled_by_filter_and_only_the_tenants_own(house) -> None:
     assert cancel_many(group=group) == CancelCounts(2)
 
 
-def test_what_may_have_been_sent_is_counted_apart_by_a_cancellation(house) -> None:
+def test_cancellation_counts_mail_that_may_have_been_sent_apart(house) -> None:
     ids = [result.ids[0] for result in deliver_many(message(f"u{number}@example.com") for number in range(4))]
     token = uuid4()
     leases.claim_these(house.runtime.database, ids[:2], token, 60)

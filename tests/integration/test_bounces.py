@@ -145,7 +145,7 @@ def test_a_forged_bounce_is_kept_as_unknown_and_changes_nothing(relay: House) ->
     assert (after.status, after.outcome) == (before.status, before.outcome)
 
 
-def test_who_has_the_proof_of_one_mail_can_suppress_nobody_else(relay: House) -> None:
+def test_proof_of_a_mail_suppresses_its_own_recipient_alone(relay: House) -> None:
     sent = send(relay)
     receive_bounce("relay", sent.report(POSTFIX, to="bob@example.com"))
     assert work().suppressed == 0

@@ -58,7 +58,7 @@ TRAVELLING: dict[str, Callable[[Signature], Any]] = {
 
 
 @pytest.mark.parametrize("travel", TRAVELLING.values(), ids=list(TRAVELLING))
-def test_what_would_travel_through_the_broker_is_refused_with_the_remedy(
+def test_content_that_would_travel_through_the_broker_is_refused_with_the_remedy(
     house, shop: Celery, travel: Callable[[Signature], Any]
 ) -> None:
     with pytest.raises(Exception, match=REMEDY) as caught:

@@ -105,7 +105,7 @@ def test_the_most_urgent_are_the_ones_that_fit(ledger: Database) -> None:
     assert all(delivery.left_behind for delivery in claimed)
 
 
-def test_one_mail_is_claimed_however_large_it_is(ledger: Database) -> None:
+def test_single_mail_is_claimed_however_large_it_is(ledger: Database) -> None:
     store_unpacked(ledger)
     queue(ledger, "a@example.com", "b@example.com", size=MEGABYTE)
     assert len(leases.claim(ledger, LANE, uuid4(), 10, 60, max_bytes=1)) == 1
@@ -140,7 +140,7 @@ def test_a_claim_that_was_never_run_is_run_by_its_repetition(ledger: Database) -
     assert [delivery.id for delivery in leases.claim(ledger, LANE, uuid4(), 4, 60)] == ids
 
 
-def test_what_no_provider_was_asked_about_is_given_back_when_the_database_returns(ledger: Database) -> None:
+def test_unattempted_mail_is_given_back_when_the_database_returns(ledger: Database) -> None:
     ids = queue(ledger, *(f"u{number}@example.com" for number in range(6)))
     provider = ScriptedProvider(batch_size=2)
     worker = engine(ledger, provider)
@@ -152,7 +152,7 @@ def test_what_no_provider_was_asked_about_is_given_back_when_the_database_return
     assert {(delivery.status, delivery.attempts) for delivery in found} == {(Status.QUEUED, 0)}
 
 
-def test_what_a_provider_was_asked_about_is_never_given_back(ledger: Database) -> None:
+def test_attempted_mail_is_never_given_back(ledger: Database) -> None:
     ids = queue(ledger, "a@example.com", "b@example.com")
     provider = ScriptedProvider(batch_size=1)
     # the account's message id is looked up after its answer is recorded
@@ -223,7 +223,7 @@ def test_a_process_that_dies_right_after_the_record_has_suppressed_the_refused_r
     assert suppressions_of(ledger, "acme", Address("ada@example.com"))
 
 
-def test_whatever_letters_the_databases_locale_knows_a_suppressed_recipient_is_spared(postgres) -> None:
+def test_suppressed_recipient_is_spared_whatever_the_databases_locale(postgres) -> None:
     name = f"plain_{uuid4().hex}"
     postgres.execute(
         sql.SQL("CREATE DATABASE {} TEMPLATE template0 LOCALE_PROVIDER libc LOCALE 'C'").format(sql.Identifier(name))

@@ -124,7 +124,7 @@ def test_many_are_read_from_standard_input(
     assert suppressions_of(ledger, "any", Address("b@example.com"))
 
 
-def test_one_that_cannot_be_read_refuses_all_and_is_not_repeated(
+def test_unreadable_address_refuses_all_and_is_not_repeated(
     ledger: Database, mailglass: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["suppressions", "add", "ada@example.com", "very secret@", "--tenant", "acme"]) == 64
@@ -145,13 +145,13 @@ def test_an_entry_may_end_by_itself(ledger: Database, mailglass: Command) -> Non
     )
 
 
-def test_nobody_is_added_for_what_can_be_no_tenant(ledger: Database, capsys: pytest.CaptureFixture[str]) -> None:
+def test_impossible_tenant_adds_no_entry(ledger: Database, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["suppressions", "add", "ada@example.com", "--tenant", "Acme Inc"]) != 0
     assert "tenant" in capsys.readouterr().err
     assert audit.entries(ledger) == []
 
 
-def test_what_stands_in_the_way_of_an_address_is_told(ledger: Database, mailglass: Command) -> None:
+def test_entries_in_the_way_of_an_address_are_told(ledger: Database, mailglass: Command) -> None:
     suppress(ledger, [Suppression("*", "ada@example.com", "complaint", "webhook", account="main")])
     mailglass("suppressions", "add", "example.com", "--tenant", "acme")
     entries = mailglass("suppressions", "check", "ADA@example.com", "--tenant", "acme")[1]["entries"]

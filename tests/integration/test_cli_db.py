@@ -271,7 +271,7 @@ def test_release_asks_for_ids_or_for_one_tenants_held(
     assert mailglass("deliveries", "release", *arguments).code == 64
 
 
-def test_what_is_released_is_rung(
+def test_released_mail_is_rung(
     ledger: Database, broker_url: str, mailglass: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mailglass.doorbell import Doorbell

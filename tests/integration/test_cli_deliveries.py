@@ -167,6 +167,24 @@ def allowed(tmp_path: Path) -> None:
     (tmp_path / "mailglass.toml").write_text("show_content = true\n", encoding="utf-8")
 
 
+def test_a_refused_delivery_names_the_command_that_explains_its_refusal(
+    ledger: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = queue(ledger)
+    assert run(["deliveries", "show", str(key)]) == 0
+    assert "--explain" not in capsys.readouterr().out
+    execute(
+        ledger,
+        "INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, refusal, status_code,"
+        " enhanced_status) VALUES (CAST(:id AS uuid), CAST(:key AS uuid), 'acme', 'attempted', 'engine', now(),"
+        " 'sender_authentication/permanent/gmail', 550, '5.7.26')",
+        id=str(uuid7()),
+        key=str(key),
+    )
+    assert run(["deliveries", "show", str(key)]) == 0
+    assert "mailglass mail-doctor --explain 5.7.26" in capsys.readouterr().out
+
+
 def test_content_is_shown_to_nobody_unless_the_settings_allow_it(
     ledger: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,7 +241,7 @@ def test_queued_deliveries_are_rescheduled_after_a_dry_run_with_an_audit(ledger:
     assert row.scheduled_at == LATER
 
 
-def test_what_is_not_waiting_or_would_expire_or_is_asked_about_is_not_rescheduled(
+def test_mail_that_does_not_wait_or_would_expire_or_is_in_doubt_is_not_rescheduled(
     ledger: Database, mailglass: Command
 ) -> None:
     claimed, expires, asked, free = (queue(ledger) for _ in range(4))

@@ -97,7 +97,7 @@ def test_canceling_by_filter_first_counts_and_then_takes_back_just_those(ledger:
     assert [event.kind for event in deliveries.timeline(ledger, bulk[0])] == ["queued", "canceled"]
 
 
-def test_what_is_claimed_or_being_sent_is_never_canceled(ledger: Database, mailglass: Command) -> None:
+def test_claimed_or_sending_mail_is_never_canceled(ledger: Database, mailglass: Command) -> None:
     claimed, sending, waiting = queue(ledger, 3)
     token = uuid4()
     leases.claim_these(ledger, [claimed, sending], token, 60)
@@ -110,7 +110,7 @@ def test_what_is_claimed_or_being_sent_is_never_canceled(ledger: Database, mailg
     ]
 
 
-def test_what_may_have_been_sent_is_not_canceled_and_the_command_says_so(
+def test_mail_that_may_have_been_sent_is_not_canceled_and_the_command_says_so(
     ledger: Database, mailglass: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ids = queue(ledger, 3)
@@ -129,7 +129,7 @@ def test_what_may_have_been_sent_is_not_canceled_and_the_command_says_so(
         ledger.query(sqlalchemy.text("UPDATE mailglass.deliveries SET status = 'canceled' WHERE status = 'queued'"))
 
 
-def test_what_is_claimed_between_look_and_cancel_is_left_to_its_worker(ledger: Database) -> None:
+def test_mail_claimed_between_look_and_cancel_is_left_to_its_worker(ledger: Database) -> None:
     ids = sorted(queue(ledger, 4))
     found, _ = selection.preview_cancel(ledger, Selection(tenant="acme", stream="bulk"))
     leases.claim_these(ledger, ids[:2], uuid4(), 60)
@@ -272,7 +272,7 @@ def test_the_audit_keeps_an_address_as_a_digest(ledger: Database, mailglass: Com
     assert "example.com" not in stored[0][0]
 
 
-def test_what_changes_nothing_is_no_entry(ledger: Database, mailglass: Command) -> None:
+def test_change_of_nothing_is_no_entry(ledger: Database, mailglass: Command) -> None:
     mailglass("cancel", uuid4(), "--tenant", "acme")
     mailglass("cancel", "--tenant", "acme", "--stream", "bulk", "--yes")
     assert audit.entries(ledger) == []

@@ -83,7 +83,7 @@ def statuses(ledger: Database, ids: list[UUID]) -> list[str]:
     return [found[key][0].value for key in ids]
 
 
-def test_what_may_have_been_sent_is_listed_oldest_first_with_the_end_of_its_hold(
+def test_mail_that_may_have_been_sent_is_listed_oldest_first_with_its_holds_end(
     ledger: Database, mailglass: Command
 ) -> None:
     (lost,) = stand(ledger, Status.UNCERTAIN, "answer_lost")
@@ -152,7 +152,7 @@ def test_a_person_settles_a_delivery_and_the_audit_knows_who(
 
 
 @pytest.mark.parametrize("status", [Status.SENT, Status.QUEUED, Status.FAILED, Status.SUPPRESSED])
-def test_what_is_known_is_left_alone(ledger: Database, mailglass: Command, status: Status) -> None:
+def test_settled_mail_is_left_alone(ledger: Database, mailglass: Command, status: Status) -> None:
     (key,) = stand(ledger, status, "because")
     unknown = uuid4()
     code, done = mailglass("settle", key, unknown, "--resend", "--yes")
@@ -160,7 +160,7 @@ def test_what_is_known_is_left_alone(ledger: Database, mailglass: Command, statu
     assert statuses(ledger, [key]) == [status.value]
 
 
-def test_what_is_held_for_another_reason_was_not_sent(ledger: Database, mailglass: Command) -> None:
+def test_mail_held_for_another_reason_was_not_sent(ledger: Database, mailglass: Command) -> None:
     (key,) = stand(ledger, Status.HELD, "account_misconfigured")
     assert mailglass("settle", key, "--sent", "--yes")[0] == 1
     assert mailglass("settle", "--status", "held", "--sent", "--yes")[1]["moved"] == 0

@@ -134,7 +134,7 @@ def test_a_verdict_ends_the_suspicion(ledger: Database) -> None:
     assert {delivery.id for delivery in claim(ledger)} == set(ids)
 
 
-def test_what_is_given_back_unsent_stays_suspect(ledger: Database) -> None:
+def test_mail_given_back_unsent_stays_suspect(ledger: Database) -> None:
     queue(ledger, 20)
     claim(ledger)
     crash(ledger)
@@ -186,7 +186,7 @@ def test_a_crash_in_the_middle_of_a_call_makes_what_is_resent_suspect(ledger: Da
     assert len(claim(ledger)) == 8
 
 
-def test_what_is_in_doubt_and_crashes_alone_is_held_in_doubt(ledger: Database) -> None:
+def test_mail_in_doubt_that_crashes_alone_is_held_in_doubt(ledger: Database) -> None:
     (key,) = queue(ledger)
     leases.claim(ledger, LANE, token := uuid4(), 50, LEASE)
     leases.mark(ledger, token, [key], "main", "scripted")

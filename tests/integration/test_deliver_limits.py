@@ -81,7 +81,7 @@ def test_a_limit_of_the_application_is_raised_by_its_type(house) -> None:
         ("account", RateLimitType.PER_ACCOUNT),
     ],
 )
-def test_whose_limit_it_was_is_told_by_its_type(house, outside, scope: str, type: RateLimitType) -> None:
+def test_limit_that_was_met_is_told_by_its_type(house, outside, scope: str, type: RateLimitType) -> None:
     configure(replace(get_settings(), limits=(LimitRule.of(scope, "1/h", burst=1),)))
     assert deliver(message(stream="bulk")).status is Status.SENT
     with pytest.raises(RateLimitError) as raised:
@@ -98,7 +98,7 @@ class Broken(Tenancy):
         raise ConnectionError
 
 
-def test_where_the_applications_limits_cannot_be_learnt_nothing_is_sent(house, outside) -> None:
+def test_unknown_application_limits_send_nothing(house, outside) -> None:
     house.runtime.router.__dict__["tenancy"] = Broken()
     delivery = deliver(message())
     assert (delivery.status, delivery.last_error) == (Status.HELD, "no_limits")

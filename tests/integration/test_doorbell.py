@@ -144,8 +144,8 @@ def test_a_broker_that_does_not_answer_holds_a_caller_for_seconds_and_the_next_n
 ) -> None:
     bell.ring([lane()])
     tries: list[object] = []
-    ring_piece = bell._ring_piece
-    monkeypatch.setattr(bell, "_ring_piece", lambda *given: [tries.append(given), ring_piece(*given)][1])
+    ring_chunk = bell._ring_chunk
+    monkeypatch.setattr(bell, "_ring_chunk", lambda *given: [tries.append(given), ring_chunk(*given)][1])
     with frozen(broker), monkeypatch.context() as standing:
         moment = time.monotonic()
         standing.setattr("mailglass.doorbell.clock.monotonic", lambda: moment)

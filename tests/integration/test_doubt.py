@@ -278,7 +278,7 @@ class Doubt(RuleBasedStateMachine):
         self.desk.execute("DELETE FROM mailglass.suppressions")
 
 
-def test_what_was_held_after_a_restore_stays_in_doubt_though_an_account_never_took_it(ledger: Database) -> None:
+def test_mail_held_after_a_restore_stays_in_doubt_though_no_account_took_it(ledger: Database) -> None:
     desk = Desk(ledger)
     deliveries.hold(ledger, [desk.id])
     deliveries.release(ledger, [desk.id])

@@ -188,7 +188,7 @@ def test_an_expired_delivery_fails_without_being_sent(ledger: Database) -> None:
     assert deliveries.get(ledger, delivery_id).last_error == "expired"
 
 
-def test_what_expires_while_it_waits_to_be_tried_again_is_not_sent_again(ledger: Database) -> None:
+def test_mail_that_expires_before_its_retry_is_not_sent_again(ledger: Database) -> None:
     (delivery_id,) = queue(ledger, lifetime=600)
     provider = ScriptedProvider(answers(Outcome(OutcomeClass.TRANSIENT, reason="http_503")))
     worker = engine(ledger, provider)
@@ -274,7 +274,7 @@ def test_suppressed_copies_are_dropped_with_an_event_and_the_mail_still_goes(led
     assert [event.kind for event in deliveries.timeline(ledger, delivery_id)] == ["queued", "copy_dropped", "attempted"]
 
 
-def test_what_does_not_fit_into_the_tasks_time_is_given_back_unsent(ledger: Database) -> None:
+def test_mail_beyond_the_tasks_time_is_given_back_unsent(ledger: Database) -> None:
     ids = queue(ledger, 6)
     provider = ScriptedProvider(batch_size=2)
     report = engine(ledger, provider).run(LANE, should_stop=lambda: len(provider.sent) >= 2)
@@ -505,7 +505,7 @@ class OneTag(ScriptedProvider):
         return mail if len(mail.tags) <= 1 else replace(mail, tags=mail.tags[:1])
 
 
-def test_what_a_request_does_not_carry_is_an_event_once_an_account_and_no_failure(ledger: Database) -> None:
+def test_label_that_a_request_does_not_carry_is_one_event_and_no_failure(ledger: Database) -> None:
     content = {"v": 1, "subject": "Receipt", "text": "Thank you.", "tags": ["one", "two"]}
     plain, tagged = queue(ledger)[0], queue(ledger, content=content)[0]
     provider = OneTag(answers(Outcome(OutcomeClass.TRANSIENT, reason="http_503")))

@@ -259,7 +259,7 @@ def test_calls_that_are_answered_in_between_keep_the_breaker_closed(ledger: Data
     assert breakers(ledger, ["first"]) == {}
 
 
-def test_what_is_in_doubt_is_asked_about_again_at_its_own_account_alone(ledger: Database) -> None:
+def test_mail_in_doubt_is_asked_about_at_its_own_account_alone(ledger: Database) -> None:
     house = House(ledger, settings())
     house.first.idempotent = True  # type: ignore[misc]
     house.first.script = answer(OutcomeClass.UNCERTAIN)
@@ -396,7 +396,7 @@ def test_calls_that_fail_as_a_whole_open_the_breaker(ledger: Database) -> None:
 
 
 @pytest.mark.parametrize("kind", [OutcomeClass.REJECTED, OutcomeClass.SUPPRESSED, OutcomeClass.UNCERTAIN])
-def test_what_concerns_one_mail_never_moves_it_to_another_account(ledger: Database, kind: OutcomeClass) -> None:
+def test_refusal_of_a_mail_never_moves_it_to_another_account(ledger: Database, kind: OutcomeClass) -> None:
     house = House(ledger, settings())
     house.first.script = answer(kind)
     house.queue()

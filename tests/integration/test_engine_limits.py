@@ -119,9 +119,7 @@ def test_a_new_account_sends_what_its_plan_allows_today_and_the_rest_waits_for_t
     assert {deliveries.get(ledger, delivery_id).attempts for delivery_id in ids} == {0, 1}
 
 
-def test_what_is_over_the_plan_goes_through_the_next_account_in_the_same_batch(
-    ledger: Database, limiter: Limiter
-) -> None:
+def test_mail_over_the_plan_goes_through_the_next_account_in_the_same_batch(ledger: Database, limiter: Limiter) -> None:
     house = House(ledger, limiter, first=plan(20, 20), second=None)
     house.queue(45)
     report = house.engine.run(LANE)
@@ -163,9 +161,7 @@ def test_before_its_first_day_an_account_sends_nothing(ledger: Database, limiter
     assert house.sent() == {"first": 0, "second": 3}
 
 
-def test_where_the_next_account_cannot_be_used_for_good_the_rest_waits_for_tomorrow(
-    ledger: Database, limiter: Limiter
-) -> None:
+def test_unusable_next_account_leaves_the_rest_for_tomorrow(ledger: Database, limiter: Limiter) -> None:
     house = House(ledger, limiter, first=plan(2, 2), second=None)
     trip(ledger, "second", "misconfigured")
     ids = house.queue(5)
@@ -175,7 +171,7 @@ def test_where_the_next_account_cannot_be_used_for_good_the_rest_waits_for_tomor
     assert len(house.waiting(ids)) == 3
 
 
-def test_where_the_next_account_is_soon_back_the_rest_waits_for_it(ledger: Database, limiter: Limiter) -> None:
+def test_next_account_that_is_soon_back_is_waited_for(ledger: Database, limiter: Limiter) -> None:
     house = House(ledger, limiter, first=plan(2, 2), second=None)
     trip(ledger, "second", "transient")
     ids = house.queue(5)
@@ -197,7 +193,7 @@ def test_a_mail_that_is_asked_about_again_has_its_place_already(ledger: Database
 
 
 @pytest.mark.parametrize("kind", [OutcomeClass.TRANSIENT, OutcomeClass.REJECTED, OutcomeClass.SUPPRESSED])
-def test_what_was_certainly_not_sent_gives_its_place_of_the_day_back(
+def test_certainly_unsent_mail_gives_its_share_of_the_day_back(
     ledger: Database, limiter: Limiter, kind: OutcomeClass
 ) -> None:
     house = House(ledger, limiter, first=plan(10, 10), second=None)
@@ -215,7 +211,7 @@ def test_what_was_certainly_not_sent_gives_its_place_of_the_day_back(
     assert other.sent()["first"] == 10
 
 
-def test_what_may_have_been_sent_keeps_its_place_of_the_day(ledger: Database, limiter: Limiter) -> None:
+def test_possibly_sent_mail_keeps_its_share_of_the_day(ledger: Database, limiter: Limiter) -> None:
     house = House(ledger, limiter, first=plan(10, 10), second=None)
     house.providers["first"].script = lambda mail: Outcome(OutcomeClass.UNCERTAIN, reason="answer_lost")
     house.queue(4)
@@ -226,7 +222,7 @@ def test_what_may_have_been_sent_keeps_its_place_of_the_day(ledger: Database, li
     assert other.sent() == {"first": 6, "second": 9}
 
 
-def test_what_a_batch_has_no_time_for_gives_its_place_of_the_day_back(ledger: Database, limiter: Limiter) -> None:
+def test_mail_without_time_in_its_batch_gives_its_share_of_the_day_back(ledger: Database, limiter: Limiter) -> None:
     house = House(ledger, limiter, first=plan(20, 20), second=None)
     house.providers["first"].batch_size = 5
     house.queue(20)
@@ -358,7 +354,7 @@ def test_an_account_pauses_where_its_provider_says_that_nothing_remains(ledger: 
     assert deliveries.get(ledger, ids[0]).last_error == "rate_limited:per_account"
 
 
-def test_what_little_remains_is_spread_until_the_reset(ledger: Database, limiter: Limiter) -> None:
+def test_remaining_quota_is_spread_until_reset(ledger: Database, limiter: Limiter) -> None:
     house, _ = signalling(ledger, limiter, RateSignal(3, 30.0))
     house.queue(5)
     house.engine.run(LANE)
@@ -368,7 +364,7 @@ def test_what_little_remains_is_spread_until_the_reset(ledger: Database, limiter
     assert sorted(round(slot, -1) for slot in house.waiting(ids)) == [10, 20, 30, 40]
 
 
-def test_nobody_waits_for_a_reset_far_away_while_something_remains(ledger: Database, limiter: Limiter) -> None:
+def test_distant_reset_is_not_waited_for_while_quota_remains(ledger: Database, limiter: Limiter) -> None:
     house, _ = signalling(ledger, limiter, RateSignal(3, 3600.0))
     for _ in range(2):
         house.queue(5)

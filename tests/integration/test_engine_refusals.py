@@ -97,7 +97,7 @@ def to(domain: str, outcome: Outcome) -> Callable[[Outgoing], Outcome]:
 
 
 @pytest.mark.parametrize("text", [BUSY, GREYLISTED])
-def test_one_mailbox_neither_opens_the_breaker_nor_slows_its_account_or_domain(house: House, text: str) -> None:
+def test_mailbox_refusal_neither_opens_the_breaker_nor_slows_account_or_domain(house: House, text: str) -> None:
     house.first.script = lambda mail: refused(Stage.RCPT, 450, text)
     house.first.batch_size = 1  # type: ignore[misc]
     for _ in range(5):
@@ -113,7 +113,7 @@ def test_one_mailbox_neither_opens_the_breaker_nor_slows_its_account_or_domain(h
     assert house.statuses(others) == ["sent"] * 20
 
 
-def test_one_recipients_server_can_never_stop_an_account(house: House) -> None:
+def test_single_recipients_server_can_never_stop_an_account(house: House) -> None:
     house.first.script = lambda mail: refused(Stage.RCPT, 550, RELAY)
     house.first.batch_size = 1  # type: ignore[misc]
     for number in range(10):
@@ -143,7 +143,7 @@ def test_a_mail_that_is_accepted_in_between_clears_the_account(house: House) -> 
 
 
 @pytest.mark.parametrize("refusal", [UNVERIFIED, refused(Stage.DOT, 550, "5.7.26 DMARC: unauthenticated email")])
-def test_one_senders_domain_that_is_refused_never_stops_its_account(house: House, refusal: Outcome) -> None:
+def test_refused_senders_domain_never_stops_its_account(house: House, refusal: Outcome) -> None:
     house.first.batch_size = 1  # type: ignore[misc]
     house.first.script = lambda mail: refusal if mail.sender.domain == "bad.example" else accepted(mail)
     for number in range(5):
@@ -194,9 +194,7 @@ def test_a_probe_that_one_recipients_server_refuses_lets_another_mail_try(house:
 
 
 @pytest.mark.parametrize("text", [UNUSUAL, DEFERRED])
-def test_what_a_receiver_says_to_its_whole_domain_is_learnt_for_that_domain_at_that_account(
-    house: House, text: str
-) -> None:
+def test_domain_wide_refusal_is_learnt_for_that_domain_at_that_account(house: House, text: str) -> None:
     outcome = refused(Stage.DOT, 421, text)
     house.first.script = to("gmail.com", outcome)
     house.queue("first@gmail.com")

@@ -113,7 +113,7 @@ def test_a_provider_that_does_not_tell_is_asked_again_in_minutes_and_the_rate_be
     assert provider.asked == 3
 
 
-def test_who_tells_no_rate_costs_no_statement(limiter: Limiter) -> None:
+def test_provider_without_a_rate_costs_no_statement(limiter: Limiter) -> None:
     nobody = Database("postgresql://nobody@127.0.0.1:1/nothing")
     assert ask(nobody, limiter, ScriptedProvider(account="first")) == 0
 
@@ -152,7 +152,7 @@ def test_ses_grants_what_its_account_says(ledger: Database, limiter: Limiter, wi
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("status", [200, 429])
-def test_what_an_answer_says_of_the_rate_is_there_for_whoever_asks(
+def test_rate_in_an_answer_is_there_for_whoever_asks(
     wire: HTTPWire, room: str, options: dict[str, Any], fields: dict[str, str], expected: int, status: int
 ) -> None:
     soon = f"{clock.now().timestamp() + 30:.0f}"

@@ -416,7 +416,7 @@ def test_a_client_that_leaves_early_leaves_nothing_behind(port: int, app: WebApp
         ("POST", "/readyz", 405),
     ],
 )
-def test_what_is_not_served_is_refused(port: int, method: str, path: str, status: int) -> None:
+def test_unserved_request_is_refused(port: int, method: str, path: str, status: int) -> None:
     assert ask(port, method, path, b"" if method != "GET" else None) == (status, b"")
 
 
@@ -450,7 +450,7 @@ def test_a_refused_method_is_told_the_allowed_one(port: int) -> None:
         assert connection.getresponse().headers["allow"] == "POST"
 
 
-def test_it_is_alive_and_ready(port: int) -> None:
+def test_endpoint_is_alive_and_ready(port: int) -> None:
     assert ask(port, "GET", "/healthz") == (200, b"ok\n")
     assert ask(port, "GET", "/readyz") == (200, b"ready\n")
     assert ask(port, "HEAD", "/readyz") == (200, b"")
@@ -560,7 +560,7 @@ def der(key: ec.EllipticCurvePrivateKey) -> str:
 
 
 @pytest.mark.parametrize("room", [room for room in ROOMS.values() if Feature.WEBHOOKS not in room.lacks])
-def test_where_the_fault_is_ours_every_provider_posts_again(room: type[Declaration], unused_port: int) -> None:
+def test_own_fault_has_every_provider_post_again(room: type[Declaration], unused_port: int) -> None:
     # Brevo discards what it is answered with any other 4xx or a 5xx; the others try again on 5xx
     expected = 429 if room.provider_class.name == "brevo" else 503
     declared = room()

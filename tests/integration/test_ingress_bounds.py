@@ -223,7 +223,7 @@ def test_requests_sent_ahead_of_their_answers_are_bounded(say: Callable[..., soc
     assert received.count(b"HTTP/1.1 200") <= protocol.MAX_PIPELINED + 1
 
 
-def test_one_accounts_hanging_webhooks_leave_places_to_the_others(
+def test_hanging_webhooks_of_an_account_leave_room_for_the_others(
     port: int, served: tuple[int, WebApp, StillRuntime], say: Callable[..., socket.socket],
     wait_for: Callable[..., None], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip

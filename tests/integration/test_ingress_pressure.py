@@ -94,7 +94,7 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
 
 
-def test_one_providers_waiting_verification_keeps_no_other_waiting(
+def test_waiting_verification_of_a_provider_keeps_no_other_waiting(
     served: tuple[int, WebApp, StillRuntime], monkeypatch: pytest.MonkeyPatch, wait_for: Callable[..., None]
 ) -> None:
     monkeypatch.setattr(web_asgi, "RESPONSE_TIMEOUT", 20.0)
@@ -151,7 +151,7 @@ def test_bodies_share_the_memory_there_is_and_what_does_not_fit_is_put_off(
     assert application._memory.free == free
 
 
-def test_what_is_refused_or_breaks_off_gives_its_memory_back(
+def test_refused_or_broken_request_gives_its_memory_back(
     served: tuple[int, WebApp, StillRuntime], monkeypatch: pytest.MonkeyPatch, wait_for: Callable[..., None]
 ) -> None:
     port, application, _ = served
@@ -220,7 +220,7 @@ def test_waits_end_each_at_its_own_time_and_each_only_once() -> None:
     assert asyncio.run(main()) == ["quick", "first gave up", "second gave up"]
 
 
-def test_who_cancels_a_waiting_task_cancels_it() -> None:
+def test_cancellation_of_a_waiting_task_cancels_it() -> None:
     async def main() -> bool:
         timeout = SharedTimeout()
         task = asyncio.create_task(timeout.wait(forever(), 60))
@@ -246,7 +246,7 @@ class Resolving(Tenancy):
 
 
 @pytest.mark.parametrize("room", [room for room in ROOMS.values() if Feature.WEBHOOKS not in room.lacks])
-def test_what_only_computes_is_proved_in_the_loop_and_what_may_wait_is_not(
+def test_proof_that_only_computes_runs_in_the_loop_and_one_that_may_wait_does_not(
     room: type[Declaration], unused_port: int
 ) -> None:
     declared = room()

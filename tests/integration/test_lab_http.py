@@ -154,7 +154,7 @@ def test_sendgrid_accepts_and_drops_a_recipient_on_its_list(lab: Lab) -> None:
     lab.wait_for(lambda: K.REJECTED in lab.kinds(one.delivery_id))
 
 
-def test_one_mail_that_a_batch_cannot_carry_is_rejected_alone(lab: Lab) -> None:
+def test_mail_that_a_batch_cannot_carry_is_rejected_alone(lab: Lab) -> None:
     bad = mail("a@x.example", cc=tuple(Address(f"c{number}@example.com") for number in range(60)))
     assert attempt(lab.providers["postmark"], mail("sunny@x.example"), bad) == [O.ACCEPTED, O.REJECTED]
     refused = mail("a@x.example", options={"postmark": {"Tag": "two"}})
@@ -270,7 +270,7 @@ def test_a_signal_ends_it_promptly_even_with_webhooks_that_nobody_takes(signal_n
         assert lab.process.process.wait(PATIENCE) == 0
 
 
-def test_it_ends_when_its_standard_input_closes() -> None:
+def test_lab_ends_when_its_standard_input_closes() -> None:
     with lab_process(*ARGUMENTS, secrets=SECRETS) as lab:
         assert lab.process.stdin
         lab.process.stdin.close()

@@ -368,7 +368,7 @@ def test_many_requests_go_side_by_side_within_the_bound_and_answers_keep_their_o
     assert most == 4
 
 
-def test_what_is_not_started_before_the_deadline_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_request_not_started_before_the_deadline_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
     ahead = [0.0]
     monkeypatch.setattr(http, "monotonic", lambda: monotonic() + ahead[0])
 

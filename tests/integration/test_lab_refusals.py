@@ -207,7 +207,7 @@ OF_ONE = [
 
 
 @pytest.mark.parametrize(("account", "status", "body", "headers", "end"), OF_ONE, ids=lambda value: str(value)[:9])
-def test_one_refused_recipient_beside_a_hundred_changes_nothing_for_the_others(
+def test_refused_recipient_beside_a_hundred_changes_nothing_for_the_others(
     house: House, account: str, status: int, body: Any, headers: dict[str, str] | None, end: str
 ) -> None:
     house.refuse(account, status, body, headers, holding=BAD)

@@ -19,6 +19,7 @@ from mailglass.errors import SuppressionType
 from mailglass.ids import uuid7
 from mailglass.ledger import arrays
 from mailglass.ledger.database import Database
+from mailglass.ledger.low_water import BEGINNING
 from mailglass.ledger.pooler import STARTUP_OPTIONS
 from mailglass.ledger.statements import statements
 from mailglass.ledger.submit import Item, submit
@@ -96,6 +97,14 @@ def test_a_hot_statement_reads_no_table_from_end_to_end(connection: psycopg.Conn
     assert "Seq Scan" not in found
 
 
+@pytest.mark.parametrize("name", [name for name, text in statements().items() if "mailglass.suppressions_of(" in text])
+def test_suppressions_are_found_by_their_value_whatever_collation_it_has(
+    connection: psycopg.Connection, name: str
+) -> None:
+    found = generic_plan(connection, name)
+    assert re.search(r"Scan using suppressions_entry on [^\n]*\n *Index Cond: \(*(\w+\.)?value = ANY", found)
+
+
 def pages_read(connection: psycopg.Connection, name: str, params: dict[str, Any]) -> int:
     """The pages that a statement looks at, its changes undone."""
     with connection.transaction(force_rollback=True):
@@ -116,6 +125,7 @@ def test_a_long_suppression_list_costs_a_claim_no_more_than_a_short_one(connecti
         "token": str(uuid7()),
         "lease": 60.0,
         "size": 50,
+        **BEGINNING.params,
         "cap": None,
         "max_bytes": 1_000_000,
         "suspects_first": False,

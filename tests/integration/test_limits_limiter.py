@@ -422,7 +422,7 @@ def test_workers_that_meet_new_limits_at_once_do_not_lock_each_other_out(databas
         assert sum(taken) == 4 * 1000 * 2
 
 
-def test_what_is_drained_expires_in_redis(redis_url: str) -> None:
+def test_drained_limit_expires_in_redis(redis_url: str) -> None:
     limiter = Limiter(NOBODY, RedisGcra(redis_url))
     limiter.take([(TENANT,)])
     with redis.Redis.from_url(redis_url) as client:

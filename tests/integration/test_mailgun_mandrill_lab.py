@@ -114,7 +114,7 @@ def test_a_lost_answer_is_uncertain_and_settled_by_its_events(lab: Lab, name: st
 
 
 @NAMES
-def test_one_mail_that_is_refused_leaves_its_neighbours_alone(lab: Lab, name: str) -> None:
+def test_refused_mail_leaves_its_neighbours_alone(lab: Lab, name: str) -> None:
     poisoned = mail("sunny@x.example", headers=(("X-A", "1"), ("x-a", "2")))
     outcomes = send(lab.providers[name], mail("sunny.1@x.example"), poisoned, mail("sunny.2@x.example"))
     assert [outcome.kind for outcome in outcomes] == [O.ACCEPTED, O.REJECTED, O.ACCEPTED]
@@ -208,7 +208,7 @@ def test_mailguns_three_lists_are_filled_read_page_by_page_and_emptied_as_one(la
     assert len(pulled(provider)) == 3995
 
 
-def test_one_address_that_mailgun_refuses_sinks_no_other_entry(lab: Lab) -> None:
+def test_address_that_mailgun_refuses_sinks_no_other_entry(lab: Lab) -> None:
     lists = lab.providers["mailgun"].suppression_list()
     assert lists is not None
     entries = [ListedAddress(f"a{number}@example.com", "complaint") for number in range(9)]

@@ -139,7 +139,7 @@ def test_a_lost_answer_leaves_all_mails_of_its_request_uncertain_and_events_sett
     lab.wait_for(lambda: K.DELIVERED in lab.kinds(one.delivery_id))
 
 
-def test_one_message_that_mailjet_refuses_costs_no_other_of_its_batch(lab: Lab) -> None:
+def test_message_that_mailjet_refuses_costs_no_other_of_its_batch(lab: Lab) -> None:
     poisoned = mail("no address")
     mails = [mail("sunny.1@x.example"), poisoned, mail("sunny.2@x.example")]
     outcomes = send(lab.providers["acme-mj"], *mails)

@@ -68,7 +68,7 @@ def test_a_message_is_recorded_and_its_lane_is_rung_once(house) -> None:
     assert first.id != second.id
 
 
-def test_what_travels_through_the_broker_holds_a_lane_and_no_address(house) -> None:
+def test_ring_through_the_broker_holds_a_lane_and_no_address(house) -> None:
     deliver_later.delay(message("very.private@example.com"))
     (ring,) = house.rings.take()
     told = repr((ring.body, ring.headers, ring.properties))
@@ -466,8 +466,8 @@ def test_a_database_that_cannot_be_reached_is_one_clear_error(house) -> None:
 
 def test_calls_with_the_broker_down_succeed_and_hardly_ever_try_it(house, broker, monkeypatch) -> None:
     doorbell, tries = house.runtime.doorbell, []
-    ring_piece = doorbell._ring_piece
-    monkeypatch.setattr(doorbell, "_ring_piece", lambda *given: [tries.append(1), ring_piece(*given)][1])
+    ring_chunk = doorbell._ring_chunk
+    monkeypatch.setattr(doorbell, "_ring_chunk", lambda *given: [tries.append(1), ring_chunk(*given)][1])
     broker.stop()
     try:
         with tenant("null"):

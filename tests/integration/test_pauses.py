@@ -106,7 +106,7 @@ def test_a_paused_tenants_mail_is_not_claimed_and_goes_when_it_is_resumed(ledger
     assert deliveries.counts(ledger)["acme"] == {"sent": 5}
 
 
-def test_one_stream_of_a_tenant_is_paused_apart(ledger: Database, command: Command) -> None:
+def test_stream_of_a_tenant_is_paused_apart(ledger: Database, command: Command) -> None:
     command("pause", "--tenant", "acme", "--stream", "bulk")
     queue("acme", 1)
     queue("acme", 1, "bulk")

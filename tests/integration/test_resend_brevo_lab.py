@@ -143,7 +143,7 @@ def test_a_batch_whose_answer_was_lost_is_one_request_again_only_as_a_whole(lab:
     assert lab.received()[str(mails[0].delivery_id)] == 2
 
 
-def test_one_poisoned_mail_of_a_batch_is_rejected_alone(lab: Lab) -> None:
+def test_poisoned_mail_of_a_batch_is_rejected_alone(lab: Lab) -> None:
     poisoned = mail("ada@x.example", text=None, html="")
     with_file = mail("sunny@x.example", attachments=(Attachment("a.txt", b"x", "text/plain"),))
     good = [mail("sunny@x.example") for _ in range(3)]
@@ -220,7 +220,7 @@ def test_a_forged_webhook_is_refused(lab: Lab) -> None:
 
 
 @NAMES
-def test_who_bounced_or_complained_is_pulled_from_the_providers_list(lab: Lab, name: str) -> None:
+def test_bounced_or_complaining_address_is_pulled_from_the_providers_list(lab: Lab, name: str) -> None:
     provider = lab.providers[name]
     suppressions = provider.suppression_list()
     assert suppressions is not None

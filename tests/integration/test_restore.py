@@ -21,7 +21,7 @@ from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
 from mailglass.mail.addresses import Address
 from mailglass.providers.registry import Accounts
-from mailglass.providers.search import ABSENT, UNKNOWN, Finding, Sought, found
+from mailglass.providers.search import ABSENT, UNKNOWN, SearchResult, SearchTarget, taken
 from mailglass.routing import Lane
 from mailglass.runtime import close_runtime
 from mailglass.settings import AccountSettings, Route, Settings, configure
@@ -43,11 +43,11 @@ class Remembering(ScriptedProvider):
     forgotten: frozenset[UUID] = frozenset()
     answers = True
 
-    def find(self, sought: Sequence[Sought], *, deadline: float) -> list[Finding]:
+    def find(self, targets: Sequence[SearchTarget], *, deadline: float) -> list[SearchResult]:
         known = {mail.delivery_id for mail in self.sent} - self.forgotten
         if not self.answers:
-            return [UNKNOWN for _ in sought]
-        return [found(item.delivery_id, "p-1") if item.delivery_id in known else ABSENT for item in sought]
+            return [UNKNOWN for _ in targets]
+        return [taken(item.delivery_id, "p-1") if item.delivery_id in known else ABSENT for item in targets]
 
 
 class Site:
@@ -154,7 +154,7 @@ def test_a_restored_ledger_sends_nothing_twice_that_its_provider_has(
         restored.dispose()
 
 
-def test_what_is_held_after_a_restore_may_have_been_sent_and_is_not_canceled(
+def test_mail_held_after_a_restore_is_not_canceled_because_it_may_have_been_sent(
     site: Site, ledger: Database, mailglass: Command
 ) -> None:
     ids = site.queue(ledger, 2)
@@ -191,7 +191,7 @@ def test_a_search_that_was_not_answered_settles_nothing_and_says_so(
 def test_a_search_first_only_says_what_it_found(site: Site, ledger: Database, mailglass: Command) -> None:
     (key,) = site.queue(ledger)
     mailglass("hold", "--stream", "transactional", "--yes")
-    site.provider.find = lambda sought, deadline: [found(item.delivery_id) for item in sought]  # type: ignore[method-assign]
+    site.provider.find = lambda targets, deadline: [taken(item.delivery_id) for item in targets]  # type: ignore[method-assign]
     code, answer = mailglass("search", "--account", "main")
     assert (code, answer["dry_run"], answer["found"], answer["settled"], answer["sample"]) == (
         0,

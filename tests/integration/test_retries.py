@@ -176,7 +176,7 @@ def test_mail_that_no_server_ever_answers_is_tried_until_it_is_too_old(desk: Des
     assert (found.last_error or "").startswith(("too_old", "account_unavailable"))
 
 
-def test_one_senders_domain_that_cannot_be_looked_up_stops_no_account(desk: Desk) -> None:
+def test_senders_domain_that_cannot_be_looked_up_stops_no_account(desk: Desk) -> None:
     for policy in desk.servers.values():
         policy.mail = lambda sender: "451 4.1.8 Domain of sender does not resolve" if "bad" in sender else None
     desk.queue(*(f"u{number}@domain{number}.example" for number in range(5)), **{"from": ["", "shop@bad.example"]})

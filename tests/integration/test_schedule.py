@@ -81,7 +81,7 @@ def test_a_duration_counts_from_the_call_however_slow_the_messages_come(house) -
         assert before <= found.expires_at - timedelta(seconds=3600) <= read[0]
 
 
-def test_what_leaves_at_once_is_due_when_it_is_recorded(house) -> None:
+def test_immediate_mail_is_due_when_it_is_recorded(house) -> None:
     before = datetime.now(UTC)
     found = deliver_later.delay(message()).delivery
     assert before <= found.due_at <= datetime.now(UTC)

@@ -277,7 +277,7 @@ def test_an_answer_is_recorded_even_where_the_breaker_cannot_be_written(
         None,
     ],
 )
-def test_one_strange_answer_does_not_lose_those_beside_it(ledger: Database, strange: Outcome) -> None:
+def test_strange_answer_does_not_lose_those_beside_it(ledger: Database, strange: Outcome) -> None:
     desk = Desk(ledger)
     good, bad = desk.queue(2)
     desk.first.script = lambda mail: strange if mail.delivery_id == bad else accepted(mail)
@@ -419,7 +419,7 @@ def test_a_refused_statement_in_the_callers_transaction_names_no_value(database_
     engine.dispose()
 
 
-def test_what_concerns_the_callers_whole_transaction_reaches_the_caller_without_parameters(database_url: str) -> None:
+def test_error_of_the_callers_transaction_reaches_it_without_parameters(database_url: str) -> None:
     engine = sqlalchemy.create_engine(sqlalchemy_url(database_url))
     with engine.connect() as connection, psycopg.connect(database_url) as other:
         connection.execute(sqlalchemy.text("SET statement_timeout = 100"))
@@ -456,7 +456,7 @@ def test_a_server_that_became_read_only_is_left_for_the_one_that_is_not(ledger: 
     assert submit_now()[0].status == "queued"
 
 
-def test_what_is_no_delivery_id_is_not_repeated(ledger: Database) -> None:
+def test_invalid_delivery_id_is_not_repeated(ledger: Database) -> None:
     with pytest.raises(DeliveryNotFoundError) as caught:
         deliveries.get(ledger, "very.private@example.com")
     assert "private" not in str(caught.value)

@@ -227,7 +227,7 @@ def test_the_environment_cannot_switch_repetitions_on(monkeypatch: pytest.Monkey
         assert len(server.bodies) == 1
 
 
-def test_nobody_listens_so_nothing_was_sent() -> None:
+def test_closed_port_means_nothing_was_sent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     provider = account(port)
@@ -363,7 +363,7 @@ def test_a_forked_process_opens_connections_of_its_own() -> None:
         assert send(provider).kind is O.ACCEPTED
 
 
-def test_it_goes_on_after_it_was_closed() -> None:
+def test_closed_provider_opens_again_for_the_next_mail() -> None:
     with talking(answering(OK)) as (_, provider):
         assert send(provider).kind is O.ACCEPTED
         provider.close()

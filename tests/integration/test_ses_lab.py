@@ -100,9 +100,7 @@ def test_a_mail_is_accepted_and_its_events_come_back_by_its_id(lab: Lab) -> None
         ("suppressed", K.REJECTED, None),
     ],
 )
-def test_what_becomes_of_a_mail_is_told(
-    lab: Lab, marker: str, kind: EventKind, bounce_class: BounceClass | None
-) -> None:
+def test_fate_of_a_mail_is_told(lab: Lab, marker: str, kind: EventKind, bounce_class: BounceClass | None) -> None:
     delivery_id, outcome = send_one(lab, f"{marker}.{uuid4().hex}@example.com")
     assert outcome.kind is O.ACCEPTED
     events = events_of(lab, delivery_id, kind)

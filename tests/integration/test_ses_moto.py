@@ -105,7 +105,7 @@ def desk(aws: Any) -> Iterator[Desk]:
     found.provider.close()
 
 
-def test_what_waits_in_the_queue_is_kept_and_then_deleted(desk: Desk) -> None:
+def test_queued_notification_is_kept_and_then_deleted(desk: Desk) -> None:
     ids = {desk.publish(number) for number in range(12)}
     taken = [poll(desk.provider, desk.store) for _ in range(3)]
     assert sum(taken) == 12 and max(taken) == 10 and desk.waiting() == 0
@@ -121,7 +121,7 @@ def test_the_provider_collects_through_the_seam_that_the_task_knows(desk: Desk) 
     assert SESProvider("other", SESOptions(**OPTIONS)).collect(desk.store) == 0
 
 
-def test_what_could_not_be_kept_stays_in_the_queue(desk: Desk) -> None:
+def test_unkept_notification_stays_in_the_queue(desk: Desk) -> None:
     for number in range(3):
         desk.publish(number)
 
@@ -137,7 +137,7 @@ def test_what_could_not_be_kept_stays_in_the_queue(desk: Desk) -> None:
     assert len({key for *_, key in desk.kept}) == 3 and desk.waiting() == 0
 
 
-def test_what_no_topic_of_ours_published_is_not_believed_and_not_deleted(desk: Desk) -> None:
+def test_notification_of_a_foreign_topic_is_neither_believed_nor_deleted(desk: Desk) -> None:
     other = desk.sns.create_topic(Name="somebody-elses")["TopicArn"]
     desk.subscribe(other)
     desk.subscribe(other, RawMessageDelivery="true")

@@ -37,7 +37,7 @@ from mailglass.mail.events import BounceClass, EventKind, ProviderEvent
 from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.mail.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy
-from mailglass.providers.search import ABSENT, UNKNOWN, Finding, Sought, found
+from mailglass.providers.search import ABSENT, UNKNOWN, SearchResult, SearchTarget, taken
 from mailglass.routing import Lane
 from mailglass.settings import AccountSettings, Route, Settings
 from mailglass.testing.provider import FixedAccounts, ScriptedProvider, accepted
@@ -48,11 +48,11 @@ SETTINGS = Settings(
     accounts={name: AccountSettings(name, "scripted", Address("shop@example.com")) for name in ("main", "other")},
     routes=(Route(("main", "other")),),
 )
-Says = Callable[[Sought], Finding]
+Says = Callable[[SearchTarget], SearchResult]
 
 
 class Searched(ScriptedProvider):
-    """A provider whose search answers as the test says, once for each delivery that is sought."""
+    """A provider whose search answers as the test says, once for each delivery that is searched for."""
 
     searchable = True
     search_lag = 0.0
@@ -60,11 +60,11 @@ class Searched(ScriptedProvider):
     def __init__(self, says: Says = lambda item: UNKNOWN, account: str = "main") -> None:
         super().__init__(account=account)
         self.says = says
-        self.sought: list[Sought] = []
+        self.targets: list[SearchTarget] = []
 
-    def find(self, sought: Sequence[Sought], *, deadline: float) -> list[Finding]:
-        self.sought += sought
-        return [self.says(item) for item in sought]
+    def find(self, targets: Sequence[SearchTarget], *, deadline: float) -> list[SearchResult]:
+        self.targets += targets
+        return [self.says(item) for item in targets]
 
     def normalise(self, body: bytes, headers: Any) -> list[ProviderEvent]:
         """Posts the ids of deliveries that were taken."""
@@ -74,8 +74,8 @@ class Searched(ScriptedProvider):
         ]
 
 
-def takes(item: Sought) -> Finding:
-    return found(item.delivery_id, f"p-{item.delivery_id}")
+def takes(item: SearchTarget) -> SearchResult:
+    return taken(item.delivery_id, f"p-{item.delivery_id}")
 
 
 @dataclass
@@ -170,11 +170,11 @@ def test_a_worker_whose_clock_is_hours_behind_searches_until_the_ledgers_now(
     behind = clock.now() - timedelta(hours=6)
     monkeypatch.setattr(clock, "now", lambda: behind)
     desk.settler.run()
-    (sought,) = desk.main.sought
-    assert sought.sent_before > behind + timedelta(hours=6) > sought.sent_after
+    (target,) = desk.main.targets
+    assert target.sent_before > behind + timedelta(hours=6) > target.sent_after
 
 
-def test_what_the_provider_has_is_sent_with_its_id_and_never_sent_again(desk: Desk) -> None:
+def test_mail_that_the_provider_has_is_sent_with_its_id_and_never_again(desk: Desk) -> None:
     desk.main.says = takes
     (delivery_id,) = desk.uncertain()
     report = desk.settler.run()
@@ -193,33 +193,37 @@ def test_what_the_provider_has_is_sent_with_its_id_and_never_sent_again(desk: De
 def test_a_search_knows_whom_and_when(desk: Desk) -> None:
     (delivery_id,) = desk.uncertain()
     desk.settler.run()
-    (sought,) = desk.main.sought
-    assert (sought.delivery_id, sought.recipient, sought.provider_message_id) == (delivery_id, "u0@example.com", None)
+    (target,) = desk.main.targets
+    assert (target.delivery_id, target.recipient, target.provider_message_id) == (
+        delivery_id,
+        "u0@example.com",
+        None,
+    )
     attempt = desk.timeline(delivery_id)[-1].occurred_at
     # the whole of the lease in which the call was made, and what clocks differ by
-    assert (attempt - sought.sent_after).total_seconds() >= SETTINGS.engine.lease
-    assert sought.sent_before > attempt
+    assert (attempt - target.sent_after).total_seconds() >= SETTINGS.engine.lease
+    assert target.sent_before > attempt
 
 
-def test_what_was_sent_long_before_anybody_noticed_is_searched_for_from_then_on(desk: Desk) -> None:
+def test_mail_sent_long_before_it_was_noticed_is_searched_for_from_then_on(desk: Desk) -> None:
     delivery_id = desk.sending()
     # everything stood still for a night
     desk.rows("UPDATE mailglass.deliveries SET scheduled_at = now() - interval '9 hours'")
     desk.settler.sweep()
     desk.settler.run()
-    (sought,) = desk.main.sought
+    (target,) = desk.main.targets
     (row,) = desk.rows("SELECT scheduled_at FROM mailglass.deliveries")
-    assert (sought.delivery_id, sought.sent_after < row.scheduled_at) == (delivery_id, True)
+    assert (target.delivery_id, target.sent_after < row.scheduled_at) == (delivery_id, True)
 
 
-def test_what_happened_to_it_is_learnt_as_from_a_webhook(desk: Desk) -> None:
-    def bounced(item: Sought) -> Finding:
+def test_found_mails_fate_is_learnt_as_from_a_webhook(desk: Desk) -> None:
+    def bounced(item: SearchTarget) -> SearchResult:
         event = ProviderEvent(
             EventKind.BOUNCED, "e-1", delivery_id=item.delivery_id, recipient=item.recipient,
             bounce_class=BounceClass.HARD,
         )  # fmt: skip
         foreign = replace(event, provider_event_id="e-2", delivery_id=uuid4())
-        return found(item.delivery_id, "p-1", [event, foreign])
+        return taken(item.delivery_id, "p-1", [event, foreign])
 
     desk.main.says = bounced
     (delivery_id,) = desk.uncertain()
@@ -237,11 +241,11 @@ def test_what_happened_to_it_is_learnt_as_from_a_webhook(desk: Desk) -> None:
     [
         lambda item: UNKNOWN,
         lambda item: ABSENT,
-        lambda item: found(uuid4(), "somebody else's"),
-        lambda item: Finding(takes(item).kind, None, "whose?"),
+        lambda item: taken(uuid4(), "somebody else's"),
+        lambda item: SearchResult(takes(item).kind, None, "whose?"),
     ],
 )
-def test_what_is_not_found_under_its_own_id_waits_for_its_hold(desk: Desk, says: Says) -> None:
+def test_mail_not_found_under_its_own_id_waits_for_its_hold(desk: Desk, says: Says) -> None:
     desk.main.says = says
     (delivery_id,) = desk.uncertain()
     report = desk.settler.run()
@@ -251,7 +255,7 @@ def test_what_is_not_found_under_its_own_id_waits_for_its_hold(desk: Desk, says:
 
 
 def test_a_provider_that_fails_in_its_search_leaves_everything_open(desk: Desk) -> None:
-    def breaks(item: Sought) -> Finding:
+    def breaks(item: SearchTarget) -> SearchResult:
         raise RuntimeError(item.recipient)
 
     desk.main.says = breaks
@@ -273,7 +277,7 @@ def test_a_provider_that_answers_nothing_is_not_pressed(desk: Desk, monkeypatch:
     settler = desk.settler
     first = settler.run()
     assert (first.claimed, first.more, settler.waiting()) == (2, False, False)
-    assert (settler.run().claimed, len(desk.main.sought)) == (0, 2)
+    assert (settler.run().claimed, len(desk.main.targets)) == (0, 2)
     monkeypatch.setattr(settling, "PAUSE", 0.0)
     rested, desk.main.says = desk.settler, takes
     again = rested.run()
@@ -295,7 +299,7 @@ def test_a_room_that_fails_as_it_is_opened_keeps_no_lease_from_being_taken_back(
 
 def test_a_finding_that_the_ledger_cannot_keep_sinks_no_other(desk: Desk) -> None:
     ids = desk.uncertain(2)
-    desk.main.says = lambda item: found(item.delivery_id, "x" * 5000 if item.delivery_id == ids[0] else "p")
+    desk.main.says = lambda item: taken(item.delivery_id, "x" * 5000 if item.delivery_id == ids[0] else "p")
     desk.settler.run()
     assert [desk.delivery(key).status for key in ids] == [Status.UNCERTAIN, Status.SENT]
 
@@ -305,7 +309,7 @@ def test_accounts_without_a_search_are_not_looked_at(desk: Desk) -> None:
     desk.uncertain()
     assert not desk.settler.waiting()
     assert desk.settler.run().claimed == 0
-    assert desk.main.sought == []
+    assert desk.main.targets == []
 
 
 def test_the_first_look_waits_until_the_provider_can_know(desk: Desk) -> None:
@@ -323,7 +327,7 @@ def test_each_delivery_has_its_turn_and_the_next_one_later(desk: Desk) -> None:
     assert (first.claimed, first.more) == (20, True)
     assert (desk.settler.run().claimed, desk.settler.run().claimed) == (20, 10)
     assert not desk.settler.waiting()
-    assert sorted(item.delivery_id for item in desk.main.sought) == sorted(ids)
+    assert sorted(item.delivery_id for item in desk.main.targets) == sorted(ids)
     (row,) = desk.rows("SELECT min(search_at - now()) AS wait FROM mailglass.deliveries")
     assert 0 < row.wait.total_seconds() < 12
 
@@ -367,7 +371,7 @@ def test_two_workers_do_not_look_for_the_same_deliveries(desk: Desk, database_ur
         ("claim_searches", {"account": "main", "lag": 30.0, "size": 20, "budget": 15.0}),
     ],
 )
-def test_who_has_a_turn_is_found_without_walking_over_other_deliveries(
+def test_account_with_a_turn_is_found_without_walking_over_other_deliveries(
     desk: Desk, direct_url: str, name: str, params: dict[str, Any]
 ) -> None:
     with psycopg.connect(direct_url, options="-c enable_seqscan=off") as connection:
@@ -388,7 +392,7 @@ def test_no_index_holds_what_every_mark_changes(desk: Desk) -> None:
 def test_while_it_is_looked_for_the_hold_does_not_end(desk: Desk) -> None:
     (delivery_id,) = desk.uncertain()
 
-    def while_searching(item: Sought) -> Finding:
+    def while_searching(item: SearchTarget) -> SearchResult:
         assert desk.settler.sweep() == []
         return takes(item)
 
@@ -403,10 +407,10 @@ def test_while_it_is_looked_for_the_hold_does_not_end(desk: Desk) -> None:
     assert desk.delivery(delivery_id).status is Status.SENT
 
 
-def test_what_is_found_after_it_was_queued_again_is_not_sent_again(desk: Desk) -> None:
+def test_mail_found_after_it_was_queued_again_is_not_sent_again(desk: Desk) -> None:
     (delivery_id,) = desk.uncertain()
 
-    def meanwhile(item: Sought) -> Finding:
+    def meanwhile(item: SearchTarget) -> SearchResult:
         # as if the look had taken longer than its time
         desk.end_holds()
         assert desk.settler.sweep() == [(LANE, "resent")]
@@ -418,12 +422,12 @@ def test_what_is_found_after_it_was_queued_again_is_not_sent_again(desk: Desk) -
     assert lanes_due(desk.ledger) == []
 
 
-def test_what_is_held_for_a_person_is_settled_by_a_look_that_was_under_way(desk: Desk) -> None:
+def test_held_mail_is_settled_by_a_search_that_was_under_way(desk: Desk) -> None:
     policy = StreamPolicy(uncertain=UncertainPolicy.HOLD)
     desk.settings = replace(SETTINGS, streams={**DEFAULT_POLICIES, Stream.TRANSACTIONAL: policy})
     (delivery_id,) = desk.uncertain()
 
-    def meanwhile(item: Sought) -> Finding:
+    def meanwhile(item: SearchTarget) -> SearchResult:
         desk.end_holds()
         assert desk.settler.sweep() == [(LANE, "held")]
         return takes(item)
@@ -553,7 +557,7 @@ def test_evidence_that_was_appended_before_the_process_died_outweighs_the_policy
 def test_a_webhook_at_the_same_moment_settles_it_once(desk: Desk, order: str) -> None:
     (delivery_id,) = desk.uncertain()
 
-    def within(item: Sought) -> Finding:
+    def within(item: SearchTarget) -> SearchResult:
         if order == "webhook within":
             desk.post(delivery_id)
         return takes(item)
@@ -613,7 +617,7 @@ def test_absence_does_not_outweigh_a_webhook(desk: Desk) -> None:
     desk.main.absence_proves_after = 0.0
     (delivery_id,) = desk.uncertain()
 
-    def meanwhile(item: Sought) -> Finding:
+    def meanwhile(item: SearchTarget) -> SearchResult:
         desk.post(delivery_id)
         return ABSENT
 
@@ -631,7 +635,7 @@ def test_absence_does_not_outweigh_a_webhook_that_was_only_appended(
     def die(*args: Any) -> Any:
         raise Died
 
-    def meanwhile(item: Sought) -> Finding:
+    def meanwhile(item: SearchTarget) -> SearchResult:
         with monkeypatch.context() as dying:
             dying.setattr(webhooks, "project", die)
             with pytest.raises(Died):
@@ -649,7 +653,7 @@ def test_absence_says_nothing_of_a_later_attempt(desk: Desk) -> None:
     desk.main.absence_proves_after = 0.0
     (delivery_id,) = desk.uncertain()
 
-    def meanwhile(item: Sought) -> Finding:
+    def meanwhile(item: SearchTarget) -> SearchResult:
         desk.end_holds()
         desk.settler.sweep()
         desk.main.script = lambda mail: Outcome(OutcomeClass.UNCERTAIN, reason="answer_lost")
@@ -730,7 +734,7 @@ def test_a_delivery_that_has_expired_is_not_asked_about_again(desk: Desk) -> Non
     assert desk.delivery(delivery_id).status is Status.UNCERTAIN
 
 
-def test_what_a_webhook_has_answered_is_not_asked_about_again(desk: Desk) -> None:
+def test_mail_that_a_webhook_answered_is_not_asked_about_again(desk: Desk) -> None:
     desk.main.idempotent = True
     delivery_id = desk.sending()
     desk.post(delivery_id)

@@ -212,7 +212,7 @@ def test_a_worker_killed_with_the_answer_in_its_hands_leaves_one_mail_at_the_pro
     assert site.received(delivery_id) == 1
 
 
-def test_one_worker_at_a_time_searches(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_worker_at_a_time_searches(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from mailglass_workers import pumping, tasks
 
     doorbell, settler = house.runtime.doorbell, house.runtime.settler

@@ -325,7 +325,9 @@ def test_a_token_that_cannot_be_renewed_says_why() -> None:
         ((200, ["access_token"]), "misconfigured", "oauth2_answer_invalid"),
     ],
 )
-def test_what_a_token_endpoint_says_when_it_gives_none(answer: tuple[int, Any], kind: str, reason: str) -> None:
+def test_refusal_of_a_token_endpoint_is_an_outcome_with_its_reason(
+    answer: tuple[int, Any], kind: str, reason: str
+) -> None:
     with endpoint(answer) as world:
         outcome = failure(source(world))
     assert (outcome.kind, outcome.reason) == (kind, reason)

@@ -35,7 +35,7 @@ def published(name: bytes, timeout: int = 5) -> bytes | None:
     return b"v=DKIM1; k=rsa; p=" + base64.b64encode(public)
 
 
-def test_what_the_server_receives_is_verified_by_dkimpy() -> None:
+def test_received_mail_is_verified_by_dkimpy() -> None:
     contents: list[bytes] = []
 
     def script(peer: Peer) -> None:

@@ -17,8 +17,8 @@ from mailglass.clock import monotonic
 from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.providers.smtp import SMTPOptions, SMTPProvider, batch
-from mailglass.providers.smtp.letters import Letter
+from mailglass.providers.smtp import SMTPOptions, SMTPProvider, sending
+from mailglass.providers.smtp.prepared_mail import PreparedMail
 from mailglass.providers.smtp.session import Session
 from tests.smtp_counting import PATIENCE, Counting, Cut, counting
 from tests.smtp_script import brief, mail, provider
@@ -69,7 +69,7 @@ def test_a_server_that_answers_at_once_gets_one_connection(server: Counting, mon
     server.delay = 0.0
     # as if no time passed, however busy this machine is
     moment = monotonic()
-    monkeypatch.setattr(batch, "monotonic", lambda: moment)
+    monkeypatch.setattr(sending, "monotonic", lambda: moment)
 
     with provider(server.port, max_connections=4) as opened:
         outcomes = opened.send(letters(60), deadline=monotonic() + PATIENCE)
@@ -209,7 +209,7 @@ def test_a_fault_of_ours_under_a_helper_leaves_only_its_own_mail_uncertain(
     """The caller must not call a mail unsent whose helper fell over in the middle, nor its neighbours uncertain."""
     transmit = Session.transmit
 
-    def fall_over(self: Session, letter: Letter, following: Letter | None = None) -> Outcome:
+    def fall_over(self: Session, letter: PreparedMail, following: PreparedMail | None = None) -> Outcome:
         outcome = transmit(self, letter, following)
         if threading.current_thread() is not threading.main_thread():
             raise KeyError("a fault of ours")
@@ -229,7 +229,7 @@ def test_a_mail_that_cannot_be_packed_is_the_only_one_unsent(server: Counting, m
     with provider(server.port) as opened:
         packed = opened._pack
 
-        def pack(letter: Outgoing) -> Letter:
+        def pack(letter: Outgoing) -> PreparedMail:
             if letter is mails[2]:
                 raise KeyError("a fault of ours")
             return packed(letter)
@@ -250,7 +250,7 @@ def test_a_time_limit_that_strikes_while_a_mail_is_packed_ends_the_batch(
     with provider(server.port) as opened:
         packed, struck = opened._pack, []
 
-        def pack(letter: Outgoing) -> Letter:
+        def pack(letter: Outgoing) -> PreparedMail:
             if letter is mails[2] and not struck:
                 struck.append(letter)
                 raise KeyError("as a time limit does, once")

@@ -245,7 +245,7 @@ def test_a_handshake_that_hangs_is_given_up() -> None:
         assert brief(send(port, security="tls", timeout=0.3)) == [("transient", "tls_failed")]
 
 
-def test_what_was_injected_in_the_clear_behind_starttls_is_dropped(trusted: Certificate) -> None:
+def test_bytes_injected_in_the_clear_behind_starttls_are_dropped(trusted: Certificate) -> None:
     commands: list[bytes] = []
 
     def script(sock: socket.socket) -> None:

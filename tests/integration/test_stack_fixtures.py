@@ -100,7 +100,7 @@ def test_a_sigkill_of_the_run_leaves_no_server_and_no_data_behind(
     environment = {**os.environ, "REPORTS": str(stack_root), "TMPDIR": str(stack_root)}
     run = subprocess.Popen(argv, env=environment, cwd=stack_root, stdout=subprocess.DEVNULL)
     try:
-        assert until(lambda: len(list(stack_root.glob("gw*.json"))) == max(1, workers), 60)
+        assert until(lambda: len(list(stack_root.glob("gw*.json"))) == max(1, workers), 140)
         scratch = [Path(json.loads(path.read_text())["scratch"]) for path in stack_root.glob("gw*.json")]
         family = {item.pid: start_time(item.pid) for item in psutil.Process(run.pid).children(recursive=True)}
         names = [Path(psutil.Process(pid).exe()).name for pid in family]

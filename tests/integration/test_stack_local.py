@@ -135,7 +135,7 @@ time.sleep(600)
     assert farewell.read_text() == "both answered"
 
 
-def test_what_is_given_is_used_and_not_started(
+def test_given_servers_are_used_and_not_started(
     stack_root: Path, monkeypatch: pytest.MonkeyPatch, postgres: PostgresServer, redis_url: str
 ) -> None:
     monkeypatch.setenv("MAILGLASS_DATABASE_URL", "postgresql://from-the-environment/x")

@@ -137,7 +137,7 @@ def test_a_port_that_somebody_else_was_faster_to_take_is_given_up(
             assert query(postgres.url(), "SELECT 1") == [(1,)]
 
 
-def test_it_listens_on_loopback_only_and_asks_for_the_password(running: EmbeddedPostgres) -> None:
+def test_server_listens_on_loopback_only_and_asks_for_the_password(running: EmbeddedPostgres) -> None:
     listening = [item for item in psutil.Process(running.pid).net_connections("all") if item.status == "LISTEN"]
     assert [item.laddr.ip for item in listening] == ["127.0.0.1"]
     assert not list(running.log.parent.rglob(".s.PGSQL.*"))
@@ -147,7 +147,7 @@ def test_it_listens_on_loopback_only_and_asks_for_the_password(running: Embedded
     assert (running.log.parent / "password").stat().st_mode & 0o077 == 0
 
 
-def test_it_runs_as_an_ordinary_user_and_speaks_utf8_and_utc(running: EmbeddedPostgres) -> None:
+def test_server_runs_as_an_ordinary_user_and_speaks_utf8_and_utc(running: EmbeddedPostgres) -> None:
     assert psutil.Process(running.pid).uids().effective != 0
     assert query(running.url(), "SHOW server_encoding") == [("UTF8",)]
     assert query(running.url(), "SHOW timezone") == [("UTC",)]
@@ -162,7 +162,7 @@ def test_only_a_server_for_tests_is_careless_about_the_disk(running: EmbeddedPos
         assert [query(durable.url(), f"SHOW {name}") for name in shown] == [[("on",)]] * 3
 
 
-def test_its_log_keeps_statements_and_values_out(running: EmbeddedPostgres) -> None:
+def test_log_keeps_statements_and_values_out(running: EmbeddedPostgres) -> None:
     url = running.create_database("quiet")
     query(url, "CREATE TABLE people (address text PRIMARY KEY); INSERT INTO people VALUES ('ada@example.com')")
     with pytest.raises(psycopg.errors.UniqueViolation):

@@ -85,7 +85,7 @@ def test_stopping_a_child_that_ended_by_itself_signals_nobody(tmp_path: Path, mo
     assert signalled == []
 
 
-def test_what_a_child_leaves_behind_when_it_ends_by_itself_is_swept_up(tmp_path: Path, until: Until) -> None:
+def test_processes_left_behind_by_an_ended_child_are_swept_up(tmp_path: Path, until: Until) -> None:
     code = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {SLEEPER!r}]).pid, flush=True)"
     leaver = ChildProcess("leaver", python(code), log=tmp_path / "leaver.log").start()
     assert until(lambda: leaver.output().endswith("up\n"))

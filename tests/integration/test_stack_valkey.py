@@ -28,7 +28,7 @@ def client(url: str) -> redis.Redis:
     return redis.Redis.from_url(url, decode_responses=True)
 
 
-def test_it_listens_on_loopback_only_and_asks_for_the_password(running: EmbeddedValkey) -> None:
+def test_server_listens_on_loopback_only_and_asks_for_the_password(running: EmbeddedValkey) -> None:
     listening = [item for item in psutil.Process(running.pid).net_connections("all") if item.status == "LISTEN"]
     assert [item.laddr.ip for item in listening] == ["127.0.0.1"]
     with client(running.url()) as known:
@@ -41,7 +41,7 @@ def test_it_listens_on_loopback_only_and_asks_for_the_password(running: Embedded
     assert (running.log.parent / "valkey.conf").stat().st_mode & 0o077 == 0
 
 
-def test_its_databases_are_apart_and_flush_empties_all(running: EmbeddedValkey) -> None:
+def test_databases_are_apart_and_flush_empties_all(running: EmbeddedValkey) -> None:
     with client(running.url(0)) as first, client(running.url(1)) as second:
         first.set("here", "yes")
         assert second.get("here") is None

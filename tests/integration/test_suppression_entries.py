@@ -48,7 +48,7 @@ def standing(ledger: Database) -> list[tuple[str, datetime | None]]:
         (entry("hard_bounce"), entry("complaint")),
     ],
 )
-def test_what_lasts_longer_stands_in_whatever_order_it_comes(
+def test_longer_entry_stands_in_whatever_order_it_comes(
     ledger: Database, lesser: Suppression, greater: Suppression, at_once: bool, order: int
 ) -> None:
     entries = [lesser, greater][::order]
@@ -59,7 +59,7 @@ def test_what_lasts_longer_stands_in_whatever_order_it_comes(
 
 
 @pytest.mark.parametrize("end", [SOON, datetime.now(UTC) - timedelta(hours=1)])
-def test_who_leaves_a_stream_has_left_it_when_an_operators_entry_ends(ledger: Database, end: datetime) -> None:
+def test_unsubscription_outlasts_an_operators_entry(ledger: Database, end: datetime) -> None:
     suppress(ledger, [entry(expires=end, stream="bulk")])
     left = SubscriptionChange("acme", ADA.key, "bulk", "relay", LEFT)
     assert webhooks.unsubscribe(ledger, [left]) == 1
@@ -78,7 +78,7 @@ def test_an_operators_lasting_entry_outlives_leaving_and_coming_back(ledger: Dat
     assert standing(ledger) == [("manual", None)]
 
 
-def test_what_had_an_end_is_offered_to_providers_once_it_lasts(ledger: Database) -> None:
+def test_entry_with_an_end_is_offered_to_providers_once_it_lasts(ledger: Database) -> None:
     suppress(ledger, [entry("provider", SOON)])
     offered_by_now = uuid7()
     suppress(ledger, [entry("hard_bounce")])

@@ -48,7 +48,7 @@ def test_every_provider_that_keeps_a_list_is_in_the_lab() -> None:
 
 
 @NAMES
-def test_what_is_pushed_is_read_back_and_can_be_taken_off(accounts: Accounts, name: str) -> None:
+def test_pushed_address_is_read_back_and_can_be_taken_off(accounts: Accounts, name: str) -> None:
     listed = list_of(accounts, name)
     addresses = [f"{name}-{number}@listed.example" for number in range(120)]
     pushed = listed.push([ListedAddress(address, "hard_bounce") for address in addresses])

@@ -176,7 +176,7 @@ def test_a_complaint_never_ends_and_is_not_taken_back_by_reading(desk: Desk) -> 
     assert desk.rows()[0].expires_at is None
 
 
-def test_who_is_off_the_providers_list_stays_on_ours(desk: Desk) -> None:
+def test_address_off_the_providers_list_stays_on_ours(desk: Desk) -> None:
     desk.pages.pages = [[listed("a")]]
     desk.run(period=timedelta(0))
     desk.pages.pages = [[]]
@@ -231,7 +231,7 @@ def test_a_worker_that_dies_between_pages_loses_none(desk: Desk, monkeypatch: py
     assert [row.value[0] for row in desk.rows()] == ["a", "b"]
 
 
-def test_one_worker_at_a_time_is_at_an_accounts_list(desk: Desk) -> None:
+def test_single_worker_at_a_time_is_at_an_accounts_list(desk: Desk) -> None:
     inner: list[SyncStatus] = []
     desk.pages.pages = [[listed("a")]]
     desk.pages.on_pull = lambda cursor: inner.append(desk.run().status) if not inner else None
@@ -331,7 +331,7 @@ def test_our_entries_are_offered_once_and_those_the_account_told_of_are_not(desk
     assert (desk.run().status, len(desk.pages.offered)) == (SyncStatus.IDLE, 1)
 
 
-def test_what_was_pulled_from_an_account_is_not_pushed_back_to_it(desk: Desk) -> None:
+def test_pulled_entry_is_not_pushed_back_to_its_account(desk: Desk) -> None:
     desk.pages.pages = [[listed("a"), listed("b", "complaint")]]
     desk.run()
     desk.settle()
@@ -339,7 +339,7 @@ def test_what_was_pulled_from_an_account_is_not_pushed_back_to_it(desk: Desk) ->
     assert desk.pages.offered == []
 
 
-def test_where_a_batch_is_too_much_entries_are_offered_one_by_one(desk: Desk) -> None:
+def test_refused_batch_is_offered_entry_by_entry(desk: Desk) -> None:
     suppress(desk.ledger, [Suppression("acme", f"n{number}@example.com", "manual", "manual") for number in range(7)])
     desk.settle()
 

@@ -153,7 +153,7 @@ def test_a_complaint_is_removed_by_force_only(lists: Any, ledger: Database, caps
     assert reasons(ledger) == []
 
 
-def test_who_stands_on_everybodys_list_is_still_in_the_way(
+def test_entry_on_everybodys_list_is_still_in_the_way(
     lists: Any, ledger: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
     suppress(ledger, [Suppression(tenant, ADDRESS, "manual", "manual") for tenant in ("acme", "*")])

@@ -76,7 +76,7 @@ def site(database_url: str) -> Site:
 
 
 @pytest.mark.parametrize("older", OLDER)
-def test_what_an_older_worker_does_not_know_is_sent_by_one_that_does(site: Site, older: str) -> None:
+def test_mail_unknown_to_an_older_worker_is_sent_by_a_newer_one(site: Site, older: str) -> None:
     ids = site.queue(60)
     for _ in range(3):
         site.worker(OLDER[older])
@@ -95,7 +95,7 @@ def test_what_an_older_worker_does_not_know_is_sent_by_one_that_does(site: Site,
 
 
 @pytest.mark.parametrize("older", OLDER)
-def test_what_no_worker_has_known_for_ten_minutes_is_held(site: Site, older: str) -> None:
+def test_mail_that_no_worker_knows_for_ten_minutes_is_held(site: Site, older: str) -> None:
     (delivery_id,) = site.queue()
     site.worker(OLDER[older])
     site.pass_minutes(9)
@@ -107,7 +107,7 @@ def test_what_no_worker_has_known_for_ten_minutes_is_held(site: Site, older: str
 
 
 @pytest.mark.parametrize("outcome", [OutcomeClass.THROTTLED, OutcomeClass.TRANSIENT])
-def test_what_waits_for_another_reason_is_known_however_often_an_older_worker_claims_it(
+def test_mail_waiting_for_another_reason_is_not_held_however_often_it_is_claimed(
     site: Site, outcome: OutcomeClass
 ) -> None:
     site.main.script = site.spare.script = lambda mail: Outcome(outcome, reason="because")
@@ -120,9 +120,7 @@ def test_what_waits_for_another_reason_is_known_however_often_an_older_worker_cl
 
 
 @pytest.mark.parametrize("count", [1, 15])
-def test_what_may_have_been_sent_is_told_where_only_warnings_are_logged(
-    site: Site, count: int, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_mail_that_may_have_been_sent_is_a_warning(site: Site, count: int, caplog: pytest.LogCaptureFixture) -> None:
     site.main.script = site.spare.script = lambda mail: Outcome(OutcomeClass.UNCERTAIN, reason="answer_lost")
     ids = site.queue(count)
     with caplog.at_level(logging.WARNING, "mailglass"):
@@ -134,7 +132,7 @@ def test_what_may_have_been_sent_is_told_where_only_warnings_are_logged(
     assert not any("@" in line for line in lines)
 
 
-def test_what_was_released_is_given_ten_minutes_anew(site: Site) -> None:
+def test_released_mail_is_given_ten_minutes_anew(site: Site) -> None:
     (delivery_id,) = site.queue()
     for _ in range(2):
         site.worker(OLDER["no route"])

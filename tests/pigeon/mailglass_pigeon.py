@@ -12,12 +12,12 @@ from mailglass.mail.events import BounceClass, EventKind, ProviderEvent
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.mail.refusal import About, Lasting
-from mailglass.providers import bodies
+from mailglass.providers import parsing
 from mailglass.providers.base import WebhookRequest
-from mailglass.providers.bodies import UNMAPPED, Meaning
 from mailglass.providers.http import HTTPAnswer, HTTPOptions, HTTPRequest, refusal
 from mailglass.providers.http_provider import HTTPProvider, Unsendable, encode_json, mailbox, provider_options
 from mailglass.providers.labels import labelled
+from mailglass.providers.parsing import UNMAPPED, Meaning
 from mailglass.providers.signatures import missing_secret
 from mailglass.refusals.answers import Answer
 from mailglass.settings import Secret
@@ -57,7 +57,7 @@ EVENTS: Final[Mapping[str, Meaning]] = {
 }
 """Pigeon's `event`."""
 
-WRITTEN: Final = frozenset("from to subject text html reference".split())
+RESERVED_FIELDS: Final = frozenset("from to subject text html reference".split())
 
 
 class PigeonProvider(HTTPProvider):
@@ -89,7 +89,7 @@ class PigeonProvider(HTTPProvider):
             "reference": str(mail.delivery_id),
         }
         said = {key: value for key, value in fields.items() if value is not None}
-        return encode_json(provider_options(mail, self.name, WRITTEN) | said)
+        return encode_json(provider_options(mail, self.name, RESERVED_FIELDS) | said)
 
     def request(self, mails: Sequence[Outgoing], parts: Sequence[bytes]) -> HTTPRequest:
         return HTTPRequest("/v1/flights", parts[0], {"content-type": "application/json"})
@@ -98,10 +98,10 @@ class PigeonProvider(HTTPProvider):
         found = answer.json()
         found = found if isinstance(found, dict) else {}
         if answer.ok:
-            flight = bodies.text(found.get("flight"))
+            flight = parsing.text(found.get("flight"))
             # without its number nobody knows whether it took off
             return [Outcome(OutcomeClass.ACCEPTED, flight, status=answer.status)] if flight else []
-        return [refusal(answer, self.name, bodies.label_of(found.get("error")), rows=ANSWERS)]
+        return [refusal(answer, self.name, parsing.label_of(found.get("error")), rows=ANSWERS)]
 
     def verify(self, request: WebhookRequest) -> None:
         if not self.options.webhook_secrets:
@@ -118,25 +118,25 @@ class PigeonProvider(HTTPProvider):
             raise SignatureError(SignatureErrorType.BAD_SIGNATURE)
 
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
-        items = bodies.parse_json(body)
+        items = parsing.parse_json(body)
         if not isinstance(items, list):
             raise WebhookBodyError("Pigeon posts a JSON array")
-        return bodies.read_items(items, _event, _name, provider=self.name, account=self.account)
+        return parsing.read_items(items, _event, _name, provider=self.name, account=self.account)
 
 
 def _event(item: dict[str, Any]) -> ProviderEvent:
     meaning = EVENTS.get(_name(item), UNMAPPED)
     return ProviderEvent(
         kind=meaning.kind,
-        provider_event_id=bodies.fingerprint(item.get("flight"), _name(item), item.get("at")),
-        occurred_at=bodies.iso_moment(item.get("at")),
-        delivery_id=bodies.delivery_of(item.get("reference")),
-        provider_message_id=bodies.text(item.get("flight")),
-        recipient=bodies.address_of(item.get("to")),
+        provider_event_id=parsing.fingerprint(item.get("flight"), _name(item), item.get("at")),
+        occurred_at=parsing.iso_moment(item.get("at")),
+        delivery_id=parsing.delivery_of(item.get("reference")),
+        provider_message_id=parsing.text(item.get("flight")),
+        recipient=parsing.address_of(item.get("to")),
         bounce_class=meaning.bounce_class,
         reject_reason=meaning.reject_reason,
     )
 
 
 def _name(item: dict[str, Any]) -> str:
-    return bodies.label_of(item.get("event"))
+    return parsing.label_of(item.get("event"))

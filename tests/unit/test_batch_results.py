@@ -30,7 +30,7 @@ def collected(results: list[ItemResult]) -> BatchResults:
 
 
 @given(RESULTS)
-def test_what_was_put_in_comes_out_in_order(results: list[ItemResult]) -> None:
+def test_results_come_out_in_the_order_they_were_put_in(results: list[ItemResult]) -> None:
     found = collected(results)
     assert len(found) == len(results)
     assert list(found) == results

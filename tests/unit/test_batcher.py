@@ -56,7 +56,7 @@ def within(task: Callable[[], Awaitable[Any]]) -> Any:
     return asyncio.run(limited())
 
 
-def test_what_comes_at_once_is_one_group_and_each_gets_its_own_result(threads: ThreadPoolExecutor) -> None:
+def test_simultaneous_items_are_one_group_and_each_gets_its_own_result(threads: ThreadPoolExecutor) -> None:
     desk = Desk()
 
     async def main() -> list[int]:
@@ -116,7 +116,7 @@ def test_a_group_is_bounded_by_number_and_by_weight(
     assert sorted(desk.groups) == [[0, 1, 2], [3, 4], [5], [6]]
 
 
-def test_what_is_begun_in_the_loop_may_be_bounded_more_tightly(threads: ThreadPoolExecutor) -> None:
+def test_groups_begun_in_the_loop_may_be_bounded_more_tightly(threads: ThreadPoolExecutor) -> None:
     desk = Desk()
 
     async def main() -> None:
@@ -213,7 +213,7 @@ def test_a_lane_all_of_whose_groups_hang_says_so_and_lets_go_of_what_nobody_wait
     assert desk.groups == [[1], [3]]
 
 
-def test_whoever_has_left_disturbs_nobody(threads: ThreadPoolExecutor) -> None:
+def test_abandoned_item_disturbs_no_other(threads: ThreadPoolExecutor) -> None:
     desk = Desk()
     desk.held = {1}
 

@@ -41,7 +41,7 @@ def test_a_backlog_that_did_not_arrive_completely_is_marked() -> None:
     assert "50 (!)" in table([Result(SMTP, "by hand", "", replace(DRAIN, accepted=99))])
 
 
-def test_what_is_held_for_a_person_is_not_lost() -> None:
+def test_held_mail_is_not_lost() -> None:
     assert Kill(mails=10, struck_at=4, twice=0, missing=3, held=2).lost == 1
     assert Kill(mails=10, struck_at=4, twice=0, missing=1, held=5).lost == 0
 

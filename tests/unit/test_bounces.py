@@ -447,7 +447,7 @@ def test_a_report_that_is_cut_off_is_read_as_far_as_it_goes() -> None:
     assert brief(read(raw[: raw.index(b"Final-Recipient")])) == [("unknown", None, None)]
 
 
-def test_what_stands_before_the_first_and_after_the_last_boundary_is_no_report() -> None:
+def test_text_outside_the_boundaries_is_no_report() -> None:
     status = b"Content-Type: message/delivery-status\n\nAction: failed\n\n"
     head = f"To: {VERP}\nContent-Type: multipart/report; boundary=x\n\n".encode()
     assert read_report(head + status + b"\n--x\n\ntext\n--x--\n" + status).kind is Kind.OTHER

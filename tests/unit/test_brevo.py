@@ -156,7 +156,9 @@ def attached(filename: str, content_type: str = "", content_id: str = "") -> dic
         ({"subject": "half a pair \ud83d"}, "invalid_text"),
     ],
 )
-def test_what_brevo_cannot_say_is_refused_by_name(provider: BrevoProvider, change: dict[str, Any], reason: str) -> None:
+def test_mail_that_brevo_cannot_carry_is_refused_by_name(
+    provider: BrevoProvider, change: dict[str, Any], reason: str
+) -> None:
     assert refused(provider, replace(MAIL, **change)) == reason
 
 

@@ -200,7 +200,7 @@ def test_a_poisoned_item_sinks_no_other() -> None:
     assert len({good.provider_event_id for good in found[1::2]}) == len(POISON)
 
 
-def test_what_is_unknown_is_warned_of_once_per_body_and_name() -> None:
+def test_unknown_event_is_warned_of_once_per_body_and_name() -> None:
     seen: list[dict[str, telemetry.Value]] = []
     end = telemetry.subscribe(lambda _, fields: seen.append(fields))
     try:
@@ -212,7 +212,7 @@ def test_what_is_unknown_is_warned_of_once_per_body_and_name() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"7", b"null", b'"x"', b"[", b"\xff", b"[" * 100_000, b"9" * 5000])
-def test_what_is_neither_object_nor_array_is_a_body_error(body: bytes) -> None:
+def test_body_that_is_neither_object_nor_array_is_an_error(body: bytes) -> None:
     with pytest.raises(WebhookBodyError):
         BASIC.normalise(body, {})
 

@@ -174,7 +174,7 @@ def test_the_count_is_shared_by_forked_processes_and_freed_by_death(child) -> No
     assert walls.admit("b") is not None
 
 
-def test_what_one_process_has_learnt_of_an_account_the_others_know(child) -> None:
+def test_slowness_of_an_account_is_known_to_all_processes(child) -> None:
     walls = Bulkhead(2)
     child(lambda: learn(walls, "a", 0.0))
     assert admitted(walls, "a", "a", "a") == 3

@@ -52,7 +52,7 @@ def test_without_trusted_proxies_the_header_is_nobodys_word() -> None:
 
 
 @given(st.text(max_size=60))
-def test_who_is_not_a_proxy_cannot_say_to_be_somebody_else(forwarded: str) -> None:
+def test_client_that_is_no_proxy_cannot_name_another_address(forwarded: str) -> None:
     assert peer("192.0.2.1", forwarded) == "192.0.2.1"
     assert peer("10.0.0.1", f"{forwarded}, 192.0.2.1") == "192.0.2.1"
 

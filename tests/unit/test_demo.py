@@ -130,7 +130,7 @@ def test_the_environment_file_reads_in_a_shell(tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o077 == 0
 
 
-def test_what_a_shell_still_has_of_an_earlier_run_is_not_taken_for_given(tmp_path: Path) -> None:
+def test_environment_of_an_earlier_run_is_not_taken_for_given(tmp_path: Path) -> None:
     earlier = {"MAILGLASS_DATABASE_URL": "postgresql://u:p@127.0.0.1:1/x", "LAB_SENDGRID_KEY": "k y"}
     write_environment(tmp_path / "dev.env", earlier)
     environ = {**earlier, "MAILGLASS_BROKER_URL": "redis://own", "HOME": "/"}
@@ -222,7 +222,7 @@ def test_a_calm_burst_is_told_with_its_own_pace() -> None:
     assert values(summary)["calm_burst"] == {"accepted": 5000, "seconds": 5.0, "per_second": 1000.0}
 
 
-def test_what_differs_is_told_by_id_and_count() -> None:
+def test_difference_is_told_by_id_and_count() -> None:
     lost = tuple(uuid4() for _ in range(12))
     summary = replace(SUMMARY, check=Check(lost=lost))
     assert "FAILED" in told(summary)

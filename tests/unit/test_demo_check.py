@@ -43,7 +43,7 @@ def test_a_delivery_received_twice_is_accounted_for_by_one_resend_after_an_uncer
     assert result.resent == (delivery,)
 
 
-def test_one_resend_does_not_account_for_three() -> None:
+def test_single_resend_does_not_account_for_three() -> None:
     delivery, result = one(Standing(Status.SENT, resends=1, uncertain=True), 3)
     assert result.faults == {"twice": (delivery,)}
 
@@ -60,7 +60,7 @@ def test_a_delivery_that_is_not_final_is_a_fault(status: Status) -> None:
 
 
 @pytest.mark.parametrize("status", sorted(FINAL - {Status.SENT}))
-def test_what_was_never_sent_must_not_have_been_received(status: Status) -> None:
+def test_mail_that_was_never_sent_must_not_have_been_received(status: Status) -> None:
     assert one(Standing(status), 0)[1].ok
     delivery, result = one(Standing(status), 1)
     assert result.faults == {"unrecorded": (delivery,)}
@@ -87,7 +87,7 @@ def test_deliveries_of_other_runs_do_not_count() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(sorted(Status)), st.integers(0, 3), st.integers(0, 2), st.booleans())))
-def test_it_is_well_exactly_when_every_delivery_is(rows: list[tuple[Status, int, int, bool]]) -> None:
+def test_run_is_well_exactly_when_every_delivery_is(rows: list[tuple[Status, int, int, bool]]) -> None:
     ids = [uuid4() for _ in rows]
     ledger = {
         key: Standing(status, resends, uncertain)

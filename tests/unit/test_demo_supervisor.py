@@ -69,7 +69,7 @@ def test_ends_that_lie_far_apart_are_no_error(child: Callable[[str], ChildProces
     assert supervisor.restarted == 3
 
 
-def test_what_cannot_be_replaced_is_not_started_again(child: Callable[[str], ChildProcess]) -> None:
+def test_irreplaceable_process_is_not_started_again(child: Callable[[str], ChildProcess]) -> None:
     supervisor = Supervisor(lambda text: None)
     lab = child(SLEEPER)
     supervisor.add(lab, replaceable=False)

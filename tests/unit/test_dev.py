@@ -109,7 +109,7 @@ def test_a_mail_is_shown_as_text_and_its_html_in_a_frame_where_nothing_runs() ->
 @given(
     raw=st.binary(max_size=300), head=st.sampled_from([b"", b"Subject: =?x?q?", b"From: \xff@\r\n", b"To: a@[,<\r\n"])
 )
-def test_whatever_was_caught_has_a_page(raw: bytes, head: bytes) -> None:
+def test_every_caught_mail_has_a_page(raw: bytes, head: bytes) -> None:
     inbox = Inbox()
     inbox.keep(["ada@example.com"], head + raw)
     get = pages(inbox)

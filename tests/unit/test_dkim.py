@@ -122,7 +122,7 @@ def test_both_signatures_are_verified_by_dkimpy() -> None:
 
 
 @pytest.mark.parametrize("key", keys(), ids=["rsa", "ed25519"])
-def test_one_key_makes_one_signature(key: DKIMKey) -> None:
+def test_single_key_makes_one_signature(key: DKIMKey) -> None:
     assert verdicts(signed(signer=Signer([key]))) == [True]
 
 
@@ -206,7 +206,7 @@ def test_empty_lines_at_the_end_do_not_matter(text: str) -> None:
 
 @given(mails(), st.sampled_from(["\n" * 3, "", " ", "."]))
 @settings(deadline=None, max_examples=60)
-def test_whatever_a_mail_says_its_signatures_hold(letter: Outgoing, tail: str) -> None:
+def test_signatures_of_any_mail_hold(letter: Outgoing, tail: str) -> None:
     letter = replace(letter, created_at=TODAY, text=None if letter.text is None else letter.text + tail)
     message = Signer(keys("example.com")).sign(build(letter), domain=letter.sender.domain, created_at=letter.created_at)
     assert verdicts(message) == [True, True]

@@ -20,7 +20,7 @@ from mailglass.providers.file_types import bare_type, name_agrees
         ("a.tar.gz", "application/gzip"), ("a.htm", "TEXT/HTML"),
     ],
 )  # fmt: skip
-def test_what_is_the_same_or_not_known_agrees(filename: str, content_type: str) -> None:
+def test_same_or_unknown_type_agrees(filename: str, content_type: str) -> None:
     assert name_agrees(Attachment(filename, b"", content_type))
 
 
@@ -28,7 +28,7 @@ def test_what_is_the_same_or_not_known_agrees(filename: str, content_type: str) 
     ("filename", "content_type"),
     [("data.txt", "text/csv"), ("a.png", "image/jpeg"), ("a.pdf", "text/plain"), ("b.html", "application/pdf")],
 )
-def test_what_is_known_to_be_another_type_does_not(filename: str, content_type: str) -> None:
+def test_other_known_type_disagrees(filename: str, content_type: str) -> None:
     assert not name_agrees(Attachment(filename, b"", content_type))
 
 

@@ -13,8 +13,9 @@ from mailglass.bounces.events import read_bounce
 from mailglass.bounces.proofs import Proofs
 from mailglass.errors import MessageError, WebhookBodyError
 from mailglass.mail.addresses import parse_address
-from mailglass.providers import bodies, forms, postmark
+from mailglass.providers import forms, parsing
 from mailglass.providers.http import MAX_ANSWER, HTTPAnswer, _Huge, _unpacked
+from mailglass.providers.postmark import sending as postmark
 from mailglass.providers.smtp.replies import Reply, Stage, refusal
 from mailglass.rendering.text import html_to_text
 from tests.growth import LINEAR, exponent
@@ -172,13 +173,13 @@ def test_a_form_takes_memory_in_proportion_to_its_size(unit: bytes) -> None:
 
 @pytest.mark.parametrize("unit", [b"[", b"{", b'{"a":', b"{},", b"9", b'"\\u0041', b'{"a":1},'])
 def test_json_of_a_webhook_is_read_or_refused_in_linear_time(unit: bytes) -> None:
-    assert exponent(bodies.parse_json, lambda size: b"[" + rep(unit)(size), 50_000) <= LINEAR
+    assert exponent(parsing.parse_json, lambda size: b"[" + rep(unit)(size), 50_000) <= LINEAR
 
 
 def test_json_of_more_objects_than_a_batch_has_is_refused_before_it_is_read() -> None:
     many = b"[" + b"{}," * 300_000 + b"{}]"
     with pytest.raises(WebhookBodyError, match="too many"):
-        bodies.parse_json(many)
+        parsing.parse_json(many)
     assert HTTPAnswer(200, {}, many).json() is None
 
 

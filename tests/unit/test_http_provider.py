@@ -148,7 +148,7 @@ def test_mails_that_are_not_asked_about_are_no_silence_of_the_provider(monkeypat
     assert http.requests == 1
 
 
-def test_what_was_answered_before_an_interruption_stays_answered_and_the_rest_is_uncertain(
+def test_interruption_keeps_earlier_answers_and_leaves_the_rest_uncertain(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     provider = SparkPostProvider("spark", SparkPostOptions(api_key=Secret("key")))

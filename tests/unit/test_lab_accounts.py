@@ -37,7 +37,7 @@ def test_every_provider_of_the_table_can_be_opened_twice_under_two_names(provide
         ([LabAccount("mailgun", "a", {"colour": "red"})], "colour"),
     ],
 )
-def test_what_cannot_be_opened_is_named(accounts: list[LabAccount], word: str) -> None:
+def test_account_that_cannot_be_opened_is_named(accounts: list[LabAccount], word: str) -> None:
     with pytest.raises(ConfigError, match=word):
         opened(*accounts)
 

@@ -56,9 +56,7 @@ def test_a_line_that_a_crash_cut_off_spoils_no_other(tmp_path: Path) -> None:
 
 
 @given(ids=st.lists(st.text(max_size=8), max_size=12))
-def test_whatever_stands_in_an_id_the_file_says_what_the_memory_says(
-    tmp_path_factory: pytest.TempPathFactory, ids: list[str]
-) -> None:
+def test_file_says_what_the_memory_says_for_any_id(tmp_path_factory: pytest.TempPathFactory, ids: list[str]) -> None:
     path = tmp_path_factory.mktemp("witness") / "state"
     witness = Witness(path)
     witness.accept([mail(name) for name in ids])

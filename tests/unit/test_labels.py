@@ -63,7 +63,7 @@ def opened(name: str) -> Provider:
         ("mailgun", {"tags": ("größe", "ok")}, {"tags": ("ok",)}, "tags"),
     ],
 )
-def test_what_a_provider_cannot_carry_is_left_out_and_the_rest_is_kept(
+def test_label_that_a_provider_cannot_carry_is_left_out_and_the_rest_kept(
     name: str, labels: dict[str, Any], kept: dict[str, Any], reason: str
 ) -> None:
     mail = plain(**labels)

@@ -36,5 +36,5 @@ def test_nothing_is_sent_without_passing_through_sending() -> None:
     assert [move.source for move in MOVES if move.target is Status.SENDING] == [Status.CLAIMED]
 
 
-def test_it_can_be_read_aloud() -> None:
+def test_every_transition_has_a_sentence() -> None:
     assert "sending -> uncertain: answer lost, or the worker died" in describe().splitlines()

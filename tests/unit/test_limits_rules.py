@@ -176,7 +176,7 @@ def test_a_batch_names_each_limit_once_and_keeps_the_order_of_mails() -> None:
     assert (batch.counted, batch.groups, batch.runs) == ([0, 0, 11], [[1, 2], [2, 3]], [1, 2, 2, 1, 1, 1])
 
 
-def test_where_a_key_comes_with_two_figures_the_first_counts() -> None:
+def test_first_of_two_figures_for_a_key_counts() -> None:
     batch = compile_batch([(Cap("x", 3, 1.0),), (Cap("x", 9, 1.0),)], 0.0)
     assert (batch.tolerances, batch.groups) == ([3.0], [[1], [1]])
 

@@ -92,7 +92,7 @@ def test_domains_are_compared_in_lower_case_a_labels(load: Load) -> None:
         ('scope = "tenant"\nrate = "1/s"\nbursts = 1', "bursts"),
     ],
 )
-def test_what_is_wrong_is_named_by_its_place(load: Load, body: str, key: str) -> None:
+def test_wrong_setting_is_named_by_its_place(load: Load, body: str, key: str) -> None:
     with pytest.raises(ConfigError) as raised:
         load(f'[[limits]]\nscope = "stream"\nrate = "1/s"\n[[limits]]\n{body}')
     assert raised.value.key == f"limits[1].{key}"

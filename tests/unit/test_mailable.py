@@ -34,7 +34,7 @@ class News(Base):
     html_template = "news.html"
 
 
-def test_its_envelope_is_checked_and_stored_as_that_of_a_message() -> None:
+def test_envelope_is_checked_and_stored_as_that_of_a_message() -> None:
     envelope: dict[str, Any] = {
         "to": "Ada <ada@example.com>",
         "from_": ("Shop", "shop@example.com"),
@@ -71,7 +71,7 @@ def test_its_envelope_is_checked_and_stored_as_that_of_a_message() -> None:
         ({"context": [1]}, "context"),
     ],
 )
-def test_what_a_message_refuses_a_mailable_refuses(changes: dict[str, Any], field: str) -> None:
+def test_mailable_refuses_what_a_message_refuses(changes: dict[str, Any], field: str) -> None:
     with pytest.raises(MessageError) as caught:
         Receipt(**({"to": "ada@example.com"} | changes))
     assert caught.value.field == field
@@ -83,7 +83,7 @@ def test_the_stream_is_the_classs_unless_it_is_said() -> None:
     assert Receipt(to="ada@example.com").stream is Stream.TRANSACTIONAL
 
 
-def test_its_repr_shows_neither_address_nor_context() -> None:
+def test_repr_shows_neither_address_nor_context() -> None:
     shown = repr(Receipt(to=Address("ada@example.com", "Ada"), context={"number": "secret"}))
     assert shown == "<Receipt to 1 on transactional>"
 
@@ -154,7 +154,7 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from("abc"), JSON))
-def test_what_is_json_already_is_kept_as_it_is(context: dict[str, Any]) -> None:
+def test_json_context_is_kept_as_it_is(context: dict[str, Any]) -> None:
     assert check_context(context) == context == json.loads(json.dumps(check_context(context)))
 
 

@@ -191,7 +191,7 @@ def test_a_field_of_the_wrong_shape_is_left_out_and_nothing_else(broken: dict[st
         assert kept is None or (kept.isprintable() and len(kept) <= 320)
 
 
-def test_what_is_unknown_is_warned_of_without_content() -> None:
+def test_unknown_event_is_warned_of_without_content() -> None:
     seen: list[dict[str, telemetry.Value]] = []
     end = telemetry.subscribe(lambda _, fields: seen.append(fields))
     try:
@@ -208,7 +208,7 @@ def test_what_is_unknown_is_warned_of_without_content() -> None:
     "body",
     [b"", b"{}", b"[]", b"{", b"[" * 100_000, b'{"event-data": []}', b'{"event-data": null}', b"a=1", b"\xff", b"--"],
 )
-def test_what_mailgun_does_not_post_is_a_body_error(body: bytes) -> None:
+def test_body_that_mailgun_does_not_post_is_an_error(body: bytes) -> None:
     with pytest.raises(WebhookBodyError):
         PROVIDER.normalise(body, {})
 

@@ -102,7 +102,7 @@ def test_a_page_that_leads_nowhere_ends_its_list(following: object) -> None:
     assert lists.pull(None)[1] == "unsubscribes"
 
 
-def test_who_unsubscribed_from_single_tags_may_be_mailed() -> None:
+def test_unsubscription_from_single_tags_suppresses_no_one() -> None:
     items = [
         {"address": "all@x.y", "tags": ["*"]}, {"address": "some@x.y", "tags": ["news"]}, {"address": "none@x.y"},
         {"address": "both@x.y", "tags": ["news", "*"]},
@@ -113,7 +113,7 @@ def test_who_unsubscribed_from_single_tags_may_be_mailed() -> None:
     assert {entry.reason for entry in entries} == {"unsubscribe"}
 
 
-def test_what_mailgun_gets_says_why_and_since_when() -> None:
+def test_entry_pushed_to_mailgun_says_why_and_since_when() -> None:
     lists, wire = mailgun(answer({"message": "added"}))
     moment = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
     entries = [

@@ -147,7 +147,7 @@ def test_a_campaign_may_be_named_by_the_mails_own_options() -> None:
         ({"metadata": {"a": "\ud83d"}}, "invalid_text"),
     ],
 )
-def test_what_mailjet_cannot_say_is_refused_by_name(change: dict[str, Any], reason: str) -> None:
+def test_mail_that_mailjet_cannot_carry_is_refused_by_name(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(Unsendable) as caught:
         PROVIDER.encode(replace(MAIL, **change))
     assert caught.value.reason == reason
@@ -174,7 +174,7 @@ def test_a_64_bit_id_is_kept_to_the_last_digit() -> None:
 
 
 @pytest.mark.parametrize("number", [0, -5, 1 << 63, 1.5e18, True, None, "", "x", "1" * 20, [7]])
-def test_what_cannot_be_an_id_is_none_and_the_mail_is_accepted_all_the_same(number: object) -> None:
+def test_invalid_message_id_is_dropped_and_the_mail_is_accepted(number: object) -> None:
     assert PROVIDER.read(answer(200, {"Messages": [success(MAIL, number)]}), [MAIL]) == [
         Outcome(O.ACCEPTED, status=200)
     ]
@@ -336,7 +336,7 @@ def sent(wire: Wire, *subjects: str) -> list[OutcomeClass]:
     return [outcome.kind for outcome in provider.send(mails, deadline=monotonic() + 60)]
 
 
-def test_one_poisoned_mail_of_a_batch_costs_no_other_and_no_second_request() -> None:
+def test_poisoned_mail_of_a_batch_costs_no_other_and_no_second_request() -> None:
     wire = Wire()
     assert sent(wire, "a", "poison", "b") == [O.ACCEPTED, O.REJECTED, O.ACCEPTED]
     assert wire.asked == [["a", "poison", "b"]]

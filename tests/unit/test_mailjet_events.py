@@ -19,7 +19,8 @@ from mailglass import telemetry
 from mailglass.errors import ConfigError, SignatureError, SignatureErrorType, WebhookBodyError
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers.base import WebhookRequest
-from mailglass.providers.mailjet import CAUSES, EVENTS, FAILURES, MailjetOptions, MailjetProvider
+from mailglass.providers.mailjet import MailjetOptions, MailjetProvider
+from mailglass.providers.mailjet.events import CAUSES, EVENTS, FAILURES
 from mailglass.settings import Secret
 
 ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
@@ -208,7 +209,7 @@ def test_a_poisoned_item_sinks_no_other() -> None:
             assert text is None or (text.isprintable() and len(text) <= 320)
 
 
-def test_what_is_unknown_is_warned_of_once_per_body_and_name() -> None:
+def test_unknown_event_is_warned_of_once_per_body_and_name() -> None:
     seen: list[dict[str, telemetry.Value]] = []
     end = telemetry.subscribe(lambda _, fields: seen.append(fields))
     try:
@@ -220,7 +221,7 @@ def test_what_is_unknown_is_warned_of_once_per_body_and_name() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"7", b"null", b'"x"', b"{", b"\xff", b"[" * 100_000, b"9" * 5000])
-def test_what_is_neither_object_nor_array_is_a_body_error(body: bytes) -> None:
+def test_body_that_is_neither_object_nor_array_is_an_error(body: bytes) -> None:
     with pytest.raises(WebhookBodyError):
         PROVIDER.normalise(body, {})
 

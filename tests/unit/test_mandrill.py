@@ -174,7 +174,7 @@ def test_an_address_named_twice_is_written_once() -> None:
         ({"text": "half a pair \ud83d"}, "invalid_text"),
     ],
 )
-def test_what_mandrill_cannot_say_is_refused_by_name(change: dict[str, Any], reason: str) -> None:
+def test_mail_that_mandrill_cannot_carry_is_refused_by_name(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(Unsendable) as caught:
         PROVIDER.encode(replace(MAIL, **change))
     assert caught.value.reason == reason

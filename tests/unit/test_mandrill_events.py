@@ -166,7 +166,7 @@ def test_a_thousand_events_are_read() -> None:
     assert len({each.provider_event_id for each in found}) == 1000
 
 
-def test_what_is_unknown_is_warned_of_once_per_body_and_name() -> None:
+def test_unknown_event_is_warned_of_once_per_body_and_name() -> None:
     seen: list[dict[str, telemetry.Value]] = []
     end = telemetry.subscribe(lambda _, fields: seen.append(fields))
     try:
@@ -186,7 +186,7 @@ def test_what_is_unknown_is_warned_of_once_per_body_and_name() -> None:
         b"mandrill_events=%5B", b"other=%5B%5D", b"--", b"\xff", b"mandrill_events=" + b"[" * 100_000,
     ],
 )  # fmt: skip
-def test_what_mandrill_does_not_post_is_a_body_error(body: bytes) -> None:
+def test_body_that_mandrill_does_not_post_is_an_error(body: bytes) -> None:
     with pytest.raises(WebhookBodyError):
         PROVIDER.normalise(body, {})
 
@@ -258,7 +258,7 @@ def test_a_url_that_differs_in_a_letter_signs_nothing() -> None:
         assert refused(posted(event(), url=url)) is S.BAD_SIGNATURE
 
 
-def test_what_is_changed_after_signing_is_refused() -> None:
+def test_body_changed_after_signing_is_refused() -> None:
     good = posted(event())
     changed = form(event(msg={"email": "eve@example.com"}))
     more = good.body + b"&a=1"

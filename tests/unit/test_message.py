@@ -62,7 +62,7 @@ def test_an_address_is_understood_and_its_domain_becomes_a_labels(given_as: obje
         b"ada@example.com",
     ],
 )
-def test_what_is_no_address_is_refused_without_echo(wrong: object) -> None:
+def test_invalid_address_is_refused_without_echo(wrong: object) -> None:
     with pytest.raises(MessageError) as caught:
         build(to=wrong if wrong is not None else [None])
     assert caught.value.field == "to"
@@ -119,7 +119,7 @@ def test_what_is_no_address_is_refused_without_echo(wrong: object) -> None:
         ("to", [f"u{n}@example.com" for n in range(51)]),
     ],
 )
-def test_what_is_refused_names_its_field(field: str, value: object) -> None:
+def test_refusal_names_its_field(field: str, value: object) -> None:
     with pytest.raises(MessageError) as caught:
         build(**{field: value})
     assert caught.value.field == field
@@ -215,7 +215,7 @@ def test_no_header_value_carries_a_line_end(name: str, value: str) -> None:
         ("metadata", {"order": "\ud800"}),
     ],
 )
-def test_what_no_ledger_can_keep_is_refused_when_the_message_is_built(field: str, value: object) -> None:
+def test_text_that_no_ledger_can_keep_is_refused_when_the_message_is_built(field: str, value: object) -> None:
     with pytest.raises(MessageError) as caught:
         Message(to="ada@example.com", subject="s", text="t", **{field: value})
     assert caught.value.field == field

@@ -101,7 +101,7 @@ def test_a_long_ascii_token_is_neither_encoded_nor_broken(name: str) -> None:
     assert raw == f"{name}: {token},\r\n <mailto:u@shop.example?subject=stop>"
 
 
-def test_what_stands_in_angle_brackets_is_never_folded() -> None:
+def test_text_in_angle_brackets_is_never_folded() -> None:
     value = "A list of very good news for everybody <news and much more that is long " + "x" * 40 + ".shop.example>"
     folded = field(mail(headers=(("List-Id", value),)), "List-Id")
     assert "\r\n <news and much more" in folded

@@ -124,7 +124,7 @@ def test_a_mails_own_options_choose_the_message_stream(provider: PostmarkProvide
         ({"subject": "half a pair \ud83d"}, "invalid_text"),
     ],
 )
-def test_what_postmark_cannot_say_is_refused_by_name(
+def test_mail_that_postmark_cannot_carry_is_refused_by_name(
     provider: PostmarkProvider, change: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(Unsendable) as caught:
@@ -132,7 +132,7 @@ def test_what_postmark_cannot_say_is_refused_by_name(
     assert caught.value.reason == reason
 
 
-def test_one_mail_goes_to_email_and_several_to_the_batch(provider: PostmarkProvider) -> None:
+def test_single_mail_goes_to_email_and_several_to_the_batch(provider: PostmarkProvider) -> None:
     part = provider.encode(MAIL)
     assert provider.request([MAIL], [part]).path == "/email"
     assert provider.request([MAIL], [part]).body == part

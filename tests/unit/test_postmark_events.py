@@ -17,7 +17,8 @@ from mailglass import telemetry
 from mailglass.errors import ConfigError, SignatureError, WebhookBodyError
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers.base import WebhookRequest
-from mailglass.providers.postmark import EVENTS, PostmarkOptions, PostmarkProvider
+from mailglass.providers.postmark import PostmarkOptions, PostmarkProvider
+from mailglass.providers.postmark.events import EVENTS
 from mailglass.settings import Secret
 
 ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
@@ -186,13 +187,13 @@ def test_a_field_of_the_wrong_shape_is_left_out_and_nothing_else(broken: dict[st
 
 
 @pytest.mark.parametrize("number", [0, -1, 10**40, True, "7", None])
-def test_what_cannot_be_a_bounces_number_is_not_taken_for_its_identity(number: object) -> None:
+def test_invalid_bounce_number_is_not_taken_for_its_identity(number: object) -> None:
     event = read(bounce("HardBounce") | {"ID": number})
     assert len(event.provider_event_id) == 64
     assert event.provider_event_id != read(bounce("SoftBounce") | {"ID": number}).provider_event_id
 
 
-def test_what_is_unknown_is_warned_of_without_content() -> None:
+def test_unknown_event_is_warned_of_without_content() -> None:
     seen: list[tuple[str, dict[str, telemetry.Value]]] = []
     end = telemetry.subscribe(lambda event, fields: seen.append((event, fields)))
     try:
@@ -205,7 +206,7 @@ def test_what_is_unknown_is_warned_of_without_content() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"7", b"null", b'"x"', b"{", b"\xff", b"[" * 100_000, b"9" * 5000])
-def test_what_is_no_json_object_is_a_body_error(body: bytes) -> None:
+def test_body_that_is_no_json_object_is_an_error(body: bytes) -> None:
     with pytest.raises(WebhookBodyError):
         PROVIDER.normalise(body, {})
 

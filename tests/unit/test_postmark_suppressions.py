@@ -17,7 +17,7 @@ from mailglass.errors import ProviderCallError
 from mailglass.providers import http
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
 from mailglass.providers.postmark import PostmarkOptions, PostmarkProvider
-from mailglass.providers.postmark_suppressions import BATCH, PostmarkSuppressions
+from mailglass.providers.postmark.suppressions import BATCH, PostmarkSuppressions
 from mailglass.providers.suppression_list import ListedAddress
 from mailglass.settings import Secret
 from mailglass.testing.provider_suite.wire import HTTPWire, Reply, Seen, closed_port
@@ -231,7 +231,7 @@ def test_a_call_refused_for_one_address_is_asked_again_by_halves(wire: HTTPWire,
 
 
 @pytest.mark.parametrize("address", ["", "none", "half \ud83d@x.y", "a@x.y\n"])
-def test_what_is_no_address_is_not_asked_about(wire: HTTPWire, lists: PostmarkSuppressions, address: str) -> None:
+def test_invalid_address_is_not_asked_about(wire: HTTPWire, lists: PostmarkSuppressions, address: str) -> None:
     assert lists.push(listed(address)) == [False]
     assert lists.remove([address]) == [False]
     assert wire.seen == []

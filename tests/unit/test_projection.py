@@ -119,7 +119,7 @@ def test_the_projection_says_the_earliest_of_first_times_and_the_latest_of_last(
 
 
 @given(event_sets)
-def test_what_befalls_a_copy_is_not_projected(events: list[Event]) -> None:
+def test_event_of_a_copy_is_not_projected(events: list[Event]) -> None:
     assert project(events) == project(event for event in events if event.reason != COPY)
 
 

@@ -10,14 +10,14 @@ import pytest
 
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent
 from mailglass.mail.refusal import About
-from mailglass.providers import postmark
 from mailglass.providers.brevo import events as brevo
 from mailglass.providers.mailgun import events as mailgun
-from mailglass.providers.mailjet import _event as mailjet_event
+from mailglass.providers.mailjet.events import _event as mailjet_event
 from mailglass.providers.mandrill import events as mandrill
-from mailglass.providers.postmark import _event as postmark_event
+from mailglass.providers.postmark import sending as postmark
+from mailglass.providers.postmark.events import _event as postmark_event
 from mailglass.providers.resend import events as resend
-from mailglass.providers.sendgrid import _event as sendgrid_event
+from mailglass.providers.sendgrid.events import _event as sendgrid_event
 from mailglass.providers.ses import events as ses
 from mailglass.providers.sparkpost import events as sparkpost
 from mailglass.refusals.consequences import FIRST, SECOND, suppression

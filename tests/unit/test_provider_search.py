@@ -29,7 +29,7 @@ from mailglass.providers.mailjet import MailjetOptions, MailjetProvider
 from mailglass.providers.mandrill import MandrillOptions, MandrillProvider
 from mailglass.providers.null import NullOptions, NullProvider
 from mailglass.providers.postmark import PostmarkOptions, PostmarkProvider
-from mailglass.providers.search import UNKNOWN, Finding, FindingKind, Sought
+from mailglass.providers.search import UNKNOWN, SearchResult, SearchResultKind, SearchTarget
 from mailglass.providers.sendgrid import SendGridOptions, SendGridProvider
 from mailglass.providers.sparkpost import SparkPostOptions, SparkPostProvider
 from mailglass.settings import Secret
@@ -37,7 +37,7 @@ from mailglass.settings import Secret
 OURS = UUID("01934d2a-0000-7000-8000-000000000001")
 OTHER = UUID("01934d2a-0000-7000-8000-000000000002")
 ADA = "ada@example.com"
-SOUGHT = Sought(OURS, ADA, datetime(2026, 11, 20, 12, 0, tzinfo=UTC), datetime(2026, 11, 20, 12, 30, tzinfo=UTC))
+SOUGHT = SearchTarget(OURS, ADA, datetime(2026, 11, 20, 12, 0, tzinfo=UTC), datetime(2026, 11, 20, 12, 30, tzinfo=UTC))
 KEY = Secret("key-0815-geheim")
 
 
@@ -186,9 +186,11 @@ ROOMS = {
 EACH = pytest.mark.parametrize("name", ROOMS)
 
 
-def find(provider: Any, *answers: Any, sought: tuple[Sought, ...] = (SOUGHT,)) -> tuple[list[Finding], Wire]:
+def find(
+    provider: Any, *answers: Any, targets: tuple[SearchTarget, ...] = (SOUGHT,)
+) -> tuple[list[SearchResult], Wire]:
     provider.http = wire = Wire(list(answers))
-    return provider.find(sought, deadline=monotonic() + 60), wire
+    return provider.find(targets, deadline=monotonic() + 60), wire
 
 
 @EACH
@@ -204,27 +206,27 @@ def test_a_search_asks_one_exact_question(name: str) -> None:
 @EACH
 def test_a_mail_that_carries_our_id_is_found_with_the_providers_own(name: str) -> None:
     room = ROOMS[name]
-    ((finding,), _) = find(room.open(), *room.tells([(str(OTHER), ADA), (str(OURS), ADA)]))
-    assert (finding.kind, finding.delivery_id) == (FindingKind.FOUND, OURS)
-    assert finding.provider_message_id == (room.message_id if name != "mailjet" else "77")
-    assert all(event.delivery_id == OURS for event in finding.events)
+    ((result,), _) = find(room.open(), *room.tells([(str(OTHER), ADA), (str(OURS), ADA)]))
+    assert (result.kind, result.delivery_id) == (SearchResultKind.FOUND, OURS)
+    assert result.provider_message_id == (room.message_id if name != "mailjet" else "77")
+    assert all(event.delivery_id == OURS for event in result.events)
 
 
 @EACH
 @pytest.mark.parametrize("ours", [str(OTHER), "", str(OURS).replace("-", ""), f"{OURS}0", "null"])
 def test_a_mail_that_does_not_carry_our_id_exactly_is_not_ours(name: str, ours: str) -> None:
     room = ROOMS[name]
-    ((finding,), _) = find(room.open(), *room.tells([(ours, ADA)]))
+    ((result,), _) = find(room.open(), *room.tells([(ours, ADA)]))
     # what SendGrid lists without telling whose it is leaves it open
-    assert finding.kind is (FindingKind.UNKNOWN if name == "sendgrid" else FindingKind.ABSENT)
+    assert result.kind is (SearchResultKind.UNKNOWN if name == "sendgrid" else SearchResultKind.ABSENT)
 
 
 @EACH
 def test_nothing_found_is_absent_and_proves_nothing_unless_the_account_says_so(name: str) -> None:
     room = ROOMS[name]
     provider = room.open()
-    ((finding,), _) = find(provider, *room.tells([]))
-    assert finding.kind is FindingKind.ABSENT
+    ((result,), _) = find(provider, *room.tells([]))
+    assert result.kind is SearchResultKind.ABSENT
     assert provider.absence_proves_after is None
 
 
@@ -242,10 +244,10 @@ def test_a_search_that_goes_wrong_leaves_it_open_and_says_so_without_address(nam
     said: list[tuple[str, Mapping[str, Any]]] = []
     end = telemetry.subscribe(lambda event, fields: said.append((event, fields)))
     try:
-        findings, _ = find(ROOMS[name].open(), answer)
+        results, _ = find(ROOMS[name].open(), answer)
     finally:
         end()
-    assert findings == [UNKNOWN]
+    assert results == [UNKNOWN]
     ((event, fields),) = said
     assert event == "mailglass.search.failed"
     assert fields["account"] == "acme"
@@ -255,12 +257,12 @@ def test_a_search_that_goes_wrong_leaves_it_open_and_says_so_without_address(nam
 @EACH
 def test_after_a_question_that_goes_wrong_only_those_beside_it_are_asked(name: str) -> None:
     many = tuple(replace(SOUGHT, delivery_id=UUID(int=number + 1)) for number in range(200))
-    findings, wire = find(ROOMS[name].open(), *[HTTPAnswer(429, {}, b"")] * 4, sought=many)
-    assert (findings, len(wire.asked)) == ([UNKNOWN] * 200, 4)
+    results, wire = find(ROOMS[name].open(), *[HTTPAnswer(429, {}, b"")] * 4, targets=many)
+    assert (results, len(wire.asked)) == ([UNKNOWN] * 200, 4)
 
 
 @EACH
-def test_what_the_time_does_not_reach_is_open(name: str) -> None:
+def test_search_beyond_its_time_is_open(name: str) -> None:
     provider = ROOMS[name].open()
     provider.http = wire = Wire([])
     assert provider.find([SOUGHT], deadline=monotonic()) == [UNKNOWN]
@@ -272,10 +274,10 @@ def test_several_deliveries_are_found_each_by_its_own_id(name: str) -> None:
     room = ROOMS[name]
     second = replace(SOUGHT, delivery_id=OTHER, recipient="bob@example.com")
     both = [(str(OTHER), "bob@example.com"), (str(OURS), ADA)]
-    at_once = room.open().sought_at_once > 1
+    at_once = room.open().targets_per_search > 1
     answers = room.tells(both) if at_once else [answer for mail in reversed(both) for answer in room.tells([mail])]
-    findings, wire = find(room.open(), *answers, sought=(SOUGHT, second))
-    assert [finding.delivery_id for finding in findings] == [OURS, OTHER]
+    results, wire = find(room.open(), *answers, targets=(SOUGHT, second))
+    assert [result.delivery_id for result in results] == [OURS, OTHER]
     assert at_once is (len(wire.asked) == 1)
 
 
@@ -287,63 +289,63 @@ def test_several_deliveries_are_found_each_by_its_own_id(name: str) -> None:
                                                 "user-variables", "metadata", "email", "state", "count"]),
                                inner, max_size=4), max_leaves=12))  # fmt: skip
 def test_no_answer_makes_a_search_fail_or_find_what_is_not_ours(name: str, answer: Any) -> None:
-    findings, _ = find(ROOMS[name].open(), *[answer] * 5)
-    assert findings[0].kind in (FindingKind.UNKNOWN, FindingKind.ABSENT)
+    results, _ = find(ROOMS[name].open(), *[answer] * 5)
+    assert results[0].kind in (SearchResultKind.UNKNOWN, SearchResultKind.ABSENT)
 
 
 @pytest.mark.parametrize(("name", "page"), [("postmark", 50), ("mailgun", 300), ("mailjet", 100), ("brevo", 500),
                                             ("mandrill", 1000), ("sparkpost", 10_000)])  # fmt: skip
 def test_a_full_page_without_ours_is_open(name: str, page: int) -> None:
     room = ROOMS[name]
-    ((finding,), _) = find(room.open(), *room.tells([(str(OTHER), ADA)] * page))
-    assert finding is UNKNOWN
+    ((result,), _) = find(room.open(), *room.tells([(str(OTHER), ADA)] * page))
+    assert result is UNKNOWN
 
 
 def test_events_that_a_search_tells_are_those_that_webhooks_bring() -> None:
     provider = ROOMS["mailgun"].open()
     (answer,) = ROOMS["mailgun"].tells([(str(OURS), ADA)])
-    ((finding,), _) = find(provider, answer)
-    (event,) = finding.events
+    ((result,), _) = find(provider, answer)
+    (event,) = result.events
     body = json.dumps({"signature": {}, "event-data": answer["items"][0]}).encode()
     assert provider.normalise(body, {}) == [event]
-    ((finding,), _) = find(ROOMS["sparkpost"].open(), *ROOMS["sparkpost"].tells([(str(OURS), ADA)]))
-    assert [event.kind for event in finding.events] == [EventKind.DELIVERED]
+    ((result,), _) = find(ROOMS["sparkpost"].open(), *ROOMS["sparkpost"].tells([(str(OURS), ADA)]))
+    assert [event.kind for event in result.events] == [EventKind.DELIVERED]
 
 
 def test_of_a_message_with_copies_mailjet_tells_the_recipients_own_id() -> None:
     copies = [{"ID": 1, "CustomID": str(OURS), "ContactAlt": "boss@example.com"}]
     own = {"ID": 2, "CustomID": str(OURS), "ContactAlt": "Ada@Example.com"}
-    ((finding,), _) = find(ROOMS["mailjet"].open(), {"Data": [*copies, own]})
-    assert finding.provider_message_id == "2"
-    ((finding,), _) = find(ROOMS["mailjet"].open(), {"Data": [*copies, {"ID": 3, "CustomID": str(OURS)}]})
-    assert (finding.kind, finding.provider_message_id) == (FindingKind.FOUND, None)
+    ((result,), _) = find(ROOMS["mailjet"].open(), {"Data": [*copies, own]})
+    assert result.provider_message_id == "2"
+    ((result,), _) = find(ROOMS["mailjet"].open(), {"Data": [*copies, {"ID": 3, "CustomID": str(OURS)}]})
+    assert (result.kind, result.provider_message_id) == (SearchResultKind.FOUND, None)
 
 
 def test_an_answer_that_cannot_be_read_leaves_what_the_others_found(monkeypatch: pytest.MonkeyPatch) -> None:
     room = ROOMS["postmark"]
     provider = room.open()
-    look, second = provider.look, replace(SOUGHT, delivery_id=OTHER)
+    search, second = provider.search, replace(SOUGHT, delivery_id=OTHER)
 
-    def stumbling(sought: Sequence[Sought], *, deadline: float) -> Any:
-        if sought[0].delivery_id == OTHER:
+    def stumbling(targets: Sequence[SearchTarget], *, deadline: float) -> Any:
+        if targets[0].delivery_id == OTHER:
             raise TypeError(ADA)
-        return look(sought, deadline=deadline)
+        return search(targets, deadline=deadline)
 
-    monkeypatch.setattr(provider, "look", stumbling)
+    monkeypatch.setattr(provider, "search", stumbling)
     said: list[str] = []
     end = telemetry.subscribe(lambda event, fields: said.append(f"{event} {fields}"))
     try:
-        findings, _ = find(provider, *room.tells([(str(OURS), ADA)]), sought=(SOUGHT, second))
+        results, _ = find(provider, *room.tells([(str(OURS), ADA)]), targets=(SOUGHT, second))
     finally:
         end()
-    assert [finding.kind for finding in findings] == [FindingKind.FOUND, FindingKind.UNKNOWN]
+    assert [result.kind for result in results] == [SearchResultKind.FOUND, SearchResultKind.UNKNOWN]
     assert len(said) == 1 and ADA not in said[0]
 
 
 @pytest.mark.parametrize("state", [["sent"], {}, None, 1])
 def test_a_state_that_mandrill_does_not_have_makes_no_search_fail(state: Any) -> None:
     message = {"_id": "1", "email": ADA, "state": state, "metadata": {"mailglass_id": str(OURS)}}
-    assert find(ROOMS["mandrill"].open(), [message])[0][0].kind is FindingKind.FOUND
+    assert find(ROOMS["mandrill"].open(), [message])[0][0].kind is SearchResultKind.FOUND
 
 
 @pytest.mark.parametrize("state", ["rejected", "invalid", "unsigned", "rule"])
@@ -354,13 +356,13 @@ def test_a_mail_that_mandrill_refused_was_not_taken(state: str) -> None:
 
 def test_a_copy_at_mandrill_is_not_the_recipients_mail() -> None:
     message = {"_id": "1", "email": "boss@example.com", "state": "sent", "metadata": {"mailglass_id": str(OURS)}}
-    ((finding,), _) = find(ROOMS["mandrill"].open(), [message])
-    assert finding.kind is not FindingKind.FOUND
+    ((result,), _) = find(ROOMS["mandrill"].open(), [message])
+    assert result.kind is not SearchResultKind.FOUND
 
 
 def test_an_address_cannot_widen_mandrills_query() -> None:
     odd = replace(SOUGHT, recipient='"a\\" OR *"@example.com')
-    _, wire = find(ROOMS["mandrill"].open(), [], sought=(odd,))
+    _, wire = find(ROOMS["mandrill"].open(), [], targets=(odd,))
     assert json.loads(wire.asked[0].body)["query"] == 'full_email:"\\"a\\\\\\" or *\\"@example.com"'
 
 
@@ -375,7 +377,7 @@ def test_brevo_tags_each_mail_only_where_it_is_to_be_searched() -> None:
     assert not plain.searchable
 
 
-def test_what_is_paid_for_or_changes_the_mail_is_searched_on_request_only() -> None:
+def test_search_that_costs_or_changes_the_mail_is_made_on_request_only() -> None:
     assert not SendGridProvider("acme", SendGridOptions(api_key=KEY)).searchable
     assert not PostmarkProvider("acme", PostmarkOptions(server_token=KEY, search=False)).searchable
     assert PostmarkProvider("acme", PostmarkOptions(server_token=KEY)).searchable
@@ -402,5 +404,5 @@ def test_durations_that_contradict_each_other_are_refused(options: dict[str, flo
     assert error.value.key == key
 
 
-def test_what_is_sought_shows_no_address() -> None:
+def test_search_target_shows_no_address() -> None:
     assert ADA not in repr(SOUGHT)

@@ -63,7 +63,7 @@ def test_each_room_knows_its_providers_fields(
         {"ratelimit": ""},
     ],
 )
-def test_what_says_nothing_exact_says_nothing(headers: Mapping[str, str]) -> None:
+def test_inexact_header_says_nothing(headers: Mapping[str, str]) -> None:
     assert read_signal(headers) is None
 
 

@@ -171,7 +171,7 @@ def test_templates_are_compiled_once_until_they_are_forgotten(shop: Write, tmp_p
     assert render_content(content)["text"] == "second"
 
 
-def test_what_the_inliner_cannot_inline_stays_in_the_style_tag(shop: Write) -> None:
+def test_rule_that_cannot_be_inlined_stays_in_the_style_tag(shop: Write) -> None:
     module = shop(
         """
         class Note(Mailable):

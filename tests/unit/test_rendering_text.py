@@ -103,7 +103,7 @@ def test_preformatted_text_keeps_its_lines_and_spaces() -> None:
         '<table style="display:none"><tr><td>X<td>X</table>',
     ],
 )
-def test_what_a_reader_does_not_see_is_left_out(hidden: str) -> None:
+def test_hidden_content_is_left_out(hidden: str) -> None:
     assert html_to_text(f"{hidden}<p>Body</p>") == "Body\n"
 
 

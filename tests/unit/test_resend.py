@@ -151,7 +151,7 @@ def test_everything_a_mail_can_say_reaches_the_wire(provider: ResendProvider) ->
         ({"subject": "half a pair \ud83d"}, "invalid_text"),
     ],
 )
-def test_what_resend_cannot_say_is_refused_by_name(
+def test_mail_that_resend_cannot_carry_is_refused_by_name(
     provider: ResendProvider, change: dict[str, Any], reason: str
 ) -> None:
     assert refused(provider, replace(MAIL, **change)) == reason
@@ -241,7 +241,7 @@ def test_without_batch_every_mail_is_a_request() -> None:
     assert {outcome.kind for outcome in outcomes} == {O.ACCEPTED}
 
 
-def test_what_a_batch_cannot_carry_goes_beside_it() -> None:
+def test_mail_that_a_batch_cannot_carry_goes_beside_it() -> None:
     with_file = replace(MAIL, attachments=(Attachment("a.txt", b"x", "text/plain"),))
     later = replace(MAIL, options={"resend": {"scheduled_at": "in 1 hour"}})
     outcomes, asked = sent(opened(batch=True), MAIL, with_file, OTHER, later, OTHER)
@@ -255,7 +255,7 @@ def test_a_batch_has_at_most_a_hundred_mails() -> None:
     assert len(json.loads(asked[0].body)) == 100
 
 
-def test_one_poisoned_mail_of_a_batch_is_rejected_alone() -> None:
+def test_poisoned_mail_of_a_batch_is_rejected_alone() -> None:
     poisoned = replace(OTHER, subject="poison")
     outcomes, asked = sent(opened(batch=True), MAIL, poisoned, MAIL)
     assert [outcome.kind for outcome in outcomes] == [O.ACCEPTED, O.REJECTED, O.ACCEPTED]

@@ -158,7 +158,7 @@ def test_a_push_to_brevo_forbids_the_accounts_senders() -> None:
     assert wire.asked[0].path == "/v3/contacts"
 
 
-def test_who_is_not_blocked_counts_as_unblocked() -> None:
+def test_unblocked_address_counts_as_removed() -> None:
     listed, wire = brevo(answer(204), answer(404), answer(400))
     assert listed.remove(["a+b@example.com", "c@example.com", "d"]) == [True, True, False]
     assert (wire.asked[0].method, wire.asked[0].path) == ("DELETE", "/v3/smtp/blockedContacts/a%2Bb%40example.com")

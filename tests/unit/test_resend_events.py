@@ -153,7 +153,7 @@ def test_an_event_without_an_id_is_known_by_its_content() -> None:
     assert "ada" not in first.provider_event_id
 
 
-def test_what_is_unknown_is_warned_of_without_content() -> None:
+def test_unknown_event_is_warned_of_without_content() -> None:
     seen: list[dict[str, telemetry.Value]] = []
     end = telemetry.subscribe(lambda _, fields: seen.append(fields))
     try:
@@ -167,7 +167,7 @@ def test_what_is_unknown_is_warned_of_without_content() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"7", b"null", b'"x"', b"{", b"\xff", b"[" * 100_000, b"9" * 5000])
-def test_what_is_no_json_object_is_a_body_error(body: bytes) -> None:
+def test_body_that_is_no_json_object_is_an_error(body: bytes) -> None:
     with pytest.raises(WebhookBodyError):
         PROVIDER.normalise(body, HEADERS)
 
@@ -248,7 +248,7 @@ def test_any_headers_are_refused_with_a_signature_error(headers: dict[str, str],
     PROVIDER.delivery_key(WebhookRequest(headers, body))
 
 
-def test_what_proves_and_identifies_a_webhook_is_kept_with_its_body() -> None:
+def test_headers_that_prove_and_identify_a_webhook_are_kept_with_its_body() -> None:
     request = signed(b"{}")
     kept = {name: value for name, value in request.headers.items() if name in PROVIDER.signed_headers}
     PROVIDER.verify(WebhookRequest(kept, b"{}"))

@@ -121,7 +121,7 @@ def test_everything_a_mail_can_say_reaches_the_wire(provider: SendGridProvider) 
         ({"text": "half a pair \ud83d"}, "invalid_text"),
     ],
 )
-def test_what_sendgrid_cannot_say_is_refused_by_name(
+def test_mail_that_sendgrid_cannot_carry_is_refused_by_name(
     provider: SendGridProvider, change: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(Unsendable) as caught:

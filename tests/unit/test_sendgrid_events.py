@@ -21,7 +21,9 @@ from mailglass import telemetry
 from mailglass.errors import ConfigError, SignatureError, SignatureErrorType, WebhookBodyError
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers.base import WebhookRequest
-from mailglass.providers.sendgrid import EVENTS, SIGNATURE, TIMESTAMP, SendGridOptions, SendGridProvider
+from mailglass.providers.sendgrid import SendGridOptions, SendGridProvider
+from mailglass.providers.sendgrid.events import EVENTS
+from mailglass.providers.sendgrid.provider import SIGNATURE, TIMESTAMP
 from mailglass.settings import Secret
 
 ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
@@ -160,7 +162,7 @@ def test_a_poisoned_item_sinks_no_other() -> None:
     assert {good.kind for good in found[1::2]} == {K.OPENED}
 
 
-def test_what_is_unknown_is_warned_of_once_per_body_and_name() -> None:
+def test_unknown_event_is_warned_of_once_per_body_and_name() -> None:
     seen: list[dict[str, telemetry.Value]] = []
     end = telemetry.subscribe(lambda _, fields: seen.append(fields))
     try:
@@ -172,7 +174,7 @@ def test_what_is_unknown_is_warned_of_once_per_body_and_name() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"7", b"null", b"[", b"\xff", b"[" * 100_000])
-def test_what_is_no_json_array_is_a_body_error(body: bytes) -> None:
+def test_body_that_is_no_json_array_is_an_error(body: bytes) -> None:
     with pytest.raises(WebhookBodyError):
         PROVIDER.normalise(body, {})
 

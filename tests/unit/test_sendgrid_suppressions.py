@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mailglass.errors import ProviderCallError
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
 from mailglass.providers.sendgrid import SendGridOptions, SendGridProvider
-from mailglass.providers.sendgrid_suppressions import BATCH, PAGE, SendGridSuppressions
+from mailglass.providers.sendgrid.suppressions import BATCH, PAGE, SendGridSuppressions
 from mailglass.providers.suppression_list import ListedAddress
 from mailglass.settings import Secret
 from mailglass.testing.provider_suite.wire import HTTPWire, Reply, Seen, closed_port
@@ -183,7 +183,7 @@ def test_an_answer_that_cannot_be_read_is_never_an_empty_list(
 
 
 @pytest.mark.parametrize("reason", ["hard_bounce", "complaint", "unsubscribe", "manual", "provider"])
-def test_whatever_is_added_becomes_a_global_unsubscribe(
+def test_added_entry_becomes_a_global_unsubscribe(
     account: Account, wire: HTTPWire, lists: SendGridSuppressions, reason: str
 ) -> None:
     assert lists.push(listed("Ada@x.y", "b@x.y", reason=reason)) == [True, True]
@@ -233,7 +233,7 @@ def test_an_address_is_taken_off_every_list_and_no_other_address_is(
     ]  # fmt: skip
 
 
-def test_one_list_that_keeps_an_address_does_not_spare_the_others(
+def test_list_that_keeps_an_address_does_not_spare_the_others(
     account: Account, wire: HTTPWire, lists: SendGridSuppressions
 ) -> None:
     for addresses in account.lists.values():
@@ -244,7 +244,7 @@ def test_one_list_that_keeps_an_address_does_not_spare_the_others(
 
 
 @pytest.mark.parametrize("address", ["", "none", "..", "half \ud83d@x.y", "a@x.y\n"])
-def test_what_is_no_address_is_not_asked_about(wire: HTTPWire, lists: SendGridSuppressions, address: str) -> None:
+def test_invalid_address_is_not_asked_about(wire: HTTPWire, lists: SendGridSuppressions, address: str) -> None:
     assert lists.push(listed(address)) == [False]
     assert lists.remove([address]) == [False]
     assert wire.seen == []

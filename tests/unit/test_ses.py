@@ -155,7 +155,7 @@ def test_the_accounts_configuration_set_and_tenant_go_with_every_mail_unless_it_
         ({"attachments": (Attachment("a.bin", b"\x00" * 30_000_000),)}, "too_large"),
     ],
 )
-def test_what_ses_cannot_say_is_refused_by_name(change: dict[str, Any], reason: str) -> None:
+def test_mail_that_ses_cannot_carry_is_refused_by_name(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(Unsendable) as refusal:
         parameters(**change)
     assert refusal.value.reason == reason

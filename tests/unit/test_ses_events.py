@@ -216,7 +216,7 @@ def test_a_notification_of_something_else_is_a_body_error(content: str) -> None:
         b'{"Type":"Notification","Message":{},"MessageId":"1"}',
     ],
 )  # fmt: skip
-def test_what_is_no_message_of_sns_is_a_body_error(body: bytes) -> None:
+def test_body_that_is_no_message_of_sns_is_an_error(body: bytes) -> None:
     with pytest.raises(WebhookBodyError):
         PROVIDER.normalise(body, {})
 
@@ -240,7 +240,7 @@ def test_a_mail_in_another_form_leaves_the_event_standing(broken: Any) -> None:
     assert (found.kind, found.recipient, found.delivery_id) == (K.DELIVERED, "ada@example.com", None)
 
 
-def test_what_is_unknown_is_warned_of_by_its_name() -> None:
+def test_unknown_event_is_warned_of_by_its_name() -> None:
     seen: list[dict[str, telemetry.Value]] = []
     end = telemetry.subscribe(lambda _, fields: seen.append(fields))
     try:

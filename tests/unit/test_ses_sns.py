@@ -458,7 +458,7 @@ FIELDS = st.sampled_from([*NOTIFICATION, "Signature", "SignatureVersion", "Signi
 
 
 @given(HEADERS, st.binary(max_size=80) | st.dictionaries(FIELDS, VALUES).map(lambda body: json.dumps(body).encode()))
-def test_whatever_is_posted_is_refused_and_breaks_nothing(headers: dict[str, str], body: bytes) -> None:
+def test_arbitrary_body_is_refused_and_breaks_nothing(headers: dict[str, str], body: bytes) -> None:
     with pytest.raises(SignatureError):
         provider().verify(WebhookRequest(headers, body))
 

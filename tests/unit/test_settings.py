@@ -457,7 +457,7 @@ def test_several_wrong_options_are_listed_at_once() -> None:
     assert len(str(caught.value).splitlines()) == 3
 
 
-def test_what_options_find_wrong_themselves_is_said_with_the_accounts_name() -> None:
+def test_error_of_the_options_is_told_with_the_accounts_name() -> None:
     @dataclass(frozen=True)
     class Picky:
         port: int = 25
@@ -526,7 +526,7 @@ def test_a_wrong_value_in_an_array_of_tables_is_named_with_its_place(
 
 
 @pytest.mark.parametrize("raw", ["upper", 3, [3], [["upper"]]])
-def test_what_is_no_table_is_refused_where_tables_belong(raw: object) -> None:
+def test_value_in_place_of_a_table_is_refused(raw: object) -> None:
     with pytest.raises(ConfigError, match=r"\[\[accounts.a.locks\]\]") as caught:
         build_options(Door, {"locks": raw}, "accounts.a", ENV)
     assert caught.value.key == "accounts.a.locks[0]"

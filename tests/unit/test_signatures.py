@@ -120,7 +120,7 @@ def test_a_key_is_read_with_and_without_its_pem_frame() -> None:
     ],
     ids=["empty", "short", "not ascii", "frame only", "P-384", "Ed25519"],
 )  # fmt: skip
-def test_what_is_no_p256_key_is_malformed(text: str) -> None:
+def test_key_that_is_not_p256_is_malformed(text: str) -> None:
     refused(SignatureErrorType.MALFORMED_KEY, lambda: ecdsa_p256_key(text))
 
 

@@ -39,7 +39,7 @@ def test_another_token_is_refused(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "Bearer", "Bearer ", "Basic b2xkLXRva2Vu", "old-token"])
-def test_what_is_no_bearer_token_is_malformed(value: str) -> None:
+def test_header_without_a_bearer_token_is_malformed(value: str) -> None:
     assert refused(lambda: require_bearer(with_header(value), SECRETS)) is T.MALFORMED_HEADER
 
 
@@ -87,7 +87,7 @@ def test_any_text_is_a_peer_that_is_refused(peer: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "203.0.113.0/33", "203.0.113.1/24", "example.com", "203.0.113"])
-def test_what_is_no_network_is_refused_by_the_options_name(text: str) -> None:
+def test_invalid_network_is_refused_by_the_options_name(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         networks_of("webhook_networks", ("203.0.113.0/24", text))
     assert caught.value.key == "webhook_networks"

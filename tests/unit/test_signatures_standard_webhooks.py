@@ -72,7 +72,7 @@ def test_either_family_of_names_and_either_secret_of_a_rotation_is_accepted(pref
 
 
 @pytest.mark.parametrize("library", [svix.webhooks.Webhook, standardwebhooks.Webhook], ids=["svix", "standardwebhooks"])
-def test_what_a_library_signs_is_accepted_and_what_is_signed_here_a_library_accepts(library: Any) -> None:
+def test_signatures_agree_with_the_librarys_in_both_directions(library: Any) -> None:
     moment = datetime.now(UTC)
     theirs = library(SECRET).sign("msg_9", moment, BODY.decode())
     timestamp = str(int(moment.replace(tzinfo=UTC).timestamp()))
@@ -102,7 +102,7 @@ def test_libraries_and_we_agree(text: str, shift: int, secret: str, broken: bool
     assert ours is theirs
 
 
-def test_one_good_signature_among_several_is_enough() -> None:
+def test_single_good_signature_among_several_is_enough() -> None:
     moment = present()
     good = signature(BODY, moment=moment)
     stale, asymmetric = signature(b"other", moment=moment), "v1a," + base64.b64encode(bytes(64)).decode()
@@ -181,7 +181,7 @@ def test_a_missing_header_is_named_as_its_family_does(prefix: str, missing: str)
         ("signature", "abc def"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_is_malformed(name: str, value: str) -> None:
+def test_unreadable_signature_is_malformed(name: str, value: str) -> None:
     assert refused(signed(**{name: value})) is T.MALFORMED_HEADER
 
 
@@ -212,7 +212,7 @@ def test_a_secret_without_padding_is_read_as_the_library_reads_it() -> None:
 @pytest.mark.parametrize(
     "secret", ["", "whsec_", "whsec_a", "whsec_é", "not base64!", "whsk_AAAA", "whpk_AAAA", "===="]
 )
-def test_what_is_no_secret_is_malformed(secret: str) -> None:
+def test_invalid_secret_is_malformed(secret: str) -> None:
     with pytest.raises(SignatureError) as caught:
         standard_webhooks_key(Secret(secret))
     assert caught.value.type is T.MALFORMED_KEY

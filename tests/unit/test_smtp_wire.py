@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailglass.clock import monotonic
-from mailglass.providers.smtp.letters import Envelope, Features
+from mailglass.providers.smtp.prepared_mail import Envelope, Features
 from mailglass.providers.smtp.replies import Reply
 from mailglass.providers.smtp.wire import MAX_REPLY, MAX_REPLY_LINE, ProtocolError, Wire, as_data
 
@@ -60,7 +60,7 @@ def test_replies_that_arrive_together_are_read_one_by_one(ends: tuple[Wire, sock
 @pytest.mark.parametrize(
     "raw", [b"\r\n", b"hello\r\n", b"25 ok\r\n", b"2500 ok\r\n", b"150 ok\r\n", b"650 ok\r\n", b"250-a\r\n251 b\r\n"]
 )
-def test_what_is_no_reply_is_refused(ends: tuple[Wire, socket.socket], raw: bytes) -> None:
+def test_line_that_is_no_reply_is_refused(ends: tuple[Wire, socket.socket], raw: bytes) -> None:
     wire, peer = ends
     peer.sendall(raw)
 

@@ -133,7 +133,7 @@ def test_everything_a_mail_can_say_reaches_the_wire() -> None:
     }
 
 
-def test_nobody_sees_who_gets_a_blind_copy() -> None:
+def test_blind_copies_are_shown_to_no_recipient() -> None:
     found = wire(replace(MAIL, bcc=(Address("b@example.org"),)))
     assert "b@example.org" not in json.dumps(found["content"])
     assert found["recipients"][1]["address"] == {"email": "b@example.org", "header_to": "ada@example.com"}
@@ -166,7 +166,7 @@ def test_a_mails_own_options_go_before_the_accounts() -> None:
         ({"attachments": (Attachment("ü" * 128, b"x", "text/plain"),)}, "unsupported_file_name"),
     ],
 )
-def test_what_sparkpost_cannot_say_is_refused_by_name(change: dict[str, Any], reason: str) -> None:
+def test_mail_that_sparkpost_cannot_carry_is_refused_by_name(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(Unsendable) as caught:
         PROVIDER.encode(replace(MAIL, **change))
     assert caught.value.reason == reason

@@ -256,7 +256,7 @@ def test_a_poisoned_item_sinks_no_other() -> None:
             assert text is None or (text.isprintable() and len(text) <= 320)
 
 
-def test_what_is_unknown_is_warned_of_by_class_and_type_without_content() -> None:
+def test_unknown_event_is_warned_of_by_class_and_type_without_content() -> None:
     seen: list[dict[str, telemetry.Value]] = []
     end = telemetry.subscribe(lambda _, fields: seen.append(fields))
     try:
@@ -273,7 +273,7 @@ def test_what_is_unknown_is_warned_of_by_class_and_type_without_content() -> Non
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"7", b"null", b'{"msys": []}', b"[", b"\xff", b"[" * 100_000])
-def test_what_is_no_array_is_a_body_error(body: bytes) -> None:
+def test_body_that_is_no_array_is_an_error(body: bytes) -> None:
     with pytest.raises(WebhookBodyError):
         PROVIDER.normalise(body, {})
 

@@ -150,7 +150,7 @@ def test_a_call_carries_a_thousand_addresses_at_most() -> None:
     assert found.push([]) == []
 
 
-def test_one_address_that_is_refused_sinks_no_other_entry() -> None:
+def test_refused_address_sinks_no_other_entry() -> None:
     def judge(request: HTTPRequest) -> HTTPAnswer:
         rows = json.loads(request.body)["recipients"]
         return answer({}, 400 if any("bad" in row["recipient"] for row in rows) else 200)

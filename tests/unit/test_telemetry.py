@@ -37,7 +37,7 @@ def test_an_application_that_has_configured_logging_sees_one_line() -> None:
     assert done.stderr == "WARNING:mailglass:mailglass.doorbell.unreachable error_type=OSError\n"
 
 
-def test_what_is_configured_later_counts_from_then_on() -> None:
+def test_later_configuration_counts_from_then_on() -> None:
     again = 'telemetry.configure_logging("info", "json"); telemetry.emit("mailglass.pump", rung=1)'
     done = run(after=again)
     assert done.stdout == ""

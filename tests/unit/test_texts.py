@@ -87,7 +87,7 @@ def test_a_lone_surrogate_is_refused_everywhere(place: str, text: str) -> None:
 
 
 @given(st.text(st.characters(categories=["Cc", "Cs", "Zl", "Zp", "L", "P"]), max_size=12))
-def test_what_a_content_type_may_hold_is_one_line_that_can_be_written(text: str) -> None:
+def test_accepted_content_type_is_a_line_that_can_be_written(text: str) -> None:
     for content_type in (text, f"text/plain{text}", f"text/plain; name={text}"):
         try:
             made = Attachment("a.txt", b"x", content_type).content_type
@@ -126,7 +126,7 @@ def test_a_lazy_string_that_cannot_be_read_is_a_message_error_without_its_words(
 @pytest.mark.parametrize(
     "place", ["subject", "text", "html", "display name", "address", "filename", "content type", "tag"]
 )
-def test_what_is_neither_text_nor_lazy_is_refused(place: str, value: object) -> None:
+def test_value_that_is_neither_text_nor_lazy_is_refused(place: str, value: object) -> None:
     with pytest.raises(MessageError):
         EVERYWHERE[place](value)
 

@@ -65,7 +65,7 @@ def test_a_transient_failure_honours_retry_after() -> None:
     assert verdict.delay == 500
 
 
-def test_what_would_come_too_late_fails_now_with_both_reasons() -> None:
+def test_retry_that_would_come_too_late_fails_now_with_both_reasons() -> None:
     outcome = Outcome(OutcomeClass.THROTTLED, reason="http_429", retry_after=60)
     verdict = decide(uuid4(), outcome, attempt=1, age=POLICY.max_age, policy=POLICY)
     assert (verdict.status, verdict.reason) == (Status.FAILED, "too_old:http_429")
@@ -101,7 +101,7 @@ def test_an_uncertain_delivery_is_asked_about_again_only_while_the_provider_reme
         (OutcomeClass.MISCONFIGURED, 0.0, 2, True),
     ],
 )
-def test_what_may_have_been_sent_never_ends_as_one_that_was_not(
+def test_mail_that_may_have_been_sent_never_ends_as_unsent(
     kind: OutcomeClass, age: float, attempt: int, asked_again: bool
 ) -> None:
     verdict = decide(
@@ -117,7 +117,7 @@ def test_a_rejection_answers_what_was_asked_again() -> None:
     assert verdict.status is Status.FAILED
 
 
-def test_what_was_not_begun_in_time_is_no_attempt_and_due_at_once() -> None:
+def test_mail_not_begun_in_time_is_no_attempt_and_due_at_once() -> None:
     outcome = Outcome(OutcomeClass.TRANSIENT, reason="deadline")
     verdict = decide(uuid4(), outcome, attempt=POLICY.max_attempts, age=0, policy=POLICY)
     assert (verdict.status, verdict.counted, verdict.delay) == (Status.QUEUED, False, 0.0)

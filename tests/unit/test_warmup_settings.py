@@ -83,7 +83,7 @@ def test_a_plan_may_go_by_the_days_of_a_time_zone(load: Load) -> None:
         (f"{START}plan = [50]\ncap = 1", "cap"),
     ],
 )
-def test_what_is_wrong_is_named_by_its_place(load: Load, body: str, key: str) -> None:
+def test_wrong_setting_is_named_by_its_place(load: Load, body: str, key: str) -> None:
     with pytest.raises(ConfigError) as raised:
         load(table(body))
     assert raised.value.key == f"accounts.new.warmup.{key}"

@@ -1,4 +1,4 @@
-"""What runs inside a Celery worker: thin tasks over mailglass, bootsteps, signals. Loaded by the worker by name."""
+"""Parts of a Celery worker: thin tasks over mailglass, bootsteps, signals. The worker loads them by name."""
 
 from __future__ import annotations
 

@@ -64,11 +64,13 @@ class Pump(bootsteps.StartStopStep):
         self._thread: threading.Thread | None = None
 
     def start(self, worker: Any) -> None:
+        """Start the thread."""
         self._ended.clear()
         self._thread = threading.Thread(target=self._run, name="mailglass pump", daemon=True)
         self._thread.start()
 
     def stop(self, worker: Any) -> None:
+        """End the thread, and wait for its run."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join(_LONGEST_PAUSE)

@@ -32,9 +32,11 @@ class Bulkheads(bootsteps.StartStopStep):
         bulkhead.install(Bulkhead(slots, leaves=not (forks and ends), lease=get_settings().engine.lease))
 
     def start(self, worker: Any) -> None:
+        """Follow the size of the pool."""
         self._entry = worker.timer.call_repeatedly(_INTERVAL, _resize, (worker,))
 
     def stop(self, worker: Any) -> None:
+        """Stop following the size of the pool."""
         if self._entry is not None:
             self._entry.cancel()
 
@@ -46,7 +48,7 @@ def _resize(worker: Any) -> None:
 
 
 def _most(autoscale: Any) -> int:
-    """The largest size of an autoscaled pool, from `--autoscale=10,3`; 0 without one."""
+    """Return the largest size of an autoscaled pool, from `--autoscale=10,3`; 0 without one."""
     if not autoscale:
         return 0
     return int(autoscale.partition(",")[0]) if isinstance(autoscale, str) else int(autoscale[0])

@@ -14,9 +14,10 @@ _logger = logging.getLogger("mailglass")
 
 
 class Consumer(consumer.Consumer):
-    """Looks at each message before Celery does, and drops those that Celery stumbles over."""
+    """Consumer that checks each message before Celery does, and drops those that would break it."""
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
+        """Return Celery's handler behind a check of each message."""
         handle = super().create_task_handler(*args, **kwargs)
         tasks = self.app.tasks
         lost = without_lookups((*self.connection_errors, *self.channel_errors))
@@ -36,19 +37,23 @@ class Consumer(consumer.Consumer):
         return on_task_received
 
     def on_decode_error(self, message: Any, exc: BaseException) -> None:
+        """Drop a message that cannot be decoded."""
         self._drop(message, "body", type(exc).__name__)
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
+        """Drop a message of no known form."""
         self._drop(message, "unknown_task")
 
     def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> None:
+        """Drop a message of an unknown task."""
         self._drop(message, "unknown_task")
 
     def on_invalid_task(self, body: Any, message: Any, exc: BaseException) -> None:
+        """Drop a message of an invalid task."""
         self._drop(message, "unworkable", type(exc).__name__)
 
     def _drop(self, message: Any, reason: str, error_type: str | None = None) -> None:
-        """Take a message out of its queue for good. One that was taken already, by its task, stays so."""
+        """Remove a message from its queue for good, unless its task has acknowledged it."""
         size = len(message.body) if isinstance(message.body, bytes | str) else 0
         note_refusal(reason, size=size, **({} if error_type is None else {"error_type": error_type}))
         if not message.acknowledged:

@@ -1,7 +1,7 @@
-"""Messages from the broker, looked at before Celery works on them: whoever may write to the broker writes them.
+"""Checks of messages before Celery works on them, since anybody with access to the broker may write them.
 
-A ring is worth nothing by itself: the ledger owes the mail, and the pump rings again. So whatever is no message that
-one of our tasks takes is refused and dropped, and what it says is never logged.
+A ring has no value of its own: the ledger owes the mail, and the pump rings again. So a message that none of our tasks
+accepts is refused and dropped, and its content is never logged.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _OURS: Final = frozenset({DISPATCH, *TASKS})
 
 
 class RefusedError(Exception):
-    """A message is none that a worker of ours takes; its text is the reason, one of a closed set."""
+    """Raised when a worker of ours does not accept a message; its text is the reason, one of a closed set."""
 
 
 def check(message: Any, tasks: Mapping[str, Any]) -> None:
-    """Refuse a message that no task of this worker can be meant by.
+    """Refuse a message that no task of this worker accepts.
 
     Args:
         message: kombu's, not decoded yet.
         tasks: Celery's registry.
 
     Raises:
-        RefusedError: says why, and repeats nothing of it.
+        RefusedError: with the reason, and nothing of the message.
     """
     if message.body is not None and len(message.body) > LARGEST:
         raise RefusedError("too_large")
@@ -99,10 +99,10 @@ def _check_headers(headers: Mapping[str, Any]) -> None:
 
 
 def _check_ring(headers: Mapping[str, Any], task: Any) -> None:
-    """What no ring of ours has: a short time limit ends a process, with all that it has claimed, at any moment.
+    """Refuse headers that no ring of ours has.
 
-    A ring of a worker carries the limits of its settings, which may be a little different elsewhere. What is to be held
-    until later fills the memory of a worker, and is not what a ring is for.
+    A short time limit would end a process with all that it has claimed. A ring carries its sender's limits, which may
+    differ a little elsewhere. A message for much later would fill a worker's memory.
     """
     for given, own in zip(headers.get("timelimit") or (), (task.time_limit, task.soft_time_limit), strict=False):
         if given is not None and own is not None and given < own / 4:
@@ -153,11 +153,11 @@ _HEADERS: Final[Mapping[str, Callable[[Any], bool]]] = {
 
 
 def _decoded(message: Any, *, plain: bool) -> tuple[list[Any], dict[str, Any]]:
-    """The arguments of protocol 2.
+    """Return the arguments of a message of protocol 2.
 
     Args:
         message: kombu's.
-        plain: nothing may be asked for that follows the task.
+        plain: refuse callbacks and chains.
     """
     try:
         payload = message.decode()

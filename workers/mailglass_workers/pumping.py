@@ -23,6 +23,8 @@ from mailglass.webhooks import process
 
 # seconds after which a ring of `mailglass.settle` that nobody answered is taken for lost; longer than it runs
 SETTLE_RING_TIMEOUT: Final = 60.0
+# what a sweep may have queued again
+_QUEUED: Final = frozenset({EngineEvent.RELEASED, EngineEvent.RESENT, EngineEvent.UNCERTAIN})
 # seconds that one run rings lanes for, once it has read them; those that are left are the next one's
 BUDGET: Final = 10.0
 
@@ -84,7 +86,7 @@ def run(runtime: Runtime, keep: Callable[[], None] = lambda: None) -> bool:
     """
     started = clock.monotonic()
     ring_timeout, doorbell = runtime.settings.engine.ring_timeout, runtime.doorbell
-    moved = runtime.settler.sweep()
+    marks, moved = runtime.low_water, runtime.settler.sweep()
     paused = pauses.pauses(runtime.database)
     rung, woken, looked = 0, set[Lane](), float("-inf")
 
@@ -94,12 +96,14 @@ def run(runtime: Runtime, keep: Callable[[], None] = lambda: None) -> bool:
         keep()
         if clock.monotonic() - looked >= INTERVAL / 2:
             looked = clock.monotonic()
-            found = list(pauses.unpaused(paused, lanes.lanes_woken(runtime.database)))
+            found = list(pauses.unpaused(paused, lanes.lanes_woken(runtime.database, mark=marks.woken)))
             woken.update(found)
             rung += doorbell.ring(found)
 
     look()
-    due = {*pauses.unpaused(paused, lanes.lanes_ready(runtime.database, after_page=look)), *woken}
+    queued = {lane for lane, kind in moved if kind in _QUEUED}
+    found = {*lanes.lanes_ready(runtime.database, after_page=look, pace=marks.ready), *queued}
+    due = {*pauses.unpaused(paused, found), *woken}
     until = clock.monotonic() + BUDGET
 
     def go_on() -> bool:
@@ -109,7 +113,7 @@ def run(runtime: Runtime, keep: Callable[[], None] = lambda: None) -> bool:
     repaired = doorbell.repair(due, ring_timeout, go_on)
     rung += repaired
     finished = clock.monotonic() < until
-    if process.waiting(runtime.database):
+    if process.waiting(runtime.database, marks.webhooks_waiting):
         rung += doorbell.ring_task(WEBHOOKS, ring_timeout)
     if runtime.settler.waiting():
         rung += doorbell.ring_task(SETTLE, SETTLE_RING_TIMEOUT)

@@ -1,4 +1,4 @@
-"""What kombu's Redis transport has to be taught: to outlive what dies and what is no message, to notice a free slot.
+"""Patches of kombu's Redis transport: outlive a dying Redis and invalid messages, notice a free slot.
 
 When Redis dies while tasks are under way, Celery gives up the connection, kombu's channels with it. A channel that
 still holds messages wants to put them back, and a task that ends later wants to acknowledge its message. Both ask the

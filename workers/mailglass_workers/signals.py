@@ -1,4 +1,4 @@
-"""What a worker checks before it starts, and closes when it ends."""
+"""Signal handlers: checks before a worker starts, and clean-up at its end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mailglass import telemetry
 from mailglass.celery import app
 from mailglass.errors import MailglassError
 from mailglass.providers.registry import Accounts
-from mailglass.runtime import close_runtime, tell_unknown_variables
+from mailglass.runtime import close_runtime, warn_of_unknown_variables
 from mailglass.settings import get_settings
 from mailglass_workers import slots, stopping
 from mailglass_workers.messages import decompress_nothing
@@ -51,7 +51,7 @@ def check_before_start(instance: Any = None, options: dict[str, Any] | None = No
 
 
 def _pool(options: dict[str, Any]) -> str:
-    """The module of the worker's pool, however it was named."""
+    """Return the module of the worker's pool, given by class or by name."""
     pool = options.get("pool_cls") or options.get("pool") or app.conf.worker_pool
     return str((get_implementation(pool) if isinstance(pool, str) else pool).__module__)
 
@@ -71,26 +71,28 @@ def _refuse(reason: str) -> NoReturn:
 
 @signals.setup_logging.connect
 def configure_logging(**_: Any) -> None:
-    """One form for all log lines; its presence keeps Celery from configuring its own."""
+    """Configure one form for all log lines, in place of Celery's own."""
     settings = get_settings()
     telemetry.configure_logging(settings.log_level, settings.log_format)
-    tell_unknown_variables(settings)
+    warn_of_unknown_variables(settings)
 
 
 @signals.worker_process_init.connect
 @signals.worker_ready.connect
 def keep_what_was_imported(**_: Any) -> None:
-    """Spare the garbage collector what lives as long as the process: a full walk over it stops a batch for 50 ms."""
+    """Exempt lasting objects from garbage collection, which would stop a batch for 50 ms."""
     gc.freeze()
 
 
 @signals.worker_shutting_down.connect
 def note_shutdown(**_: Any) -> None:
+    """Make batches stop between two sends."""
     stopping.set()
 
 
 @signals.worker_shutdown.connect
 @signals.worker_process_shutdown.connect
 def close(**_: Any) -> None:
+    """Wait for running work, and close the process's connections."""
     slots.wait()
     close_runtime()

@@ -24,9 +24,9 @@ _all_beside: list[Beside] = []
 
 
 def run(work: Callable[[], None]) -> None:
-    """Run a batch of mails in this slot; leave the slot when a provider call of it turns out to be slow.
+    """Run a batch of mails in this slot, and leave the slot if a provider call is slow.
 
-    The call then goes on in its thread, and its batch is recorded there. A process that is told to stop waits for it.
+    The call goes on in its thread, and its batch is recorded there. A process that stops waits for it.
     """
     walls = bulkhead.current()
     if walls is None:
@@ -45,10 +45,10 @@ def run(work: Callable[[], None]) -> None:
 
 
 class Beside:
-    """Threads for tasks that ask providers for something else than to send; a slot does not wait for slow ones.
+    """Threads for tasks that call providers for other reasons than to send. A slot does not wait for slow calls.
 
-    Each kind of task has a few threads of its own, so that as many rings as there are accounts take none from mail, and
-    those that find all of them taken wait for one without a slot.
+    Each kind of task has a few threads of its own, so that many rings take no slots from mail. A task without a free
+    thread waits without a slot.
     """
 
     def __init__(self) -> None:
@@ -58,6 +58,7 @@ class Beside:
         _all_beside.append(self)
 
     def __call__(self, work: Callable[[], None]) -> None:
+        """Run work, and leave the slot if it is slow."""
         walls = bulkhead.current()
         if walls is None or not walls.leaves:
             work()
@@ -78,7 +79,7 @@ class Beside:
             future.add_done_callback(_log_failure)
 
     def wait(self) -> None:
-        """Wait for what was begun; what was not is dropped, and rung again as a lost ring is."""
+        """Wait for running work. Queued work is dropped, and rung again like a lost ring."""
         with self._lock:
             mine, self._executor = self._executor, None
         if mine is not None and mine[0] == os.getpid():
@@ -90,7 +91,7 @@ class Beside:
 
 
 def wait() -> None:
-    """Wait for what goes on beside the slots of this process: what was begun is recorded before it ends."""
+    """Wait for work that has left its slot, so that it is recorded before the process ends."""
     global _executor
     with _lock:
         mine, _executor = _executor, None
@@ -109,7 +110,7 @@ def _watched(walls: Bulkhead, job: Job, work: Callable[[], None]) -> None:
 
 
 def _threads(walls: Bulkhead) -> ThreadPoolExecutor:
-    """This process's threads; idle ones are used again."""
+    """Return this process's threads; idle ones are reused."""
     global _executor
     with _lock:
         if _executor is None or _executor[0] != os.getpid():

@@ -1,4 +1,4 @@
-"""What a worker waits for before it starts, and without what it does not start."""
+"""Conditions of a worker's start: those that it waits for, and those without which it does not start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether this worker was told to stop; between two sends a batch asks, and gives the rest back."""
+"""The stop flag of this worker. A batch checks it between two sends, and gives the rest back."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ SYNC_RING_TIMEOUT = 600.0
 
 
 def guarded(work: Callable[..., Any]) -> Callable[..., Any]:
-    """A fault that mailglass knows is one line of telemetry: the ledger still owes the work, the pump rings again."""
+    """Report known errors by one event: the ledger still owes the work, and the pump rings again."""
 
     @functools.wraps(work)
     def run(*args: Any) -> None:
@@ -58,10 +58,10 @@ def guarded(work: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def in_slot(run: Callable[[Callable[[], None]], None]) -> Callable[[Callable[..., Any]], Callable[..., None]]:
-    """A task that asks providers: its slot does not wait for slow ones.
+    """Run a task that calls providers without blocking its slot.
 
     Args:
-        run: how it is run in the slot, `slots.run` or a `slots.Beside`.
+        run: runs it in the slot: `slots.run` or a `slots.Beside`.
     """
 
     def decorate(work: Callable[..., Any]) -> Callable[..., None]:
@@ -133,7 +133,10 @@ def process_webhooks() -> None:
         if full:
             runtime.doorbell.ring_task(WEBHOOKS)
 
-    process.run(runtime.settings, runtime.database, runtime.accounts, after_claim=ring_again)
+    process.run(
+        runtime.settings, runtime.database, runtime.accounts,
+        after_claim=ring_again, mark=runtime.low_water.webhooks,
+    )  # fmt: skip
 
 
 @app.task(name=RECONCILE)

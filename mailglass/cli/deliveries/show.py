@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -56,7 +56,8 @@ def show(delivery_id: UUID, show_recipient: bool, content: bool, actor: str, out
             delivery=_as_json(delivery, show_recipient), timeline=[_event_as_json(event) for event in timeline], **shown
         )
         return
-    print_table(("", ""), [(name, value) for name, value in _described(delivery, show_recipient) if value])
+    described = [*_described(delivery, show_recipient), ("explained by", _explanation(timeline))]
+    print_table(("", ""), [(name, value) for name, value in described if value])
     click.echo()
     print_table(
         ("TIME", "SOURCE", "EVENT", "DETAILS"),
@@ -194,6 +195,12 @@ def _in_words(refusal: str | None) -> str:
     from mailglass.refusals.consequences import in_words
 
     return in_words(refusal)
+
+
+def _explanation(timeline: Sequence[Event]) -> str:
+    """Return the command that explains the last refusal; "" if there was none with a code."""
+    codes = [event.enhanced_status or event.status_code for event in timeline if event.refusal]
+    return f"mailglass mail-doctor --explain {codes[-1]}" if codes and codes[-1] else ""
 
 
 def _plain(value: Any) -> Any:

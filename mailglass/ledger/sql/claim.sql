@@ -9,9 +9,19 @@
 -- disk. A claim that is lost with the server leaves its deliveries queued, and its mark finds no lease. Deliveries of a
 -- claim that ended without a verdict are claimed apart from the rest: up to eight that were in one such claim, or a
 -- single one that was in several. The caller says which kind goes first where both are due, so that neither waits for
--- the other's end. A paused lane gets nothing.
+-- the other's end. A paused lane gets nothing. Each priority is walked from a mark on, below which nothing was left.
+-- While something holds the vacuum horizon, the index keeps an entry of each delivery that was drained. A writer that
+-- has ended may have left something below, so then the walk starts at the beginning. The first row tells of the claim,
+-- also where nothing is leased: its moment, its snapshot, its transaction, and whether all that was due was seen. See
+-- mailglass.ledger.low_water.
 WITH unhurried AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
+), paused AS MATERIALIZED (
+    SELECT EXISTS (SELECT FROM mailglass.pauses z WHERE z.tenant_id = %(tenant)s AND z.stream IN ('', %(stream)s)
+                                                    AND z.account = '') AS lane
+), from_start AS MATERIALIZED (
+    SELECT EXISTS (SELECT FROM unnest(CAST(%(writers)s AS xid8[])) AS w (id)
+                   WHERE pg_visible_in_snapshot(w.id, pg_current_snapshot())) AS needed
 ), held AS MATERIALIZED (
     SELECT d.id, d.message_id, row_number() OVER () AS position FROM mailglass.deliveries d
     WHERE %(again)s AND d.lease_expires_at IS NOT NULL AND d.lease_token = CAST(%(token)s AS uuid)
@@ -23,29 +33,31 @@ WITH unhurried AS MATERIALIZED (
         WHERE d.queue = %(queue)s AND d.tenant_id = %(tenant)s AND d.stream = %(stream)s
           AND d.crashes > 0 AND d.due_at <= now()
         ORDER BY (d.crashes > 1), d.priority DESC, d.due_at LIMIT LEAST(8, %(size)s) FOR UPDATE SKIP LOCKED) q
-    WHERE NOT EXISTS (SELECT FROM mailglass.pauses z
-                      WHERE z.tenant_id = %(tenant)s AND z.stream IN ('', %(stream)s) AND z.account = '')
+    WHERE NOT (SELECT lane FROM paused)
     LIMIT CASE WHEN CAST(%(cap)s AS integer) IS NULL THEN 8
                ELSE LEAST(8, mailglass.room_for(%(tenant)s, CAST(%(cap)s AS integer))) END
 ), due AS MATERIALIZED (
-    SELECT q.id, q.message_id, row_number() OVER () AS position
-    FROM generate_series(9, 0, -1) AS p (priority) CROSS JOIN LATERAL (
-        SELECT d.id, d.message_id FROM mailglass.deliveries d
+    SELECT q.id, q.message_id, q.due_at, row_number() OVER () AS position
+    FROM unnest(CAST(%(marks)s AS timestamptz[]), CAST(%(mark_ids)s AS uuid[])) WITH ORDINALITY
+         AS p (due_at, id, place) CROSS JOIN LATERAL (
+        SELECT d.id, d.message_id, d.due_at FROM mailglass.deliveries d
         WHERE d.queue = %(queue)s AND d.tenant_id = %(tenant)s AND d.stream = %(stream)s
-          AND d.priority = CAST(p.priority AS smallint) AND d.due_at <= now() AND d.crashes = 0
-        ORDER BY d.due_at LIMIT %(size)s FOR UPDATE SKIP LOCKED) q
+          AND d.priority = CAST(10 - p.place AS smallint) AND d.due_at <= now() AND d.crashes = 0
+          AND (d.due_at, d.id) > (CASE WHEN (SELECT needed FROM from_start) THEN '-infinity' ELSE p.due_at END, p.id)
+        ORDER BY d.due_at, d.id LIMIT %(size)s FOR UPDATE SKIP LOCKED) q
     WHERE NOT EXISTS (SELECT FROM held) AND NOT (%(suspects_first)s AND EXISTS (SELECT FROM suspect))
-      AND NOT EXISTS (SELECT FROM mailglass.pauses z
-                      WHERE z.tenant_id = %(tenant)s AND z.stream IN ('', %(stream)s) AND z.account = '')
+      AND NOT (SELECT lane FROM paused)
     LIMIT CASE WHEN CAST(%(cap)s AS integer) IS NULL THEN %(size)s
                ELSE LEAST(%(size)s, mailglass.room_for(%(tenant)s, CAST(%(cap)s AS integer))) END
 ), wanted AS (
-    SELECT * FROM held UNION ALL SELECT * FROM due
+    SELECT h.id, h.message_id, CAST(NULL AS timestamptz) AS due_at, h.position FROM held h
     UNION ALL
-    SELECT s.id, s.message_id, s.position FROM suspect s
+    SELECT d.id, d.message_id, d.due_at, d.position FROM due d
+    UNION ALL
+    SELECT s.id, s.message_id, NULL, s.position FROM suspect s
     WHERE NOT EXISTS (SELECT FROM held) AND NOT EXISTS (SELECT FROM due) AND (s.position = 1 OR NOT s.lone)
 ), measured AS (
-    SELECT w.id, w.position, sum(2 * pg_column_size(m.content)) OVER up_to_here AS bytes
+    SELECT w.id, w.position, w.due_at, sum(2 * pg_column_size(m.content)) OVER up_to_here AS bytes
     FROM wanted w LEFT JOIN mailglass.messages m ON m.id = w.message_id
     WINDOW up_to_here AS (ORDER BY w.position ROWS UNBOUNDED PRECEDING)
 ), claimed AS (
@@ -57,7 +69,7 @@ WITH unhurried AS MATERIALIZED (
       AND (p.position = 1 OR COALESCE(p.bytes, 0) <= %(max_bytes)s)
     RETURNING d.id, d.message_id, d.recipient, d.recipient_name, d.recipient_domain, d.account, d.attempts,
               d.scheduled_at, d.expires_at, d.priority, d.in_doubt, d.ask_again, d.awaits_account, d.deferrals,
-              d.refusal
+              d.refusal, p.due_at
 )
 SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts, c.scheduled_at, c.priority,
        COALESCE(c.expires_at <= now(), false) AS expired,
@@ -65,9 +77,16 @@ SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts,
        CAST(m.content AS text) AS content, COALESCE(m.frozen, false) AS frozen, s.scope, c.in_doubt, c.ask_again,
        c.awaits_account, c.deferrals, c.refusal,
        -- others may be due after suspects, and suspects after others
-       (SELECT count(*) FROM due) > (SELECT count(*) FROM claimed) OR EXISTS (SELECT FROM suspect) AS left_behind
-FROM claimed c
-CROSS JOIN unhurried
+       (SELECT count(*) FROM due) > (SELECT count(*) FROM claimed) OR EXISTS (SELECT FROM suspect) AS left_behind,
+       c.due_at, now() AS looked_at, CAST(pg_current_snapshot() AS text) AS snapshot,
+       CAST(pg_current_xact_id_if_assigned() AS text) AS own_writer,
+       (SELECT needed FROM from_start) AS from_start,
+       CAST(%(cap)s AS integer) IS NULL AND NOT EXISTS (SELECT FROM held)
+           AND NOT (%(suspects_first)s AND EXISTS (SELECT FROM suspect)) AND NOT (SELECT lane FROM paused)
+           AND (SELECT count(*) FROM due) < %(size)s
+           AND (SELECT count(*) FROM due) <= (SELECT count(*) FROM claimed) AS saw_all
+FROM unhurried
+LEFT JOIN claimed c ON true
 LEFT JOIN mailglass.messages m ON m.id = c.message_id
 LEFT JOIN LATERAL (
     SELECT b.scope

@@ -1,3 +1,5 @@
+-- Domains: claim sending domains to check, and save what was seen of them.
+
 -- name: claim_domains
 -- Claim sending domains whose check is due, each for one worker, up to a number. Answer what was known of them. Run
 -- twice, no other worker checks them within `answer_within`.

@@ -8,14 +8,16 @@
 -- Claims that end without a verdict are counted, and claims of a single delivery apart. After three of these the
 -- delivery is held, unless other deliveries end their claims in the same way. A crash may take other claims of its
 -- process along. Deliveries to be claimed alone are due at different moments, so that they do not meet again. Run again
--- after its answer was lost, it moves others, under event ids that the first run did not use.
+-- after its answer was lost, it moves others, under event ids that the first run did not use. Leases that ended before
+-- a mark are not walked over again. Its moment is answered in any case. See mailglass.ledger.low_water.
 WITH expired AS MATERIALIZED (
     SELECT d.id, d.status, d.stream, d.account, d.scheduled_at, d.expires_at, d.attempts,
            d.crashes_alone + 1 AS crashes_alone, d.claimed_alone, row_number() OVER () AS position
     FROM (
         SELECT id, status, stream, account, scheduled_at, expires_at, attempts, crashes_alone, claimed_alone
         FROM mailglass.deliveries
-        WHERE lease_expires_at <= now() ORDER BY lease_expires_at LIMIT %(size)s FOR UPDATE SKIP LOCKED) d
+        WHERE lease_expires_at <= now() AND lease_expires_at >= CAST(%(after)s AS timestamptz)
+        ORDER BY lease_expires_at LIMIT %(size)s FOR UPDATE SKIP LOCKED) d
 ), policy AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(streams)s AS text[]), CAST(%(policies)s AS text[]),
                          CAST(%(holds)s AS double precision[]), CAST(%(most)s AS integer[]))
@@ -85,7 +87,8 @@ WITH expired AS MATERIALIZED (
            m.id, m.tenant_id, m.kind, 'engine', now(), m.after, m.reason, m.account, m.attempts
     FROM moved m
 )
-SELECT id, queue, tenant_id, stream, kind FROM moved
+SELECT m.id, m.queue, m.tenant_id, m.stream, m.kind, n.looked_at
+FROM (SELECT now() AS looked_at) n LEFT JOIN moved m ON true
 
 -- name: searches_due
 -- List the accounts that have uncertain deliveries to search for. Each account's provider knows of a mail after a lag.
@@ -151,11 +154,13 @@ SELECT id, queue, tenant_id, stream FROM moved
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[]),
                          CAST(%(provider_message_ids)s AS text[])) AS w (id, event_id, provider_message_id)
+), rule (how, after, kind) AS (VALUES
+    ('sent', 'sent', 'settled'),
+    ('resend', 'queued', 'resent'),
+    ('give_up', 'failed', 'failed')
 ), picked AS MATERIALIZED (
-    SELECT d.id, w.event_id, w.provider_message_id,
-           CASE CAST(%(how)s AS text) WHEN 'sent' THEN 'sent' WHEN 'resend' THEN 'queued' ELSE 'failed' END AS after,
-           CASE CAST(%(how)s AS text) WHEN 'sent' THEN 'settled' WHEN 'resend' THEN 'resent' ELSE 'failed' END AS kind
-    FROM wanted w JOIN mailglass.deliveries d ON d.id = w.id
+    SELECT d.id, w.event_id, w.provider_message_id, r.after, r.kind
+    FROM wanted w JOIN mailglass.deliveries d ON d.id = w.id JOIN rule r ON r.how = CAST(%(how)s AS text)
     WHERE d.in_doubt AND d.status IN ('uncertain', 'queued', 'held')
       AND NOT EXISTS (SELECT FROM mailglass.events e WHERE e.id = w.event_id)
     ORDER BY d.id FOR UPDATE OF d

@@ -39,10 +39,12 @@ RETURNING proof
 
 -- name: claim_webhooks
 -- Lease stored webhooks, oldest first, up to a number and a size in bytes, and answer whether more wait. A webhook that
--- was claimed before may have ended its worker. It is claimed alone, so that it spends no other's attempts.
+-- was claimed before may have ended its worker. It is claimed alone, so that it spends no other's attempts. Webhooks
+-- before a mark are not walked over again. See mailglass.ledger.low_water.
 WITH picked AS MATERIALIZED (
     SELECT id, attempts, COALESCE(octet_length(body), 0) AS size FROM mailglass.webhook_events
     WHERE status = 'received' AND (lease_expires_at IS NULL OR lease_expires_at <= now())
+      AND id >= CAST(%(after)s AS uuid)
     ORDER BY id LIMIT %(size)s + 1 FOR UPDATE SKIP LOCKED
 ), measured AS (
     SELECT id, attempts, row_number() OVER up_to_here AS position, sum(size) OVER up_to_here AS size,
@@ -72,7 +74,8 @@ WHERE w.id = f.id AND w.status = 'received'
 -- Check for stored webhooks that wait to be processed.
 SELECT EXISTS (
     SELECT 1 FROM mailglass.webhook_events
-    WHERE status = 'received' AND (lease_expires_at IS NULL OR lease_expires_at <= now())) AS waiting
+    WHERE status = 'received' AND (lease_expires_at IS NULL OR lease_expires_at <= now())
+      AND id >= CAST(%(after)s AS uuid)) AS waiting
 
 -- name: replay_webhooks
 -- Queue dead webhooks again.

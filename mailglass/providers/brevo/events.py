@@ -10,9 +10,9 @@ from uuid import UUID
 
 from mailglass.errors import WebhookBodyError
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
-from mailglass.providers import bodies
-from mailglass.providers.bodies import UNMAPPED, Meaning
+from mailglass.providers import parsing
 from mailglass.providers.brevo.names import CUSTOM, DELIVERY, NAME, bracketed
+from mailglass.providers.parsing import UNMAPPED, Meaning
 
 EVENTS: Final[Mapping[str, Meaning]] = {
     "request": Meaning(EventKind.QUEUED),
@@ -52,11 +52,11 @@ def normalise(body: bytes, account: str) -> list[ProviderEvent]:
     Raises:
         WebhookBodyError: it is neither a JSON object nor an array.
     """
-    found = bodies.parse_json(body)
+    found = parsing.parse_json(body)
     if not isinstance(found, dict | list):
         raise WebhookBodyError("Brevo posts a JSON object, or an array of them")
     items = found if isinstance(found, list) else [found]
-    return bodies.read_items(items, _event, _event_name, provider=NAME, account=account)
+    return parsing.read_items(items, _event, _event_name, provider=NAME, account=account)
 
 
 def _event(item: dict[str, Any]) -> ProviderEvent:
@@ -68,28 +68,28 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
         occurred_at=_moment(item),
         delivery_id=_delivery(item.get(CUSTOM)),
         provider_message_id=bracketed(item.get("message-id")),
-        recipient=bodies.address_of(item.get("email")),
+        recipient=parsing.address_of(item.get("email")),
         bounce_class=meaning.bounce_class,
         reject_reason=meaning.reject_reason,
-        status=bodies.enhanced_status(item.get("reason")) if name in _REPLIES else None,
+        status=parsing.enhanced_status(item.get("reason")) if name in _REPLIES else None,
         machine=name in MACHINES,
-        click_hash=bodies.click_hash(item.get("link")),
-        tags=bodies.tags_of(item.get("tags") or _listed(item.get("tag"))),
+        click_hash=parsing.click_hash(item.get("link")),
+        tags=parsing.tags_of(item.get("tags") or _listed(item.get("tag"))),
     )
-    return bodies.with_refusal(event, (NAME, name), item.get("reason"))
+    return parsing.with_refusal(event, (NAME, name), item.get("reason"))
 
 
 def _event_name(item: dict[str, Any]) -> str:
-    return bodies.label_of(item.get("event"))
+    return parsing.label_of(item.get("event"))
 
 
 def _identity(item: dict[str, Any]) -> str:
     """Message, event, recipient, time and link, hashed: `id` is the webhook's own number and the same for all."""
     message_id, time = bracketed(item.get("message-id")), next((item[key] for key in _TIMES if item.get(key)), None)
     if message_id is None or time is None:
-        return bodies.whole_fingerprint(item)
-    recipient = bodies.label_of(item.get("email")).lower()
-    return bodies.fingerprint(message_id, _event_name(item), recipient, time, bodies.label_of(item.get("link")))
+        return parsing.whole_fingerprint(item)
+    recipient = parsing.label_of(item.get("email")).lower()
+    return parsing.fingerprint(message_id, _event_name(item), recipient, time, parsing.label_of(item.get("link")))
 
 
 def _moment(item: Mapping[str, Any]) -> datetime | None:
@@ -114,8 +114,8 @@ def _delivery(value: Any) -> UUID | None:
     try:
         found = json.loads(value)
     except (ValueError, RecursionError):
-        return bodies.delivery_of(value)
-    return bodies.delivery_of(found.get(DELIVERY)) if isinstance(found, dict) else None
+        return parsing.delivery_of(value)
+    return parsing.delivery_of(found.get(DELIVERY)) if isinstance(found, dict) else None
 
 
 def _listed(tag: Any) -> Any:

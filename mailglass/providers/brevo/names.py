@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mailglass.providers import bodies
+from mailglass.providers import parsing
 
 NAME: Final = "brevo"
 
@@ -16,7 +16,7 @@ METADATA: Final = "mailglass_metadata"
 
 def bracketed(value: object) -> str | None:
     """A message id with its angle brackets, which answers have and some webhooks lack."""
-    found = bodies.text(value, bodies.MAX_ID - 2)
+    found = parsing.text(value, parsing.MAX_ID - 2)
     if found is None or found.startswith("<"):
         return found
     return f"<{found}>"

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from mailglass.providers.brevo.names import bracketed
 from mailglass.providers.http import HTTPRequest
-from mailglass.providers.http_search import Look, query
-from mailglass.providers.search import Sought, found
+from mailglass.providers.http_search import SearchAnswer, query
+from mailglass.providers.search import SearchTarget, taken
 
 PAGE: Final = 500
 TAG: Final = "mailglass:"
@@ -23,7 +23,7 @@ def tag_of(delivery_id: UUID) -> str:
     return f"{TAG}{delivery_id}"
 
 
-def request(item: Sought) -> HTTPRequest:
+def request(item: SearchTarget) -> HTTPRequest:
     """The mails to the recipient, newest first."""
     return query(
         "/v3/smtp/emails",
@@ -36,9 +36,9 @@ def request(item: Sought) -> HTTPRequest:
     )
 
 
-def read(items: Sequence[dict[str, Any]], item: Sought) -> Look:
+def read(items: Sequence[dict[str, Any]], item: SearchTarget) -> SearchAnswer:
     """Whether the mail is among them."""
     ours = tag_of(item.delivery_id)
     own = [message for message in items if isinstance(tags := message.get("tags"), list) and ours in tags]
-    findings = {item.delivery_id: found(item.delivery_id, bracketed(own[0].get("messageId")))} if own else {}
-    return Look(findings, whole=len(items) < PAGE)
+    results = {item.delivery_id: taken(item.delivery_id, bracketed(own[0].get("messageId")))} if own else {}
+    return SearchAnswer(results, whole=len(items) < PAGE)

@@ -1,4 +1,4 @@
-"""Brevo's sending API: one mail per request, what it cannot carry, and what its answers mean."""
+"""A mail as Brevo's JSON, what it cannot carry, and what its answers mean."""
 
 from __future__ import annotations
 
@@ -6,44 +6,30 @@ import base64
 import html
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from email.header import Header
 from typing import Any, Final
 
 from mailglass.mail.addresses import Address
-from mailglass.mail.events import ProviderEvent
 from mailglass.mail.message import MAX_HEADER_WORD, Attachment
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.providers import bodies
-from mailglass.providers.base import WebhookRequest
-from mailglass.providers.brevo import events, search
+from mailglass.providers import parsing
+from mailglass.providers.brevo import search
 from mailglass.providers.brevo.names import CUSTOM, DELIVERY, METADATA, NAME, bracketed
 from mailglass.providers.brevo.options import BrevoOptions
-from mailglass.providers.brevo.suppressions import BrevoSuppressions
 from mailglass.providers.copies import distinct_copies
 from mailglass.providers.file_types import name_agrees
-from mailglass.providers.http import HTTPAnswer, HTTPRequest, refusal
+from mailglass.providers.http import HTTPAnswer, refusal
 from mailglass.providers.http_provider import Unsendable, encode_json, provider_options
-from mailglass.providers.http_search import Look, SearchableProvider
 from mailglass.providers.labels import as_far_as, labelled
-from mailglass.providers.rate_signals import RateHeaders
-from mailglass.providers.search import Sought
-from mailglass.providers.signatures import (
-    missing_secret,
-    networks_of,
-    require_basic,
-    require_bearer,
-    require_header,
-    require_ip,
-)
 
 DUPLICATE: Final = "duplicate_request"
 """A request under this delivery's key came before. What became of that one Brevo says only by its message id."""
-
 _RESET: Final = ("x-sib-ratelimit-reset", "seconds")
-_WRITTEN: Final = frozenset(
+
+_RESERVED_FIELDS: Final = frozenset(
     "sender to cc bcc replyto subject htmlcontent textcontent headers tags attachment messageversions".split()
 )
 # headers by which Brevo is told what is not the mail's own
@@ -52,100 +38,51 @@ _OURS: Final = frozenset({CUSTOM.lower(), "idempotencykey", "sender.ip"})
 _SPECIALS = re.compile(r'[()<>\[\]:;@\\,."]')
 
 
-class BrevoProvider(SearchableProvider):
-    """One Brevo account.
+def fitting(mail: Outgoing) -> Outgoing:
+    """Return the mail with the metadata that its header can hold."""
+    return labelled(mail, mail.tags, as_far_as(mail.metadata, lambda some: _fits(replace(mail, metadata=some))))
 
-    `messageVersions` would carry many mails in a request. It is not used: sender, tags, attachments and the idempotency
-    key are the request's and not a version's, one version at fault refuses all, and at a thousand requests a second
-    there is nothing to save. So each mail is a request of its own under its delivery's id as key, and `concurrency` of
-    them are in flight at once.
+
+def encode(mail: Outgoing, options: BrevoOptions, *, searchable: bool) -> bytes:
+    """Return one mail as the API's JSON.
+
+    Args:
+        mail: the mail.
+        options: of the account.
+        searchable: give it the tag by which it is known again.
+
+    Raises:
+        Unsendable: Brevo has no way to say what the mail says.
     """
+    _refuse_what_is_unsupported(mail)
+    given = provider_options(mail, NAME, _RESERVED_FIELDS)
+    cc, bcc = distinct_copies(mail)
+    fields: dict[str, Any] = {
+        "sender": _contact(mail.sender),
+        "to": [_contact(mail.recipient)],
+        "cc": _contacts(cc),
+        "bcc": _contacts(bcc),
+        "replyTo": next(iter(_contacts(mail.reply_to)), None),
+        "textContent": mail.text,
+        "htmlContent": mail.html or _as_html(mail.text or ""),
+        "headers": _headers(mail, options),
+        "tags": [*dict.fromkeys(mail.tags), *([search.tag_of(mail.delivery_id)] if searchable else [])],
+        "attachment": [_attachment(item) for item in mail.attachments],
+    }
+    filled = {key: value for key, value in fields.items() if value}
+    return encode_json(given | {"subject": mail.subject} | filled)
 
-    name = NAME
-    Options = BrevoOptions
-    rate_headers = RateHeaders("x-sib-ratelimit-remaining", "x-sib-ratelimit-reset")
-    max_request = 20_000_000
-    # the one status after which Brevo posts again: any other 4xx, and by its documentation any 5xx, discards the event
-    retry_status = 429
-    idempotent = True
-    # its guide says 30 minutes and its changelog 15
-    idempotency_window = 15 * 60.0
-    options: BrevoOptions
 
-    def __init__(self, account: str, options: BrevoOptions) -> None:
-        super().__init__(account, options)
-        self._networks = networks_of("webhook_networks", options.webhook_networks)
-
-    def credentials(self) -> Mapping[str, str]:
-        return {"api-key": self.options.api_key.reveal()}
-
-    def fitting(self, mail: Outgoing) -> Outgoing:
-        if not self.options.metadata or not mail.metadata:
-            return mail
-        return labelled(mail, mail.tags, as_far_as(mail.metadata, lambda some: _fits(replace(mail, metadata=some))))
-
-    def encode(self, mail: Outgoing) -> bytes:
-        _refuse_what_is_unsupported(mail)
-        options = provider_options(mail, self.name, _WRITTEN)
-        cc, bcc = distinct_copies(mail)
-        fields: dict[str, Any] = {
-            "sender": _contact(mail.sender),
-            "to": [_contact(mail.recipient)],
-            "cc": _contacts(cc),
-            "bcc": _contacts(bcc),
-            "replyTo": next(iter(_contacts(mail.reply_to)), None),
-            "textContent": mail.text,
-            "htmlContent": mail.html or _as_html(mail.text or ""),
-            "headers": self._headers(mail),
-            "tags": [*dict.fromkeys(mail.tags), *([search.tag_of(mail.delivery_id)] if self.searchable else [])],
-            "attachment": [_attachment(item) for item in mail.attachments],
-        }
-        filled = {key: value for key, value in fields.items() if value}
-        return encode_json(options | {"subject": mail.subject} | filled)
-
-    def request(self, mails: Sequence[Outgoing], parts: Sequence[bytes]) -> HTTPRequest:
-        return HTTPRequest("/v3/smtp/email", parts[0], {"content-type": "application/json"})
-
-    def read(self, answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
-        found = answer.json()
-        found = found if isinstance(found, dict) else {}
-        message_id = bracketed(found.get("messageId"))
-        if not answer.ok:
-            return [_refusal(answer, bodies.label_of(found.get("code")), message_id)]
-        if message_id is None:
-            return []
-        return [Outcome(OutcomeClass.ACCEPTED, message_id, status=answer.status)]
-
-    def verify(self, request: WebhookRequest) -> None:
-        options = self.options
-        if options.webhook_username:
-            require_basic(request, options.webhook_username, options.webhook_passwords)
-        elif options.webhook_tokens:
-            require_bearer(request, options.webhook_tokens)
-        elif options.webhook_header:
-            require_header(request, options.webhook_header, options.webhook_header_values)
-        else:
-            raise missing_secret(self.account, "webhook_username, webhook_tokens or webhook_header")
-        if self._networks:
-            require_ip(request, self._networks)
-
-    def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
-        return events.normalise(body, self.account)
-
-    def look(self, sought: Sequence[Sought], *, deadline: float) -> Look:
-        (item,) = sought
-        answer = self.ask(search.request(item), deadline=deadline)
-        # as of other lists of Brevo's: no mails, no list
-        empty = isinstance(answer, dict) and answer.get("count") == 0
-        return Look() if empty else search.read(self.listed(answer, "transactionalEmails"), item)
-
-    def suppression_list(self) -> BrevoSuppressions:
-        return BrevoSuppressions(self.http, self.account, self.options.blocked_senders)
-
-    def _headers(self, mail: Outgoing) -> dict[str, str]:
-        told = {"idempotencyKey": str(mail.delivery_id), CUSTOM: _custom(mail, self.options.metadata)}
-        dedicated = {"sender.ip": self.options.sender_ip} if self.options.sender_ip else {}
-        return {**dict(mail.headers), **dedicated, **told}
+def read(answer: HTTPAnswer) -> list[Outcome]:
+    """Return the outcome of the one mail of the request; nothing where the answer cannot be read."""
+    found = answer.json()
+    found = found if isinstance(found, dict) else {}
+    message_id = bracketed(found.get("messageId"))
+    if not answer.ok:
+        return [_refusal(answer, parsing.label_of(found.get("code")), message_id)]
+    if message_id is None:
+        return []
+    return [Outcome(OutcomeClass.ACCEPTED, message_id, status=answer.status)]
 
 
 def _refuse_what_is_unsupported(mail: Outgoing) -> None:
@@ -226,3 +163,9 @@ def _refusal(answer: HTTPAnswer, code: str, message_id: str | None) -> Outcome:
         kind = OutcomeClass.ACCEPTED if message_id else OutcomeClass.UNCERTAIN
         return Outcome(kind, message_id, reason=f"{NAME}_{code}", status=answer.status)
     return refusal(answer, NAME, code, reset=_RESET)
+
+
+def _headers(mail: Outgoing, options: BrevoOptions) -> dict[str, str]:
+    told = {"idempotencyKey": str(mail.delivery_id), CUSTOM: _custom(mail, options.metadata)}
+    dedicated = {"sender.ip": options.sender_ip} if options.sender_ip else {}
+    return {**dict(mail.headers), **dedicated, **told}

@@ -7,7 +7,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from mailglass.errors import ProviderCallError
-from mailglass.providers import bodies
+from mailglass.providers import parsing
 from mailglass.providers.http import HTTPClient, HTTPRequest
 from mailglass.providers.management import answered, call, json_request, refused
 from mailglass.providers.suppression_list import ListedAddress
@@ -90,9 +90,9 @@ class BrevoSuppressions:
 
 
 def _entry(item: Any) -> ListedAddress | None:
-    address = bodies.address_of(item.get("email")) if isinstance(item, dict) else None
+    address = parsing.address_of(item.get("email")) if isinstance(item, dict) else None
     if address is None:
         return None
     reason = item.get("reason")
-    code = bodies.label_of(reason.get("code")) if isinstance(reason, dict) else ""
-    return ListedAddress(address, REASONS.get(code, "provider"), bodies.iso_moment(item.get("blockedAt")), code)
+    code = parsing.label_of(reason.get("code")) if isinstance(reason, dict) else ""
+    return ListedAddress(address, REASONS.get(code, "provider"), parsing.iso_moment(item.get("blockedAt")), code)

@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from mailglass.errors import SignatureError, SignatureErrorType, WebhookBodyError
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
-from mailglass.providers import bodies, forms
-from mailglass.providers.bodies import UNMAPPED, Meaning
+from mailglass.providers import forms, parsing
 from mailglass.providers.mailgun.sending import NAME, bracketed
+from mailglass.providers.parsing import UNMAPPED, Meaning
 from mailglass.providers.signatures import require_fresh
 from mailglass.settings import Secret
 
@@ -95,7 +95,7 @@ def proof_of(body: bytes) -> Proof:
     if isinstance(timestamp, int) and not isinstance(timestamp, bool) and 0 <= timestamp < 10**12:
         timestamp = str(timestamp)
     for name, value in (("timestamp", timestamp), ("token", token)):
-        if not isinstance(value, str) or not value.isascii() or not bodies.text(value, _MAX_TOKEN):
+        if not isinstance(value, str) or not value.isascii() or not parsing.text(value, _MAX_TOKEN):
             raise SignatureError(SignatureErrorType.MALFORMED_HEADER, name)
     signatures = [found["signature"], found.get("parent-signature")]
     given = tuple(text.lower() for text in signatures if isinstance(text, str) and _HEX.match(text))
@@ -146,18 +146,18 @@ def normalise(body: bytes, account: str) -> list[ProviderEvent]:
         WebhookBodyError: it is in neither of the forms Mailgun posts.
     """
     if _is_json(body):
-        found = bodies.parse_json(body)
+        found = parsing.parse_json(body)
         item = found.get("event-data") if isinstance(found, dict) else None
         if not isinstance(item, dict):
             raise WebhookBodyError("Mailgun posts a JSON object with event-data")
         return read([item], account)
     item = _legacy_item(forms.read_form(body))
-    return bodies.read_items([item], _legacy_event, _legacy_name, provider=NAME, account=account)
+    return parsing.read_items([item], _legacy_event, _legacy_name, provider=NAME, account=account)
 
 
 def read(items: Sequence[Any], account: str) -> list[ProviderEvent]:
     """Events in the form that `event-data` and the events API share."""
-    return bodies.read_items(items, _event, _event_name, provider=NAME, account=account)
+    return parsing.read_items(items, _event, _event_name, provider=NAME, account=account)
 
 
 def _is_json(body: bytes) -> bool:
@@ -166,7 +166,7 @@ def _is_json(body: bytes) -> bool:
 
 def _signature_block(body: bytes) -> Any:
     if _is_json(body):
-        found = bodies.parse_json(body)
+        found = parsing.parse_json(body)
         if not isinstance(found, dict):
             return None
         return found.get("signature", {})
@@ -178,31 +178,31 @@ def _signature_block(body: bytes) -> Any:
 def _event(item: dict[str, Any]) -> ProviderEvent:
     status = item.get("delivery-status")
     status = status if isinstance(status, dict) else {}
-    enhanced = bodies.enhanced_status(status.get("enhanced-code")) or bodies.enhanced_status(status.get("message"))
+    enhanced = parsing.enhanced_status(status.get("enhanced-code")) or parsing.enhanced_status(status.get("message"))
     meaning = _meaning(item)
     variables = item.get("user-variables")
-    moment = bodies.epoch_moment(item.get("timestamp"))
-    identity = bodies.text(item.get("id"), 150)
+    moment = parsing.epoch_moment(item.get("timestamp"))
+    identity = parsing.text(item.get("id"), 150)
     event = ProviderEvent(
         kind=meaning.kind,
         # an id is unique within a day only, says Mailgun's reference of events
-        provider_event_id=f"{identity}/{moment:%Y-%m-%d}" if identity and moment else bodies.whole_fingerprint(item),
+        provider_event_id=f"{identity}/{moment:%Y-%m-%d}" if identity and moment else parsing.whole_fingerprint(item),
         occurred_at=moment,
-        delivery_id=bodies.delivery_of(variables.get("mailglass_id")) if isinstance(variables, dict) else None,
+        delivery_id=parsing.delivery_of(variables.get("mailglass_id")) if isinstance(variables, dict) else None,
         provider_message_id=bracketed(_header(item, "message-id")),
-        recipient=bodies.address_of(item.get("recipient")) or _only_address(_header(item, "to")),
+        recipient=parsing.address_of(item.get("recipient")) or _only_address(_header(item, "to")),
         bounce_class=meaning.bounce_class,
         reject_reason=meaning.reject_reason,
         status=enhanced,
         machine=_by_machine(item.get("client-info")),
-        click_hash=bodies.click_hash(item.get("url")),
-        tags=bodies.tags_of(item.get("tags")),
+        click_hash=parsing.click_hash(item.get("url")),
+        tags=parsing.tags_of(item.get("tags")),
     )
     _, severity, reason = _labels(item)
-    return bodies.with_refusal(
+    return parsing.with_refusal(
         event,
         (NAME, f"{severity}/{'generic' if status.get('code') in _ITS_OWN_CODES else reason}"),
-        bodies.label_of(status.get("message")) or bodies.label_of(status.get("description")),
+        parsing.label_of(status.get("message")) or parsing.label_of(status.get("description")),
         reply=None if status.get("code") in _ITS_OWN_CODES else status.get("code"),
         host=status.get("mx-host"),
     )
@@ -215,10 +215,10 @@ def _meaning(item: dict[str, Any]) -> Meaning:
 
 
 def _labels(item: dict[str, Any]) -> tuple[str, str, str]:
-    event = bodies.label_of(item.get("event"))
+    event = parsing.label_of(item.get("event"))
     if event != "failed":
         return event, "", ""
-    return event, bodies.label_of(item.get("severity")), bodies.label_of(item.get("reason"))
+    return event, parsing.label_of(item.get("severity")), parsing.label_of(item.get("reason"))
 
 
 def _event_name(item: dict[str, Any]) -> str:
@@ -227,7 +227,7 @@ def _event_name(item: dict[str, Any]) -> str:
 
 def _by_machine(client: Any) -> bool:
     """Mailgun names the bot, `apple`, `gmail` or `generic`, and leaves the field empty for people."""
-    return isinstance(client, dict) and bool(bodies.label_of(client.get("bot")))
+    return isinstance(client, dict) and bool(parsing.label_of(client.get("bot")))
 
 
 def _header(item: dict[str, Any], name: str) -> Any:
@@ -238,9 +238,9 @@ def _header(item: dict[str, Any], name: str) -> Any:
 
 def _only_address(value: object) -> str | None:
     """The address of a To field with one: some events name their recipient nowhere else."""
-    text = bodies.text(value, 1000)
+    text = parsing.text(value, 1000)
     found = getaddresses([text]) if text else []
-    return bodies.address_of(found[0][1]) if len(found) == 1 else None
+    return parsing.address_of(found[0][1]) if len(found) == 1 else None
 
 
 def _legacy_item(fields: forms.Fields) -> dict[str, Any]:
@@ -255,34 +255,34 @@ def _legacy_item(fields: forms.Fields) -> dict[str, Any]:
 
 
 def _legacy_event(item: dict[str, Any]) -> ProviderEvent:
-    code = bodies.label_of(item.get("code"))
-    enhanced = bodies.enhanced_status(code) or bodies.enhanced_status(item.get("error"))
+    code = parsing.label_of(item.get("code"))
+    enhanced = parsing.enhanced_status(code) or parsing.enhanced_status(item.get("error"))
     meaning = _legacy_meaning(item)
     message_id = bracketed(item.get("Message-Id") or item.get("message-id"))
-    recipient = bodies.address_of(item.get("recipient"))
+    recipient = parsing.address_of(item.get("recipient"))
     event = ProviderEvent(
         kind=meaning.kind,
-        provider_event_id=bodies.fingerprint(
+        provider_event_id=parsing.fingerprint(
             item.get("event"), message_id, (recipient or "").lower(), item.get("timestamp"), item.get("url"), code
         ),
-        occurred_at=bodies.epoch_moment(item.get("timestamp")),
-        delivery_id=bodies.delivery_of(item.get("mailglass_id")),
+        occurred_at=parsing.epoch_moment(item.get("timestamp")),
+        delivery_id=parsing.delivery_of(item.get("mailglass_id")),
         provider_message_id=message_id,
         recipient=recipient,
         bounce_class=meaning.bounce_class,
         reject_reason=meaning.reject_reason,
         status=enhanced,
-        click_hash=bodies.click_hash(item.get("url")),
-        tags=bodies.tags_of(item.get("tag")),
+        click_hash=parsing.click_hash(item.get("url")),
+        tags=parsing.tags_of(item.get("tag")),
     )
-    return bodies.with_refusal(event, (NAME, "permanent/bounce"), item.get("error"), reply=code)
+    return parsing.with_refusal(event, (NAME, "permanent/bounce"), item.get("error"), reply=code)
 
 
 def _legacy_meaning(item: dict[str, Any]) -> Meaning:
-    event = bodies.label_of(item.get("event"))
-    found = LEGACY_EVENTS.get((event, bodies.label_of(item.get("code"))))
+    event = parsing.label_of(item.get("event"))
+    found = LEGACY_EVENTS.get((event, parsing.label_of(item.get("code"))))
     return found or LEGACY_EVENTS.get((event, ""), UNMAPPED)
 
 
 def _legacy_name(item: dict[str, Any]) -> str:
-    return bodies.label_of(item.get("event"))
+    return parsing.label_of(item.get("event"))

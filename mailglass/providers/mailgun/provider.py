@@ -11,13 +11,13 @@ from mailglass.mail.outcomes import Outcome
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
-from mailglass.providers.http_search import Look, SearchableProvider
+from mailglass.providers.http_search import SearchableProvider, SearchAnswer
 from mailglass.providers.labels import labelled
 from mailglass.providers.mailgun import events, search, sending
 from mailglass.providers.mailgun.options import MailgunOptions
 from mailglass.providers.mailgun.suppressions import MailgunSuppressions
 from mailglass.providers.rate_signals import RateHeaders
-from mailglass.providers.search import Sought
+from mailglass.providers.search import SearchTarget
 from mailglass.providers.signatures import missing_secret
 
 
@@ -73,8 +73,8 @@ class MailgunProvider(SearchableProvider):
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         return events.normalise(body, self.account)
 
-    def look(self, sought: Sequence[Sought], *, deadline: float) -> Look:
-        (item,) = sought
+    def search(self, targets: Sequence[SearchTarget], *, deadline: float) -> SearchAnswer:
+        (item,) = targets
         answer = self.ask(search.request(item, self.options.domain), deadline=deadline)
         return search.read(self.listed(answer, "items"), item, self.account)
 

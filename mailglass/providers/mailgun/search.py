@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from mailglass.providers.http import HTTPRequest
-from mailglass.providers.http_search import Look, query
+from mailglass.providers.http_search import SearchAnswer, query
 from mailglass.providers.mailgun import events
-from mailglass.providers.search import Sought, found
+from mailglass.providers.search import SearchTarget, taken
 
 PAGE: Final = 300
 
 
-def request(item: Sought, domain: str) -> HTTPRequest:
+def request(item: SearchTarget, domain: str) -> HTTPRequest:
     """The events of the recipient, oldest first."""
     return query(
         f"/v3/{domain}/events",
@@ -25,9 +25,9 @@ def request(item: Sought, domain: str) -> HTTPRequest:
     )
 
 
-def read(items: Sequence[dict[str, Any]], item: Sought, account: str) -> Look:
+def read(items: Sequence[dict[str, Any]], item: SearchTarget, account: str) -> SearchAnswer:
     """Whether one of the events is of the mail: Mailgun has none of a mail that it did not take."""
     told = [event for event in events.read(items, account) if event.delivery_id == item.delivery_id]
     names = [event.provider_message_id for event in told if event.provider_message_id]
-    findings = {item.delivery_id: found(item.delivery_id, next(iter(names), None), told)} if told else {}
-    return Look(findings, whole=len(items) < PAGE)
+    results = {item.delivery_id: taken(item.delivery_id, next(iter(names), None), told)} if told else {}
+    return SearchAnswer(results, whole=len(items) < PAGE)

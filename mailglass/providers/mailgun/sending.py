@@ -13,7 +13,7 @@ from mailglass.mail.content_types import written
 from mailglass.mail.message import Attachment
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.providers import bodies
+from mailglass.providers import parsing
 from mailglass.providers.copies import distinct_copies
 from mailglass.providers.http import HTTPAnswer, refusal
 from mailglass.providers.http_provider import Unsendable, encode_json, mailbox, mailboxes, provider_options
@@ -24,7 +24,7 @@ WRONG_URL: Final = b"Mailgun Magnificent API"
 """What Mailgun answers, with status 200, at a path that it does not know."""
 
 _LONGEST_RESET: Final = 3600.0
-_WRITTEN: Final = frozenset(
+_RESERVED_FIELDS: Final = frozenset(
     "from to cc bcc subject text html attachment inline message recipient-variables o:tag".split()
 )
 _LINE_END: Final = re.compile(r"[\r\n\x00]")
@@ -78,7 +78,7 @@ def read(answer: HTTPAnswer) -> Outcome:
         return _accepted(answer, found)
     if answer.ok:  # Mailgun accepts with 200 only; no other 2xx is its word
         return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=answer.status)
-    outcome = refusal(answer, NAME, text=bodies.label_of(found.get("message")) if isinstance(found, dict) else "")
+    outcome = refusal(answer, NAME, text=parsing.label_of(found.get("message")) if isinstance(found, dict) else "")
     if outcome.kind is OutcomeClass.THROTTLED and outcome.retry_after is None:
         return replace(outcome, retry_after=_until_reset(answer.headers.get("x-ratelimit-reset", "")))
     return outcome
@@ -86,7 +86,7 @@ def read(answer: HTTPAnswer) -> Outcome:
 
 def bracketed(message_id: object) -> str | None:
     """A message id in the form the send call answers it, `<…>`; webhooks give it bare."""
-    found = bodies.text(message_id, bodies.MAX_ID - 2)
+    found = parsing.text(message_id, parsing.MAX_ID - 2)
     return found and (found if found.startswith("<") else f"<{found}>")
 
 
@@ -132,7 +132,7 @@ def _fields(mail: Outgoing) -> Iterator[_Field]:
 
 
 def _options(mail: Outgoing) -> Iterator[_Field]:
-    for name, value in provider_options(mail, NAME, _WRITTEN).items():
+    for name, value in provider_options(mail, NAME, _RESERVED_FIELDS).items():
         if not isinstance(name, str) or not _OPTION_NAME.match(name):
             raise Unsendable("invalid_options")
         if name.lower().startswith(("h:", "v:")):

@@ -9,7 +9,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from mailglass.errors import ProviderCallError
-from mailglass.providers import bodies
+from mailglass.providers import parsing
 from mailglass.providers.http import HTTPClient, HTTPRequest
 from mailglass.providers.http_provider import encode_json
 from mailglass.providers.management import answered, call, refused
@@ -123,7 +123,7 @@ def _next_list(name: str) -> str | None:
 def _next_query(found: Any) -> str | None:
     """The query of the next page. Only that: whatever host the URL names gets no credentials."""
     paging = found.get("paging") if isinstance(found, dict) else None
-    url = bodies.text(paging.get("next"), 2000) if isinstance(paging, dict) else None
+    url = parsing.text(paging.get("next"), 2000) if isinstance(paging, dict) else None
     try:
         query = urlsplit(url or "").query
     except ValueError:
@@ -132,11 +132,11 @@ def _next_query(found: Any) -> str | None:
 
 
 def _entry(item: Any, name: str) -> ListedAddress | None:
-    address = bodies.address_of(item.get("address")) if isinstance(item, dict) else None
+    address = parsing.address_of(item.get("address")) if isinstance(item, dict) else None
     tags = item.get("tags") if address else None
     if address is None or (name == "unsubscribes" and isinstance(tags, list) and tags and EVERY_TAG not in tags):
         return None
-    marked = bodies.label_of(item.get("error")).partition(MARK)[2] if name == "bounces" else ""
+    marked = parsing.label_of(item.get("error")).partition(MARK)[2] if name == "bounces" else ""
     reason = marked if LISTS.get(marked) == name else REASONS[name]
     return ListedAddress(address, reason, _moment(item.get("created_at")), name)
 

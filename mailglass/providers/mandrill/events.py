@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from mailglass.errors import SignatureError, SignatureErrorType, WebhookBodyError
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
-from mailglass.providers import bodies, forms
-from mailglass.providers.bodies import UNMAPPED, Meaning
+from mailglass.providers import forms, parsing
 from mailglass.providers.mandrill.sending import NAME
+from mailglass.providers.parsing import UNMAPPED, Meaning
 from mailglass.settings import Secret
 
 SIGNATURE: Final = "x-mandrill-signature"
@@ -106,10 +106,10 @@ def normalise(body: bytes, account: str) -> list[ProviderEvent]:
         WebhookBodyError: no form with a JSON array in `mandrill_events`.
     """
     text = forms.first(forms.read_form(body), EVENTS_FIELD)
-    items = None if text is None else bodies.parse_json(text.encode())
+    items = None if text is None else parsing.parse_json(text.encode())
     if not isinstance(items, list):
         raise WebhookBodyError("Mandrill posts a form with a JSON array in mandrill_events")
-    return bodies.read_items(items, _event, _event_name, provider=NAME, account=account)
+    return parsing.read_items(items, _event, _event_name, provider=NAME, account=account)
 
 
 def _same(given: bytes, key: bytes, text: bytes) -> bool:
@@ -126,18 +126,18 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
     told = ProviderEvent(
         kind=meaning.kind,
         provider_event_id=_identity(item, event),
-        occurred_at=bodies.epoch_moment(item.get("ts")),
-        delivery_id=bodies.delivery_of(metadata.get("mailglass_id")),
-        provider_message_id=bodies.text(item.get("_id")) or bodies.text(message.get("_id")),
-        recipient=bodies.address_of(message.get("email")) or bodies.address_of(listed.get("email")),
+        occurred_at=parsing.epoch_moment(item.get("ts")),
+        delivery_id=parsing.delivery_of(metadata.get("mailglass_id")),
+        provider_message_id=parsing.text(item.get("_id")) or parsing.text(message.get("_id")),
+        recipient=parsing.address_of(message.get("email")) or parsing.address_of(listed.get("email")),
         bounce_class=meaning.bounce_class,
         reject_reason=meaning.reject_reason,
-        status=bodies.enhanced_status(message.get("diag")),
-        click_hash=bodies.click_hash(item.get("url")) if event == "click" else None,
-        tags=bodies.tags_of(message.get("tags")),
+        status=parsing.enhanced_status(message.get("diag")),
+        click_hash=parsing.click_hash(item.get("url")) if event == "click" else None,
+        tags=parsing.tags_of(message.get("tags")),
     )
-    label = f"{event}/{bodies.label_of(message.get('bounce_description'))}"
-    return bodies.with_refusal(told, (NAME, label), message.get("diag"))
+    label = f"{event}/{parsing.label_of(message.get('bounce_description'))}"
+    return parsing.with_refusal(told, (NAME, label), message.get("diag"))
 
 
 def _part(item: dict[str, Any], name: str) -> dict[str, Any]:
@@ -146,22 +146,22 @@ def _part(item: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _labels(item: dict[str, Any]) -> tuple[str, str]:
-    event = bodies.label_of(item.get("event")) or bodies.label_of(item.get("type"))
+    event = parsing.label_of(item.get("event")) or parsing.label_of(item.get("type"))
     message = _part(item, "msg")
     if event == "reject":
         reason = message.get("reject")
-        return event, bodies.label_of(reason.get("reason") if isinstance(reason, dict) else reason)
+        return event, parsing.label_of(reason.get("reason") if isinstance(reason, dict) else reason)
     if event == "hard_bounce":
-        return event, bodies.label_of(message.get("bounce_description"))
+        return event, parsing.label_of(message.get("bounce_description"))
     return event, ""
 
 
 def _event_name(item: dict[str, Any]) -> str:
-    return ".".join(part for part in (_labels(item)[0], bodies.label_of(item.get("action"))) if part)
+    return ".".join(part for part in (_labels(item)[0], parsing.label_of(item.get("action"))) if part)
 
 
 def _identity(item: dict[str, Any], event: str) -> str:
     """Mandrill gives events no id: one is known by what happened to which mail when, where and from where."""
     if not item.get("_id") or not item.get("ts"):
-        return bodies.whole_fingerprint(item)
-    return bodies.fingerprint(event, item["_id"], item["ts"], item.get("url"), item.get("ip"))
+        return parsing.whole_fingerprint(item)
+    return parsing.fingerprint(event, item["_id"], item["ts"], item.get("url"), item.get("ip"))

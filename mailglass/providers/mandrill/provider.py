@@ -12,11 +12,11 @@ from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
 from mailglass.providers.http_provider import encode_json
-from mailglass.providers.http_search import Look, SearchableProvider
+from mailglass.providers.http_search import SearchableProvider, SearchAnswer
 from mailglass.providers.mandrill import events, search, sending
 from mailglass.providers.mandrill.options import MandrillOptions
 from mailglass.providers.mandrill.suppressions import MandrillSuppressions
-from mailglass.providers.search import Sought
+from mailglass.providers.search import SearchTarget
 from mailglass.providers.signatures import missing_secret
 from mailglass.telemetry import emit
 
@@ -30,7 +30,7 @@ class MandrillProvider(SearchableProvider):
     name = sending.NAME
     Options = MandrillOptions
     # it takes twenty questions a minute
-    sought_at_once = 20
+    targets_per_search = 20
     max_request = 25_000_000
     # Mandrill tries again on anything that is not 200; it knows no status that stops it
     retry_status = 503
@@ -81,9 +81,9 @@ class MandrillProvider(SearchableProvider):
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         return events.normalise(body, self.account)
 
-    def look(self, sought: Sequence[Sought], *, deadline: float) -> Look:
-        answer = self.ask(search.request(sought, self.options.api_key), deadline=deadline)
-        return search.read(self.listed(answer), sought)
+    def search(self, targets: Sequence[SearchTarget], *, deadline: float) -> SearchAnswer:
+        answer = self.ask(search.request(targets, self.options.api_key), deadline=deadline)
+        return search.read(self.listed(answer), targets)
 
     def suppression_list(self) -> MandrillSuppressions:
         return MandrillSuppressions(self.http, self.account, self.options)

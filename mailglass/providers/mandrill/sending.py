@@ -12,7 +12,7 @@ from mailglass.mail.content_types import written
 from mailglass.mail.message import Attachment
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.providers import bodies
+from mailglass.providers import parsing
 from mailglass.providers.copies import distinct_copies
 from mailglass.providers.http import HTTPAnswer, refusal
 from mailglass.providers.http_provider import Unsendable, encode_json, mailboxes, provider_options
@@ -42,7 +42,7 @@ It sends such a mail later by itself, so nobody else may.
 _NAMED: Final = frozenset().union(*(row.codes for row in MANDRILL))
 _TAKEN: Final = frozenset({"sent", "queued", "scheduled"})
 _BESIDE_THE_MESSAGE: Final = frozenset({"ip_pool", "send_at", "template_name", "template_content"})
-_WRITTEN: Final = frozenset(
+_RESERVED_FIELDS: Final = frozenset(
     "key async message html text subject from_email from_name to headers tags metadata recipient_metadata "
     "attachments images preserve_recipients bcc_address raw_message".split()
 )
@@ -54,7 +54,7 @@ def encode(mail: Outgoing, options: MandrillOptions) -> bytes:
     Raises:
         Unsendable: Mandrill has no way to say what the mail says.
     """
-    given = provider_options(mail, NAME, _WRITTEN)
+    given = provider_options(mail, NAME, _RESERVED_FIELDS)
     call: dict[str, Any] = {"ip_pool": options.ip_pool} if options.ip_pool else {}
     call |= {key: value for key, value in given.items() if key in _BESIDE_THE_MESSAGE}
     if "template_name" in call:
@@ -77,7 +77,7 @@ def read(answer: HTTPAnswer, mail: Outgoing) -> Outcome:
     found = answer.json()
     if answer.status == 200 and isinstance(found, list):
         return _item(answer, found, mail)
-    name = bodies.label_of(found.get("name")) if isinstance(found, dict) else ""
+    name = parsing.label_of(found.get("name")) if isinstance(found, dict) else ""
     if answer.ok and name not in _NAMED:  # Mandrill accepts with a list only
         return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=answer.status)
     return refusal(answer, NAME, name, reason=f"{NAME}_{name.lower()}" if name in _NAMED else None)
@@ -85,17 +85,17 @@ def read(answer: HTTPAnswer, mail: Outgoing) -> Outcome:
 
 def _item(answer: HTTPAnswer, found: list[Any], mail: Outgoing) -> Outcome:
     items = [item for item in found if isinstance(item, dict)]
-    named = [item for item in items if bodies.label_of(item.get("email")).lower() == mail.recipient.key]
+    named = [item for item in items if parsing.label_of(item.get("email")).lower() == mail.recipient.key]
     if not named and len(items) == 1:
         named = items
     for item in named[:1]:
-        status, message_id = item.get("status"), bodies.text(item.get("_id"))
+        status, message_id = item.get("status"), parsing.text(item.get("_id"))
         if status in _TAKEN:
-            queued = bodies.label_of(item.get("queued_reason"))
+            queued = parsing.label_of(item.get("queued_reason"))
             reason = f"mandrill_{queued}" if WAITING.get(queued) else None
             return Outcome(OutcomeClass.ACCEPTED, message_id, reason=reason, status=200)
         if status in ("rejected", "invalid"):
-            why = bodies.label_of(item.get("reject_reason")) or str(status)
+            why = parsing.label_of(item.get("reject_reason")) or str(status)
             return replace(refusal(answer, NAME, why), provider_message_id=message_id)
     return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=200)
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from mailglass.errors import ProviderCallError
 from mailglass.mail.outcomes import OutcomeClass
-from mailglass.providers import bodies
+from mailglass.providers import parsing
 from mailglass.providers.http import HTTPClient, HTTPRequest
 from mailglass.providers.http_provider import encode_json
 from mailglass.providers.management import call, refused
@@ -84,24 +84,24 @@ class MandrillSuppressions:
         name = found.get("name") if isinstance(found, dict) else None
         if verb != "list" and name in (BAD_ADDRESS, NOT_LISTED):
             return found
-        row = find(MANDRILL, answer.status, bodies.label_of(name))
+        row = find(MANDRILL, answer.status, parsing.label_of(name))
         if name in row.codes:  # older servers answer 500 to all of them
             raise ProviderCallError(what, status=answer.status, retryable=outcome_class(row.refusal) in _LATER)
         raise refused(answer, what)
 
 
 def _entry(item: Any) -> ListedAddress | None:
-    address = bodies.address_of(item.get("email")) if isinstance(item, dict) else None
+    address = parsing.address_of(item.get("email")) if isinstance(item, dict) else None
     if address is None or item.get("expired") is True:
         return None
-    reason = bodies.label_of(item.get("reason"))
+    reason = parsing.label_of(item.get("reason"))
     if reason in PASSING:
         return None
-    marked = bodies.label_of(item.get("detail")).partition(MARK)[2] if reason == "custom" else ""
+    marked = parsing.label_of(item.get("detail")).partition(MARK)[2] if reason == "custom" else ""
     known = marked if marked in OURS else REASONS.get(reason, "provider")
     return ListedAddress(address, known, _moment(item.get("created_at")))
 
 
 def _moment(value: object) -> datetime | None:
-    moment = bodies.iso_moment(value)
+    moment = parsing.iso_moment(value)
     return moment.astimezone(UTC) if moment else None

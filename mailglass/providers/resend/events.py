@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from mailglass.errors import WebhookBodyError
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
-from mailglass.providers import bodies
-from mailglass.providers.bodies import UNMAPPED, Meaning
+from mailglass.providers import parsing
+from mailglass.providers.parsing import UNMAPPED, Meaning
 from mailglass.providers.resend.names import COPIES, DELIVERY, NAME, TAG
 from mailglass.providers.signatures import standard_webhook_id
 
@@ -41,11 +41,11 @@ def normalise(body: bytes, headers: Mapping[str, str], account: str) -> list[Pro
     Raises:
         WebhookBodyError: it is no JSON object.
     """
-    item = bodies.parse_json(body)
+    item = parsing.parse_json(body)
     if not isinstance(item, dict):
         raise WebhookBodyError("Resend posts one JSON object")
-    identity = bodies.text(standard_webhook_id(headers))
-    return bodies.read_items([item], partial(_event, identity), _event_name, provider=NAME, account=account)
+    identity = parsing.text(standard_webhook_id(headers))
+    return parsing.read_items([item], partial(_event, identity), _event_name, provider=NAME, account=account)
 
 
 def _event(identity: str | None, item: dict[str, Any]) -> ProviderEvent:
@@ -60,19 +60,19 @@ def _event(identity: str | None, item: dict[str, Any]) -> ProviderEvent:
     bounce = _dict(data.get("bounce"))
     event = ProviderEvent(
         kind=meaning.kind,
-        provider_event_id=identity or bodies.whole_fingerprint(item),
-        occurred_at=bodies.iso_moment(item.get("created_at")),
-        delivery_id=bodies.delivery_of(tags.get(DELIVERY)),
-        provider_message_id=bodies.text(data.get("email_id")),
+        provider_event_id=identity or parsing.whole_fingerprint(item),
+        occurred_at=parsing.iso_moment(item.get("created_at")),
+        delivery_id=parsing.delivery_of(tags.get(DELIVERY)),
+        provider_message_id=parsing.text(data.get("email_id")),
         recipient=_address(people[0]) if len(people) == 1 else None,
         bounce_class=meaning.bounce_class,
         reject_reason=meaning.reject_reason,
-        status=_status(bounce.get("diagnosticCode")) or bodies.enhanced_status(bounce.get("message")),
-        click_hash=bodies.click_hash(_dict(data.get("click")).get("link")),
-        tags=bodies.tags_of([tags[name] for name in sorted(tags, key=_by_number) if name.startswith(TAG)]),
+        status=_status(bounce.get("diagnosticCode")) or parsing.enhanced_status(bounce.get("message")),
+        click_hash=parsing.click_hash(_dict(data.get("click")).get("link")),
+        tags=parsing.tags_of([tags[name] for name in sorted(tags, key=_by_number) if name.startswith(TAG)]),
     )
-    label = f"{bodies.label_of(bounce.get('type'))}/{bodies.label_of(bounce.get('subType'))}"
-    return bodies.with_refusal(event, (NAME, label), _said(bounce), named=not several)
+    label = f"{parsing.label_of(bounce.get('type'))}/{parsing.label_of(bounce.get('subType'))}"
+    return parsing.with_refusal(event, (NAME, label), _said(bounce), named=not several)
 
 
 def _meaning(item: dict[str, Any]) -> Meaning:
@@ -81,9 +81,9 @@ def _meaning(item: dict[str, Any]) -> Meaning:
 
 
 def _labels(item: dict[str, Any]) -> tuple[str, str]:
-    event = bodies.label_of(item.get("type"))
+    event = parsing.label_of(item.get("type"))
     details = _dict(_dict(item.get("data")).get(_DETAILS.get(event, "")))
-    return event, bodies.label_of(details.get("type"))
+    return event, parsing.label_of(details.get("type"))
 
 
 def _event_name(item: dict[str, Any]) -> str:
@@ -115,17 +115,17 @@ def _dict(value: Any) -> dict[str, Any]:
 
 def _address(value: Any) -> str | None:
     """The address in `Name <address>`, or by itself."""
-    text = bodies.label_of(value)
-    return bodies.address_of(text.rpartition("<")[2].partition(">")[0].strip())
+    text = parsing.label_of(value)
+    return parsing.address_of(text.rpartition("<")[2].partition(">")[0].strip())
 
 
 def _said(bounce: Mapping[str, Any]) -> str:
     """Return what the receiver answered: the diagnosis, several lines where it has several; else Resend's own words."""
     codes = bounce.get("diagnosticCode")
     lines = [line for line in (codes if isinstance(codes, list) else [codes]) if isinstance(line, str)]
-    return "\n".join(lines[:10]) or bodies.label_of(bounce.get("message"))
+    return "\n".join(lines[:10]) or parsing.label_of(bounce.get("message"))
 
 
 def _status(codes: Any) -> str | None:
     lines = codes if isinstance(codes, list) else [codes]
-    return next((status for line in lines if (status := bodies.enhanced_status(line))), None)
+    return next((status for line in lines if (status := parsing.enhanced_status(line))), None)

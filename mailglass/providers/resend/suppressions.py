@@ -7,7 +7,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from mailglass.errors import ProviderCallError
-from mailglass.providers import bodies
+from mailglass.providers import parsing
 from mailglass.providers.http import HTTPClient, HTTPRequest
 from mailglass.providers.management import answered, call, json_request, refused
 from mailglass.providers.suppression_list import ListedAddress
@@ -41,7 +41,7 @@ class ResendSuppressions:
         if not isinstance(items, list):
             raise ProviderCallError(what, retryable=True)
         entries = [entry for item in items if (entry := _entry(item))]
-        last = bodies.text(items[-1].get("id")) if items and isinstance(items[-1], dict) else None
+        last = parsing.text(items[-1].get("id")) if items and isinstance(items[-1], dict) else None
         return entries, last if found.get("has_more") is True and last != cursor else None
 
     def push(self, entries: Sequence[ListedAddress]) -> list[bool]:
@@ -85,8 +85,8 @@ class ResendSuppressions:
 
 
 def _entry(item: Any) -> ListedAddress | None:
-    address = bodies.address_of(item.get("email")) if isinstance(item, dict) else None
+    address = parsing.address_of(item.get("email")) if isinstance(item, dict) else None
     if address is None:
         return None
-    origin = bodies.label_of(item.get("origin"))
-    return ListedAddress(address, REASONS.get(origin, "provider"), bodies.iso_moment(item.get("created_at")), origin)
+    origin = parsing.label_of(item.get("origin"))
+    return ListedAddress(address, REASONS.get(origin, "provider"), parsing.iso_moment(item.get("created_at")), origin)

@@ -11,8 +11,8 @@ from typing import Any, Final
 from mailglass.errors import WebhookBodyError
 from mailglass.mail.addresses import MAX_MAILBOX
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
-from mailglass.providers import bodies
-from mailglass.providers.bodies import UNMAPPED, Meaning
+from mailglass.providers import parsing
+from mailglass.providers.parsing import UNMAPPED, Meaning
 from mailglass.providers.ses.sending import ID_TAG, LABEL_TAG, decode_tag
 from mailglass.providers.ses.sns import NOTIFICATION, SNSMessage, content_of
 
@@ -85,11 +85,11 @@ def read_events(body: bytes, account: str) -> list[ProviderEvent]:
     if kind in _GREETING_TYPES:
         return []
     items = list(_items(message, kind, content))
-    return bodies.read_items(items, _event, _event_name, provider="ses", account=account)
+    return parsing.read_items(items, _event, _event_name, provider="ses", account=account)
 
 
 def _type(content: Mapping[str, Any]) -> str:
-    return bodies.label_of(content.get("eventType") or content.get("notificationType"))
+    return parsing.label_of(content.get("eventType") or content.get("notificationType"))
 
 
 def _items(message: SNSMessage, kind: str, content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -122,20 +122,20 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
         provider_event_id=item["id"],
         occurred_at=_moment(part.get("timestamp"), mail.get("timestamp"), item["posted"]),
         delivery_id=_delivery_id(mail),
-        provider_message_id=bodies.text(mail.get("messageId")),
+        provider_message_id=parsing.text(mail.get("messageId")),
         recipient=_address(recipient.get("emailAddress") if recipient else item["recipient"]),
         bounce_class=meaning.bounce_class,
         reject_reason=meaning.reject_reason,
         status=status,
-        click_hash=bodies.click_hash(part.get("link")),
+        click_hash=parsing.click_hash(part.get("link")),
         tags=_labels(mail),
     )
     if item["type"] not in ("Bounce", "DeliveryDelay"):
         return event
-    label = f"{bodies.label_of(part.get('bounceType'))}/{bodies.label_of(part.get('bounceSubType'))}"
+    label = f"{parsing.label_of(part.get('bounceType'))}/{parsing.label_of(part.get('bounceSubType'))}"
     if label == _SUPPRESSED_FOR_OTHERS:
-        return bodies.doubted(event, ("ses", label))
-    told = bodies.with_refusal(event, ("ses", label), recipient.get("diagnosticCode"))
+        return parsing.doubted(event, ("ses", label))
+    told = parsing.with_refusal(event, ("ses", label), recipient.get("diagnosticCode"))
     undetermined = told.kind is EventKind.BOUNCED and not label.startswith(("Permanent", "Transient"))
     return replace(told, bounce_class=BounceClass.UNDETERMINED) if undetermined else told
 
@@ -150,10 +150,10 @@ def _meaning(kind: str, part: Mapping[str, Any]) -> Meaning:
 def _details(kind: str, part: Mapping[str, Any]) -> list[str]:
     """What else the event says of itself, the most exact first."""
     if kind == "Bounce":
-        name = bodies.label_of(part.get("bounceType"))
-        return [f"{name}/{bodies.label_of(part.get('bounceSubType'))}", name]
+        name = parsing.label_of(part.get("bounceType"))
+        return [f"{name}/{parsing.label_of(part.get('bounceSubType'))}", name]
     if kind == "Complaint":
-        return [bodies.label_of(part.get("complaintSubType")), bodies.label_of(part.get("complaintFeedbackType"))]
+        return [parsing.label_of(part.get("complaintSubType")), parsing.label_of(part.get("complaintFeedbackType"))]
     if kind == "Subscription":
         return ["opted_out" if _opts_out(part) else "opted_in"]
     return []
@@ -168,36 +168,36 @@ def _opts_out(part: Mapping[str, Any]) -> bool:
 def _topics_out(preferences: Mapping[str, Any]) -> set[str]:
     topics = preferences.get("topicSubscriptionStatus")
     return {
-        bodies.label_of(topic.get("topicName"))
+        parsing.label_of(topic.get("topicName"))
         for topic in (topics if isinstance(topics, list) else [])
-        if isinstance(topic, dict) and bodies.label_of(topic.get("subscriptionStatus")).lower() == "optout"
+        if isinstance(topic, dict) and parsing.label_of(topic.get("subscriptionStatus")).lower() == "optout"
     }
 
 
 def _event_name(item: dict[str, Any]) -> str:
     kind: str = item["type"]
     if kind == "Complaint":
-        return f"{kind}.{bodies.label_of(item['part'].get('complaintFeedbackType'))}"
+        return f"{kind}.{parsing.label_of(item['part'].get('complaintFeedbackType'))}"
     return kind
 
 
 def _status(recipient: Mapping[str, Any]) -> str | None:
-    return bodies.enhanced_status(recipient.get("status")) or bodies.enhanced_status(recipient.get("diagnosticCode"))
+    return parsing.enhanced_status(recipient.get("status")) or parsing.enhanced_status(recipient.get("diagnosticCode"))
 
 
 def _moment(*values: object) -> datetime | None:
-    return next((moment for value in values if (moment := bodies.iso_moment(value))), None)
+    return next((moment for value in values if (moment := parsing.iso_moment(value))), None)
 
 
 def _delivery_id(mail: Mapping[str, Any]) -> Any:
     """From the tag, which event publishing returns, else from the header, which identities return when asked to."""
     tagged = _object(mail.get("tags")).get(ID_TAG)
-    if isinstance(tagged, list) and tagged and (found := bodies.delivery_of(tagged[0])):
+    if isinstance(tagged, list) and tagged and (found := parsing.delivery_of(tagged[0])):
         return found
     headers = mail.get("headers")
     for header in headers if isinstance(headers, list) else []:
-        if isinstance(header, dict) and bodies.label_of(header.get("name")).lower() == _ID_HEADER:
-            return bodies.delivery_of(header.get("value"))
+        if isinstance(header, dict) and parsing.label_of(header.get("name")).lower() == _ID_HEADER:
+            return parsing.delivery_of(header.get("value"))
     return None
 
 
@@ -207,14 +207,14 @@ def _labels(mail: Mapping[str, Any]) -> tuple[str, ...]:
     for name, values in _object(mail.get("tags")).items():
         number = name.removeprefix(LABEL_TAG)
         if number != name and number.isascii() and number.isdigit() and len(number) < 4 and isinstance(values, list):
-            numbered[int(number)] = decode_tag(bodies.label_of(values[0] if values else ""))
-    return bodies.tags_of([numbered[number] for number in sorted(numbered)])
+            numbered[int(number)] = decode_tag(parsing.label_of(values[0] if values else ""))
+    return parsing.tags_of([numbered[number] for number in sorted(numbered)])
 
 
 def _address(value: object) -> str | None:
     """The address itself where SES repeats a header's `Name <address>`."""
-    text = bodies.text(value, MAX_MAILBOX)
-    return bodies.address_of(parseaddr(text)[1] if text and "<" in text else text)
+    text = parsing.text(value, MAX_MAILBOX)
+    return parsing.address_of(parseaddr(text)[1] if text and "<" in text else text)
 
 
 def _object(value: object) -> dict[str, Any]:

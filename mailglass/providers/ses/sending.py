@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.providers import bodies
+from mailglass.providers import parsing
 from mailglass.providers.http import HTTPAnswer, refusal
 from mailglass.providers.http_provider import Unsendable, provider_options
 from mailglass.providers.labels import labelled
@@ -26,7 +26,7 @@ MAX_RAW: Final = 40_000_000
 ID_TAG: Final = "mailglass_id"
 LABEL_TAG: Final = "mailglass_tag_"
 
-_WRITTEN: Final = frozenset("fromemailaddress destination replytoaddresses content emailtags".split())
+_RESERVED_FIELDS: Final = frozenset("fromemailaddress destination replytoaddresses content emailtags".split())
 _TAG_TEXT = re.compile(r"[A-Za-z0-9_-]{1,256}\Z")
 _ENCODED: Final = "b64_"
 
@@ -43,7 +43,7 @@ def send_parameters(mail: Outgoing, options: SESOptions) -> dict[str, Any]:
     if any(name.lower().startswith("x-ses-") for name, _ in mail.headers):
         # SES reads these as commands, takes them off, and lets the call's own parameters win
         raise Unsendable("unsupported_x_ses_headers")
-    own = provider_options(mail, "ses", _WRITTEN)
+    own = provider_options(mail, "ses", _RESERVED_FIELDS)
     raw = mime.build(mail)
     if len(raw) > MAX_RAW:
         raise Unsendable("too_large")
@@ -71,7 +71,7 @@ def outcome_of(answer: Mapping[str, Any]) -> Outcome:
     error = answer.get("Error")
     if isinstance(error, Mapping):
         return _refusal(error, status, headers if isinstance(headers, Mapping) else {})
-    message_id = bodies.text(answer.get("MessageId"))
+    message_id = parsing.text(answer.get("MessageId"))
     if message_id is None:
         return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=status or None)
     return Outcome(OutcomeClass.ACCEPTED, message_id, status=status)

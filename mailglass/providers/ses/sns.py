@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 
 from mailglass.clock import now
 from mailglass.errors import SignatureError, SignatureErrorType, WebhookBodyError
-from mailglass.providers import bodies
+from mailglass.providers import parsing
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.ses.certificates import Certificates
 
@@ -56,11 +56,11 @@ class SNSMessage:
         Raises:
             WebhookBodyError: it is none.
         """
-        found = bodies.parse_json(body) if len(body) <= MAX_MESSAGE else None
+        found = parsing.parse_json(body) if len(body) <= MAX_MESSAGE else None
         if not isinstance(found, dict):
             raise WebhookBodyError("Amazon SNS posts one JSON object")
         message = cls({key: value for key, value in found.items() if isinstance(value, str)})
-        if message.type not in SIGNED or "Message" not in message.fields or bodies.text(message.id, 100) is None:
+        if message.type not in SIGNED or "Message" not in message.fields or parsing.text(message.id, 100) is None:
             raise WebhookBodyError("not a message of Amazon SNS; raw message delivery must be off")
         return message
 
@@ -127,7 +127,7 @@ def require_signed(
     if any(message.fields[name] != value for name, value in twins.items()):
         raise SignatureError(SignatureErrorType.BAD_SIGNATURE, "headers and body name different messages")
     _require_signature(message, certificates, allow_v1)
-    moment = bodies.iso_moment(message.fields.get("Timestamp"))
+    moment = parsing.iso_moment(message.fields.get("Timestamp"))
     if moment is None:
         raise SignatureError(SignatureErrorType.MALFORMED_HEADER, "Timestamp is no ISO 8601 time")
     if abs((now() - moment).total_seconds()) > tolerance:

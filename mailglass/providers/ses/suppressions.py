@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from mailglass.providers import bodies
+from mailglass.providers import parsing
 from mailglass.providers.ses.clients import Clients, code_of
 from mailglass.providers.suppression_list import ListedAddress
 
@@ -80,7 +80,7 @@ class SESSuppressionList:
 
 
 def _listed(entry: Mapping[str, Any]) -> ListedAddress | None:
-    address = bodies.address_of(entry.get("EmailAddress"))
+    address = parsing.address_of(entry.get("EmailAddress"))
     if address is None:
         return None
     moment = entry.get("LastUpdateTime")

@@ -12,10 +12,10 @@ from mailglass.errors import MailglassError
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.refusal import Stage
 from mailglass.providers.smtp.auth import MECHANISMS, Mechanism, TokenSource, TokenUnavailable
-from mailglass.providers.smtp.letters import Features
 from mailglass.providers.smtp.options import SMTPOptions, is_loopback
+from mailglass.providers.smtp.prepared_mail import Features
 from mailglass.providers.smtp.replies import Reply, refusal
-from mailglass.providers.smtp.session import Riding, Session
+from mailglass.providers.smtp.session import EnvelopePipelining, Session
 from mailglass.providers.smtp.wire import ProtocolError, Wire
 
 _CHALLENGE: Final = 334
@@ -39,7 +39,7 @@ def open_session(
     options: SMTPOptions,
     context: ssl.SSLContext | None,
     tokens: TokenSource | None = None,
-    riding: Riding | None = None,
+    pipelining: EnvelopePipelining | None = None,
 ) -> Session:
     """A session that is ready for its first mail.
 
@@ -47,7 +47,7 @@ def open_session(
         options: the account's.
         context: for TLS; None when the account wants none.
         tokens: for AUTH in place of the password; None when the account uses none.
-        riding: what the account's sessions know of the server; None: nothing.
+        pipelining: what the account's sessions know of the server; None: nothing.
 
     Raises:
         SessionFailed: with what it means.
@@ -87,7 +87,7 @@ def open_session(
         options.timeout,
         min(options.connect_timeout, options.timeout),
         options.max_messages_per_connection,
-        riding or Riding(),
+        pipelining or EnvelopePipelining(),
         options.host,
     )
 

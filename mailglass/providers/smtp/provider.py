@@ -19,12 +19,12 @@ from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import Provider
 from mailglass.providers.copies import with_distinct_copies
 from mailglass.providers.smtp.auth import TokenSource
-from mailglass.providers.smtp.batch import Batch
-from mailglass.providers.smtp.letters import Envelope, Letter
 from mailglass.providers.smtp.opening import SessionFailed, open_session
 from mailglass.providers.smtp.options import SMTPOptions, tls_context
 from mailglass.providers.smtp.pool import SessionPool
-from mailglass.providers.smtp.session import Riding
+from mailglass.providers.smtp.prepared_mail import Envelope, PreparedMail
+from mailglass.providers.smtp.sending import Batch
+from mailglass.providers.smtp.session import EnvelopePipelining
 from mailglass.rendering import mime
 from mailglass.rendering.dkim import Signer
 
@@ -56,7 +56,8 @@ class SMTPProvider(Provider):
         super().__init__(account, options)
         context = None if options.security == "none" else tls_context(options.ca_file)
         self._tokens = _token_source(options)
-        open_ = partial(open_session, context=context, tokens=self._tokens, riding=Riding(options.pipelining == "full"))
+        pipelining = EnvelopePipelining(options.pipelining == "full")
+        open_ = partial(open_session, context=context, tokens=self._tokens, pipelining=pipelining)
         self._pool = SessionPool(lambda: open_(self._within_margin()), options.max_connections)
         self.batch_size = min(_MAILS_PER_CONNECTION * options.max_connections, _MOST)
         self._signer = Signer(options.dkim)
@@ -90,7 +91,7 @@ class SMTPProvider(Provider):
             )
         return list(reading.events)
 
-    def _pack(self, mail: Outgoing) -> Letter:
+    def _pack(self, mail: Outgoing) -> PreparedMail:
         """The mail as it is said to a server.
 
         Raises:
@@ -102,7 +103,7 @@ class SMTPProvider(Provider):
             message = f"{proofs.HEADER}: {token}\r\n".encode("ascii") + message
         message = self._signer.sign(message, domain=mail.sender.domain, created_at=mail.created_at)
         envelope = _envelope(mail, self._proofs)
-        return Letter.of(envelope, mime.message_id(mail)[1:-1], message, _copies(mail, envelope))
+        return PreparedMail.of(envelope, mime.message_id(mail)[1:-1], message, _copies(mail, envelope))
 
     def _within_margin(self) -> SMTPOptions:
         """The options with a timeout that a mail begun last may take twice, for its content and for the answer."""

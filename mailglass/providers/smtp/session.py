@@ -9,7 +9,7 @@ from mailglass.clock import monotonic
 from mailglass.errors import MailglassError
 from mailglass.mail.outcomes import CopyRefusal, Outcome, OutcomeClass
 from mailglass.mail.refusal import Stage
-from mailglass.providers.smtp.letters import DATA, RESET, Features, Letter, Step, addressed
+from mailglass.providers.smtp.prepared_mail import DATA, RESET, Features, PreparedMail, Step, addressed
 from mailglass.providers.smtp.replies import (
     AUTHENTICATION_NEEDED,
     SERVICE_CLOSING,
@@ -32,7 +32,7 @@ class StaleSession(MailglassError):
     """A kept session turned out to be over before it answered anything about this mail, which was not sent."""
 
 
-class Riding:
+class EnvelopePipelining:
     """What the server bears beyond one mail after the other: whether a mail's envelope may travel behind the content of
     the mail before (RFC 2920 3.1), whether it wants RSET between two mails, whether it takes a second one at all.
 
@@ -76,10 +76,10 @@ class Riding:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rider:
+class _PipelinedEnvelope:
     """A mail whose envelope was written behind the content of the mail before, and is not answered yet."""
 
-    letter: Letter
+    prepared: PreparedMail
     steps: list[Step] = field(repr=False)
 
 
@@ -92,7 +92,7 @@ class Session:
         timeout: seconds for one mail up to its final dot, and again for the answer to it.
         probe_timeout: seconds for the answer to NOOP.
         max_mails: after so many the session is not used any more.
-        riding: what the account's sessions have learnt of the server.
+        pipelining: what the account's sessions have learnt of the server.
         host: the server's name.
 
     Attributes:
@@ -107,7 +107,7 @@ class Session:
         timeout: float,
         probe_timeout: float,
         max_mails: int,
-        riding: Riding,
+        pipelining: EnvelopePipelining,
         host: str = "",
     ) -> None:
         self.features = features
@@ -117,7 +117,7 @@ class Session:
         self._timeout = timeout
         self._probe_timeout = probe_timeout
         self._max_mails = max_mails
-        self._riding = riding
+        self._pipelining = pipelining
         self._pipelined = "PIPELINING" in features
         self._max_size = features.max_size
         self._open = True
@@ -125,7 +125,7 @@ class Session:
         self._needs_reset = False
         self._answered = False
         self._torn = False
-        self._rider: _Rider | None = None
+        self._ahead: _PipelinedEnvelope | None = None
         self._host = host
         # by the recipient's place in the envelope
         self._copies: dict[int, Reply] = {}
@@ -134,56 +134,56 @@ class Session:
     def sound(self) -> bool:
         """Whether it is between two mails. One that an exception tore off in the middle, or whose envelope was said
         and whose content was not, forbids everything but closing."""
-        return self._open and not self._in_mail and self._rider is None
+        return self._open and not self._in_mail and self._ahead is None
 
     @property
     def usable(self) -> bool:
         """Whether any mail may go here next."""
-        return self.sound and self.transactions < (1 if self._riding.one_mail else self._max_mails)
+        return self.sound and self.transactions < (1 if self._pipelining.one_mail else self._max_mails)
 
-    def expects(self, letter: Letter) -> bool:
+    def expects(self, prepared: PreparedMail) -> bool:
         """Whether this mail, and no other, may go here next: its envelope was said already."""
-        return self._open and not self._in_mail and self._rider is not None and self._rider.letter is letter
+        return self._open and not self._in_mail and self._ahead is not None and self._ahead.prepared is prepared
 
-    def objection(self, letter: Letter) -> Outcome | None:
+    def objection(self, prepared: PreparedMail) -> Outcome | None:
         """Why this server cannot take the mail, known before it is asked; None when nothing speaks against it."""
-        if letter.envelope.smtputf8 and "SMTPUTF8" not in self.features:
+        if prepared.envelope.smtputf8 and "SMTPUTF8" not in self.features:
             return Outcome(OutcomeClass.REJECTED, reason="smtputf8_unsupported")
-        if self._max_size is not None and letter.size > self._max_size:
+        if self._max_size is not None and prepared.size > self._max_size:
             return Outcome(OutcomeClass.REJECTED, reason="too_large")
         return None
 
-    def transmit(self, letter: Letter, following: Letter | None = None) -> Outcome:
+    def transmit(self, prepared: PreparedMail, following: PreparedMail | None = None) -> Outcome:
         """Attempt one mail.
 
         Until the last byte of the final dot was handed to the network, whatever happens means: not sent. From then on
         only the server's answer can tell; without one the mail is uncertain (RFC 5321 section 6.1).
 
         Args:
-            letter: the mail; where the session `expects` one, that one.
+            prepared: the mail; where the session `expects` one, that one.
             following: the mail to come next. Its envelope may travel behind this one's content; it is not sent before
                 it is transmitted in its turn, and may also go elsewhere.
 
         Raises:
             StaleSession: this session had carried mails before and is over; a new one may carry this mail.
         """
-        rider, self._rider = self._rider, None
+        ahead, self._ahead = self._ahead, None
         self._in_mail = True
         until = monotonic() + self._timeout
         try:
-            refused = self._offer(letter, rider, until)
+            refused = self._offer(prepared, ahead, until)
             if refused is None:
-                self._hand_over(letter, following, until)
+                self._hand_over(prepared, following, until)
         except (OSError, ProtocolError) as error:
             self.close()
-            if rider is not None and not self._answered:
-                self._riding.spare()
+            if ahead is not None and not self._answered:
+                self._pipelining.spare()
             if self._is_stale and not isinstance(error, TimeoutError):
                 raise StaleSession("the server closed a kept session") from None
             return Outcome(OutcomeClass.TRANSIENT, reason=_loss(error))
-        outcome = refused or self._answer(letter)
+        outcome = refused or self._answer(prepared)
         if self._copies:
-            outcome = replace(outcome, copies=self._refused_copies(letter))
+            outcome = replace(outcome, copies=self._refused_copies(prepared))
         if self._torn:
             self.close()
         self._in_mail = False
@@ -223,19 +223,19 @@ class Session:
     def _is_stale(self) -> bool:
         return self.transactions > 1 and not self._answered
 
-    def _offer(self, letter: Letter, rider: _Rider | None, until: float) -> Outcome | None:
+    def _offer(self, prepared: PreparedMail, ahead: _PipelinedEnvelope | None, until: float) -> Outcome | None:
         """Everything before the content; the outcome if the server refuses, None if it waits for the content."""
         self._answered = False
         self._copies.clear()
-        if rider is None:
+        if ahead is None:
             self.transactions += 1
             if self._wire.has_unread:
                 raise ProtocolError("a reply to no command")
-            refused = self._address(letter, until)
+            refused = self._address(prepared, until)
         else:
-            refused = self._read_rider(rider, until)
+            refused = self._read_ahead(ahead, until)
         if refused is not None and self.transactions > 1 and blames_the_session(*refused):
-            refused = self._begin_again(letter, refused[1], until)
+            refused = self._begin_again(prepared, refused[1], until)
         if refused is not None:
             return refusal(*refused, host=self._host)
         if self._wire.has_unread:
@@ -243,7 +243,7 @@ class Session:
             raise ProtocolError("a reply to no command")
         return None
 
-    def _begin_again(self, letter: Letter, reply: Reply, until: float) -> tuple[Stage, Reply] | None:
+    def _begin_again(self, prepared: PreparedMail, reply: Reply, until: float) -> tuple[Stage, Reply] | None:
         """Begin a mail once more whose beginning was refused on account of the session: after RSET, else elsewhere.
 
         Raises:
@@ -251,47 +251,47 @@ class Session:
         """
         if reply.code != AUTHENTICATION_NEEDED and self._open:
             self._answered = False
-            refused = self._address(letter, until)
+            refused = self._address(prepared, until)
             if refused is None or not blames_the_session(*refused):
-                self._riding.learn_reset()
+                self._pipelining.learn_reset()
                 return refused
-            self._riding.learn_one_mail()
+            self._pipelining.learn_one_mail()
         self.close()
         raise StaleSession("the server begins no further mail in this session")
 
-    def _refused_copies(self, letter: Letter) -> tuple[CopyRefusal, ...]:
+    def _refused_copies(self, prepared: PreparedMail) -> tuple[CopyRefusal, ...]:
         refused = []
         for place, reply in self._copies.items():
-            index = letter.copies[place] if place < len(letter.copies) else -1
+            index = prepared.copies[place] if place < len(prepared.copies) else -1
             if index >= 0 and reply.code >= 400:
                 meaning = understand(Stage.RCPT, reply.code, None, reply.text, host=self._host)
                 refused.append(CopyRefusal(index, reply.code, reply.enhanced, meaning))
         return tuple(refused)
 
-    def _address(self, letter: Letter, until: float) -> tuple[Stage, Reply] | None:
-        steps = addressed(letter, self.features)
-        if self._needs_reset or (self._riding.wants_reset and self.transactions > 1):
+    def _address(self, prepared: PreparedMail, until: float) -> tuple[Stage, Reply] | None:
+        steps = addressed(prepared, self.features)
+        if self._needs_reset or (self._pipelining.wants_reset and self.transactions > 1):
             steps.insert(0, RESET)
         self._needs_reset = True
         if self._pipelined and _may_end_with_data(steps):
             return self._run([*steps, DATA], until)
         return self._run(steps, until) or self._run([DATA], until)
 
-    def _read_rider(self, rider: _Rider, until: float) -> tuple[Stage, Reply] | None:
+    def _read_ahead(self, ahead: _PipelinedEnvelope, until: float) -> tuple[Stage, Reply] | None:
         """What became of an envelope that is on its way; said again by itself where its travelling may be to blame."""
         after_refusal, self._needs_reset = self._needs_reset, True
-        refused = self._run(rider.steps, until, said=True)
+        refused = self._run(ahead.steps, until, said=True)
         if refused is None:
-            return None if rider.steps[-1] is DATA else self._run([DATA], until)
+            return None if ahead.steps[-1] is DATA else self._run([DATA], until)
         stage, reply = refused
         if not (blames_the_dialogue(reply) or (after_refusal and stage is Stage.MAIL)):
             return refused
         if not self._open:
             self._answered = False
             raise ProtocolError("not the replies to this envelope")
-        alone = self._address(rider.letter, until)
+        alone = self._address(ahead.prepared, until)
         if alone is None or alone[1].code != reply.code:
-            self._riding.spare()
+            self._pipelining.spare()
         return alone
 
     def _run(self, steps: list[Step], until: float, *, said: bool = False) -> tuple[Stage, Reply] | None:
@@ -313,20 +313,27 @@ class Session:
                     raise
                 self.close()
                 return refused
-            if step.stage is None and not reply.ok:
-                self._answered = False  # says nothing about this mail, only that this session is of no more use
-                raise ProtocolError("the transaction before cannot be left")
-            accepted, closing = step.accepted_by(reply), reply.code == SERVICE_CLOSING
-            if step.copy:
-                self._note_copy(step.copy, accepted, reply)
-            if refused is None and step.stage is not None and (closing or (step.vital and not accepted)):
-                refused = step.stage, reply
-            elif refused is not None and accepted and step.stage is Stage.DATA:
-                self._end_unwanted_input(refused[0], until)
-            if closing or (reply.code < 400 and not accepted):
-                self.close()
+            refused = self._heed(step, reply, refused, until)
             if refused is not None and not (self._pipelined and self._open):
                 return refused
+        return refused
+
+    def _heed(
+        self, step: Step, reply: Reply, refused: tuple[Stage, Reply] | None, until: float
+    ) -> tuple[Stage, Reply] | None:
+        """Act on the reply to one step; returns what refuses the mail by then."""
+        if step.stage is None and not reply.ok:
+            self._answered = False  # says nothing about this mail, only that this session is of no more use
+            raise ProtocolError("the transaction before cannot be left")
+        accepted, closing = step.accepted_by(reply), reply.code == SERVICE_CLOSING
+        if step.copy:
+            self._note_copy(step.copy, accepted, reply)
+        if refused is None and step.stage is not None and (closing or (step.vital and not accepted)):
+            refused = step.stage, reply
+        elif refused is not None and accepted and step.stage is Stage.DATA:
+            self._end_unwanted_input(refused[0], until)
+        if closing or (reply.code < 400 and not accepted):
+            self.close()
         return refused
 
     def _note_copy(self, place: int, accepted: bool, reply: Reply) -> None:
@@ -353,66 +360,66 @@ class Session:
         except (OSError, ProtocolError):
             self.close()
 
-    def _hand_over(self, letter: Letter, following: Letter | None, until: float) -> None:
+    def _hand_over(self, prepared: PreparedMail, following: PreparedMail | None, until: float) -> None:
         """Write the content, and behind it the envelope of the mail that follows.
 
         Raises:
             OSError: the final dot was not written, so the mail was not sent.
         """
-        rider = None if following is None else self._rider_of(following, letter)
-        envelope = b"" if rider is None else b"".join([step.command for step in rider.steps])
+        ahead = None if following is None else self._envelope_ahead(following, prepared)
+        envelope = b"" if ahead is None else b"".join([step.command for step in ahead.steps])
         try:
-            self._wire.write(letter.data + envelope if envelope else letter.data, until)
+            self._wire.write(prepared.data + envelope if envelope else prepared.data, until)
         except OSError:
-            if rider is None or self._wire.unwritten > len(envelope):
+            if ahead is None or self._wire.unwritten > len(envelope):
                 raise
             # the final dot is out, so only an answer can tell; what the envelope behind it is torn off from is over
             self._torn = True
         else:
-            if rider is not None:
+            if ahead is not None:
                 self.transactions += 1
-                self._rider = rider
+                self._ahead = ahead
 
-    def _rider_of(self, following: Letter, letter: Letter) -> _Rider | None:
+    def _envelope_ahead(self, following: PreparedMail, prepared: PreparedMail) -> _PipelinedEnvelope | None:
         if (
             not self._pipelined
-            or not self._riding.allowed
+            or not self._pipelining.allowed
             or self.transactions >= self._max_mails
-            or len(letter.data) > _MAX_JOINED
+            or len(prepared.data) > _MAX_JOINED
             or self.objection(following) is not None
         ):
             return None
         steps = addressed(following, self.features)
-        return _Rider(following, [*steps, DATA] if _may_end_with_data(steps) else steps)
+        return _PipelinedEnvelope(following, [*steps, DATA] if _may_end_with_data(steps) else steps)
 
-    def _answer(self, letter: Letter) -> Outcome:
+    def _answer(self, prepared: PreparedMail) -> Outcome:
         """The server's word about a mail that was written completely."""
         try:
             reply = self._wire.read_reply(monotonic() + self._timeout)
         except (OSError, ProtocolError):
             self._leave()
-            return Outcome(OutcomeClass.UNCERTAIN, letter.message_id, "answer_lost")
+            return Outcome(OutcomeClass.UNCERTAIN, prepared.message_id, "answer_lost")
         if reply.ok:
             self._needs_reset = False
             return Outcome(
-                OutcomeClass.ACCEPTED, letter.message_id, status=reply.code, enhanced_status=reply.enhanced
+                OutcomeClass.ACCEPTED, prepared.message_id, status=reply.code, enhanced_status=reply.enhanced
             )  # fmt: skip
         if reply.code < 400:
             self._leave()
-            return Outcome(OutcomeClass.UNCERTAIN, letter.message_id, "answer_lost", reply.code)
-        if self._rider is not None and blames_the_dialogue(reply):
+            return Outcome(OutcomeClass.UNCERTAIN, prepared.message_id, "answer_lost", reply.code)
+        if self._ahead is not None and blames_the_dialogue(reply):
             # not this mail is at fault but what came behind it: the next attempt goes without
             self._leave()
             return Outcome(OutcomeClass.TRANSIENT, reason=f"smtp_{reply.code}", status=reply.code)
         if reply.code == SERVICE_CLOSING:
             self.close()
-        recipients = len(letter.envelope.recipients) + len(letter.envelope.optional)
+        recipients = len(prepared.envelope.recipients) + len(prepared.envelope.optional)
         return refusal(Stage.DOT, reply, recipients=recipients, host=self._host)
 
     def _leave(self) -> None:
         """Close a session that has lost its thread; where an envelope rode, that may have been why."""
-        if self._rider is not None:
-            self._riding.spare()
+        if self._ahead is not None:
+            self._pipelining.spare()
         self.close()
 
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from mailglass.errors import WebhookBodyError
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
-from mailglass.providers import bodies
-from mailglass.providers.bodies import UNMAPPED, Meaning
+from mailglass.providers import parsing
+from mailglass.providers.parsing import UNMAPPED, Meaning
 from mailglass.providers.sparkpost.sending import NAME
 
 BATCH_ID: Final = "x-messagesystems-batch-id"
@@ -82,7 +82,7 @@ def normalise(body: bytes, account: str, *, count_initial_opens: bool) -> list[P
     Raises:
         WebhookBodyError: the body is no JSON array.
     """
-    found = bodies.parse_json(body)
+    found = parsing.parse_json(body)
     if isinstance(found, dict) and isinstance(found.get("msys"), dict):
         found = [found]
     if not isinstance(found, list):
@@ -94,12 +94,12 @@ def normalise(body: bytes, account: str, *, count_initial_opens: bool) -> list[P
             return replace(event, kind=EventKind.OPENED)
         return event
 
-    return bodies.read_items(_unwrapped(found), read, _event_name, provider=NAME, account=account)
+    return parsing.read_items(_unwrapped(found), read, _event_name, provider=NAME, account=account)
 
 
 def read(items: Sequence[Any], account: str) -> list[ProviderEvent]:
     """Events without their wrapping, as the events API gives them."""
-    return bodies.read_items(items, _event, _event_name, provider=NAME, account=account)
+    return parsing.read_items(items, _event, _event_name, provider=NAME, account=account)
 
 
 def _unwrapped(items: list[Any]) -> Iterator[Any]:
@@ -120,20 +120,20 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
         kind=meaning.kind,
         provider_event_id=_identity(item),
         occurred_at=_moment(item.get("timestamp")),
-        delivery_id=bodies.delivery_of(metadata.get("mailglass_id")) if isinstance(metadata, dict) else None,
+        delivery_id=parsing.delivery_of(metadata.get("mailglass_id")) if isinstance(metadata, dict) else None,
         provider_message_id=_number(item.get("transmission_id")),
-        recipient=bodies.address_of(item.get("raw_rcpt_to")) or bodies.address_of(item.get("rcpt_to")),
+        recipient=parsing.address_of(item.get("raw_rcpt_to")) or parsing.address_of(item.get("rcpt_to")),
         bounce_class=meaning.bounce_class,
         reject_reason=meaning.reject_reason,
-        status=bodies.enhanced_status(item.get("raw_reason")) or bodies.enhanced_status(item.get("reason")),
+        status=parsing.enhanced_status(item.get("raw_reason")) or parsing.enhanced_status(item.get("reason")),
         machine=_by_machine(item.get("user_agent_parsed")),
-        click_hash=bodies.click_hash(item.get("target_link_url")),
-        tags=bodies.tags_of(item.get("rcpt_tags")),
+        click_hash=parsing.click_hash(item.get("target_link_url")),
+        tags=parsing.tags_of(item.get("rcpt_tags")),
     )
-    return bodies.with_refusal(
+    return parsing.with_refusal(
         event,
         (NAME, _number(item.get("bounce_class")) or ""),
-        bodies.label_of(item.get("raw_reason")) or bodies.label_of(item.get("reason")),
+        parsing.label_of(item.get("raw_reason")) or parsing.label_of(item.get("reason")),
         reply=item.get("error_code"),
     )
 
@@ -154,30 +154,30 @@ def _meaning(item: dict[str, Any]) -> Meaning:
 
 def _speaks_of_list(item: dict[str, Any]) -> bool:
     """Whether SparkPost's own list was in the way, and so somebody who is on it for a reason that only it tells."""
-    return any("suppress" in bodies.label_of(item.get(name)).lower() for name in ("raw_reason", "reason"))
+    return any("suppress" in parsing.label_of(item.get(name)).lower() for name in ("raw_reason", "reason"))
 
 
 def _type(item: dict[str, Any]) -> str:
-    return bodies.label_of(item.get("type"))
+    return parsing.label_of(item.get("type"))
 
 
 def _event_name(item: dict[str, Any]) -> str:
-    return ".".join(part for part in (bodies.label_of(item.get(_CLASS)), _type(item)) if part)
+    return ".".join(part for part in (parsing.label_of(item.get(_CLASS)), _type(item)) if part)
 
 
 def _moment(value: object) -> datetime | None:
-    return bodies.epoch_moment(value) or bodies.iso_moment(value)
+    return parsing.epoch_moment(value) or parsing.iso_moment(value)
 
 
 def _number(value: object) -> str | None:
     """What SparkPost writes as digits in a string, and sometimes as a number."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 64:
         return str(value)
-    return bodies.text(value, 100)
+    return parsing.text(value, 100)
 
 
 def _identity(item: dict[str, Any]) -> str:
-    return _number(item.get("event_id")) or bodies.whole_fingerprint(item)
+    return _number(item.get("event_id")) or parsing.whole_fingerprint(item)
 
 
 def _by_machine(client: Any) -> bool:

@@ -9,11 +9,11 @@ from mailglass.errors import SignatureError, SignatureErrorType
 from mailglass.mail.events import ProviderEvent
 from mailglass.mail.outcomes import Outcome
 from mailglass.mail.outgoing import Outgoing
-from mailglass.providers import bodies
+from mailglass.providers import parsing
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
-from mailglass.providers.http_search import Look, SearchableProvider
-from mailglass.providers.search import Sought
+from mailglass.providers.http_search import SearchableProvider, SearchAnswer
+from mailglass.providers.search import SearchTarget
 from mailglass.providers.signatures import missing_secret, require_basic, require_bearer, require_header
 from mailglass.providers.sparkpost import events, search, sending
 from mailglass.providers.sparkpost.options import SparkPostOptions
@@ -33,7 +33,7 @@ class SparkPostProvider(SearchableProvider):
 
     name = sending.NAME
     Options = SparkPostOptions
-    sought_at_once = 20
+    targets_per_search = 20
     max_request = 20_000_000
     # SparkPost posts again on anything that is not 200; it knows no status that stops it
     retry_status = 503
@@ -72,14 +72,14 @@ class SparkPostProvider(SearchableProvider):
 
     def delivery_key(self, request: WebhookRequest) -> str | None:
         """The batch's id, which SparkPost repeats when it posts the batch again."""
-        return bodies.text(request.headers.get(events.BATCH_ID), 100)
+        return parsing.text(request.headers.get(events.BATCH_ID), 100)
 
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         return events.normalise(body, self.account, count_initial_opens=self.options.count_initial_opens)
 
-    def look(self, sought: Sequence[Sought], *, deadline: float) -> Look:
-        answer = self.ask(search.request(sought), deadline=deadline)
-        return search.read(self.listed(answer, "results"), sought, self.account)
+    def search(self, targets: Sequence[SearchTarget], *, deadline: float) -> SearchAnswer:
+        answer = self.ask(search.request(targets), deadline=deadline)
+        return search.read(self.listed(answer, "results"), targets, self.account)
 
     def suppression_list(self) -> SparkPostSuppressions:
         return SparkPostSuppressions(self.http, self.account, self.options.subaccount)

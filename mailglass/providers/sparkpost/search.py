@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from mailglass.providers.http import HTTPRequest
-from mailglass.providers.http_search import Look, query
-from mailglass.providers.search import Sought, found
+from mailglass.providers.http_search import SearchAnswer, query
+from mailglass.providers.search import SearchTarget, taken
 from mailglass.providers.sparkpost import events
 
 PAGE: Final = 10_000
@@ -16,30 +16,30 @@ KINDS: Final = "injection,delivery,delay,bounce,out_of_band,policy_rejection,gen
 """What SparkPost records of a mail that it took; each event costs space in an answer of at most 8 MB."""
 
 
-def request(sought: Sequence[Sought]) -> HTTPRequest:
+def request(targets: Sequence[SearchTarget]) -> HTTPRequest:
     """The events of all the recipients; a URL has room for some twenty (4096 characters)."""
     return query(
         "/api/v1/events/message",
         events=KINDS,
-        recipients=",".join(dict.fromkeys(item.recipient for item in sought)),
+        recipients=",".join(dict.fromkeys(item.recipient for item in targets)),
         **{
-            "from": _moment(min(item.sent_after for item in sought)),
-            "to": _moment(max(item.sent_before for item in sought)),
+            "from": _moment(min(item.sent_after for item in targets)),
+            "to": _moment(max(item.sent_before for item in targets)),
         },
         per_page=PAGE,
     )
 
 
-def read(items: Sequence[dict[str, Any]], sought: Sequence[Sought], account: str) -> Look:
+def read(items: Sequence[dict[str, Any]], targets: Sequence[SearchTarget], account: str) -> SearchAnswer:
     """Which of the mails the events are of: SparkPost has none of a mail that it did not take."""
     told = events.read(items, account)
-    findings = {}
-    for item in sought:
+    results = {}
+    for item in targets:
         own = [event for event in told if event.delivery_id == item.delivery_id]
         if own:
             names = (event.provider_message_id for event in own if event.provider_message_id)
-            findings[item.delivery_id] = found(item.delivery_id, next(names, None), own)
-    return Look(findings, whole=len(items) < PAGE)
+            results[item.delivery_id] = taken(item.delivery_id, next(names, None), own)
+    return SearchAnswer(results, whole=len(items) < PAGE)
 
 
 def _moment(moment: datetime) -> str:

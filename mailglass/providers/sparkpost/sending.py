@@ -14,7 +14,7 @@ from mailglass.mail.message import Attachment
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.mail.streams import Stream
-from mailglass.providers import bodies
+from mailglass.providers import parsing
 from mailglass.providers.copies import distinct_copies
 from mailglass.providers.http import HTTPAnswer, refusal
 from mailglass.providers.http_provider import Unsendable, encode_json, mailboxes, provider_options
@@ -29,7 +29,7 @@ PATH: Final = "/api/v1/transmissions/?num_rcpt_errors=3"
 THROTTLED_WAIT: Final = 5.0
 """Seconds to wait after a 429, which asks to pause for one to five and names no time itself."""
 
-_WRITTEN: Final = frozenset("content recipients metadata".split())
+_RESERVED_FIELDS: Final = frozenset("content recipients metadata".split())
 _CODE = re.compile(r"\d{3,6}\Z")
 _UNNAMED: Final = "unnamed"
 _KNOWN: Final = frozenset().union(*(row.codes for row in SPARKPOST))
@@ -53,7 +53,7 @@ def encode(mail: Outgoing, options: SparkPostOptions) -> bytes:
     names = [name.lower() for name, _ in mail.headers]
     if len(set(names)) != len(names):
         raise Unsendable("unsupported_repeated_headers")
-    chosen = provider_options(mail, NAME, _WRITTEN)
+    chosen = provider_options(mail, NAME, _RESERVED_FIELDS)
     switches = chosen.pop("options", None) or {}
     if not isinstance(switches, Mapping):
         raise Unsendable("invalid_options")
@@ -118,11 +118,11 @@ def _none_taken(answer: HTTPAnswer, results: dict[str, Any], transmission: str |
 def _errors(found: Any) -> list[tuple[str, str]]:
     """Codes and descriptions, in the answer's order."""
     items = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
-    return [(str(item.get("code") or ""), bodies.label_of(item.get("description"))) for item in items]
+    return [(str(item.get("code") or ""), parsing.label_of(item.get("description"))) for item in items]
 
 
 def _transmission_id(value: object) -> str | None:
-    return bodies.text(str(value) if isinstance(value, int) and not isinstance(value, bool) else value)
+    return parsing.text(str(value) if isinstance(value, int) and not isinstance(value, bool) else value)
 
 
 def _count(value: object) -> int:

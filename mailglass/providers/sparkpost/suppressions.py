@@ -7,7 +7,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from mailglass.errors import ProviderCallError
-from mailglass.providers import bodies
+from mailglass.providers import parsing
 from mailglass.providers.http import HTTPAnswer, HTTPClient, HTTPRequest
 from mailglass.providers.management import answered, call, json_request, refused
 from mailglass.providers.suppression_list import ListedAddress
@@ -95,12 +95,12 @@ class SparkPostSuppressions:
         raise refused(answer, self._what("delete"))
 
     def _entry(self, item: Any) -> ListedAddress | None:
-        address = bodies.address_of(item.get("recipient")) if isinstance(item, dict) else None
+        address = parsing.address_of(item.get("recipient")) if isinstance(item, dict) else None
         if address is None or self._is_anothers(item.get("subaccount_id")):
             return None
-        kind = bodies.label_of(item.get("type"))
+        kind = parsing.label_of(item.get("type"))
         origin = kind if kind in TYPES else ""
-        return ListedAddress(address, _reason(item), bodies.iso_moment(item.get("created")), origin)
+        return ListedAddress(address, _reason(item), parsing.iso_moment(item.get("created")), origin)
 
     def _is_anothers(self, subaccount: object) -> bool:
         return self._subaccount is not None and bool(subaccount) and str(subaccount) != str(self._subaccount)
@@ -110,8 +110,8 @@ class SparkPostSuppressions:
 
 
 def _reason(item: dict[str, Any]) -> str:
-    reason = REASONS.get(bodies.label_of(item.get("source")).lower(), "provider")
-    description = bodies.label_of(item.get("description"))
+    reason = REASONS.get(parsing.label_of(item.get("source")).lower(), "provider")
+    description = parsing.label_of(item.get("description"))
     marked = description.removeprefix(MARK) if description.startswith(MARK) else ""
     return marked if reason == "manual" and marked in OURS else reason
 
@@ -128,7 +128,7 @@ def _next_cursor(links: Any) -> str | None:
     for link in links if isinstance(links, list) else []:
         if isinstance(link, dict) and link.get("rel") == "next":
             try:
-                query = parse_qs(urlsplit(bodies.text(link.get("href"), 4000) or "").query)
+                query = parse_qs(urlsplit(parsing.text(link.get("href"), 4000) or "").query)
             except ValueError:
                 return None
             return next(iter(query.get("cursor", [])), None)

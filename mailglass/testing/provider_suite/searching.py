@@ -1,4 +1,4 @@
-"""Tests of a provider's search: a finding for each, nothing found that is not ours, nothing raised."""
+"""Tests of a provider's search: a result for each, nothing found that is not ours, nothing raised."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from mailglass import clock, telemetry
 from mailglass.providers.base import Provider
-from mailglass.providers.search import Finding, FindingKind, Sought
+from mailglass.providers.search import SearchResult, SearchResultKind, SearchTarget
 from mailglass.testing.provider_suite.declaration import Declaration
 from mailglass.testing.provider_suite.mails import DELIVERY, RECIPIENT
 from mailglass.testing.provider_suite.wire import Reply, Wire
@@ -21,7 +21,7 @@ class SearchSuite(Declaration):
     """`find`, also of rooms that have none."""
 
     def test_a_search_that_cannot_reach_the_provider_leaves_everything_open(self, nowhere: Provider) -> None:
-        assert _kinds(_find(nowhere, 3)) == [FindingKind.UNKNOWN] * 3
+        assert _kinds(_find(nowhere, 3)) == [SearchResultKind.UNKNOWN] * 3
 
     @pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 503])
     def test_a_search_that_is_refused_leaves_everything_open(self, status: int, provider: Provider, wire: Wire) -> None:
@@ -29,7 +29,7 @@ class SearchSuite(Declaration):
         said: list[object] = []
         end = telemetry.subscribe(lambda event, fields: said.append((event, fields)))
         try:
-            assert _kinds(_find(provider, 2)) == [FindingKind.UNKNOWN] * 2
+            assert _kinds(_find(provider, 2)) == [SearchResultKind.UNKNOWN] * 2
         finally:
             end()
         self.shows_nothing(said)
@@ -37,12 +37,12 @@ class SearchSuite(Declaration):
     @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"null", b"[{}]", b'"found"', b"\xff", b'{"count": 0}'])
     def test_an_answer_without_our_id_finds_nothing(self, body: bytes, provider: Provider, wire: Wire) -> None:
         wire.behaviour = lambda request: Reply(200, body, {"content-type": "application/json"})
-        findings = _find(provider, 2)
-        assert len(findings) == 2
-        assert FindingKind.FOUND not in _kinds(findings)
+        results = _find(provider, 2)
+        assert len(results) == 2
+        assert SearchResultKind.FOUND not in _kinds(results)
 
     def test_a_search_asks_nothing_when_its_time_is_over(self, provider: Provider, wire: Wire) -> None:
-        assert _kinds(_find(provider, 2, within=-1.0)) == [FindingKind.UNKNOWN] * 2
+        assert _kinds(_find(provider, 2, within=-1.0)) == [SearchResultKind.UNKNOWN] * 2
         assert wire.seen == []
 
     def test_nothing_sought_is_nothing_asked(self, provider: Provider, wire: Wire) -> None:
@@ -54,14 +54,14 @@ class SearchSuite(Declaration):
         assert nowhere.absence_proves_after is None or nowhere.absence_proves_after >= nowhere.search_lag
 
 
-def _find(provider: Provider, count: int, within: float = _WITHIN) -> list[Finding]:
+def _find(provider: Provider, count: int, within: float = _WITHIN) -> list[SearchResult]:
     moment = clock.now()
-    sought = [
-        Sought(UUID(int=DELIVERY.int + number), RECIPIENT, moment - timedelta(minutes=5), moment)
+    targets = [
+        SearchTarget(UUID(int=DELIVERY.int + number), RECIPIENT, moment - timedelta(minutes=5), moment)
         for number in range(count)
     ]
-    return provider.find(sought, deadline=clock.monotonic() + within)
+    return provider.find(targets, deadline=clock.monotonic() + within)
 
 
-def _kinds(findings: list[Finding]) -> list[FindingKind]:
-    return [finding.kind for finding in findings]
+def _kinds(results: list[SearchResult]) -> list[SearchResultKind]:
+    return [result.kind for result in results]

@@ -40,7 +40,7 @@ def test_evidence_keeps_a_mail_from_being_sent_a_second_time(desk: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["rejected", "failed", "unsubscribed", "unknown"])
-def test_what_proves_no_acceptance_settles_nothing(desk: Any, kind: str) -> None:
+def test_event_that_proves_no_acceptance_settles_nothing(desk: Any, kind: str) -> None:
     delivery_id = desk.uncertain()
     desk.tell(desk.event(kind, delivery_id))
     assert desk.delivery(delivery_id).status is Status.UNCERTAIN

@@ -54,14 +54,14 @@ def test_of_one_key_in_a_group_the_first_is_kept_and_accounts_have_keys_of_their
     assert rung == [WEBHOOKS]
 
 
-def test_one_that_the_ledger_cannot_take_sinks_no_other(desk: Any) -> None:
+def test_webhook_that_the_ledger_cannot_take_sinks_no_other(desk: Any) -> None:
     group = [item("a"), replace(item("b"), tenant="nul\x00"), item("c")]
     first, second, third = store(desk.ledger, group, lambda task: None)
     assert (first, third) == (True, True)
     assert isinstance(second, LedgerError)
 
 
-def test_what_cannot_be_kept_at_all_is_said_of_each(unused_url: str) -> None:
+def test_unkeepable_webhooks_are_each_said_to_be_so(unused_url: str) -> None:
     away = Database(unused_url)
     kept = store(away, [item("a"), item("b")], lambda task: None)
     assert [isinstance(found, Exception) for found in kept] == [True, True]
@@ -145,7 +145,7 @@ def fetch(desk: Any) -> Callable[..., tuple[bool, list[str]]]:
     return run
 
 
-def test_what_waits_in_a_queue_is_kept_like_what_is_posted_and_understood(
+def test_queued_webhook_is_kept_and_understood_like_a_posted_one(
     desk: Any, queue: Queue, fetch: Callable[..., tuple[bool, list[str]]]
 ) -> None:
     (delivery_id,) = desk.sent()
@@ -181,7 +181,7 @@ def test_an_account_whose_queue_fails_keeps_no_other_waiting(
     assert len(desk.rows("SELECT id FROM mailglass.webhook_events")) == 1
 
 
-def test_what_cannot_be_kept_stays_in_the_queue(queue: Queue, unused_url: str) -> None:
+def test_unkept_webhook_stays_in_the_queue(queue: Queue, unused_url: str) -> None:
     queue.publish(uuid4())
     settings = settings_of(queue.account("main"))
     accounts = Accounts(settings, {"ID": "AKIA", "KEY": "x"})
@@ -199,7 +199,7 @@ def test_a_long_queue_leaves_the_others_their_turn_and_is_rung_for_again(
     assert (more, len(desk.rows("SELECT id FROM mailglass.webhook_events"))) == (True, 10)
 
 
-def test_where_no_account_has_a_queue_none_is_opened(desk: Any) -> None:
+def test_no_queue_is_opened_without_an_account_that_has_one(desk: Any) -> None:
     class Closed(Accounts):
         def open(self, name: str) -> Any:
             raise AssertionError("nobody needs to be opened")

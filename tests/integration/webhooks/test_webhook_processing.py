@@ -46,7 +46,7 @@ def test_the_same_event_a_second_time_changes_nothing(desk: Any) -> None:
     assert (report.matched, report.duplicates) == (0, 1)
 
 
-def test_what_befalls_a_copy_is_kept_as_such_and_is_not_the_deliverys_fate(desk: Any) -> None:
+def test_event_of_a_copy_is_kept_and_is_not_the_deliverys_fate(desk: Any) -> None:
     (delivery_id,) = desk.sent()
     desk.tell(desk.event("delivered", delivery_id, recipient="U0@EXAMPLE.com"))
     before = desk.delivery(delivery_id)
@@ -65,7 +65,7 @@ def test_another_way_to_write_the_recipient_is_no_copy(desk: Any) -> None:
     assert desk.delivery(delivery_id).outcome == "bounced"
 
 
-def test_what_becomes_of_a_copy_proves_that_the_mail_was_taken(desk: Any) -> None:
+def test_event_of_a_copy_proves_that_the_mail_was_taken(desk: Any) -> None:
     delivery_id = desk.uncertain()
     report = desk.tell(
         desk.event("delivered", delivery_id, recipient="copy@example.com", provider_message_id="of-the-copy")
@@ -232,7 +232,7 @@ def test_an_event_that_cannot_be_kept_kills_its_webhook_and_no_other_event_of_it
     assert sorted(desk.kinds(first)[2:]) == ["clicked", "delivered"]
 
 
-def test_what_only_the_database_refuses_is_found_by_halving_and_sinks_nothing_else(
+def test_event_that_the_database_refuses_is_found_by_halving_and_sinks_no_other(
     desk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = desk.sent(9)

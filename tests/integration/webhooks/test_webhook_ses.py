@@ -60,7 +60,7 @@ def test_a_webhook_is_asked_before_it_is_read(desk: Any) -> None:
     assert desk.delivery(delivery_id).outcome == "delivered"
 
 
-def test_what_a_webhook_asks_and_cannot_be_done_now_is_tried_again_and_not_for_ever(desk: Any) -> None:
+def test_confirmation_that_fails_is_tried_again_and_not_for_ever(desk: Any) -> None:
     settings = replace(desk.SETTINGS, webhooks=WebhookSettings(max_attempts=2))
     key = desk.post()
     provider = asking(desk, ProviderCallError("main: confirm", retryable=True))
@@ -83,7 +83,7 @@ def test_what_a_webhook_asks_and_cannot_be_done_now_is_tried_again_and_not_for_e
         (RuntimeError("a bug"), "normaliser_failed:RuntimeError"),
     ],
 )
-def test_what_a_webhook_asks_and_can_never_be_done_is_dead(desk: Any, error: Exception, reason: str) -> None:
+def test_confirmation_that_can_never_succeed_is_dead(desk: Any, error: Exception, reason: str) -> None:
     key, other = desk.post(), desk.post(account="other")
     desk.work(main=asking(desk, error))
     assert desk.stands(key) == ("dead", reason)
@@ -180,7 +180,7 @@ def test_an_outage_of_the_certificates_makes_sns_post_again(desk: Any) -> None:
     assert house.work().claimed == 0
 
 
-def test_what_a_queue_holds_is_kept_under_the_same_key_as_what_is_posted(desk: Any) -> None:
+def test_queued_notification_is_kept_under_the_key_of_a_posted_one(desk: Any) -> None:
     house = House(desk)
     (delivery_id,) = desk.sent()
     message_id = str(uuid4())

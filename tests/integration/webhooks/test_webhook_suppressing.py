@@ -38,7 +38,7 @@ ADDRESS, STREAM = ("address", ""), ("address_stream", "bulk")
         ("unknown", None, None, []),
     ],
 )
-def test_what_an_event_says_about_mailing_the_person_again(
+def test_event_says_whether_its_recipient_may_be_mailed_again(
     desk: Any, kind: str, bounce_class: str | None, reject_reason: str | None, entries: list[tuple[str, str, str]]
 ) -> None:
     (delivery_id,) = desk.sent(lane=desk.BULK)

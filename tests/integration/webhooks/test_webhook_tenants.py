@@ -149,9 +149,7 @@ def test_an_event_is_applied_to_no_delivery_of_another_tenant(desk: Any, named: 
     assert desk.delivery(delivery_id).outcome == (None if theirs else "complained")
 
 
-def test_what_a_provider_posts_to_the_urls_of_two_tenants_reaches_the_one_whose_it_is(
-    desk: Any, take: Callable[..., int]
-) -> None:
+def test_event_posted_to_the_urls_of_two_tenants_reaches_its_own(desk: Any, take: Callable[..., int]) -> None:
     (delivery_id,) = desk.sent()
     event = desk.event("complained", recipient="u0@example.com", provider_message_id="p-0")
     for tenant in ("other", "acme", "acme"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -9,6 +10,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from mailglass.domains.findings import Status
+from mailglass.domains.hosts import check_zone
+from mailglass.domains.lookups import Facts, Lookup, LookupStatus, Question
 from tests.dns_server import zone_of
 from tests.domain_zones import DOMAIN, doctor, ed25519_key, found, good, rsa_key, selector, status
 
@@ -318,9 +321,28 @@ def test_bounces_of_a_return_path_at_amazon_go_to_amazon() -> None:
     assert found(report, "alignment.spf").status is PASS
 
 
-def test_the_signers_own_key_is_compared_with_what_is_published() -> None:
-    import base64
+@pytest.mark.parametrize(("serials", "wanted"), [(("7", "7"), PASS), (("7", "8"), WARN)])
+def test_nameservers_have_to_give_the_same_serial_number(serials: tuple[str, str], wanted: Status) -> None:
+    answers = {
+        Question(DOMAIN, "SOA"): ("7",),
+        Question(DOMAIN, "DS"): (),
+        Question(DOMAIN, "NS"): ("ns1.example.net", "ns2.example.net"),
+        **{Question(f"ns{number}.example.net", "A"): (f"192.0.2.{number}",) for number in (1, 2)},
+        **{Question(f"ns{number}.example.net", "AAAA"): () for number in (1, 2)},
+        **{Question(DOMAIN, "SOA", f"192.0.2.{number}"): (serials[number - 1],) for number in (1, 2)},
+    }
+    facts = Facts(
+        {
+            question: Lookup(question, LookupStatus.ANSWER if records else LookupStatus.NODATA, records)
+            for question, records in answers.items()
+        }
+    )
+    (finding,) = [finding for finding in check_zone(facts, DOMAIN) if finding.code == "ns.agree"]
+    assert finding.status is wanted
+    assert facts.wanted == ()
 
+
+def test_the_signers_own_key_is_compared_with_what_is_published() -> None:
     public = base64.b64decode(rsa_key(2048))
     report = doctor(selectors=(selector(public_key=public),))
     assert found(report, "dkim.pair").status is PASS

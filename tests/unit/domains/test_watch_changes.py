@@ -70,7 +70,7 @@ def test_nothing_is_worse_and_better_at_once_and_the_same_again_is_no_change(
 
 
 @given(_STATUSES)
-def test_what_cannot_be_verified_is_neither_worse_nor_better(before: dict[str, Status]) -> None:
+def test_unverifiable_check_is_neither_worse_nor_better(before: dict[str, Status]) -> None:
     known = compare({}, report(**before))
     change = compare(known.statuses, report(**dict.fromkeys(before, Status.CANNOT_VERIFY)))
     assert (change.worse, change.better) == ((), ())

@@ -28,8 +28,10 @@ COMMENT ON TABLE mailglass.domains IS 'The last check of each sending domain; st
 
 
 def upgrade() -> None:
+    """Apply this revision."""
     op.execute(TABLE)
 
 
 def downgrade() -> None:
+    """Undo this revision."""
     op.execute("DROP TABLE mailglass.domains")

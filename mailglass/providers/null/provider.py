@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import Provider
-
-
-@dataclass(frozen=True, slots=True)
-class NullOptions:
-    """No options."""
+from mailglass.providers.null.options import NullOptions
 
 
 class NullProvider(Provider):

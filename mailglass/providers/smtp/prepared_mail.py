@@ -78,7 +78,7 @@ class Envelope:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class PreparedMail:
     """One mail, ready to be said.
 
     Attributes:
@@ -97,8 +97,8 @@ class Letter:
     copies: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, envelope: Envelope, message_id: str, message: bytes, copies: tuple[int, ...] = ()) -> Letter:
-        """The letter of a complete message."""
+    def of(cls, envelope: Envelope, message_id: str, message: bytes, copies: tuple[int, ...] = ()) -> PreparedMail:
+        """Return the prepared form of a complete message."""
         return cls(envelope, message_id, len(message), message.isascii(), as_data(message), copies)
 
 
@@ -125,14 +125,14 @@ RESET: Final = Step(None, b"RSET\r\n")
 DATA: Final = Step(Stage.DATA, b"DATA\r\n")
 
 
-def addressed(letter: Letter, features: Features) -> list[Step]:
+def addressed(prepared: PreparedMail, features: Features) -> list[Step]:
     """MAIL and RCPT for a server with these features."""
-    envelope = letter.envelope
+    envelope = prepared.envelope
     recipients, smtputf8 = envelope.recipients, envelope.smtputf8
     if envelope.optional and "SMTPUTF8" in features:
         recipients, smtputf8 = (*recipients, *envelope.optional), True
-    parameters = f" SIZE={letter.size}" if "SIZE" in features else ""
-    if "8BITMIME" in features and not letter.ascii:
+    parameters = f" SIZE={prepared.size}" if "SIZE" in features else ""
+    if "8BITMIME" in features and not prepared.ascii:
         parameters += " BODY=8BITMIME"
     if smtputf8:
         parameters += " SMTPUTF8"

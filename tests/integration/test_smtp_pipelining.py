@@ -230,7 +230,9 @@ def test_a_connection_lost_after_the_go_ahead_is_not_sent() -> None:
         (("250 ok", "250 ok", "452 4.3.1 full"), ("transient", "smtp_452")),
     ],
 )
-def test_a_refused_envelope_is_the_riding_mails_own(replies: tuple[str, ...], outcome: tuple[str, str | None]) -> None:
+def test_a_refused_envelope_that_was_sent_ahead_is_its_mails_own(
+    replies: tuple[str, ...], outcome: tuple[str, str | None]
+) -> None:
     def script(peer: Peer) -> None:
         take_two(peer)
         peer.say("250 ok", *replies)
@@ -243,7 +245,7 @@ def test_a_refused_envelope_is_the_riding_mails_own(replies: tuple[str, ...], ou
         assert brief(send(port, mail(), mail(), mail())) == [("accepted", None), outcome, ("accepted", None)]
 
 
-def test_content_asked_for_after_a_riding_recipient_was_refused_is_a_lone_dot() -> None:
+def test_content_asked_for_after_a_recipient_sent_ahead_was_refused_is_a_lone_dot() -> None:
     def script(peer: Peer) -> None:
         take_two(peer)
         peer.say("250 ok", "250 ok", "550 5.1.1 no such user", "354 go on")

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 from mailglass import clock
 from mailglass.errors import ProviderCallError
-from mailglass.providers import bodies
+from mailglass.providers import parsing
 from mailglass.providers.http import HTTPAnswer, HTTPClient, HTTPRequest
 from mailglass.providers.management import answered, call, json_request, refused
 from mailglass.providers.suppression_list import ListedAddress
@@ -81,7 +81,7 @@ class PostmarkSuppressions:
 
     def _in_batches(self, verb: str, done: str, addresses: Sequence[str], what: str) -> list[bool]:
         results = [False] * len(addresses)
-        places = [place for place, address in enumerate(addresses) if bodies.address_of(address)]
+        places = [place for place, address in enumerate(addresses) if parsing.address_of(address)]
         for start in range(0, len(places), BATCH):
             self._ask(verb, done, addresses, places[start : start + BATCH], results, what)
         return results
@@ -104,12 +104,12 @@ class PostmarkSuppressions:
             self._ask(verb, done, addresses, places[half:], results, what)
 
     def _entry(self, item: Any) -> ListedAddress | None:
-        address = bodies.address_of(item.get("EmailAddress")) if isinstance(item, dict) else None
+        address = parsing.address_of(item.get("EmailAddress")) if isinstance(item, dict) else None
         if address is None:
             return None
-        why, origin = bodies.label_of(item.get("SuppressionReason")), bodies.label_of(item.get("Origin"))
+        why, origin = parsing.label_of(item.get("SuppressionReason")), parsing.label_of(item.get("Origin"))
         reason = REASONS.get((why, origin)) or REASONS.get((why, ""), "provider")
-        return ListedAddress(address, reason, bodies.iso_moment(item.get("CreatedAt")), self._stream)
+        return ListedAddress(address, reason, parsing.iso_moment(item.get("CreatedAt")), self._stream)
 
     def _what(self, verb: str) -> str:
         return f"{self._account}: {verb} suppressions"
@@ -161,7 +161,7 @@ def _statuses(answer: HTTPAnswer, what: str) -> dict[str, str]:
     if not isinstance(items, list):
         raise ProviderCallError(what, status=answer.status)
     known = [item for item in items if isinstance(item, dict)]
-    return {bodies.label_of(item.get("EmailAddress")).lower(): bodies.label_of(item.get("Status")) for item in known}
+    return {parsing.label_of(item.get("EmailAddress")).lower(): parsing.label_of(item.get("Status")) for item in known}
 
 
 def _is_about_an_address(answer: HTTPAnswer) -> bool:

@@ -1,4 +1,4 @@
-"""One call of `send`: its mails, shared by the sessions that carry them."""
+"""One call of `send`: its mails, shared by the sessions that send them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from mailglass import telemetry
 from mailglass.clock import monotonic
 from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
-from mailglass.providers.smtp.letters import Letter
 from mailglass.providers.smtp.opening import SessionFailed
 from mailglass.providers.smtp.pool import SessionPool
+from mailglass.providers.smtp.prepared_mail import PreparedMail
 from mailglass.providers.smtp.session import Session, StaleSession
 
 # A second connection is worth its opening where one alone would keep us waiting; a server that answers at once keeps
@@ -31,7 +31,7 @@ _UNPACKED: Final = Outcome(OutcomeClass.TRANSIENT, reason="encode_failed")
 
 
 class _Unpackable(Exception):
-    """There is no letter for a mail.
+    """No form in which SMTP can send a mail.
 
     Attributes:
         outcome: of its attempt.
@@ -43,21 +43,21 @@ class _Unpackable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Parcel:
+class _Job:
     """A mail that somebody holds, and its place in the batch."""
 
     index: int
-    letter: Letter
+    prepared: PreparedMail
 
 
 class Batch:
-    """The mails of one call. The caller carries them; where the server makes it wait, free connections help.
+    """The mails of one call. The caller sends them; where the server makes it wait, free connections help.
 
     Args:
         mails: to be attempted once each.
         deadline: on `mailglass.clock.monotonic()`.
         pool: where sessions come from; the caller holds a slot of it.
-        pack: makes a mail's letter; raises ValueError where there can be none.
+        pack: prepares a mail; raises ValueError where it cannot be sent.
         account: whose mails they are, for the log.
     """
 
@@ -66,7 +66,7 @@ class Batch:
         mails: Sequence[Outgoing],
         deadline: float,
         pool: SessionPool,
-        pack: Callable[[Outgoing], Letter],
+        pack: Callable[[Outgoing], PreparedMail],
         account: str = "",
     ) -> None:
         self.deadline = deadline
@@ -108,7 +108,7 @@ class Batch:
                 for index, outcome in enumerate(self._outcomes)
             ]
 
-    def take(self) -> _Parcel | None:
+    def take(self) -> _Job | None:
         """The next mail, to be settled or given back; None when there is none to start any more."""
         while True:
             with self._changed:
@@ -120,7 +120,7 @@ class Batch:
                 self._let_go(index, EXPIRED)
                 continue
             try:
-                return _Parcel(index, self._packed(self._mails[index]))
+                return _Job(index, self._packed(self._mails[index]))
             except _Unpackable as failure:
                 self._let_go(index, failure.outcome)
             except BaseException:
@@ -128,7 +128,7 @@ class Batch:
                 self._let_go(index, _UNPACKED)
                 raise
 
-    def _packed(self, mail: Outgoing) -> Letter:
+    def _packed(self, mail: Outgoing) -> PreparedMail:
         """Pack a mail. A second try tells an error that is the mail's own from a time limit, which strikes once.
 
         Raises:
@@ -146,13 +146,13 @@ class Batch:
                 raise _Unpackable(_UNPACKED) from None
             raise first
 
-    def settle(self, parcel: _Parcel, outcome: Outcome) -> None:
+    def settle(self, job: _Job, outcome: Outcome) -> None:
         """Say what became of a mail."""
-        self._let_go(parcel.index, outcome)
+        self._let_go(job.index, outcome)
 
-    def give_back(self, parcel: _Parcel) -> None:
+    def give_back(self, job: _Job) -> None:
         """Leave a mail, of which nothing was sent, to others."""
-        self._let_go(parcel.index, None)
+        self._let_go(job.index, None)
 
     def stop(self, failure: BaseException | None = None) -> None:
         """Start no further mail; the failure, if any, is the caller's to hear of."""
@@ -187,7 +187,7 @@ class Batch:
     def _carry_all(self) -> None:
         while True:
             try:
-                _Carrier(self).carry()
+                _Sender(self).run()
             except SessionFailed as failure:
                 # the batch's other mails would only wait before the same door
                 self._no_session = failure.outcome
@@ -210,7 +210,7 @@ class Batch:
 
     def _help(self) -> None:
         try:
-            _Carrier(self, helping=True).carry()
+            _Sender(self, helping=True).run()
         except SessionFailed:
             return  # whoever has a session goes on alone
         except BaseException as error:
@@ -234,16 +234,16 @@ class Batch:
                 self._changed.notify_all()
 
 
-class _Carrier:
-    """Whoever carries mails of a batch over a session at a time."""
+class _Sender:
+    """Sender of a batch's mails, over one session at a time."""
 
     def __init__(self, batch: Batch, *, helping: bool = False) -> None:
         self._batch = batch
         self._helping = helping
         self._session: Session | None = None
 
-    def carry(self) -> None:
-        """Carry mails while there are some and time is left.
+    def run(self) -> None:
+        """Send mails while there are some and time is left.
 
         Raises:
             SessionFailed: no session could be opened; what was held is given back.
@@ -253,47 +253,47 @@ class _Carrier:
         try:
             if self._helping:
                 self._session = batch.pool.take()  # before it takes a mail from those who have one
-            parcel = batch.take()
-            while parcel is not None:
+            job = batch.take()
+            while job is not None:
                 try:
                     following = None if self._helping and batch.pool.wanted else batch.take()
                 except BaseException:
-                    batch.give_back(parcel)
+                    batch.give_back(job)
                     raise
                 try:
-                    outcome = self._attempt(parcel, following)
+                    outcome = self._attempt(job, following)
                 except SessionFailed:
                     if following is not None:
                         batch.give_back(following)
-                    batch.give_back(parcel)
+                    batch.give_back(job)
                     raise
                 except BaseException as error:
                     if following is not None:
                         batch.give_back(following)
-                    batch.settle(parcel, _unknown(error))
+                    batch.settle(job, _unknown(error))
                     raise
-                batch.settle(parcel, outcome)
+                batch.settle(job, outcome)
                 if not self._helping:
                     batch.ask_for_help()
-                parcel = following
+                job = following
         finally:
             self._end()
 
-    def _attempt(self, parcel: _Parcel, following: _Parcel | None, *, fresh: bool = False) -> Outcome:
-        session = self._ready_session(parcel.letter, fresh)
+    def _attempt(self, job: _Job, following: _Job | None, *, fresh: bool = False) -> Outcome:
+        session = self._ready_session(job.prepared, fresh)
         if monotonic() >= self._batch.deadline:
             return _NOT_STARTED
-        if not session.expects(parcel.letter) and (objection := session.objection(parcel.letter)):
+        if not session.expects(job.prepared) and (objection := session.objection(job.prepared)):
             return objection
         try:
-            return session.transmit(parcel.letter, None if following is None else following.letter)
+            return session.transmit(job.prepared, None if following is None else following.prepared)
         except StaleSession:
             # nothing was sent, and a fresh session is never stale: this happens once
-            return self._attempt(parcel, following, fresh=True)
+            return self._attempt(job, following, fresh=True)
 
-    def _ready_session(self, letter: Letter, fresh: bool) -> Session:
+    def _ready_session(self, prepared: PreparedMail, fresh: bool) -> Session:
         session = self._session
-        if session is None or not (session.usable or session.expects(letter)):
+        if session is None or not (session.usable or session.expects(prepared)):
             self._end()
             session = self._session = self._batch.pool.connect() if fresh else self._batch.pool.take()
         return session

@@ -7,7 +7,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from mailglass.errors import ProviderCallError
-from mailglass.providers import bodies
+from mailglass.providers import parsing
 from mailglass.providers.http import HTTPAnswer, HTTPClient, HTTPRequest
 from mailglass.providers.management import answered, call, json_request, refused
 from mailglass.providers.suppression_list import ListedAddress
@@ -60,7 +60,7 @@ class SendGridSuppressions:
         Up to 500 go in a call; of a refused call each half is asked about on its own.
         """
         added = [False] * len(entries)
-        places = [place for place, entry in enumerate(entries) if bodies.address_of(entry.address)]
+        places = [place for place, entry in enumerate(entries) if parsing.address_of(entry.address)]
         for start in range(0, len(places), BATCH):
             self._add(entries, places[start : start + BATCH], added)
         return added
@@ -86,7 +86,7 @@ class SendGridSuppressions:
 
     def _remove(self, address: str) -> bool:
         # without an address the same path would stand for a whole list
-        if bodies.address_of(address) is None:
+        if parsing.address_of(address) is None:
             return False
         gone = [self._delete(name, address) for name in REASONS]
         return all(gone)
@@ -120,15 +120,15 @@ def _next_list(name: str) -> str | None:
 
 
 def _entry(item: Any, name: str) -> ListedAddress | None:
-    address = bodies.address_of(item.get("email")) if isinstance(item, dict) else None
+    address = parsing.address_of(item.get("email")) if isinstance(item, dict) else None
     if address is None:
         return None
-    return ListedAddress(address, _reason(item, name), bodies.epoch_moment(item.get("created")), name)
+    return ListedAddress(address, _reason(item, name), parsing.epoch_moment(item.get("created")), name)
 
 
 def _reason(item: dict[str, Any], name: str) -> str:
     # SendGrid drops mail to it all the same, but a passing refusal does not prove that the mailbox is gone
-    if name == "bounces" and bodies.label_of(item.get("status")).startswith("4."):
+    if name == "bounces" and parsing.label_of(item.get("status")).startswith("4."):
         return "provider"
     return REASONS[name]
 
@@ -138,4 +138,4 @@ def _listed(answer: HTTPAnswer, what: str) -> set[str]:
     emails = found.get("recipient_emails") if isinstance(found, dict) else None
     if not isinstance(emails, list):
         raise ProviderCallError(what, status=answer.status)
-    return {bodies.label_of(email).lower() for email in emails}
+    return {parsing.label_of(email).lower() for email in emails}
