@@ -21,7 +21,7 @@ from mailglass import Message, deliver_later
 from mailglass.celery import forget_broker
 from mailglass.doorbell import SETTLE
 from mailglass.engine import Engine
-from mailglass.engine.settler import Report
+from mailglass.engine.settler import SettlingReport
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import deliveries
 from mailglass.ledger.lifecycle import Status
@@ -218,9 +218,9 @@ def test_single_worker_at_a_time_searches(house: Any, monkeypatch: pytest.Monkey
     doorbell, settler = house.runtime.doorbell, house.runtime.settler
     rung: list[int] = []
 
-    def run(ring: Callable[..., object]) -> Report:
+    def run(ring: Callable[..., object]) -> SettlingReport:
         rung.append(doorbell.ring_task(SETTLE, pumping.SETTLE_RING_TIMEOUT))
-        return Report(more=True)
+        return SettlingReport(more=True)
 
     monkeypatch.setattr(settler, "run", run)
     assert doorbell.ring_task(SETTLE) == 1
@@ -233,7 +233,7 @@ def test_single_worker_at_a_time_searches(house: Any, monkeypatch: pytest.Monkey
 def test_a_search_that_fails_lets_the_next_one_begin(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from mailglass_workers import tasks
 
-    def run(ring: Callable[..., object]) -> Report:
+    def run(ring: Callable[..., object]) -> SettlingReport:
         raise LedgerUnavailableError("the database is away")
 
     monkeypatch.setattr(house.runtime.settler, "run", run)

@@ -61,7 +61,7 @@ def in_slot(run: Callable[[Callable[[], None]], None]) -> Callable[[Callable[...
     """Run a task that calls providers without blocking its slot.
 
     Args:
-        run: runs it in the slot: `slots.run` or a `slots.Beside`.
+        run: runs it in the slot: `slots.run` or a `slots.SideThreads`.
     """
 
     def decorate(work: Callable[..., Any]) -> Callable[..., None]:
@@ -107,7 +107,7 @@ def pump() -> None:
 
 
 @app.task(name=SETTLE)
-@in_slot(slots.Beside())
+@in_slot(slots.SideThreads())
 @guarded
 def settle() -> None:
     """Search at the providers for uncertain deliveries, and settle those that are found."""
@@ -150,7 +150,7 @@ def reconcile_webhooks() -> None:
 
 
 @app.task(name=POLL)
-@in_slot(slots.Beside())
+@in_slot(slots.SideThreads())
 @guarded
 def poll_webhooks() -> None:
     """Fetch webhooks from the queues that providers lay them into; nothing where no account has one."""
@@ -161,7 +161,7 @@ def poll_webhooks() -> None:
 
 
 @app.task(name=SUPPRESSIONS)
-@in_slot(slots.Beside())
+@in_slot(slots.SideThreads())
 @guarded
 def sync_suppressions(account: str = "") -> None:
     """Go on with one account's suppression list.
@@ -179,7 +179,7 @@ def sync_suppressions(account: str = "") -> None:
 
 
 @app.task(name=RATES)
-@in_slot(slots.Beside())
+@in_slot(slots.SideThreads())
 @guarded
 def learn_rates() -> None:
     """Ask providers what rate they grant the accounts that are due; nothing where no provider tells."""
@@ -189,7 +189,7 @@ def learn_rates() -> None:
 
 
 @app.task(name=DOMAINS)
-@in_slot(slots.Beside())
+@in_slot(slots.SideThreads())
 @guarded
 def check_domains() -> None:
     """Check the DNS of sending domains that are due, a few at a time; nothing where none is watched."""
