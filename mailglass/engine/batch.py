@@ -132,9 +132,21 @@ class Engine:
         """
         recipient = item.recipient
         claimed = Claimed(
-            item.id, item.message_id, recipient.email, recipient.name, None, 0, clock.now(), item.priority,
-            expired=False, age=0.0, lifetime=None, content=None, frozen=item.frozen, suppressed_by=None,
-        )  # fmt: skip
+            item.id,
+            item.message_id,
+            recipient.email,
+            recipient.name,
+            None,
+            0,
+            clock.now(),
+            item.priority,
+            expired=False,
+            age=0.0,
+            lifetime=None,
+            content=None,
+            frozen=item.frozen,
+            suppressed_by=None,
+        )
         placement = self._placer.place(item.lane, [Ready(claimed, json.loads(item.content))])
         report = BatchReport()
         reservation = Reservation(placement)

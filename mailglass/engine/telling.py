@@ -22,11 +22,17 @@ def tell_uncertain(lane: Lane, account: str, verdicts: Sequence[Verdict]) -> Non
         telemetry.emit(
             "mailglass.delivery.uncertain",
             level=logging.WARNING,
-            lane=str(lane), account=account, delivery_id=verdict.id, reason=verdict.reason,
-        )  # fmt: skip
+            lane=str(lane),
+            account=account,
+            delivery_id=verdict.id,
+            reason=verdict.reason,
+        )
     if len(uncertain) > _LINES:
         telemetry.emit(
             "mailglass.delivery.uncertain",
             level=logging.WARNING,
-            lane=str(lane), account=account, count=len(uncertain) - _LINES, reason="more",
-        )  # fmt: skip
+            lane=str(lane),
+            account=account,
+            count=len(uncertain) - _LINES,
+            reason="more",
+        )

@@ -219,9 +219,12 @@ def test_mail_sent_long_before_it_was_noticed_is_searched_for_from_then_on(desk:
 def test_found_mails_fate_is_learnt_as_from_a_webhook(desk: Desk) -> None:
     def bounced(item: SearchTarget) -> SearchResult:
         event = ProviderEvent(
-            EventKind.BOUNCED, "e-1", delivery_id=item.delivery_id, recipient=item.recipient,
+            EventKind.BOUNCED,
+            "e-1",
+            delivery_id=item.delivery_id,
+            recipient=item.recipient,
             bounce_class=BounceClass.HARD,
-        )  # fmt: skip
+        )
         foreign = replace(event, provider_event_id="e-2", delivery_id=uuid4())
         return taken(item.delivery_id, "p-1", [event, foreign])
 
@@ -677,8 +680,11 @@ def test_a_worker_that_died_at_an_account_that_remembers_leaves_a_question_for_i
     assert (delivery.status, delivery.account, delivery.last_error) == (Status.QUEUED, "main", "asked_again")
     event = desk.timeline(delivery_id)[-1]
     assert (event.kind, event.status, event.reason, event.account) == (
-        EngineEvent.UNCERTAIN, Status.QUEUED, "asked_again", "main",
-    )  # fmt: skip
+        EngineEvent.UNCERTAIN,
+        Status.QUEUED,
+        "asked_again",
+        "main",
+    )
     desk.work()
     assert desk.delivery(delivery_id).status is Status.SENT
     assert (len(desk.main.sent), desk.other.sent) == (1, [])
@@ -749,8 +755,9 @@ def test_at_an_account_that_remembers_nothing_it_is_uncertain_and_searched_for(d
     delivery_id = desk.sending()
     assert desk.settler.sweep() == [(LANE, "uncertain")]
     assert (desk.delivery(delivery_id).status, desk.delivery(delivery_id).last_error) == (
-        Status.UNCERTAIN, "worker_lost",
-    )  # fmt: skip
+        Status.UNCERTAIN,
+        "worker_lost",
+    )
     desk.settler.run()
     assert desk.delivery(delivery_id).status is Status.SENT
     assert desk.main.sent == []
