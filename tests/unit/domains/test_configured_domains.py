@@ -165,7 +165,7 @@ def test_a_wrong_setting_of_the_watch_is_named(tmp_path: Path, table: str) -> No
         settings(tmp_path, f"[domains]\n{table}\n")
 
 
-def test_what_is_asked_for_goes_before_the_settings(tmp_path: Path) -> None:
+def test_asked_for_domains_go_before_the_settings(tmp_path: Path) -> None:
     loaded = settings(
         tmp_path,
         """
