@@ -6,6 +6,9 @@ READY := $(VENV)/.ready
 JOBS ?= auto
 POOLED ?= tests/integration
 
+# tests start many processes, each of which would compile everything again
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo dev test test-rabbitmq test-pgbouncer test-oldest test-newest chaos lint format bench bench-peers fuzz lock clean
 
@@ -41,11 +44,12 @@ test-oldest: $(READY)  ## what a producer does, on the oldest of every dependenc
 test-newest: $(READY)  ## the unit tests, on the newest Python that is found
 	@$(BIN)/python tests/versions.py newest -n $(JOBS) $(ARGS)
 
-lint: $(READY)  ## ruff, strict mypy, import contracts, the prose of the docs
+lint: $(READY)  ## ruff, strict mypy, import contracts, the names of tests, the prose of the docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config pyproject.toml
+	$(BIN)/python tests/lint.py
 	$(BIN)/python tests/prose.py
 
 format: $(READY)  ## rewrite the code in the house's format

@@ -20,10 +20,25 @@ _LARGE = 4 << 20
 
 # whatever a statement of DDL, GRANT or COMMENT leaves, in this database or for it, but TRUNCATE
 _CATALOGUES = (
-    "pg_attribute", "pg_attrdef", "pg_proc", "pg_trigger", "pg_constraint", "pg_index", "pg_type", "pg_namespace",
-    "pg_rewrite", "pg_policy", "pg_default_acl", "pg_description", "pg_extension", "pg_event_trigger",
-    "pg_inherits", "pg_enum", "pg_sequence", "pg_statistic_ext",
-)  # fmt: skip
+    "pg_attribute",
+    "pg_attrdef",
+    "pg_proc",
+    "pg_trigger",
+    "pg_constraint",
+    "pg_index",
+    "pg_type",
+    "pg_namespace",
+    "pg_rewrite",
+    "pg_policy",
+    "pg_default_acl",
+    "pg_description",
+    "pg_extension",
+    "pg_event_trigger",
+    "pg_inherits",
+    "pg_enum",
+    "pg_sequence",
+    "pg_statistic_ext",
+)
 _SCHEMA = " UNION ALL ".join(
     [
         *(f"SELECT '{name}', count(*), max(xmin::text::bigint) FROM {name}" for name in _CATALOGUES),

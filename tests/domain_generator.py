@@ -58,15 +58,51 @@ def _hosts(zone: Generated, dice: random.Random) -> None:
 
 
 _TERMS: Final = (
-    "ip4:192.0.2.0/24", "ip4:198.51.100.7", "ip6:2001:db8::/32", "ip6:::1", "a", "mx", "a:host.{d}", "a:host.{d}/24",
-    "a/24", "mx/24", "mx:few.{d}", "mx:few.{d}/26//64", "a:host.{d}//64", "a:gone.{d}", "mx:gone.{d}",
-    "exists:gone.{d}", "exists:%{{i}}._spf.{d}", "include:%{{d}}.gone.{d}", "ptr", "ptr:{d}", "a:six.{d}",
-)  # fmt: skip
+    "ip4:192.0.2.0/24",
+    "ip4:198.51.100.7",
+    "ip6:2001:db8::/32",
+    "ip6:::1",
+    "a",
+    "mx",
+    "a:host.{d}",
+    "a:host.{d}/24",
+    "a/24",
+    "mx/24",
+    "mx:few.{d}",
+    "mx:few.{d}/26//64",
+    "a:host.{d}//64",
+    "a:gone.{d}",
+    "mx:gone.{d}",
+    "exists:gone.{d}",
+    "exists:%{{i}}._spf.{d}",
+    "include:%{{d}}.gone.{d}",
+    "ptr",
+    "ptr:{d}",
+    "a:six.{d}",
+)
 _WRONG: Final = (
-    "ipv4:192.0.2.1", "ip4:192.0.2.1/33", "ip4:192.0.2.300", "ip6:2001:::1", "a:host", "include:", "include",
-    "exists:", "a:%{{z}}.{d}", "a:host.{d}/33", "ip4:", "a:%.{d}", "mx:crowd.{d}", "al", "include:gone.{d}",
-    "include:two.{d}", "include:bad.{d}", "include:loop.{d}", "ip4=192.0.2.1", "ip4:192.0.2.1:25", "redirect=gone.{d}",
-)  # fmt: skip
+    "ipv4:192.0.2.1",
+    "ip4:192.0.2.1/33",
+    "ip4:192.0.2.300",
+    "ip6:2001:::1",
+    "a:host",
+    "include:",
+    "include",
+    "exists:",
+    "a:%{{z}}.{d}",
+    "a:host.{d}/33",
+    "ip4:",
+    "a:%.{d}",
+    "mx:crowd.{d}",
+    "al",
+    "include:gone.{d}",
+    "include:two.{d}",
+    "include:bad.{d}",
+    "include:loop.{d}",
+    "ip4=192.0.2.1",
+    "ip4:192.0.2.1:25",
+    "redirect=gone.{d}",
+)
 _MODIFIERS: Final = ("moo=cow", "exp=explain.{d}", "x-y.z_1=%{{d}}", "unknown=")
 _ENDS: Final = ("-all", "~all", "?all", "", "-ALL", "~All")
 
@@ -113,22 +149,44 @@ def _dkim(zone: Generated, dice: random.Random) -> None:
     good = dice.choice((rsa_key(1024), rsa_key(2048)))
     tags = dice.choice(
         (
-            f"v=DKIM1; k=rsa; p={good}", f"v=DKIM1; p={good}", f"p={good}", f"k=rsa; p={good};", "v=DKIM1; p=",
-            f"v=DKIM1; k=ed25519; p={ed25519_key()}", f"v=DKIM1; k=ed25519; p={ed25519_key()[:20]}",
-            f"v=DKIM2; p={good}", f"v=DKIM1; k=dsa; p={good}", f"v=DKIM1; p={good[:100]}", "v=DKIM1; k=rsa",
-            f"v=DKIM1; h=sha256; s=email; t=s; n=note; p={good}", f"v=DKIM1; t=y:s; p={good}",
-            f"v = DKIM1 ; p = {good[:70]} {good[70:]}", f"p={good}; p={good}", "v=DKIM1; p=@@@@", f"k=rsa;; p={good}",
+            f"v=DKIM1; k=rsa; p={good}",
+            f"v=DKIM1; p={good}",
+            f"p={good}",
+            f"k=rsa; p={good};",
+            "v=DKIM1; p=",
+            f"v=DKIM1; k=ed25519; p={ed25519_key()}",
+            f"v=DKIM1; k=ed25519; p={ed25519_key()[:20]}",
+            f"v=DKIM2; p={good}",
+            f"v=DKIM1; k=dsa; p={good}",
+            f"v=DKIM1; p={good[:100]}",
+            "v=DKIM1; k=rsa",
+            f"v=DKIM1; h=sha256; s=email; t=s; n=note; p={good}",
+            f"v=DKIM1; t=y:s; p={good}",
+            f"v = DKIM1 ; p = {good[:70]} {good[70:]}",
+            f"p={good}; p={good}",
+            "v=DKIM1; p=@@@@",
+            f"k=rsa;; p={good}",
         )
-    )  # fmt: skip
+    )
     zone.records[f"{SELECTOR}._domainkey.{zone.domain} TXT"] = [tags]
 
 
 _DMARC: Final = (
-    "v=DMARC1; p=none", "v=DMARC1; p=reject; sp=quarantine; np=none", "v=DMARC1;p=quarantine;adkim=s;aspf=s",
-    "v=DMARC1; p=reject; psd=n", "v=DMARC1; p=none; psd=y", "v=DMARC1; rua=mailto:d@{d}", "V = DMARC1 ; p = REJECT",
-    "v=DMARC1; p=reject; pct=10; ri=3600", "v=DMARC1; p=reject; t=y", "v=DMARC1", "v=dmarc1; p=none",
-    "v=DMARC1; p=reject; unknown=1", "p=reject; v=DMARC1", "v=DMARC2; p=none",
-)  # fmt: skip
+    "v=DMARC1; p=none",
+    "v=DMARC1; p=reject; sp=quarantine; np=none",
+    "v=DMARC1;p=quarantine;adkim=s;aspf=s",
+    "v=DMARC1; p=reject; psd=n",
+    "v=DMARC1; p=none; psd=y",
+    "v=DMARC1; rua=mailto:d@{d}",
+    "V = DMARC1 ; p = REJECT",
+    "v=DMARC1; p=reject; pct=10; ri=3600",
+    "v=DMARC1; p=reject; t=y",
+    "v=DMARC1",
+    "v=dmarc1; p=none",
+    "v=DMARC1; p=reject; unknown=1",
+    "p=reject; v=DMARC1",
+    "v=DMARC2; p=none",
+)
 
 
 def _dmarc(zone: Generated, dice: random.Random) -> None:

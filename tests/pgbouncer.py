@@ -68,9 +68,14 @@ class PgBouncer(EmbeddedServer):
         # it refuses to run as root, and changes the user once it has read its configuration
         user = ["-u", "nobody"] if os.geteuid() == 0 else []
         return ChildProcess(
-            self.name, [self._program, *user, str(configuration)], log=self.log, env=dict(os.environ),
-            cwd=Path("/"), ready=until_port(port), guardian=self._guardian,
-        )  # fmt: skip
+            self.name,
+            [self._program, *user, str(configuration)],
+            log=self.log,
+            env=dict(os.environ),
+            cwd=Path("/"),
+            ready=until_port(port),
+            guardian=self._guardian,
+        )
 
 
 def find_program() -> str:

@@ -131,13 +131,24 @@ class RabbitServer(EmbeddedServer):
         )
         write_private(self._directory / "plugins", "[rabbitmq_management].\n")
         self._epmd = ChildProcess(
-            "epmd", ["epmd", "-port", str(epmd_port), "-address", "127.0.0.1"], log=self._directory / "epmd.log",
-            env=environment, cwd=self._directory, ready=until_port(epmd_port), guardian=self._guardian,
-        ).start()  # fmt: skip
+            "epmd",
+            ["epmd", "-port", str(epmd_port), "-address", "127.0.0.1"],
+            log=self._directory / "epmd.log",
+            env=environment,
+            cwd=self._directory,
+            ready=until_port(epmd_port),
+            guardian=self._guardian,
+        ).start()
         return ChildProcess(
-            self.name, [self._program], log=self.log, env=environment, cwd=self._directory,
-            ready=until_line(r"completed with \d+ plugins"), ready_timeout=90, guardian=self._guardian,
-        )  # fmt: skip
+            self.name,
+            [self._program],
+            log=self.log,
+            env=environment,
+            cwd=self._directory,
+            ready=until_line(r"completed with \d+ plugins"),
+            ready_timeout=90,
+            guardian=self._guardian,
+        )
 
     def _environment(self, epmd_port: int, distribution_port: int) -> dict[str, str]:
         """Nothing of the system's own RabbitMQ: neither its files, its node, its cookie nor its ports."""

@@ -74,9 +74,7 @@ class RefusalRow:
 
     def read(self) -> Refusal:
         """Return what the row is understood as."""
-        return understand(
-            self.stage, self.reply, self.enhanced, self.text, host=self.host, named=self.named
-        )  # fmt: skip
+        return understand(self.stage, self.reply, self.enhanced, self.text, host=self.host, named=self.named)
 
 
 def _row(line: str) -> RefusalRow:

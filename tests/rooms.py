@@ -57,8 +57,10 @@ def basic(password: str = HOOK) -> dict[str, str]:
 class Postmark(Declaration):
     provider_class: ClassVar[type[Provider]] = PostmarkProvider
     options: ClassVar[Mapping[str, Any]] = {
-        "server_token": "env:KEY", "webhook_username": "hooks", "webhook_passwords": ["env:HOOK"],
-    }  # fmt: skip
+        "server_token": "env:KEY",
+        "webhook_username": "hooks",
+        "webhook_passwords": ["env:HOOK"],
+    }
     environ: ClassVar[Mapping[str, str]] = {"KEY": KEY, "HOOK": HOOK}
     webhook_options = ("webhook_username", "webhook_passwords")
     proof_headers = ("authorization",)
@@ -76,17 +78,30 @@ class Postmark(Declaration):
 
     def webhooks(self) -> list[Webhook]:
         about = {"MessageID": str(uuid4()), "Tag": "receipt", "Metadata": {"mailglass_id": ID}}
-        bounce = {"RecordType": "Bounce", "ID": 901542550, "Type": "HardBounce", "Email": RECIPIENT, "BouncedAt": STAMP,
-                  "Details": "smtp;550 5.1.1 No such user", **about}  # fmt: skip
+        bounce = {
+            "RecordType": "Bounce",
+            "ID": 901542550,
+            "Type": "HardBounce",
+            "Email": RECIPIENT,
+            "BouncedAt": STAMP,
+            "Details": "smtp;550 5.1.1 No such user",
+            **about,
+        }
         told = [
             bounce,
             {"RecordType": "Delivery", "Recipient": RECIPIENT, "DeliveredAt": STAMP, **about},
             {"RecordType": "Open", "Recipient": RECIPIENT, "ReceivedAt": STAMP, **about},
             {"RecordType": "Click", "Recipient": RECIPIENT, "ReceivedAt": STAMP, "OriginalLink": LINK, **about},
-            {"RecordType": "SubscriptionChange", "Recipient": RECIPIENT, "ChangedAt": STAMP, "SuppressSending": True,
-             "SuppressionReason": "ManualSuppression", **about},
+            {
+                "RecordType": "SubscriptionChange",
+                "Recipient": RECIPIENT,
+                "ChangedAt": STAMP,
+                "SuppressSending": True,
+                "SuppressionReason": "ManualSuppression",
+                **about,
+            },
             {},
-        ]  # fmt: skip
+        ]
         return [Webhook(basic(), json.dumps(item).encode()) for item in told]
 
 
@@ -111,13 +126,19 @@ class SendGrid(Declaration):
 
     def webhooks(self) -> list[Webhook]:
         about = {
-            "email": RECIPIENT, "timestamp": MOMENT, "mailglass_id": ID, "sg_message_id": "14c5d75ce93.dfd.64b469.0",
+            "email": RECIPIENT,
+            "timestamp": MOMENT,
+            "mailglass_id": ID,
+            "sg_message_id": "14c5d75ce93.dfd.64b469.0",
             "category": ["receipt"],
-        }  # fmt: skip
+        }
         kinds = [
-            {"event": "processed"}, {"event": "delivered"}, {"event": "bounce", "type": "bounce", "status": "5.1.1"},
-            {"event": "click", "url": LINK}, {"event": "dropped", "reason": "Bounced Address"},
-        ]  # fmt: skip
+            {"event": "processed"},
+            {"event": "delivered"},
+            {"event": "bounce", "type": "bounce", "status": "5.1.1"},
+            {"event": "click", "url": LINK},
+            {"event": "dropped", "reason": "Bounced Address"},
+        ]
         items = [about | kind | {"sg_event_id": f"e-{number}"} for number, kind in enumerate(kinds)]
         return [self._signed(items), self._signed(items[:1]), self._signed([])]
 
@@ -130,8 +151,10 @@ class SendGrid(Declaration):
 class Mailgun(Declaration):
     provider_class: ClassVar[type[Provider]] = MailgunProvider
     options: ClassVar[Mapping[str, Any]] = {
-        "api_key": "env:KEY", "domain": "mg.sender.example", "webhook_signing_keys": ["env:HOOK"],
-    }  # fmt: skip
+        "api_key": "env:KEY",
+        "domain": "mg.sender.example",
+        "webhook_signing_keys": ["env:HOOK"],
+    }
     environ: ClassVar[Mapping[str, str]] = {"KEY": KEY, "HOOK": HOOK}
     webhook_options = ("webhook_signing_keys",)
     lacks: ClassVar[Mapping[str, str]] = {
@@ -143,9 +166,12 @@ class Mailgun(Declaration):
 
     def webhooks(self) -> list[Webhook]:
         about = {
-            "timestamp": MOMENT + 0.25, "recipient": RECIPIENT, "user-variables": {"mailglass_id": ID},
-            "message": {"headers": {"message-id": "20260304.1@mg.sender.example"}}, "tags": ["receipt"],
-        }  # fmt: skip
+            "timestamp": MOMENT + 0.25,
+            "recipient": RECIPIENT,
+            "user-variables": {"mailglass_id": ID},
+            "message": {"headers": {"message-id": "20260304.1@mg.sender.example"}},
+            "tags": ["receipt"],
+        }
         events = [
             {"event": "delivered", "id": "a1"},
             {
@@ -171,9 +197,11 @@ class Mailgun(Declaration):
 class SES(Declaration):
     provider_class: ClassVar[type[Provider]] = SESProvider
     options: ClassVar[Mapping[str, Any]] = {
-        "region": "eu-west-1", "access_key_id": "env:KEY", "secret_access_key": "env:SECOND",
+        "region": "eu-west-1",
+        "access_key_id": "env:KEY",
+        "secret_access_key": "env:SECOND",
         "topic_arns": ["arn:aws:sns:eu-west-1:123456789012:ses-events"],
-    }  # fmt: skip
+    }
     environ: ClassVar[Mapping[str, str]] = {"KEY": KEY, "SECOND": SECOND}
     webhook_options = ("topic_arns",)
     address_option = "endpoint_url"
@@ -212,9 +240,13 @@ class SES(Declaration):
 
     def _signed(self, kind: str, message: str, **more: str) -> Webhook:
         fields = {
-            "Type": kind, "MessageId": str(uuid4()), "TopicArn": self.options["topic_arns"][0], "Message": message,
-            "Timestamp": clock.now().isoformat(), **more,
-        }  # fmt: skip
+            "Type": kind,
+            "MessageId": str(uuid4()),
+            "TopicArn": self.options["topic_arns"][0],
+            "Message": message,
+            "Timestamp": clock.now().isoformat(),
+            **more,
+        }
         names = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
         signed = "".join(f"{name}\n{fields[name]}\n" for name in names if name in fields).encode()
         signature = base64.b64encode(_RSA.sign(signed, PKCS1v15(), SHA256())).decode()
@@ -245,9 +277,10 @@ class Resend(Declaration):
     def webhooks(self) -> list[Webhook]:
         data = {"email_id": str(uuid4()), "to": [RECIPIENT], "tags": {"mailglass_id": ID, "mailglass_tag_1": "receipt"}}
         events = [
-            ("email.delivered", {}), ("email.bounced", {"bounce": {"type": "Permanent"}}),
+            ("email.delivered", {}),
+            ("email.bounced", {"bounce": {"type": "Permanent"}}),
             ("email.clicked", {"click": {"link": LINK}}),
-        ]  # fmt: skip
+        ]
         return [self._signed({"type": kind, "created_at": STAMP, "data": data | more}) for kind, more in events]
 
     def _signed(self, item: Any) -> Webhook:
@@ -260,9 +293,11 @@ class Resend(Declaration):
 class Brevo(Declaration):
     provider_class: ClassVar[type[Provider]] = BrevoProvider
     options: ClassVar[Mapping[str, Any]] = {
-        "api_key": "env:KEY", "webhook_username": "hooks", "webhook_passwords": ["env:HOOK"],
+        "api_key": "env:KEY",
+        "webhook_username": "hooks",
+        "webhook_passwords": ["env:HOOK"],
         "blocked_senders": ["orders@sender.example"],
-    }  # fmt: skip
+    }
     environ: ClassVar[Mapping[str, str]] = {"KEY": KEY, "HOOK": HOOK}
     webhook_options = ("webhook_username", "webhook_passwords")
     proof_headers = ("authorization",)
@@ -275,8 +310,13 @@ class Brevo(Declaration):
         return Reply.json({"code": "invalid_parameter", "message": "no"}, 400)
 
     def webhooks(self) -> list[Webhook]:
-        about = {"email": RECIPIENT, "message-id": "<20260304.1@smtp-relay.mailin.fr>", "ts_epoch": MOMENT * 1000,
-                 "X-Mailin-custom": json.dumps({"mailglass_id": ID}), "tags": ["receipt"]}  # fmt: skip
+        about = {
+            "email": RECIPIENT,
+            "message-id": "<20260304.1@smtp-relay.mailin.fr>",
+            "ts_epoch": MOMENT * 1000,
+            "X-Mailin-custom": json.dumps({"mailglass_id": ID}),
+            "tags": ["receipt"],
+        }
         events = [about | {"event": kind} for kind in ("request", "delivered", "hard_bounce", "proxy_open")]
         events.append(about | {"event": "click", "link": LINK})
         return [Webhook(basic(), json.dumps(item).encode()) for item in (events[1], events)]
@@ -293,9 +333,11 @@ class BrevoBearer(Brevo):
 class Mailjet(Declaration):
     provider_class: ClassVar[type[Provider]] = MailjetProvider
     options: ClassVar[Mapping[str, Any]] = {
-        "api_key": "env:KEY", "secret_key": "env:SECOND", "webhook_username": "hooks",
+        "api_key": "env:KEY",
+        "secret_key": "env:SECOND",
+        "webhook_username": "hooks",
         "webhook_passwords": ["env:HOOK"],
-    }  # fmt: skip
+    }
     environ: ClassVar[Mapping[str, str]] = {"KEY": KEY, "SECOND": SECOND, "HOOK": HOOK}
     webhook_options = ("webhook_username", "webhook_passwords")
     proof_headers = ("authorization",)
@@ -307,19 +349,26 @@ class Mailjet(Declaration):
     def accept(self, request: Seen) -> Reply:
         verdicts = [
             {
-                "Status": "success", "CustomID": mail["CustomID"],
+                "Status": "success",
+                "CustomID": mail["CustomID"],
                 "To": [{"Email": mail["To"][0]["Email"], "MessageID": place + 1}],
             }
             for place, mail in enumerate(request.json()["Messages"])
-        ]  # fmt: skip
+        ]
         return Reply.json({"Messages": verdicts})
 
     def refuse(self, request: Seen) -> Reply:
         return Reply.json({"ErrorCode": "mj-0004", "StatusCode": 400, "ErrorMessage": "no"}, 400)
 
     def webhooks(self) -> list[Webhook]:
-        about = {"time": MOMENT, "MessageID": 1152921526316184579, "email": RECIPIENT, "CustomID": ID,
-                 "customcampaign": "receipt", "Payload": ""}  # fmt: skip
+        about = {
+            "time": MOMENT,
+            "MessageID": 1152921526316184579,
+            "email": RECIPIENT,
+            "CustomID": ID,
+            "customcampaign": "receipt",
+            "Payload": "",
+        }
         events = [about | {"event": kind} for kind in ("sent", "open", "spam")]
         events.append(about | {"event": "bounce", "hard_bounce": True, "error": "user unknown"})
         events.append(about | {"event": "click", "url": LINK})
@@ -329,8 +378,10 @@ class Mailjet(Declaration):
 class SparkPost(Declaration):
     provider_class: ClassVar[type[Provider]] = SparkPostProvider
     options: ClassVar[Mapping[str, Any]] = {
-        "api_key": "env:KEY", "webhook_username": "hooks", "webhook_passwords": ["env:HOOK"],
-    }  # fmt: skip
+        "api_key": "env:KEY",
+        "webhook_username": "hooks",
+        "webhook_passwords": ["env:HOOK"],
+    }
     environ: ClassVar[Mapping[str, str]] = {"KEY": KEY, "HOOK": HOOK}
     webhook_options = ("webhook_username", "webhook_passwords")
     proof_headers = ("authorization",)
@@ -345,16 +396,25 @@ class SparkPost(Declaration):
         return Reply.json({"errors": [{"code": "1300", "message": "no"}]}, 422)
 
     def webhooks(self) -> list[Webhook]:
-        about = {"timestamp": str(MOMENT), "transmission_id": "65832150921904138", "rcpt_to": RECIPIENT,
-                 "raw_rcpt_to": RECIPIENT, "rcpt_meta": {"mailglass_id": ID}, "rcpt_tags": ["receipt"]}  # fmt: skip
+        about = {
+            "timestamp": str(MOMENT),
+            "transmission_id": "65832150921904138",
+            "rcpt_to": RECIPIENT,
+            "raw_rcpt_to": RECIPIENT,
+            "rcpt_meta": {"mailglass_id": ID},
+            "rcpt_tags": ["receipt"],
+        }
         events = [
             {"msys": {name: about | {"type": kind, "event_id": str(92356927693813856 + number), **more}}}
-            for number, (name, kind, more) in enumerate([
-                ("message_event", "delivery", {}), ("message_event", "bounce", {"bounce_class": "10"}),
-                ("track_event", "click", {"target_link_url": LINK}),
-                ("unsubscribe_event", "list_unsubscribe", {}),
-            ])
-        ]  # fmt: skip
+            for number, (name, kind, more) in enumerate(
+                [
+                    ("message_event", "delivery", {}),
+                    ("message_event", "bounce", {"bounce_class": "10"}),
+                    ("track_event", "click", {"target_link_url": LINK}),
+                    ("unsubscribe_event", "list_unsubscribe", {}),
+                ]
+            )
+        ]
         return [
             Webhook(basic() | {"x-messagesystems-batch-id": uuid4().hex}, json.dumps(items).encode())
             for items in (events, [{"msys": {}}])
@@ -364,8 +424,10 @@ class SparkPost(Declaration):
 class Mandrill(Declaration):
     provider_class: ClassVar[type[Provider]] = MandrillProvider
     options: ClassVar[Mapping[str, Any]] = {
-        "api_key": "env:KEY", "webhook_keys": ["env:HOOK"], "webhook_url": "https://mail.sender.example/webhooks/md?x=1",
-    }  # fmt: skip
+        "api_key": "env:KEY",
+        "webhook_keys": ["env:HOOK"],
+        "webhook_url": "https://mail.sender.example/webhooks/md?x=1",
+    }
     environ: ClassVar[Mapping[str, str]] = {"KEY": KEY, "HOOK": HOOK}
     webhook_options = ("webhook_keys", "webhook_url")
     address = "{url}/api/1.0"
@@ -400,8 +462,12 @@ class Mandrill(Declaration):
 class SMTP(Declaration):
     provider_class: ClassVar[type[Provider]] = SMTPProvider
     options: ClassVar[Mapping[str, Any]] = {
-        "host": "127.0.0.1", "security": "none", "username": "shop", "password": "env:KEY", "timeout": 5.0,
-    }  # fmt: skip
+        "host": "127.0.0.1",
+        "security": "none",
+        "username": "shop",
+        "password": "env:KEY",
+        "timeout": 5.0,
+    }
     environ: ClassVar[Mapping[str, str]] = {"KEY": KEY}
     address_option = "port"
     address = "{port}"

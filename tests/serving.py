@@ -76,10 +76,15 @@ def serving(database_url: str, http: Any = None, **webhooks: Any) -> Iterator[tu
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
         uvicorn.Config(
-            application, log_config=None, lifespan="off", access_log=False, proxy_headers=False, ws="none",
+            application,
+            log_config=None,
+            lifespan="off",
+            access_log=False,
+            proxy_headers=False,
+            ws="none",
             http=http or bounded_protocol(),
         )
-    )  # fmt: skip
+    )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

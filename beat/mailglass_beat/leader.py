@@ -1,7 +1,8 @@
 """Leadership among beats: a turn in the ledger that ends by itself.
 
-The leader keeps its turn at every look. One that was killed, frozen or cut off does not, and within seconds another one
-leads. A leader that thaws knows by its own clock that its time may be over, and rings nothing before it has asked.
+The leader renews its turn at every tick. A killed, frozen or disconnected leader does not, and within seconds another
+beat leads. A leader that thaws sees by its own clock that its time may be over, and rings nothing before it has the
+turn again.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from mailglass.errors import LedgerError, LedgerUnavailableError
 from mailglass.ledger import turns
 from mailglass.ledger.database import Runs
 
-# seconds after which a leader that does not say otherwise is no longer one; it says so every second
+# seconds after which a turn ends; the leader renews it every second
 LEASE: Final = 10.0
 _NAME: Final = "mailglass.beat"
 
 
 class Leader:
-    """Holds, or waits for, the turn.
+    """Candidate for the lead: it holds the turn, or waits for it.
 
     Args:
-        ledger: where it is kept.
+        ledger: keeps the turn.
         lease: seconds after which another beat takes over.
     """
 
@@ -36,22 +37,22 @@ class Leader:
 
     @property
     def in_time(self) -> bool:
-        """Return whether the turn is this process's for certain, without a question to the ledger."""
+        """Return whether this process certainly has the turn, without asking the ledger."""
         return self._until is not None and clock.monotonic() < self._until
 
     def leads(self) -> bool:
-        """Keep the turn, or take it where nobody has it. Never raises.
+        """Renew the turn, or take it if it is free. Never raises.
 
         Returns:
             Whether this process leads now.
         """
-        # from before the question: the ledger counts from later on
+        # measured before the statement, since the ledger counts from a later moment
         asked = clock.monotonic()
         try:
             taken = turns.take(self._ledger, _NAME, self._holder, self._lease).taken
         except (LedgerUnavailableError, LedgerError) as error:
             telemetry.emit("mailglass.beat.ledger_lost", level=logging.WARNING, error_type=type(error).__name__)
-            # nobody else can take over either; the rings that it would publish are about what the ledger holds
+            # no other beat can take over either, and its rings concern the ledger's work
             return False
         led, self._until = self._until is not None, asked + self._lease if taken else None
         if taken != led:

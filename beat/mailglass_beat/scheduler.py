@@ -1,6 +1,6 @@
-"""The scheduler: any number of beats may run, the one whose turn it is rings.
+"""The scheduler: any number of beats may run, and the leader rings.
 
-Nothing is stored: every task it rings may run twice or be missed, and a missed one is rung a moment later.
+Nothing is stored. Every task may run twice or be missed, and a missed one is rung a moment later.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _RING_TIMEOUT = 60.0
 
 
 class LedgerScheduler(Scheduler):
-    """Rings the tasks of `mailglass_beat.schedule` through their doorbells, while it is the leader."""
+    """Scheduler of the tasks in `mailglass_beat.schedule`: it rings them while it is the leader."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._leader = Leader(get_runtime().database)
@@ -36,7 +36,7 @@ class LedgerScheduler(Scheduler):
         self.merge_inplace(SCHEDULE)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
-        """Ring what is due, if this beat leads; the seconds until the next look."""
+        """Ring the tasks that are due, if this beat leads; returns the seconds until the next tick."""
         if not self._leader.leads():
             return _STANDBY
         return min(float(super().tick(*args, **kwargs)), _STANDBY)

@@ -122,9 +122,9 @@ def wait(timeout: float, output_format: str) -> None:
 def grants_(role: str, name: str | None, output_format: str) -> None:
     """Print the grants that a kind of process needs.
 
-    A producer calls deliver_later and deliver_many. A worker is a Celery worker, beat, or whatever calls deliver(). Web
-    is `mailglass web`. A reader counts what waits, and sees no address. Nothing is connected to: run what is printed as
-    the schema's owner, and again after each upgrade.
+    A producer calls deliver_later and deliver_many. A worker is a Celery worker, beat, or a process that calls
+    deliver(). Web is `mailglass web`. A reader counts what waits, and sees no address. The command connects to nothing:
+    run its output as the schema's owner, and again after each upgrade.
     """
     from mailglass.ledger.grants import Role, sql
 

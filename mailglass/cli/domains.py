@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mailglass.cli.moments import format_moment
 from mailglass.cli.output import JSON, format_option, print_json, print_table
 
 if TYPE_CHECKING:
@@ -33,7 +34,13 @@ def domains(output_format: str) -> None:
         print_json(watch=settings.domains.watch, domains=[_as_json(item) for item in watched])
         return
     rows = [
-        (item.domain, item.status or "not checked yet", _moment(item.since), _moment(item.checked_at), _worst(item))
+        (
+            item.domain,
+            item.status or "not checked yet",
+            format_moment(item.since),
+            format_moment(item.checked_at),
+            _worst(item),
+        )
         for item in watched
     ]
     print_table(("DOMAIN", "STATUS", "SINCE", "CHECKED", "FINDINGS"), rows)
@@ -58,8 +65,9 @@ def _as_json(item: WatchedDomain) -> dict[str, Any]:
     }
 
 
-def _moment(value: datetime | None) -> str:
-    return "" if value is None else value.isoformat(sep=" ", timespec="seconds")
+def _row(item: WatchedDomain) -> tuple[str, ...]:
+    checked = format_moment(item.checked_at)
+    return (item.domain, item.status or "not checked yet", format_moment(item.since), checked, _worst(item))
 
 
 def _iso(value: datetime | None) -> str | None:

@@ -11,6 +11,7 @@ import click
 
 from mailglass.cli import database as cli_database
 from mailglass.cli.actor import actor_option
+from mailglass.cli.moments import format_moment
 from mailglass.cli.output import JSON, SAMPLE, format_option, note, print_json, print_sample, print_table
 from mailglass.settings import get_settings
 
@@ -43,7 +44,7 @@ def list_(status: str | None, account: str | None, reason: str | None, limit: in
         [
             (
                 str(item.id),
-                item.received_at.isoformat(sep=" ", timespec="milliseconds"),
+                format_moment(item.received_at, "milliseconds"),
                 item.account,
                 item.status,
                 str(item.attempts),

@@ -50,7 +50,7 @@ _SPREAD: Final = 2.0
 
 
 @dataclass(slots=True)
-class Report:
+class SettlingReport:
     """Counts of one settling run.
 
     Attributes:
@@ -103,7 +103,7 @@ class Settler:
         """Return whether deliveries have their turn to be searched for."""
         return bool(self._due())
 
-    def run(self, ring: Callable[[Iterable[Lane]], object] = lambda lanes: None) -> Report:
+    def run(self, ring: Callable[[Iterable[Lane]], object] = lambda lanes: None) -> SettlingReport:
         """Search for uncertain deliveries, a batch of each account, and settle those that are found.
 
         Args:
@@ -113,7 +113,7 @@ class Settler:
             LedgerUnavailableError: the database cannot be reached; what was written stands.
         """
         started = clock.monotonic()
-        report = Report()
+        report = SettlingReport()
         due = self._due()
         # no account waits for ever behind another one whose provider is slow
         random.shuffle(due)
@@ -143,7 +143,7 @@ class Settler:
         lags = {name: provider.search_lag for name, provider in searchable.items()}
         return [searchable[name] for name in searches.due(self._ledger, lags)]
 
-    def _settle(self, provider: Provider, report: Report, ring: Callable[[Iterable[Lane]], object]) -> None:
+    def _settle(self, provider: Provider, report: SettlingReport, ring: Callable[[Iterable[Lane]], object]) -> None:
         # the ledger's clock ends the hold a little later than ours ends the search
         taken = searches.claim(self._ledger, provider.account, lag=provider.search_lag, size=SIZE, budget=BUDGET * 1.5)
         if not taken:

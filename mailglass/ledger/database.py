@@ -7,7 +7,6 @@ by name.
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +24,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from mailglass import clock
 from mailglass.errors import LedgerError, LedgerUnavailableError, MailglassError
 from mailglass.ledger.pooler import STARTUP_OPTIONS, pooler_refusal
-from mailglass.ledger.statements import statements
+from mailglass.ledger.statements import PARAMETER, numbered, statements
 from mailglass.ledger.unreachable import of_the_url, unreachable, unusable
 from mailglass.settings import get_settings
 from mailglass.settings.servers import database_server
@@ -39,7 +38,6 @@ _READ_ONLY = "25006"
 # unsupported, data exception, integrity, syntax or access rule, the schema's own, a program's limit: the same again is
 # refused again
 _OF_THE_STATEMENT = ("0A", "22", "23", "42", "45", "54")
-_PARAMETER = re.compile(r"%\((\w+)\)s")
 
 
 class Runs(Protocol):
@@ -61,27 +59,13 @@ def sqlalchemy_url(url: str) -> str:
 
 
 @cache
-def _numbered(sql: str) -> tuple[bytes, tuple[str, ...]]:
-    """Return a statement in PostgreSQL's own parameter style, and the names of its parameters in their order.
-
-    Read once: the driver reads a statement that is longer than 4 kB anew at each run.
-    """
-    numbers: dict[str, int] = {}
-
-    def number(match: re.Match[str]) -> str:
-        return f"${numbers.setdefault(match[1], len(numbers) + 1)}"
-
-    return _PARAMETER.sub(number, sql).encode(), tuple(numbers)
-
-
-@cache
 def _named(name: str) -> sqlalchemy.TextClause:
     """Return the statement for a connection that the caller brings, whatever its driver: every parameter is text.
 
     Drivers do not agree on what a parameter is: some send what they are given as text, others ask the server for its
     type and want a value of Python's for it. All of them send text as text.
     """
-    return sqlalchemy.text(_PARAMETER.sub(r"CAST(:\1 AS text)", statements()[name]))
+    return sqlalchemy.text(PARAMETER.sub(r"CAST(:\1 AS text)", statements()[name]))
 
 
 def _as_text(value: object) -> str | None:
@@ -231,7 +215,7 @@ class Database:
         connection: Any = pooled.driver_connection
         try:
             given = params() if callable(params) else params
-            text, names = _numbered(sql)
+            text, names = numbered(sql)
             cursor = psycopg.RawCursor(connection, row_factory=namedtuple_row)
             cursor.execute(text, [given[name] for name in names], binary=True)
             return cursor.fetchall() if cursor.description else []

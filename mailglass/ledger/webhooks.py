@@ -171,7 +171,7 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordedEvent:
     """A provider's event as the ledger keeps it, and the stored webhook that brought it first."""
 
     event: Event
@@ -395,10 +395,10 @@ def append(ledger: Runs, linked: Sequence[tuple[IncomingEvent, Match]]) -> set[U
     return {row.id for row in rows}
 
 
-def recorded_events(ledger: Runs, ids: Sequence[UUID]) -> dict[UUID, Recorded]:
+def recorded_events(ledger: Runs, ids: Sequence[UUID]) -> dict[UUID, RecordedEvent]:
     """Return providers' events as the ledger has them, by id."""
     return {
-        row.id: Recorded(
+        row.id: RecordedEvent(
             Event(
                 id=row.id,
                 delivery_id=row.delivery_id,

@@ -154,8 +154,11 @@ class SearchableProvider(HTTPProvider):
     def _say_failed(self, reason: str) -> None:
         emit(
             "mailglass.search.failed",
-            level=logging.WARNING, provider=self.name, account=self.account, reason=reason,
-        )  # fmt: skip
+            level=logging.WARNING,
+            provider=self.name,
+            account=self.account,
+            reason=reason,
+        )
 
 
 def query(path: str, **fields: str | int) -> HTTPRequest:

@@ -19,17 +19,18 @@ def provider_class(name: str, key: str = "provider") -> type[Provider]:
     Raises:
         ConfigError: no installed package offers it, or what it offers is not a provider.
     """
-    found = entry_points(group=GROUP, name=name)
-    if not found:
+    entries = entry_points(group=GROUP, name=name)
+    if not entries:
         known = ", ".join(sorted({entry.name for entry in entry_points(group=GROUP)}))
         raise ConfigError(key, f"unknown provider {name!r}", f"Installed are: {known}")
     try:
-        cls = next(iter(found)).load()
+        cls = next(iter(entries)).load()
     except ImportError as error:
         raise ConfigError(
-            key, f"provider {name!r} needs a module that is not installed ({error.name})",
+            key,
+            f"provider {name!r} needs a module that is not installed ({error.name})",
             f'Install it: pip install "mailglass[{name}]"',
-        ) from error  # fmt: skip
+        ) from error
     if not (isinstance(cls, type) and issubclass(cls, Provider)):
         raise ConfigError(key, f"the entry point {name!r} is not a Provider", "Correct the package that registers it")
     return cls

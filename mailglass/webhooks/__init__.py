@@ -1,1 +1,1 @@
-"""Webhooks: verify, keep, acknowledge; understand later."""
+"""Webhooks: verify, store and acknowledge them, and process them later."""

@@ -15,7 +15,7 @@ from mailglass.errors import LedgerError, LedgerUnavailableError, MailglassError
 from mailglass.ledger import webhooks
 from mailglass.ledger.database import Database
 from mailglass.ledger.events import COPY, EVIDENCE, Event, Projection, Source, join, single
-from mailglass.ledger.webhooks import IncomingEvent, Match, ProjectionUpdate, Recorded
+from mailglass.ledger.webhooks import IncomingEvent, Match, ProjectionUpdate, RecordedEvent
 from mailglass.refusals.counting import count_refusals
 from mailglass.suppressions import from_events
 
@@ -134,7 +134,7 @@ def _apply(database: Database, events: Sequence[IncomingEvent]) -> Applied:
     _count_refusals(event for event, _ in linked if event.id in new)
     recorded = webhooks.recorded_events(database, [event.id for event, _ in linked if event.id not in new])
     for event, match in linked:
-        recorded.setdefault(event.id, Recorded(_ledger_event(event, match), event.webhook_id))
+        recorded.setdefault(event.id, RecordedEvent(_ledger_event(event, match), event.webhook_id))
     result.settled = len(webhooks.project(database, _updates(linked, recorded)))
     # only the webhook that brought an event first suppresses: an entry removed since then stays removed
     result.suppressed = from_events.update_suppressions(
@@ -152,7 +152,9 @@ def _count_refusals(events: Iterable[IncomingEvent]) -> None:
         count_refusals(account, codes)
 
 
-def _updates(linked: Sequence[tuple[IncomingEvent, Match]], recorded: dict[UUID, Recorded]) -> list[ProjectionUpdate]:
+def _updates(
+    linked: Sequence[tuple[IncomingEvent, Match]], recorded: dict[UUID, RecordedEvent]
+) -> list[ProjectionUpdate]:
     projections: dict[UUID, Projection] = {}
     evidence: set[UUID] = set()
     for item in recorded.values():

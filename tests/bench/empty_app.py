@@ -21,6 +21,12 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 if __name__ == "__main__":
     uvicorn.run(
-        app, port=int(sys.argv[1]), lifespan="off", ws="none", log_config=None, access_log=False, server_header=False,
+        app,
+        port=int(sys.argv[1]),
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
         proxy_headers=False,
-    )  # fmt: skip
+    )

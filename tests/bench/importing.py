@@ -29,9 +29,7 @@ def _compare(ours: str, theirs: str, labels: tuple[str, str]) -> Comparison:
     for _ in range(ROUNDS):
         for statement, rounds in times.items():
             rounds.append(_milliseconds(statement))
-    return Comparison(
-        "import", Side(labels[0], times[ours], "ms"), Side(labels[1], times[theirs], "ms"), "<= 1.3"
-    )  # fmt: skip
+    return Comparison("import", Side(labels[0], times[ours], "ms"), Side(labels[1], times[theirs], "ms"), "<= 1.3")
 
 
 def _milliseconds(statement: str) -> float:

@@ -111,8 +111,15 @@ accounts = ["grid"]
         return "send", {"svix-id": identity, "svix-timestamp": stamp, "svix-signature": signature}, body
 
     def basic(self, number: int) -> Webhook:
-        event = {"RecordType": "Delivery", "MessageID": f"id-{number}", "Recipient": "customer@example.com",
-                 "DeliveredAt": _iso(), "Details": "250 OK", "Tag": "receipt", "Metadata": {}}  # fmt: skip
+        event = {
+            "RecordType": "Delivery",
+            "MessageID": f"id-{number}",
+            "Recipient": "customer@example.com",
+            "DeliveredAt": _iso(),
+            "Details": "250 OK",
+            "Tag": "receipt",
+            "Metadata": {},
+        }
         credentials = base64.b64encode(f"hooks:{_SECRET}".encode()).decode()
         return "mark", {"Authorization": f"Basic {credentials}"}, json.dumps(event).encode()
 
@@ -161,10 +168,11 @@ def _by_processor(signed: list[Pace], bare: list[Pace], empty: list[Pace]) -> li
         Comparison("ingress", ours, Side("bare verifications", [pace.processor for pace in bare], "/core s"), ">= 0.6"),
         Comparison("ingress", ours, Side("empty application and verification", floor, "/core s")),
         Comparison(
-            "ingress", Side("empty application", [pace.processor for pace in empty], "/core s"),
+            "ingress",
+            Side("empty application", [pace.processor for pace in empty], "/core s"),
             Side("bare verifications", [pace.processor for pace in bare], "/core s"),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def verifications(providers: Providers) -> Pace:
@@ -262,9 +270,14 @@ def _served(
         port = int(probe.getsockname()[1])
     start = ["-m"] if core is None else ["-c", _PINNED, str(core)]
     child = ChildProcess(
-        "web", [sys.executable, *start, *module(port)], log=machine.scratch / "web.log", cwd=ROOT,
-        env={**plain_environment(), **environment}, ready=lambda _: _listens(port), ready_timeout=60,
-    )  # fmt: skip
+        "web",
+        [sys.executable, *start, *module(port)],
+        log=machine.scratch / "web.log",
+        cwd=ROOT,
+        env={**plain_environment(), **environment},
+        ready=lambda _: _listens(port),
+        ready_timeout=60,
+    )
     with child:
         yield port, psutil.Process(child.pid)
 
@@ -284,8 +297,12 @@ def _post(machine: Machine, port: int, webhooks: list[Webhook], core: int | None
     cores = "" if core is None else str(core)
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench.hammer", str(file), str(port), str(CONNECTIONS), str(PATIENCE), cores],
-        cwd=ROOT, check=True, capture_output=True, text=True, timeout=PATIENCE + 60,
-    )  # fmt: skip
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE + 60,
+    )
     result = json.loads(done.stdout)
     if result["statuses"] != {"200": len(webhooks)}:
         raise RuntimeError(f"{len(webhooks)} webhooks were answered {result['statuses']}")
@@ -294,19 +311,29 @@ def _post(machine: Machine, port: int, webhooks: list[Webhook], core: int | None
 
 def _request(account: str, headers: Mapping[str, str], body: bytes) -> bytes:
     lines = [
-        f"POST /webhooks/{account} HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json",
-        f"Content-Length: {len(body)}", *(f"{name}: {value}" for name, value in headers.items()),
-    ]  # fmt: skip
+        f"POST /webhooks/{account} HTTP/1.1",
+        "Host: 127.0.0.1",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 def grid_event(kind: str, delivery: UUID | None, identity: str) -> dict[str, Any]:
     return {
-        "event": kind, "email": "customer@example.com", "timestamp": int(time.time()), "sg_event_id": identity,
-        "sg_message_id": "14c5d75ce93.dfd.64b469.filter0001.16648.5515E0B88.0", "ip": "192.0.2.1", "tls": 1,
-        "smtp-id": "<14c5d75ce93.dfd.64b469@ismtpd-555>", "response": "250 2.0.0 OK", "category": ["receipt"],
+        "event": kind,
+        "email": "customer@example.com",
+        "timestamp": int(time.time()),
+        "sg_event_id": identity,
+        "sg_message_id": "14c5d75ce93.dfd.64b469.filter0001.16648.5515E0B88.0",
+        "ip": "192.0.2.1",
+        "tls": 1,
+        "smtp-id": "<14c5d75ce93.dfd.64b469@ismtpd-555>",
+        "response": "250 2.0.0 OK",
+        "category": ["receipt"],
         "mailglass_id": str(delivery or ""),
-    }  # fmt: skip
+    }
 
 
 def sent(environment: Mapping[str, str], count: int) -> list[UUID]:

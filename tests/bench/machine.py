@@ -104,10 +104,13 @@ class Machine:
     def worker(self, app: str, environment: Mapping[str, str], pool: str = "prefork") -> Iterator[ChildProcess]:
         """`celery -A app worker -P pool -c 2` with this environment."""
         child = ChildProcess(
-            "worker", [sys.executable, "-m", "celery", "-A", app, "worker", "-P", pool, "-c", "2"],
-            log=self.scratch / "worker.log", env={**plain_environment(), **environment}, cwd=ROOT,
+            "worker",
+            [sys.executable, "-m", "celery", "-A", app, "worker", "-P", pool, "-c", "2"],
+            log=self.scratch / "worker.log",
+            env={**plain_environment(), **environment},
+            cwd=ROOT,
             guardian=self._guardian,
-        )  # fmt: skip
+        )
         with child:
             yield child
 

@@ -228,9 +228,12 @@ def _database_killed(turn: Combination, chance: random.Random) -> None:
 def _sessions_ended(turn: Combination, chance: random.Random) -> None:
     for _ in range(10):
         with suppress(psycopg.Error), psycopg.connect(turn.database_url, autocommit=True, connect_timeout=5) as admin:
-            pids = [pid for (pid,) in admin.execute(
-                "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )]  # fmt: skip
+            pids = [
+                pid
+                for (pid,) in admin.execute(
+                    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            ]
             for pid in chance.sample(pids, len(pids) // 2):
                 admin.execute("SELECT pg_terminate_backend(%s)", [pid])
         time.sleep(chance.uniform(0, 0.3))

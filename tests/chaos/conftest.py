@@ -17,7 +17,7 @@ from mailglass.stack.process import Guardian
 from mailglass.stack.valkey import EmbeddedValkey
 from tests.chaos.site import Site
 from tests.chaos.table import HEADER, LEGEND, Tally, total
-from tests.house import outside
+from tests.cluster import outside
 
 __all__ = ["outside"]
 

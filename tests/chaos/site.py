@@ -72,8 +72,13 @@ POOLS = (
     Pool(("-P", "threads", "-c", "3")),
     Pool(("-P", "gevent", "-c", "4")),
     Pool(("-P", "prefork", "-c", "2"), "child"),
-    Pool(("-P", "solo",)),
-)  # fmt: skip
+    Pool(
+        (
+            "-P",
+            "solo",
+        )
+    ),
+)
 
 
 @dataclass
@@ -101,12 +106,28 @@ class Site:
         self.started += 1
         return self._celery(
             f"worker{self.started}",
-            ["worker", "-Q", "mailglass", *pool.options, "-n", f"w{self.started}@%h", "--without-gossip",
-             "--without-mingle", "-l", "info", "-I", "tests.chaos.faults"],
+            [
+                "worker",
+                "-Q",
+                "mailglass",
+                *pool.options,
+                "-n",
+                f"w{self.started}@%h",
+                "--without-gossip",
+                "--without-mingle",
+                "-l",
+                "info",
+                "-I",
+                "tests.chaos.faults",
+            ],
             "ready\\.",
-            {"CHAOS_SEAM": seam, "CHAOS_AT": str(at), "CHAOS_VICTIM": pool.victim,
-             "CHAOS_MARK": str(self.directory / f"mark{self.started}")},
-        )  # fmt: skip
+            {
+                "CHAOS_SEAM": seam,
+                "CHAOS_AT": str(at),
+                "CHAOS_VICTIM": pool.victim,
+                "CHAOS_MARK": str(self.directory / f"mark{self.started}"),
+            },
+        )
 
     def died(self) -> bool:
         """Whether the worker that was started last has met its seam."""
@@ -192,8 +213,10 @@ class Cutter:
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answers, questions = await asyncio.open_connection("127.0.0.1", self._port)
         limit = self._rng.randint(1, 1500) if self.cuts > 0 else None
-        ways = [asyncio.ensure_future(_pass_on(reader, questions, None)),
-                asyncio.ensure_future(_pass_on(answers, writer, limit))]  # fmt: skip
+        ways = [
+            asyncio.ensure_future(_pass_on(reader, questions, None)),
+            asyncio.ensure_future(_pass_on(answers, writer, limit)),
+        ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -43,10 +43,19 @@ def _fuzz(name: str, seconds: int) -> bool:
         for number, seed in enumerate(seeds(ROOMS[name]())):
             (corpus / f"seed-{number}").write_bytes(seed)
         command = [
-            sys.executable, "-m", "tests.fuzz.room", name, str(corpus), f"-max_total_time={seconds}",
-            f"-max_len={LONGEST_INPUT}", f"-timeout={SLOWEST_INPUT}", f"-rss_limit_mb={MEMORY}",
-            f"-artifact_prefix={scratch}/found-", "-verbosity=0", "-print_final_stats=1",
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "tests.fuzz.room",
+            name,
+            str(corpus),
+            f"-max_total_time={seconds}",
+            f"-max_len={LONGEST_INPUT}",
+            f"-timeout={SLOWEST_INPUT}",
+            f"-rss_limit_mb={MEMORY}",
+            f"-artifact_prefix={scratch}/found-",
+            "-verbosity=0",
+            "-print_final_stats=1",
+        ]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         runs = [line.split()[-1] for line in done.stderr.splitlines() if "number_of_executed_units" in line]
         print(f"{name}: {runs[0] if runs else '?'} inputs in {seconds} s{'' if done.returncode == 0 else ', FAILED'}")

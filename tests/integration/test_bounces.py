@@ -26,7 +26,7 @@ from mailglass.settings import configure, load_settings
 from mailglass.webhooks import process
 from mailglass.webhooks.process import WebhookReport
 from tests.bounce_mails import COMPLAINT, DELIVERY_STATUSES, OUT_OF_OFFICE, POSTFIX, written
-from tests.house import House
+from tests.cluster import Cluster
 from tests.integration.test_smtp_scripted import ALL, Peer, server
 
 ADA = Address("ada@example.com")
@@ -50,23 +50,23 @@ class Sent:
 
 
 @pytest.fixture
-def relay(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    """The house, whose account `relay` proves its mails."""
+def relay(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """The cluster, whose account `relay` proves its mails."""
     monkeypatch.setenv("BOUNCE_SECRET", "sixteen letters!")
-    use_port(house, 1)
-    yield house
+    use_port(cluster, 1)
+    yield cluster
     close_runtime()
 
 
-def use_port(house: House, port: int) -> None:
-    config = Path(house.environment["MAILGLASS_CONFIG"])
+def use_port(cluster: Cluster, port: int) -> None:
+    config = Path(cluster.environment["MAILGLASS_CONFIG"])
     text = re.sub(r"port = \d+", f"port = {port}", config.read_text())
     config.write_text(text if OPTIONS in text else text.replace('\nsecurity = "none"\n', OPTIONS))
     close_runtime()
     configure(load_settings())
 
 
-def send(house: House, **message: Any) -> Sent:
+def send(cluster: Cluster, **message: Any) -> Sent:
     """Send one mail to a server that only notes what it sees."""
     seen: list[str] = []
 
@@ -81,7 +81,7 @@ def send(house: House, **message: Any) -> Sent:
         peer.hear_the_end()
 
     with server(script) as port:
-        use_port(house, port)
+        use_port(cluster, port)
         delivery = deliver(Message(to=ADA, subject="Your order", text="Thank you.", **message))
         close_runtime()
     return Sent(delivery.id, *seen)
@@ -108,7 +108,7 @@ def events(sent: Sent) -> list[tuple[str, str | None, str | None]]:
     ]
 
 
-def test_a_hard_bounce_in_every_shape_suppresses_its_recipient_once(relay: House) -> None:
+def test_a_hard_bounce_in_every_shape_suppresses_its_recipient_once(relay: Cluster) -> None:
     sent = send(relay)
     assert sent.verp == f"bounces+{sent.proof}@bounces.example.org"
     for shape in DELIVERY_STATUSES.values():
@@ -121,7 +121,7 @@ def test_a_hard_bounce_in_every_shape_suppresses_its_recipient_once(relay: House
     assert (delivery.status, delivery.outcome) == ("sent", "bounced")
 
 
-def test_a_complaint_suppresses_and_an_automatic_reply_does_not(relay: House) -> None:
+def test_a_complaint_suppresses_and_an_automatic_reply_does_not(relay: Cluster) -> None:
     sent = send(relay)
     receive_bounce("relay", sent.report(OUT_OF_OFFICE))
     work()
@@ -131,7 +131,7 @@ def test_a_complaint_suppresses_and_an_automatic_reply_does_not(relay: House) ->
     assert suppressed() == ["complaint"]
 
 
-def test_a_forged_bounce_is_kept_as_unknown_and_changes_nothing(relay: House) -> None:
+def test_a_forged_bounce_is_kept_as_unknown_and_changes_nothing(relay: Cluster) -> None:
     sent = send(relay)
     wrong = f"{sent.id.hex}.{'a' * 22}"
     for shape in (*DELIVERY_STATUSES.values(), COMPLAINT, OUT_OF_OFFICE):
@@ -145,7 +145,7 @@ def test_a_forged_bounce_is_kept_as_unknown_and_changes_nothing(relay: House) ->
     assert (after.status, after.outcome) == (before.status, before.outcome)
 
 
-def test_proof_of_a_mail_suppresses_its_own_recipient_alone(relay: House) -> None:
+def test_proof_of_a_mail_suppresses_its_own_recipient_alone(relay: Cluster) -> None:
     sent = send(relay)
     receive_bounce("relay", sent.report(POSTFIX, to="bob@example.com"))
     assert work().suppressed == 0
@@ -154,7 +154,7 @@ def test_proof_of_a_mail_suppresses_its_own_recipient_alone(relay: House) -> Non
     assert suppressions_of(get_runtime().database, "default", bob) == []
 
 
-def test_a_bounce_is_kept_once_whatever_is_added_to_it_on_the_way(relay: House) -> None:
+def test_a_bounce_is_kept_once_whatever_is_added_to_it_on_the_way(relay: Cluster) -> None:
     sent = send(relay)
     raw = sent.report(POSTFIX)
     assert receive_bounce("relay", raw) is True
@@ -165,7 +165,7 @@ def test_a_bounce_is_kept_once_whatever_is_added_to_it_on_the_way(relay: House) 
     assert bytes(stored()[0].body) == raw
 
 
-def test_of_a_large_bounce_the_beginning_is_kept_and_understood(relay: House) -> None:
+def test_of_a_large_bounce_the_beginning_is_kept_and_understood(relay: Cluster) -> None:
     sent = send(relay)
     raw = sent.report(POSTFIX.replace("Thank you.", "Thank you.\n" * 300_000))
     assert len(raw) > 3_000_000
@@ -174,7 +174,7 @@ def test_of_a_large_bounce_the_beginning_is_kept_and_understood(relay: House) ->
     assert work().suppressed == 1
 
 
-def test_the_envelopes_recipient_is_kept_with_the_mail(relay: House) -> None:
+def test_the_envelopes_recipient_is_kept_with_the_mail(relay: Cluster) -> None:
     sent = send(relay)
     bare = sent.report(POSTFIX, verp="bounces@example.org", proof="gone")
     receive_bounce("relay", bare, recipient=sent.verp)
@@ -183,20 +183,20 @@ def test_the_envelopes_recipient_is_kept_with_the_mail(relay: House) -> None:
 
 @pytest.mark.parametrize("raw", [b"", b"\x00\xff", b"no mail at all", b"From: x\n\n"])
 @pytest.mark.parametrize("recipient", ["", "x\x00", "\udc80", "x" * 5000])
-def test_any_bytes_are_kept_and_sink_nothing(relay: House, raw: bytes, recipient: str) -> None:
+def test_any_bytes_are_kept_and_sink_nothing(relay: Cluster, raw: bytes, recipient: str) -> None:
     assert receive_bounce("relay", raw, recipient=recipient)
     report = work()
     assert (report.claimed, report.unmatched, report.dead) == (1, 1, 0)
 
 
-def test_only_an_smtp_account_reports_by_mail(relay: House) -> None:
+def test_only_an_smtp_account_reports_by_mail(relay: Cluster) -> None:
     with pytest.raises(ConfigError, match=r"accounts.nowhere.provider: reports by webhook"):
         receive_bounce("nowhere", b"x")
     with pytest.raises(ConfigError, match=r"accounts.gone: unknown account"):
         receive_bounce("gone", b"x")
 
 
-def test_a_bounce_is_kept_when_the_broker_is_away(relay: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bounce_is_kept_when_the_broker_is_away(relay: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     sent = send(relay)
 
     def fail(task: str) -> None:
@@ -207,7 +207,7 @@ def test_a_bounce_is_kept_when_the_broker_is_away(relay: House, monkeypatch: pyt
     assert work().suppressed == 1
 
 
-def test_a_worker_is_rung_for_a_bounce(relay: House, until: Any) -> None:
+def test_a_worker_is_rung_for_a_bounce(relay: Cluster, until: Any) -> None:
     sent = send(relay)
     relay.worker()
     receive_bounce("relay", sent.report(POSTFIX))
@@ -217,14 +217,17 @@ def test_a_worker_is_rung_for_a_bounce(relay: House, until: Any) -> None:
 # the command
 
 
-def mailglass(house: House, *arguments: str, raw: bytes, **environ: str) -> subprocess.CompletedProcess[bytes]:
+def mailglass(cluster: Cluster, *arguments: str, raw: bytes, **environ: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
         [sys.executable, "-m", "mailglass", "bounce", "receive", *arguments],
-        input=raw, capture_output=True, check=False, env={**os.environ, **house.environment, **environ},
-    )  # fmt: skip
+        input=raw,
+        capture_output=True,
+        check=False,
+        env={**os.environ, **cluster.environment, **environ},
+    )
 
 
-def test_the_command_keeps_what_is_piped_into_it(relay: House) -> None:
+def test_the_command_keeps_what_is_piped_into_it(relay: Cluster) -> None:
     sent = send(relay)
     bare = sent.report(POSTFIX, verp="bounces@example.org", proof="gone")
     for _ in range(2):
@@ -234,7 +237,7 @@ def test_the_command_keeps_what_is_piped_into_it(relay: House) -> None:
     assert work().suppressed == 1
 
 
-def test_the_command_tells_mail_servers_to_try_again_when_nothing_was_kept(relay: House, unused_port: int) -> None:
+def test_the_command_tells_mail_servers_to_try_again_when_nothing_was_kept(relay: Cluster, unused_port: int) -> None:
     raw = written(POSTFIX, verp="bounces@example.org", proof="", id=str(UUID(int=1)))
     away = {"MAILGLASS_DATABASE_URL": f"postgresql://ada@127.0.0.1:{unused_port}/mailglass"}
     for arguments, environ in (
@@ -252,18 +255,18 @@ def test_the_command_tells_mail_servers_to_try_again_when_nothing_was_kept(relay
     assert stored() == []
 
 
-def test_the_command_refuses_emptiness_and_wrong_usage(relay: House) -> None:
+def test_the_command_refuses_emptiness_and_wrong_usage(relay: Cluster) -> None:
     assert mailglass(relay, "--account", "relay", raw=b"\r\n").returncode == 65
     assert mailglass(relay, raw=b"x").returncode == 64
 
 
-def test_a_schema_that_is_missing_is_no_reason_to_lose_a_bounce(relay: House, empty_database_url: str) -> None:
+def test_a_schema_that_is_missing_is_no_reason_to_lose_a_bounce(relay: Cluster, empty_database_url: str) -> None:
     done = mailglass(relay, "--account", "relay", raw=b"x", MAILGLASS_DATABASE_URL=empty_database_url)
     assert done.returncode == 75
     assert b"Traceback" not in done.stderr
 
 
-def test_a_database_that_goes_away_is_said_without_content(relay: House, unused_port: int) -> None:
+def test_a_database_that_goes_away_is_said_without_content(relay: Cluster, unused_port: int) -> None:
     os.environ["MAILGLASS_DATABASE_URL"] = f"postgresql://x@127.0.0.1:{unused_port}/x"
     configure(load_settings())
     with pytest.raises(LedgerUnavailableError) as caught:

@@ -54,18 +54,18 @@ TRAVELLING: dict[str, Callable[[Signature], Any]] = {
     "an argument": lambda add: add.app.send_task("shop.send", args=[message()]),
     "pickled": lambda add: pickle.dumps(deliver_later.si(message())),
     "pickled in a chain": lambda add: pickle.dumps(chain(add, deliver_later.si(message()))),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("travel", TRAVELLING.values(), ids=list(TRAVELLING))
 def test_content_that_would_travel_through_the_broker_is_refused_with_the_remedy(
-    house, shop: Celery, travel: Callable[[Signature], Any]
+    cluster, shop: Celery, travel: Callable[[Signature], Any]
 ) -> None:
     with pytest.raises(Exception, match=REMEDY) as caught:
         travel(shop.tasks["shop.add"].si(1, 2))
     assert "ada@" not in str(caught.value)
-    assert house.rings.count("shop") == 0, "nothing of it was published"
-    assert deliveries.find(house.runtime.database) == []
+    assert cluster.rings.count("shop") == 0, "nothing of it was published"
+    assert deliveries.find(cluster.runtime.database) == []
 
 
 @pytest.mark.parametrize(
@@ -78,15 +78,15 @@ def test_content_that_would_travel_through_the_broker_is_refused_with_the_remedy
     ids=["chain", "link", "link_error"],
 )
 def test_nothing_can_follow_it_and_the_remedy_is_named(
-    house, shop: Celery, followed: Callable[[Signature], Any]
+    cluster, shop: Celery, followed: Callable[[Signature], Any]
 ) -> None:
     with pytest.raises(TypeError, match=REMEDY):
         followed(shop.tasks["shop.add"].si(1, 2))
-    assert deliveries.find(house.runtime.database) == []
+    assert deliveries.find(cluster.runtime.database) == []
 
 
-def test_signatures_go_on_in_this_process(house, shop: Celery) -> None:
-    database = house.runtime.database
+def test_signatures_go_on_in_this_process(cluster, shop: Celery) -> None:
+    database = cluster.runtime.database
     called = deliver_later.s(message())()
     assert deliveries.get(database, called).status == "queued"
     assert deliver_later.s(message()).set(priority=8).apply_async().delivery.priority == 8

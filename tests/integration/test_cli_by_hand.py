@@ -82,8 +82,12 @@ def test_webhooks_are_listed_by_filter_without_their_bodies(ledger: Database, ma
 def test_dead_webhooks_are_replayed_by_account_after_a_dry_run(ledger: Database, mailglass: Command) -> None:
     mine, theirs, done = keep(ledger, "dead"), keep(ledger, "dead", "other"), keep(ledger, "processed")
     assert mailglass("webhooks", "replay", "--account", "main")[1] == {
-        "schema_version": 1, "dry_run": True, "found": 1, "sample": [str(mine)], "moved": 0,
-    }  # fmt: skip
+        "schema_version": 1,
+        "dry_run": True,
+        "found": 1,
+        "sample": [str(mine)],
+        "moved": 0,
+    }
     assert audit.entries(ledger) == []
     assert mailglass("webhooks", "replay", "--account", "main", "--yes", "--as", "ops")[1]["moved"] == 1
     assert standing(ledger) == {mine: "received", theirs: "dead", done: "processed"}

@@ -251,8 +251,11 @@ def test_mail_that_does_not_wait_or_would_expire_or_is_in_doubt_is_not_reschedul
     command = ("reschedule", claimed, expires, asked, free, "--tenant", "acme", "--at", LATER.isoformat(), "--yes")
     assert mailglass(*command)[1]["moved"] == 1
     assert [deliveries.get(ledger, key).due_at == LATER for key in (claimed, expires, asked, free)] == [
-        False, False, False, True,
-    ]  # fmt: skip
+        False,
+        False,
+        False,
+        True,
+    ]
 
 
 def test_deliveries_put_off_are_made_due_now(ledger: Database, mailglass: Command) -> None:
@@ -265,9 +268,14 @@ def test_deliveries_put_off_are_made_due_now(ledger: Database, mailglass: Comman
 def test_rescheduling_again_after_a_lost_answer_says_what_was_moved(ledger: Database) -> None:
     key, event = queue(ledger), uuid7()
     params = {
-        "ids": f"{{{key.hex}}}", "event_ids": f"{{{event.hex}}}", "tenant": "acme", "moment": LATER,
-        "actor": None, "audit_id": None, "detail": None,
-    }  # fmt: skip
+        "ids": f"{{{key.hex}}}",
+        "event_ids": f"{{{event.hex}}}",
+        "tenant": "acme",
+        "moment": LATER,
+        "actor": None,
+        "audit_id": None,
+        "detail": None,
+    }
     assert [row.id for row in ledger.run("reschedule", params)] == [key]
     assert [row.id for row in ledger.run("reschedule", params)] == [key]
 

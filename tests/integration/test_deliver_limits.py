@@ -44,7 +44,7 @@ def warming_up(*accounts: str) -> None:
     configure(replace(settings, accounts=found, routes=routes))
 
 
-def test_over_a_warm_up_plan_the_caller_is_told_when_the_next_day_begins(house) -> None:
+def test_over_a_warm_up_plan_the_caller_is_told_when_the_next_day_begins(cluster) -> None:
     warming_up("relay", "nowhere")
     assert [deliver(message()).account for _ in range(2)] == ["relay", "nowhere"]
     with pytest.raises(RateLimitError) as raised:
@@ -52,17 +52,17 @@ def test_over_a_warm_up_plan_the_caller_is_told_when_the_next_day_begins(house) 
     assert raised.value.type is RateLimitType.PER_ACCOUNT
     until_tomorrow = DAY - clock.now().timestamp() % DAY
     assert -5 < raised.value.retry_after - until_tomorrow < 35
-    assert deliveries.counts(house.runtime.database)["default"] == {"sent": 2}
+    assert deliveries.counts(cluster.runtime.database)["default"] == {"sent": 2}
 
 
-def test_over_a_warm_up_plan_another_account_sends_and_no_error_is_raised(house) -> None:
+def test_over_a_warm_up_plan_another_account_sends_and_no_error_is_raised(cluster) -> None:
     warming_up("relay")
     assert [deliver(message()).account for _ in range(3)] == ["relay", "nowhere", "nowhere"]
 
 
-def test_a_limit_of_the_application_is_raised_by_its_type(house) -> None:
+def test_a_limit_of_the_application_is_raised_by_its_type(cluster) -> None:
     configure(replace(get_settings(), tenancy=f"{__name__}:Plans"))
-    house.runtime.router.__dict__["tenancy"] = Plans()
+    cluster.runtime.router.__dict__["tenancy"] = Plans()
     assert deliver(message(stream="bulk")).status is Status.SENT
     with pytest.raises(RateLimitError) as raised:
         deliver(message(stream="bulk"))
@@ -81,7 +81,7 @@ def test_a_limit_of_the_application_is_raised_by_its_type(house) -> None:
         ("account", RateLimitType.PER_ACCOUNT),
     ],
 )
-def test_limit_that_was_met_is_told_by_its_type(house, outside, scope: str, type: RateLimitType) -> None:
+def test_limit_that_was_met_is_told_by_its_type(cluster, outside, scope: str, type: RateLimitType) -> None:
     configure(replace(get_settings(), limits=(LimitRule.of(scope, "1/h", burst=1),)))
     assert deliver(message(stream="bulk")).status is Status.SENT
     with pytest.raises(RateLimitError) as raised:
@@ -98,15 +98,15 @@ class Broken(Tenancy):
         raise ConnectionError
 
 
-def test_unknown_application_limits_send_nothing(house, outside) -> None:
-    house.runtime.router.__dict__["tenancy"] = Broken()
+def test_unknown_application_limits_send_nothing(cluster, outside) -> None:
+    cluster.runtime.router.__dict__["tenancy"] = Broken()
     delivery = deliver(message())
     assert (delivery.status, delivery.last_error) == (Status.HELD, "no_limits")
     assert outside.mails == []
 
 
-def test_limits_that_nobody_has_met_for_days_are_forgotten_by_a_task_that_beat_rings(house) -> None:
-    database = house.runtime.database
+def test_limits_that_nobody_has_met_for_days_are_forgotten_by_a_task_that_beat_rings(cluster) -> None:
+    database = cluster.runtime.database
     for key, age in (("old", "3 days"), ("new", "1 hour")):
         database.query(
             sqlalchemy.text(
@@ -125,11 +125,11 @@ def test_beat_rings_the_task_that_learns_rates() -> None:
     assert tasks.learn_rates.name == RATES
 
 
-def test_the_task_that_learns_rates_runs_where_nobody_tells_one(house) -> None:
+def test_the_task_that_learns_rates_runs_where_nobody_tells_one(cluster) -> None:
     tasks.learn_rates()
 
 
-def test_a_mail_that_another_caller_was_told_of_is_never_taken_back_by_a_limit(house) -> None:
+def test_a_mail_that_another_caller_was_told_of_is_never_taken_back_by_a_limit(cluster) -> None:
     """Two callers race with the same keys, one of them under a limit: what either was told of is sent or waits."""
     configure(replace(get_settings(), limits=(LimitRule.of("stream", "1/h", burst=1),)))
     accepted: list[str] = []
@@ -149,25 +149,25 @@ def test_a_mail_that_another_caller_was_told_of_is_never_taken_back_by_a_limit(h
         accepted.append(deliver_later.delay(message(stream="bulk", idempotency_key=f"order-{number}")).id)
     thread.join(60)
     assert refused, "nothing was refused, so nothing was shown"
-    stands = deliveries.states(house.runtime.database, accepted)
+    stands = deliveries.states(cluster.runtime.database, accepted)
     assert {state.status for state in stands.values()} <= {Status.SENT, Status.QUEUED}
-    assert set(deliveries.counts(house.runtime.database)["default"]) <= {"sent", "queued"}
+    assert set(deliveries.counts(cluster.runtime.database)["default"]) <= {"sent", "queued"}
 
 
-def test_a_limit_is_told_before_anything_is_recorded(house) -> None:
+def test_a_limit_is_told_before_anything_is_recorded(cluster) -> None:
     configure(replace(get_settings(), limits=(LimitRule.of("stream", "1/h", burst=1),)))
     first = deliver(message(stream="bulk", idempotency_key="order-1"))
     with pytest.raises(RateLimitError):
         deliver(message(stream="bulk", idempotency_key="order-2"))
-    assert [delivery.id for delivery in deliveries.find(house.runtime.database)] == [first.id]
+    assert [delivery.id for delivery in deliveries.find(cluster.runtime.database)] == [first.id]
     assert deliver(message(stream="bulk", idempotency_key="order-1")).id == first.id, "it is known, so no limit matters"
     with pytest.raises(IdempotencyError):
         deliver(Message(to="ada@example.com", subject="Other", text="Words.", stream="bulk", idempotency_key="order-1"))
 
 
-def test_a_suppressed_recipient_and_a_repeated_mail_take_no_place_of_a_plan(house) -> None:
+def test_a_suppressed_recipient_and_a_repeated_mail_take_no_place_of_a_plan(cluster) -> None:
     warming_up("relay", "nowhere")
-    suppress(house.runtime.database, [Suppression("default", "gone@example.com", "hard_bounce", "webhook")])
+    suppress(cluster.runtime.database, [Suppression("default", "gone@example.com", "hard_bounce", "webhook")])
     with pytest.raises(SuppressedError):
         deliver(Message(to="gone@example.com", subject="Receipt", text="Thank you."))
     first = deliver(message(idempotency_key="order-1"))
@@ -177,10 +177,10 @@ def test_a_suppressed_recipient_and_a_repeated_mail_take_no_place_of_a_plan(hous
         deliver(message())
 
 
-def test_a_mail_that_turns_out_to_be_known_gives_its_place_back(house, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mail_that_turns_out_to_be_known_gives_its_place_back(cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another caller records it after the place was taken, and before the record."""
     warming_up("relay", "nowhere")
-    engine, reserve = house.runtime.engine, house.runtime.engine.reserve
+    engine, reserve = cluster.runtime.engine, cluster.runtime.engine.reserve
     given = message(idempotency_key="order-1")
 
     def overtaken(item):
@@ -195,7 +195,7 @@ def test_a_mail_that_turns_out_to_be_known_gives_its_place_back(house, monkeypat
 
 
 def test_a_caller_that_dies_after_its_place_was_taken_leaves_nothing_else(
-    house, monkeypatch: pytest.MonkeyPatch
+    cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Killed(BaseException):
         pass
@@ -207,5 +207,5 @@ def test_a_caller_that_dies_after_its_place_was_taken_leaves_nothing_else(
         dying.setattr("mailglass.outbound.deliver.record_items", killed)
         with pytest.raises(Killed):
             deliver(message())
-    assert deliveries.find(house.runtime.database) == []
+    assert deliveries.find(cluster.runtime.database) == []
     assert deliver(message()).status is Status.SENT

@@ -34,11 +34,15 @@ class Run:
         self._out, self._err = directory / "out", directory / "err"
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                [*MAILGLASS, *arguments], cwd=directory, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
-                stdout=out, stderr=err,
+                [*MAILGLASS, *arguments],
+                cwd=directory,
+                env={**os.environ, **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
                 # whoever runs the tests in the background may have it ignored, which is inherited
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-            )  # fmt: skip
+            )
 
     @property
     def said(self) -> str:

@@ -34,9 +34,9 @@ def server() -> Iterator[DNSServer]:
 
 
 @pytest.fixture
-def watched(house: Any, server: DNSServer) -> Any:
-    """The house, whose one sending domain is served by the test's server."""
-    path = Path(house.environment["MAILGLASS_CONFIG"])
+def watched(cluster: Any, server: DNSServer) -> Any:
+    """The cluster, whose one sending domain is served by the test's server."""
+    path = Path(cluster.environment["MAILGLASS_CONFIG"])
     path.write_text(
         f"""{path.read_text("utf-8")}
 [accounts.relay.dns]
@@ -50,7 +50,7 @@ resolver = "{server.address}"
         encoding="utf-8",
     )
     configure(load_settings())
-    return house
+    return cluster
 
 
 @pytest.fixture
@@ -63,12 +63,12 @@ def events() -> Iterator[list[tuple[str, dict[str, Any]]]]:
     end()
 
 
-def due(house: Any) -> None:
-    house.runtime.database.query(sqlalchemy.text("UPDATE mailglass.domains SET due_at = now()"))
+def due(cluster: Any) -> None:
+    cluster.runtime.database.query(sqlalchemy.text("UPDATE mailglass.domains SET due_at = now()"))
 
 
-def kept(house: Any) -> ledger.WatchedDomain:
-    return ledger.known(house.runtime.database, [DOMAIN])[DOMAIN]
+def kept(cluster: Any) -> ledger.WatchedDomain:
+    return ledger.known(cluster.runtime.database, [DOMAIN])[DOMAIN]
 
 
 def test_a_domain_that_gets_worse_and_better_is_kept_and_told(

@@ -18,21 +18,21 @@ from mailglass.routing import Lane
 from mailglass.runtime import get_runtime
 from mailglass.settings import Secret, Settings, configure, load_settings
 from mailglass.settings.queues import TASKS
-from tests.house import Rings, frozen
+from tests.cluster import Rings, frozen
 
 
 def lane(tenant: str = "acme", stream: Stream = Stream.TRANSACTIONAL) -> Lane:
     return Lane("mailglass", tenant, str(stream))
 
 
-def rung(house) -> list[str]:
+def rung(cluster) -> list[str]:
     """The lanes of the rings that wait, in the order in which workers would get them; they are taken."""
-    return [json.loads(ring.body)[0][0] for ring in house.rings.take()]
+    return [json.loads(ring.body)[0][0] for ring in cluster.rings.take()]
 
 
 @pytest.fixture
-def bell(house) -> Doorbell:
-    return house.runtime.doorbell
+def bell(cluster) -> Doorbell:
+    return cluster.runtime.doorbell
 
 
 def cut_connections(broker) -> None:
@@ -44,43 +44,43 @@ def cut_connections(broker) -> None:
             assert client.client_kill_filter(_type="normal", skipme=True)
 
 
-def test_a_lane_is_rung_once_until_it_is_answered(house, bell: Doorbell) -> None:
+def test_a_lane_is_rung_once_until_it_is_answered(cluster, bell: Doorbell) -> None:
     assert bell.ring([lane(), lane(), lane("other")]) == 2
     assert bell.ring([lane()]) == 0
     bell.answer(lane())
     assert bell.ring([lane(), lane("other")]) == 1
-    assert sorted(rung(house)) == [str(lane()), str(lane()), str(lane("other"))]
+    assert sorted(rung(cluster)) == [str(lane()), str(lane()), str(lane("other"))]
 
 
-def test_a_task_is_rung_once_until_it_is_answered(house, bell: Doorbell) -> None:
+def test_a_task_is_rung_once_until_it_is_answered(cluster, bell: Doorbell) -> None:
     assert [bell.ring_task(PUMP), bell.ring_task(PUMP)] == [1, 0]
     bell.answer_task(PUMP)
     assert bell.ring_task(PUMP) == 1
-    assert [ring.headers["task"] for ring in house.rings.take()] == [PUMP, PUMP]
+    assert [ring.headers["task"] for ring in cluster.rings.take()] == [PUMP, PUMP]
 
 
 def test_a_task_with_a_queue_of_its_own_rings_there_and_is_worked_off_there(
-    house, wait_for: Callable[..., None]
+    cluster, wait_for: Callable[..., None]
 ) -> None:
-    config = house.directory / "mailglass.toml"
+    config = cluster.directory / "mailglass.toml"
     config.write_text(f'{config.read_text()}\n[tasks]\n"mailglass.webhooks.process" = "mailglass.webhooks"\n')
     configure(load_settings())
     bell = get_runtime().doorbell
     assert [bell.ring_task(PUMP), bell.ring_task(WEBHOOKS)] == [1, 1]
-    assert [house.rings.count(queue) for queue in ("mailglass", "mailglass.webhooks")] == [1, 1]
+    assert [cluster.rings.count(queue) for queue in ("mailglass", "mailglass.webhooks")] == [1, 1]
     worker = ["worker", "-Q", "mailglass.webhooks", "-P", "solo", "-n", "webhooks@%h", "-l", "info"]
-    house.celery("webhooks", worker, "ready\\.")
-    wait_for(lambda: house.rings.count("mailglass.webhooks") == 0)
-    assert house.rings.count() >= 1
+    cluster.celery("webhooks", worker, "ready\\.")
+    wait_for(lambda: cluster.rings.count("mailglass.webhooks") == 0)
+    assert cluster.rings.count() >= 1
 
 
 def test_a_lane_whose_queue_the_settings_no_longer_name_rings_in_the_common_one_and_holds_up_no_other(
-    house, bell: Doorbell
+    cluster, bell: Doorbell
 ) -> None:
     old = Lane("mailglass.before", "acme", "transactional")
     assert bell.ring([old, lane()]) == 2
     assert bell.repair([old, lane()], 60) == 0
-    assert sorted(rung(house)) == [str(old), str(lane())]
+    assert sorted(rung(cluster)) == [str(old), str(lane())]
 
 
 def test_every_task_but_dispatch_may_have_a_queue_and_is_one_that_workers_know() -> None:
@@ -92,25 +92,28 @@ def test_every_task_but_dispatch_may_have_a_queue_and_is_one_that_workers_know()
 
 
 def test_a_ring_that_nobody_answered_is_rung_again_by_one_who_knows_the_queue_is_served(
-    house, bell: Doorbell, wait_for
+    cluster, bell: Doorbell, wait_for
 ) -> None:
     bell.ring([lane()])
     assert bell.ring([lane()], ring_timeout=60) == 0
     wait_for(lambda: bell.ring([lane()], ring_timeout=0) == 1)
 
 
-def test_the_urgent_lanes_are_answered_first(house, bell: Doorbell) -> None:
+def test_the_urgent_lanes_are_answered_first(cluster, bell: Doorbell) -> None:
     for stream in (Stream.BULK, Stream.OPERATIONAL, Stream.TRANSACTIONAL):
         bell.ring([lane("first", stream)])
         bell.ring([lane("second", stream)])
     bell.ring_task(PUMP)
-    streams = [json.loads(ring.body)[0][:1] for ring in house.rings.take()]
+    streams = [json.loads(ring.body)[0][:1] for ring in cluster.rings.take()]
     assert [place and place[0].rpartition("/")[2] for place in streams] == [
-        *["transactional"] * 2, [], *["operational"] * 2, *["bulk"] * 2,
-    ]  # fmt: skip
+        *["transactional"] * 2,
+        [],
+        *["operational"] * 2,
+        *["bulk"] * 2,
+    ]
 
 
-def test_no_ring_is_lost_on_connections_that_died_while_nobody_used_them(house, bell: Doorbell, broker) -> None:
+def test_no_ring_is_lost_on_connections_that_died_while_nobody_used_them(cluster, bell: Doorbell, broker) -> None:
     lanes = [lane(f"t{number}") for number in range(8)]
     together = threading.Barrier(len(lanes))
 
@@ -124,23 +127,23 @@ def test_no_ring_is_lost_on_connections_that_died_while_nobody_used_them(house, 
         bell.answer(place)
     cut_connections(broker)
     assert [bell.ring([place]) for place in lanes] == [1] * 8
-    assert house.rings.count() == 16
+    assert cluster.rings.count() == 16
 
 
-def test_a_broker_that_is_gone_is_not_waited_for(house, bell: Doorbell, broker, wait_for) -> None:
+def test_a_broker_that_is_gone_is_not_waited_for(cluster, bell: Doorbell, broker, wait_for) -> None:
     bell.ring([lane()])
     broker.kill()
     try:
         # on the connection that died, and on none
         assert bell.ring([lane("second")]) == 0
-        assert Doorbell(house.runtime.settings, bell._app).ring([lane("second")]) == 0
+        assert Doorbell(cluster.runtime.settings, bell._app).ring([lane("second")]) == 0
     finally:
         broker.start()
     wait_for(lambda: bell.ring([lane("second")]) == 1)
 
 
 def test_a_broker_that_does_not_answer_holds_a_caller_for_seconds_and_the_next_not_at_all(
-    house, bell: Doorbell, broker, wait_for, monkeypatch: pytest.MonkeyPatch
+    cluster, bell: Doorbell, broker, wait_for, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bell.ring([lane()])
     tries: list[object] = []
@@ -155,14 +158,14 @@ def test_a_broker_that_does_not_answer_holds_a_caller_for_seconds_and_the_next_n
     wait_for(lambda: bell.ring([lane("third")]) == 1)
 
 
-def test_rings_go_to_the_broker_of_the_settings_in_use(house, bell: Doorbell, broker, servers) -> None:
+def test_rings_go_to_the_broker_of_the_settings_in_use(cluster, bell: Doorbell, broker, servers) -> None:
     bell.ring([lane()])
     if servers.on_rabbit:
         broker.renew()
         other = broker.url()
     else:
         other = broker.url(1)
-    configure(load_settings({**house.environment, "MAILGLASS_BROKER_URL": other}))
+    configure(load_settings({**cluster.environment, "MAILGLASS_BROKER_URL": other}))
     assert get_runtime().doorbell.ring([lane("second")]) == 1
     assert Rings(other).count() == 1
 

@@ -56,7 +56,7 @@ def today() -> date:
     return clock.now().date()
 
 
-class House:
+class Setup:
     """An engine with scripted accounts: `first`, `second` and what else has a plan."""
 
     def __init__(
@@ -108,11 +108,11 @@ def until_tomorrow() -> float:
 def test_a_new_account_sends_what_its_plan_allows_today_and_the_rest_waits_for_tomorrow(
     ledger: Database, limiter: Limiter, lane: Lane
 ) -> None:
-    house = House(ledger, limiter, first=plan(20, 20))
-    ids = house.queue(60, lane)
-    house.drain(lane)
-    assert house.sent() == {"first": 20}
-    slots = house.waiting(ids)
+    setup = Setup(ledger, limiter, first=plan(20, 20))
+    ids = setup.queue(60, lane)
+    setup.drain(lane)
+    assert setup.sent() == {"first": 20}
+    slots = setup.waiting(ids)
     assert len(slots) == 40
     assert all(-5 < slot - until_tomorrow() < 35 for slot in slots)
     assert max(slots) - min(slots) > 10
@@ -120,75 +120,75 @@ def test_a_new_account_sends_what_its_plan_allows_today_and_the_rest_waits_for_t
 
 
 def test_mail_over_the_plan_goes_through_the_next_account_in_the_same_batch(ledger: Database, limiter: Limiter) -> None:
-    house = House(ledger, limiter, first=plan(20, 20), second=None)
-    house.queue(45)
-    report = house.engine.run(LANE)
-    assert house.sent() == {"first": 20, "second": 25}
+    setup = Setup(ledger, limiter, first=plan(20, 20), second=None)
+    setup.queue(45)
+    report = setup.engine.run(LANE)
+    assert setup.sent() == {"first": 20, "second": 25}
     assert report.limited is None
-    house.queue(5)
-    house.engine.run(LANE)
-    assert house.sent() == {"first": 20, "second": 30}
+    setup.queue(5)
+    setup.engine.run(LANE)
+    assert setup.sent() == {"first": 20, "second": 30}
 
 
 def test_the_next_account_has_limits_of_its_own(ledger: Database, limiter: Limiter) -> None:
-    house = House(ledger, limiter, first=plan(10, 10), second=plan(15, 15), third=plan(5, 5))
-    ids = house.queue(50)
-    house.engine.run(LANE)
-    assert house.sent() == {"first": 10, "second": 15, "third": 5}
-    assert len(house.waiting(ids)) == 20
+    setup = Setup(ledger, limiter, first=plan(10, 10), second=plan(15, 15), third=plan(5, 5))
+    ids = setup.queue(50)
+    setup.engine.run(LANE)
+    assert setup.sent() == {"first": 10, "second": 15, "third": 5}
+    assert len(setup.waiting(ids)) == 20
 
 
 def test_workers_share_the_count_exactly(ledger: Database, limiter: Limiter) -> None:
-    houses = [House(ledger, limiter, first=plan(70, 70), second=None) for _ in range(4)]
-    houses[0].queue(200)
+    clusters = [Setup(ledger, limiter, first=plan(70, 70), second=None) for _ in range(4)]
+    clusters[0].queue(200)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(House.drain, houses))
-    sent: Counter[str] = sum((Counter(house.sent()) for house in houses), Counter())
+        list(pool.map(Setup.drain, clusters))
+    sent: Counter[str] = sum((Counter(setup.sent()) for setup in clusters), Counter())
     assert sent == {"first": 70, "second": 130}
 
 
 def test_a_plan_that_is_over_limits_nothing(ledger: Database, limiter: Limiter) -> None:
-    house = House(ledger, limiter, first=plan(1, 2, begun=3))
-    house.queue(30)
-    house.engine.run(LANE)
-    assert house.sent() == {"first": 30}
+    setup = Setup(ledger, limiter, first=plan(1, 2, begun=3))
+    setup.queue(30)
+    setup.engine.run(LANE)
+    assert setup.sent() == {"first": 30}
 
 
 def test_before_its_first_day_an_account_sends_nothing(ledger: Database, limiter: Limiter) -> None:
-    house = House(ledger, limiter, first=plan(50, begun=-3), second=None)
-    house.queue(3)
-    house.engine.run(LANE)
-    assert house.sent() == {"first": 0, "second": 3}
+    setup = Setup(ledger, limiter, first=plan(50, begun=-3), second=None)
+    setup.queue(3)
+    setup.engine.run(LANE)
+    assert setup.sent() == {"first": 0, "second": 3}
 
 
 def test_unusable_next_account_leaves_the_rest_for_tomorrow(ledger: Database, limiter: Limiter) -> None:
-    house = House(ledger, limiter, first=plan(2, 2), second=None)
+    setup = Setup(ledger, limiter, first=plan(2, 2), second=None)
     trip(ledger, "second", "misconfigured")
-    ids = house.queue(5)
-    house.engine.run(LANE)
-    assert house.sent() == {"first": 2, "second": 0}
-    assert all(-5 < slot - until_tomorrow() < 35 for slot in house.waiting(ids))
-    assert len(house.waiting(ids)) == 3
+    ids = setup.queue(5)
+    setup.engine.run(LANE)
+    assert setup.sent() == {"first": 2, "second": 0}
+    assert all(-5 < slot - until_tomorrow() < 35 for slot in setup.waiting(ids))
+    assert len(setup.waiting(ids)) == 3
 
 
 def test_next_account_that_is_soon_back_is_waited_for(ledger: Database, limiter: Limiter) -> None:
-    house = House(ledger, limiter, first=plan(2, 2), second=None)
+    setup = Setup(ledger, limiter, first=plan(2, 2), second=None)
     trip(ledger, "second", "transient")
-    ids = house.queue(5)
-    house.engine.run(LANE)
-    assert [slot < 60 for slot in house.waiting(ids)] == [True] * 3
+    ids = setup.queue(5)
+    setup.engine.run(LANE)
+    assert [slot < 60 for slot in setup.waiting(ids)] == [True] * 3
 
 
 def test_a_mail_that_is_asked_about_again_has_its_place_already(ledger: Database, limiter: Limiter) -> None:
-    house = House(ledger, limiter, first=plan(1, 1), second=None)
-    provider = house.providers["first"]
+    setup = Setup(ledger, limiter, first=plan(1, 1), second=None)
+    provider = setup.providers["first"]
     provider.idempotent = True
     provider.script = lambda mail: Outcome(OutcomeClass.UNCERTAIN, reason="answer_lost")
-    (delivery_id,) = house.queue()
-    house.engine.run(LANE)
+    (delivery_id,) = setup.queue()
+    setup.engine.run(LANE)
     ledger.query(sqlalchemy.text("UPDATE mailglass.deliveries SET due_at = now() WHERE due_at IS NOT NULL"))
-    house.engine.run(LANE)
-    assert house.sent() == {"first": 2, "second": 0}
+    setup.engine.run(LANE)
+    assert setup.sent() == {"first": 2, "second": 0}
     assert deliveries.get(ledger, delivery_id).account == "first"
 
 
@@ -196,40 +196,40 @@ def test_a_mail_that_is_asked_about_again_has_its_place_already(ledger: Database
 def test_certainly_unsent_mail_gives_its_share_of_the_day_back(
     ledger: Database, limiter: Limiter, kind: OutcomeClass
 ) -> None:
-    house = House(ledger, limiter, first=plan(10, 10), second=None)
-    provider = house.providers["first"]
+    setup = Setup(ledger, limiter, first=plan(10, 10), second=None)
+    provider = setup.providers["first"]
     provider.script = lambda mail: Outcome(kind if len(provider.sent) <= 4 else OutcomeClass.ACCEPTED, reason="no")
     provider.batch_size = 4
-    house.queue(4)
-    house.engine.run(LANE)
+    setup.queue(4)
+    setup.engine.run(LANE)
     assert deliveries.counts(ledger)["acme"] != {"sent": 4}
     waiting = "UPDATE mailglass.deliveries SET due_at = now() + interval '1 day' WHERE due_at IS NOT NULL"
     ledger.query(sqlalchemy.text(waiting))
-    other = House(ledger, limiter, first=plan(10, 10), second=None)
+    other = Setup(ledger, limiter, first=plan(10, 10), second=None)
     other.queue(15)
     other.engine.run(LANE)
     assert other.sent()["first"] == 10
 
 
 def test_possibly_sent_mail_keeps_its_share_of_the_day(ledger: Database, limiter: Limiter) -> None:
-    house = House(ledger, limiter, first=plan(10, 10), second=None)
-    house.providers["first"].script = lambda mail: Outcome(OutcomeClass.UNCERTAIN, reason="answer_lost")
-    house.queue(4)
-    house.engine.run(LANE)
-    other = House(ledger, limiter, first=plan(10, 10), second=None)
+    setup = Setup(ledger, limiter, first=plan(10, 10), second=None)
+    setup.providers["first"].script = lambda mail: Outcome(OutcomeClass.UNCERTAIN, reason="answer_lost")
+    setup.queue(4)
+    setup.engine.run(LANE)
+    other = Setup(ledger, limiter, first=plan(10, 10), second=None)
     other.queue(15)
     other.engine.run(LANE)
     assert other.sent() == {"first": 6, "second": 9}
 
 
 def test_mail_without_time_in_its_batch_gives_its_share_of_the_day_back(ledger: Database, limiter: Limiter) -> None:
-    house = House(ledger, limiter, first=plan(20, 20), second=None)
-    house.providers["first"].batch_size = 5
-    house.queue(20)
-    house.engine.run(LANE, should_stop=lambda: bool(house.providers["first"].sent))
-    assert house.sent() == {"first": 5, "second": 0}
-    house.drain()
-    assert house.sent() == {"first": 20, "second": 0}
+    setup = Setup(ledger, limiter, first=plan(20, 20), second=None)
+    setup.providers["first"].batch_size = 5
+    setup.queue(20)
+    setup.engine.run(LANE, should_stop=lambda: bool(setup.providers["first"].sent))
+    assert setup.sent() == {"first": 5, "second": 0}
+    setup.drain()
+    assert setup.sent() == {"first": 20, "second": 0}
 
 
 class Plans(Tenancy):
@@ -246,21 +246,21 @@ class Plans(Tenancy):
 
 def test_an_application_limits_a_tenant_by_code(ledger: Database, limiter: Limiter) -> None:
     plans = Plans(lambda context: [LimitRule.of("tenant", "10/h", context.tenant, burst=7)])
-    house = House(ledger, limiter, plans)
-    ids = house.queue(20, BULK)
-    house.engine.run(BULK)
-    assert house.sent() == {"first": 7}
-    assert len(house.waiting(ids)) == 13
+    setup = Setup(ledger, limiter, plans)
+    ids = setup.queue(20, BULK)
+    setup.engine.run(BULK)
+    assert setup.sent() == {"first": 7}
+    assert len(setup.waiting(ids)) == 13
     assert deliveries.get(ledger, ids[-1]).last_error == "rate_limited:per_tenant"
 
 
 def test_the_hook_is_asked_once_a_batch_for_each_domain(ledger: Database, limiter: Limiter) -> None:
     plans = Plans(lambda context: None)
-    house = House(ledger, limiter, plans)
-    house.queue(20, domain="gmail.com")
-    house.queue(20, domain="yahoo.com")
-    house.engine.run(LANE)
-    assert house.sent() == {"first": 40}
+    setup = Setup(ledger, limiter, plans)
+    setup.queue(20, domain="gmail.com")
+    setup.queue(20, domain="yahoo.com")
+    setup.engine.run(LANE)
+    assert setup.sent() == {"first": 40}
     assert Counter(plans.asked) == {
         LimitContext("acme", "transactional", domain): 1 for domain in ("gmail.com", "yahoo.com")
     }
@@ -285,11 +285,11 @@ def test_a_hook_that_misbehaves_holds_the_mail_and_nothing_is_sent_without_limit
 ) -> None:
     told: list[tuple[str, object]] = []
     unsubscribe = telemetry.subscribe(lambda event, fields: told.append((event, fields.get("reason"))))
-    house = House(ledger, Limiter(ledger), Plans(answer))
-    ids = house.queue(3)
-    house.engine.run(LANE)
+    setup = Setup(ledger, Limiter(ledger), Plans(answer))
+    ids = setup.queue(3)
+    setup.engine.run(LANE)
     unsubscribe()
-    assert house.sent() == {"first": 0}
+    assert setup.sent() == {"first": 0}
     held = [deliveries.get(ledger, delivery_id) for delivery_id in ids]
     assert {(delivery.status, delivery.last_error) for delivery in held} == {(Status.HELD, "no_limits")}
     (reason,) = [str(reason) for event, reason in told if event == "mailglass.limits.failed"]
@@ -299,11 +299,11 @@ def test_a_hook_that_misbehaves_holds_the_mail_and_nothing_is_sent_without_limit
 
 def test_mail_to_other_domains_is_not_held_for_one_that_the_hook_fails_on(ledger: Database) -> None:
     plans = Plans(lambda context: _raise(context) if context.domain == "bad.example" else None)
-    house = House(ledger, Limiter(ledger), plans)
-    house.queue(2, domain="bad.example")
-    house.queue(3)
-    house.engine.run(LANE)
-    assert house.sent() == {"first": 3}
+    setup = Setup(ledger, Limiter(ledger), plans)
+    setup.queue(2, domain="bad.example")
+    setup.queue(3)
+    setup.engine.run(LANE)
+    assert setup.sent() == {"first": 3}
 
 
 class Signalling(ScriptedProvider):
@@ -334,55 +334,55 @@ class Told(Limiter):
         super().observe(account, remaining, reset_seconds, now=now)
 
 
-def signalling(ledger: Database, limiter: Limiter, *signals: RateSignal | Exception | None) -> tuple[House, Told]:
+def signalling(ledger: Database, limiter: Limiter, *signals: RateSignal | Exception | None) -> tuple[Setup, Told]:
     told = Told(limiter)
-    house = House(ledger, told)
-    house.providers["first"] = Signalling(*signals)
-    accounts = FixedAccounts(house.settings, house.providers)
-    house.engine = Engine(house.settings, ledger, accounts, told)
-    return house, told
+    setup = Setup(ledger, told)
+    setup.providers["first"] = Signalling(*signals)
+    accounts = FixedAccounts(setup.settings, setup.providers)
+    setup.engine = Engine(setup.settings, ledger, accounts, told)
+    return setup, told
 
 
 def test_an_account_pauses_where_its_provider_says_that_nothing_remains(ledger: Database, limiter: Limiter) -> None:
-    house, _ = signalling(ledger, limiter, RateSignal(0, 600.0))
-    house.queue(5)
-    house.engine.run(LANE)
-    ids = house.queue(5)
-    house.engine.run(LANE)
-    assert house.sent() == {"first": 5}
-    assert all(590 < slot < 640 for slot in house.waiting(ids))
+    setup, _ = signalling(ledger, limiter, RateSignal(0, 600.0))
+    setup.queue(5)
+    setup.engine.run(LANE)
+    ids = setup.queue(5)
+    setup.engine.run(LANE)
+    assert setup.sent() == {"first": 5}
+    assert all(590 < slot < 640 for slot in setup.waiting(ids))
     assert deliveries.get(ledger, ids[0]).last_error == "rate_limited:per_account"
 
 
 def test_remaining_quota_is_spread_until_reset(ledger: Database, limiter: Limiter) -> None:
-    house, _ = signalling(ledger, limiter, RateSignal(3, 30.0))
-    house.queue(5)
-    house.engine.run(LANE)
-    ids = house.queue(5)
-    house.engine.run(LANE)
-    assert house.sent() == {"first": 6}
-    assert sorted(round(slot, -1) for slot in house.waiting(ids)) == [10, 20, 30, 40]
+    setup, _ = signalling(ledger, limiter, RateSignal(3, 30.0))
+    setup.queue(5)
+    setup.engine.run(LANE)
+    ids = setup.queue(5)
+    setup.engine.run(LANE)
+    assert setup.sent() == {"first": 6}
+    assert sorted(round(slot, -1) for slot in setup.waiting(ids)) == [10, 20, 30, 40]
 
 
 def test_distant_reset_is_not_waited_for_while_quota_remains(ledger: Database, limiter: Limiter) -> None:
-    house, _ = signalling(ledger, limiter, RateSignal(3, 3600.0))
+    setup, _ = signalling(ledger, limiter, RateSignal(3, 3600.0))
     for _ in range(2):
-        house.queue(5)
-        house.engine.run(LANE)
-    assert house.sent() == {"first": 10}
+        setup.queue(5)
+        setup.engine.run(LANE)
+    assert setup.sent() == {"first": 10}
 
 
 def test_the_limiter_is_told_only_news(ledger: Database, limiter: Limiter) -> None:
     plenty, little, nothing = RateSignal(500, 30.0), RateSignal(4, 30.0), RateSignal(0, 30.0)
-    house, told = signalling(ledger, limiter, None, plenty, little, little, nothing, nothing, little)
-    house.queue(35)
-    house.engine.run(LANE)
+    setup, told = signalling(ledger, limiter, None, plenty, little, little, nothing, nothing, little)
+    setup.queue(35)
+    setup.engine.run(LANE)
     assert told.observed == [(4, 30.0), (0, 30.0)]
 
 
 def test_a_signal_that_cannot_be_read_fails_no_mail(ledger: Database, limiter: Limiter) -> None:
-    house, told = signalling(ledger, limiter, RuntimeError("nobody@example.com"))
-    house.queue(5)
-    house.engine.run(LANE)
+    setup, told = signalling(ledger, limiter, RuntimeError("nobody@example.com"))
+    setup.queue(5)
+    setup.engine.run(LANE)
     assert deliveries.counts(ledger)["acme"] == {"sent": 5}
     assert told.observed == []

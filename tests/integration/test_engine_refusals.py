@@ -53,7 +53,7 @@ class Connected(ScriptedProvider):
         self.held_back += 1
 
 
-class House:
+class Setup:
     """An engine whose route has one account, beside a second account for another tenant."""
 
     def __init__(self, ledger: Database) -> None:
@@ -83,12 +83,12 @@ class House:
 
 
 @pytest.fixture
-def house(database_url: str) -> House:
-    return House(Database(database_url))
+def setup(database_url: str) -> Setup:
+    return Setup(Database(database_url))
 
 
-def everything_due(house: House) -> None:
-    house.ledger.query(sqlalchemy.text("UPDATE mailglass.deliveries SET due_at = now() WHERE due_at IS NOT NULL"))
+def everything_due(setup: Setup) -> None:
+    setup.ledger.query(sqlalchemy.text("UPDATE mailglass.deliveries SET due_at = now() WHERE due_at IS NOT NULL"))
 
 
 def to(domain: str, outcome: Outcome) -> Callable[[Outgoing], Outcome]:
@@ -97,129 +97,129 @@ def to(domain: str, outcome: Outcome) -> Callable[[Outgoing], Outcome]:
 
 
 @pytest.mark.parametrize("text", [BUSY, GREYLISTED])
-def test_mailbox_refusal_neither_opens_the_breaker_nor_slows_account_or_domain(house: House, text: str) -> None:
-    house.first.script = lambda mail: refused(Stage.RCPT, 450, text)
-    house.first.batch_size = 1  # type: ignore[misc]
+def test_mailbox_refusal_neither_opens_the_breaker_nor_slows_account_or_domain(setup: Setup, text: str) -> None:
+    setup.first.script = lambda mail: refused(Stage.RCPT, 450, text)
+    setup.first.batch_size = 1  # type: ignore[misc]
     for _ in range(5):
-        house.queue("busy@gmail.com")
-        house.run()
-    assert len(house.first.sent) == 5
-    assert breakers(house.ledger, ["first"]) == {}
-    house.first.script = accepted
-    house.first.batch_size = 50  # type: ignore[misc]
-    others = house.queue(*(f"u{number}@gmail.com" for number in range(20)))
-    while house.run():
+        setup.queue("busy@gmail.com")
+        setup.run()
+    assert len(setup.first.sent) == 5
+    assert breakers(setup.ledger, ["first"]) == {}
+    setup.first.script = accepted
+    setup.first.batch_size = 50  # type: ignore[misc]
+    others = setup.queue(*(f"u{number}@gmail.com" for number in range(20)))
+    while setup.run():
         pass
-    assert house.statuses(others) == ["sent"] * 20
+    assert setup.statuses(others) == ["sent"] * 20
 
 
-def test_single_recipients_server_can_never_stop_an_account(house: House) -> None:
-    house.first.script = lambda mail: refused(Stage.RCPT, 550, RELAY)
-    house.first.batch_size = 1  # type: ignore[misc]
+def test_single_recipients_server_can_never_stop_an_account(setup: Setup) -> None:
+    setup.first.script = lambda mail: refused(Stage.RCPT, 550, RELAY)
+    setup.first.batch_size = 1  # type: ignore[misc]
     for number in range(10):
-        house.queue(f"u{number}@odd.example", f"u{number}@other.example")
-        house.run()
-    assert breakers(house.ledger, ["first"]) == {}
+        setup.queue(f"u{number}@odd.example", f"u{number}@other.example")
+        setup.run()
+    assert breakers(setup.ledger, ["first"]) == {}
 
 
 @pytest.mark.parametrize("stage", [Stage.RCPT, Stage.DATA, Stage.DOT])
-def test_three_mails_to_three_domains_that_refuse_the_account_open_its_breaker(house: House, stage: Stage) -> None:
-    house.first.script = lambda mail: refused(stage, 550, RELAY)
-    house.queue("u@one.example", "u@two.example")
-    house.run()
-    assert breakers(house.ledger, ["first"]) == {}
-    house.queue("u@three.example")
-    house.run()
-    assert breakers(house.ledger, ["first"])["first"].reason == "misconfigured"
+def test_three_mails_to_three_domains_that_refuse_the_account_open_its_breaker(setup: Setup, stage: Stage) -> None:
+    setup.first.script = lambda mail: refused(stage, 550, RELAY)
+    setup.queue("u@one.example", "u@two.example")
+    setup.run()
+    assert breakers(setup.ledger, ["first"]) == {}
+    setup.queue("u@three.example")
+    setup.run()
+    assert breakers(setup.ledger, ["first"])["first"].reason == "misconfigured"
 
 
-def test_a_mail_that_is_accepted_in_between_clears_the_account(house: House) -> None:
-    house.first.batch_size = 1  # type: ignore[misc]
+def test_a_mail_that_is_accepted_in_between_clears_the_account(setup: Setup) -> None:
+    setup.first.batch_size = 1  # type: ignore[misc]
     for number in range(8):
-        house.first.script = (lambda mail: refused(Stage.RCPT, 550, RELAY)) if number % 3 else accepted
-        house.queue(f"u@domain{number}.example")
-        house.run()
-    assert breakers(house.ledger, ["first"]) == {}
+        setup.first.script = (lambda mail: refused(Stage.RCPT, 550, RELAY)) if number % 3 else accepted
+        setup.queue(f"u@domain{number}.example")
+        setup.run()
+    assert breakers(setup.ledger, ["first"]) == {}
 
 
 @pytest.mark.parametrize("refusal", [UNVERIFIED, refused(Stage.DOT, 550, "5.7.26 DMARC: unauthenticated email")])
-def test_refused_senders_domain_never_stops_its_account(house: House, refusal: Outcome) -> None:
-    house.first.batch_size = 1  # type: ignore[misc]
-    house.first.script = lambda mail: refusal if mail.sender.domain == "bad.example" else accepted(mail)
+def test_refused_senders_domain_never_stops_its_account(setup: Setup, refusal: Outcome) -> None:
+    setup.first.batch_size = 1  # type: ignore[misc]
+    setup.first.script = lambda mail: refusal if mail.sender.domain == "bad.example" else accepted(mail)
     for number in range(5):
-        house.queue(f"u{number}@domain{number}.example", sender=f"shop{number}@bad.example")
-        house.run()
-    assert breakers(house.ledger, ["first"]) == {}
-    fine = house.queue("u@one.example", sender="shop@good.example")
-    house.run()
-    assert house.statuses(fine) == ["sent"]
+        setup.queue(f"u{number}@domain{number}.example", sender=f"shop{number}@bad.example")
+        setup.run()
+    assert breakers(setup.ledger, ["first"]) == {}
+    fine = setup.queue("u@one.example", sender="shop@good.example")
+    setup.run()
+    assert setup.statuses(fine) == ["sent"]
 
 
-def test_three_senders_domains_that_are_refused_open_the_accounts_breaker(house: House) -> None:
-    house.first.script = lambda mail: UNVERIFIED
+def test_three_senders_domains_that_are_refused_open_the_accounts_breaker(setup: Setup) -> None:
+    setup.first.script = lambda mail: UNVERIFIED
     for number in range(3):
-        assert breakers(house.ledger, ["first"]) == {}
-        house.queue("u@one.example", sender=f"shop@sender{number}.example")
-        house.run()
-    assert breakers(house.ledger, ["first"])["first"].reason == "misconfigured"
+        assert breakers(setup.ledger, ["first"]) == {}
+        setup.queue("u@one.example", sender=f"shop@sender{number}.example")
+        setup.run()
+    assert breakers(setup.ledger, ["first"])["first"].reason == "misconfigured"
 
 
-def test_answer_of_a_providers_api_about_its_account_opens_the_breaker_at_once(house: House) -> None:
-    house.first.script = lambda mail: refusal(HTTPAnswer(400, {}, b""), "ses", "AccountSuspendedException")
-    house.queue("u@one.example")
-    house.run()
-    assert breakers(house.ledger, ["first"])["first"].reason == "misconfigured"
+def test_answer_of_a_providers_api_about_its_account_opens_the_breaker_at_once(setup: Setup) -> None:
+    setup.first.script = lambda mail: refusal(HTTPAnswer(400, {}, b""), "ses", "AccountSuspendedException")
+    setup.queue("u@one.example")
+    setup.run()
+    assert breakers(setup.ledger, ["first"])["first"].reason == "misconfigured"
 
 
-def test_the_same_mail_again_is_one_mail(house: House) -> None:
-    house.first.script = lambda mail: refused(Stage.RCPT, 550, RELAY)
-    house.queue("u@one.example")
+def test_the_same_mail_again_is_one_mail(setup: Setup) -> None:
+    setup.first.script = lambda mail: refused(Stage.RCPT, 550, RELAY)
+    setup.queue("u@one.example")
     for _ in range(5):
-        house.run()
-        everything_due(house)
-    assert breakers(house.ledger, ["first"]) == {}
+        setup.run()
+        everything_due(setup)
+    assert breakers(setup.ledger, ["first"]) == {}
 
 
-def test_a_probe_that_one_recipients_server_refuses_lets_another_mail_try(house: House) -> None:
-    trip(house.ledger, "first", "misconfigured")
-    house.ledger.query(sqlalchemy.text("UPDATE mailglass.breakers SET open_until = now()"))
-    house.first.script = to("odd.example", refused(Stage.RCPT, 550, RELAY))
-    house.queue("u@odd.example")
-    house.run()
-    assert "first" in breakers(house.ledger, ["first"])
-    (fine,) = house.queue("u@fine.example")
-    house.run()
-    assert breakers(house.ledger, ["first"]) == {}
-    assert house.statuses([fine]) == ["sent"]
+def test_a_probe_that_one_recipients_server_refuses_lets_another_mail_try(setup: Setup) -> None:
+    trip(setup.ledger, "first", "misconfigured")
+    setup.ledger.query(sqlalchemy.text("UPDATE mailglass.breakers SET open_until = now()"))
+    setup.first.script = to("odd.example", refused(Stage.RCPT, 550, RELAY))
+    setup.queue("u@odd.example")
+    setup.run()
+    assert "first" in breakers(setup.ledger, ["first"])
+    (fine,) = setup.queue("u@fine.example")
+    setup.run()
+    assert breakers(setup.ledger, ["first"]) == {}
+    assert setup.statuses([fine]) == ["sent"]
 
 
 @pytest.mark.parametrize("text", [UNUSUAL, DEFERRED])
-def test_domain_wide_refusal_is_learnt_for_that_domain_at_that_account(house: House, text: str) -> None:
+def test_domain_wide_refusal_is_learnt_for_that_domain_at_that_account(setup: Setup, text: str) -> None:
     outcome = refused(Stage.DOT, 421, text)
-    house.first.script = to("gmail.com", outcome)
-    house.queue("first@gmail.com")
-    house.run()
-    waiting = house.queue(*(f"u{number}@gmail.com" for number in range(5)))
-    fine = house.queue(*(f"u{number}@example.com" for number in range(5)))
-    elsewhere = house.queue("u@gmail.com", tenant="other")
+    setup.first.script = to("gmail.com", outcome)
+    setup.queue("first@gmail.com")
+    setup.run()
+    waiting = setup.queue(*(f"u{number}@gmail.com" for number in range(5)))
+    fine = setup.queue(*(f"u{number}@example.com" for number in range(5)))
+    elsewhere = setup.queue("u@gmail.com", tenant="other")
     # another worker has learnt it too
-    other = House(house.ledger)
+    other = Setup(setup.ledger)
     other.run()
     other.run("other")
     assert other.statuses(fine) == ["sent"] * 5
     assert other.statuses(elsewhere) == ["sent"]
-    for delivery in (deliveries.get(house.ledger, key) for key in waiting):
+    for delivery in (deliveries.get(setup.ledger, key) for key in waiting):
         assert (delivery.status, delivery.attempts) == (Status.QUEUED, 0)
         assert delivery.last_error == "destination_deferred"
-    assert breakers(house.ledger, ["first"]) == {}
+    assert breakers(setup.ledger, ["first"]) == {}
 
 
-def test_after_its_wait_one_mail_tries_a_domain_and_frees_it_for_the_rest(house: House) -> None:
-    house.first.script = to("gmail.com", refused(Stage.DOT, 421, UNUSUAL))
-    house.queue("first@gmail.com")
-    house.run()
-    house.ledger.query(sqlalchemy.text("UPDATE mailglass.destinations SET until = now()"))
-    other = House(house.ledger)
+def test_after_its_wait_one_mail_tries_a_domain_and_frees_it_for_the_rest(setup: Setup) -> None:
+    setup.first.script = to("gmail.com", refused(Stage.DOT, 421, UNUSUAL))
+    setup.queue("first@gmail.com")
+    setup.run()
+    setup.ledger.query(sqlalchemy.text("UPDATE mailglass.destinations SET until = now()"))
+    other = Setup(setup.ledger)
     waiting = other.queue(*(f"u{number}@gmail.com" for number in range(5)))
     other.run()
     assert len(other.first.sent) == 1
@@ -228,47 +228,49 @@ def test_after_its_wait_one_mail_tries_a_domain_and_frees_it_for_the_rest(house:
     assert other.statuses(waiting) == ["sent"] * 5
 
 
-def test_a_domain_that_refuses_again_waits_twice_as_long_and_refusals_within_a_wait_teach_nothing(house: House) -> None:
-    house.first.script = lambda mail: refused(Stage.DOT, 421, UNUSUAL)
+def test_a_domain_that_refuses_again_waits_twice_as_long_and_refusals_within_a_wait_teach_nothing(
+    setup: Setup,
+) -> None:
+    setup.first.script = lambda mail: refused(Stage.DOT, 421, UNUSUAL)
     waits = []
     for _ in range(3):
-        house.first.script = lambda mail: refused(Stage.DOT, 421, UNUSUAL)
-        House.queue(house, "u@gmail.com")
-        fresh = House(house.ledger)
-        fresh.first.script = house.first.script
+        setup.first.script = lambda mail: refused(Stage.DOT, 421, UNUSUAL)
+        Setup.queue(setup, "u@gmail.com")
+        fresh = Setup(setup.ledger)
+        fresh.first.script = setup.first.script
         fresh.run()
-        (row,) = house.ledger.query(
+        (row,) = setup.ledger.query(
             sqlalchemy.text("SELECT failures, extract(epoch FROM until - now()) AS wait FROM mailglass.destinations")
         )
         waits.append(round(row.wait / 60))
-        house.ledger.query(sqlalchemy.text("UPDATE mailglass.destinations SET until = now()"))
+        setup.ledger.query(sqlalchemy.text("UPDATE mailglass.destinations SET until = now()"))
     assert waits == [1, 2, 4]
 
 
-def test_too_many_connections_lower_the_accounts_concurrency_and_count_against_no_mail(house: House) -> None:
-    house.first.script = lambda mail: refused(Stage.MAIL, 432, CONNECTIONS)
-    (delivery_id,) = house.queue("u@outlook.com")
-    house.run()
-    delivery = deliveries.get(house.ledger, delivery_id)
-    assert (delivery.status, delivery.attempts, house.first.held_back) == (Status.QUEUED, 0, 1)
-    house.first.script = accepted
-    others = house.queue("other@outlook.com")
-    house.run()
-    assert house.statuses(others) == ["sent"]
-    assert breakers(house.ledger, ["first"]) == {}
+def test_too_many_connections_lower_the_accounts_concurrency_and_count_against_no_mail(setup: Setup) -> None:
+    setup.first.script = lambda mail: refused(Stage.MAIL, 432, CONNECTIONS)
+    (delivery_id,) = setup.queue("u@outlook.com")
+    setup.run()
+    delivery = deliveries.get(setup.ledger, delivery_id)
+    assert (delivery.status, delivery.attempts, setup.first.held_back) == (Status.QUEUED, 0, 1)
+    setup.first.script = accepted
+    others = setup.queue("other@outlook.com")
+    setup.run()
+    assert setup.statuses(others) == ["sent"]
+    assert breakers(setup.ledger, ["first"]) == {}
 
 
-def test_a_session_that_does_not_open_is_no_answer_of_any_domain(house: House) -> None:
-    house.first.script = lambda mail: refused(Stage.GREETING, 421, "4.3.2 Service not available")
+def test_a_session_that_does_not_open_is_no_answer_of_any_domain(setup: Setup) -> None:
+    setup.first.script = lambda mail: refused(Stage.GREETING, 421, "4.3.2 Service not available")
     for _ in range(3):
-        house.queue("u@example.com")
-        house.run()
-    assert breakers(house.ledger, ["first"])["first"].reason == "transient"
-    assert house.ledger.query(sqlalchemy.text("SELECT * FROM mailglass.destinations")) == []
+        setup.queue("u@example.com")
+        setup.run()
+    assert breakers(setup.ledger, ["first"])["first"].reason == "transient"
+    assert setup.ledger.query(sqlalchemy.text("SELECT * FROM mailglass.destinations")) == []
 
 
-def test_credentials_that_are_refused_open_the_breaker_at_once(house: House) -> None:
-    house.first.script = lambda mail: refused(Stage.AUTH, 535, "5.7.8 bad credentials")
-    house.queue("u@example.com")
-    house.run()
-    assert breakers(house.ledger, ["first"])["first"].reason == "misconfigured"
+def test_credentials_that_are_refused_open_the_breaker_at_once(setup: Setup) -> None:
+    setup.first.script = lambda mail: refused(Stage.AUTH, 535, "5.7.8 bad credentials")
+    setup.queue("u@example.com")
+    setup.run()
+    assert breakers(setup.ledger, ["first"])["first"].reason == "misconfigured"

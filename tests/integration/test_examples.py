@@ -19,7 +19,7 @@ from mailglass import Message, deliver_later, telemetry, tenant
 from mailglass.ledger import deliveries
 from mailglass.ledger.database import sqlalchemy_url
 from mailglass.routing import LimitContext
-from tests.house import House, Outside
+from tests.cluster import Cluster, Outside
 from tests.unit.test_examples import BLOCK, ROOT
 
 
@@ -35,16 +35,16 @@ def page(name: str) -> str:
 
 
 @pytest.fixture
-def run(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ModuleType]]:
+def run(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ModuleType]]:
     """Runs the examples of a page as one module that a worker can import, with what the page takes for granted."""
-    monkeypatch.syspath_prepend(str(house.directory))
+    monkeypatch.syspath_prepend(str(cluster.directory))
     names: list[str] = []
 
     def runner(source: str, **assumed: Any) -> ModuleType:
         name = f"example_{len(names)}"
         names.append(name)
         text = "\n".join(BLOCK.findall(page(source)))
-        (house.directory / f"{name}.py").write_text(f"from {name}_assumed import *\n{text}", encoding="utf-8")
+        (cluster.directory / f"{name}.py").write_text(f"from {name}_assumed import *\n{text}", encoding="utf-8")
         sys.modules[f"{name}_assumed"] = ModuleType(f"{name}_assumed")
         vars(sys.modules[f"{name}_assumed"]).update(assumed)
         return importlib.import_module(name)
@@ -56,11 +56,11 @@ def run(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...,
 
 
 def test_examples_of_readme_and_getting_started_send_their_mails(
-    house: House, outside: Outside, run: Callable[..., ModuleType], wait_for: Callable[..., None]
+    cluster: Cluster, outside: Outside, run: Callable[..., ModuleType], wait_for: Callable[..., None]
 ) -> None:
-    (house.directory / "templates").mkdir()
-    (house.directory / "templates" / "receipt.html").write_text("<p>Order {{ order.number }}</p>")
-    engine = create_engine(sqlalchemy_url(house.environment["MAILGLASS_DATABASE_URL"]))
+    (cluster.directory / "templates").mkdir()
+    (cluster.directory / "templates" / "receipt.html").write_text("<p>Order {{ order.number }}</p>")
+    engine = create_engine(sqlalchemy_url(cluster.environment["MAILGLASS_DATABASE_URL"]))
     order = SimpleNamespace(email="order@example.com", number=1001)
     maker = sessionmaker(engine, class_=Shop)
     module = run("docs/getting-started.md", order=order, addresses=["a@example.com", "b@example.com"], Session=maker)
@@ -68,14 +68,14 @@ def test_examples_of_readme_and_getting_started_send_their_mails(
     # a worker that imports the module needs its mailable, and is not to send the mails again
     mailable = next(block for block in BLOCK.findall(page("docs/getting-started.md")) if "class Receipt" in block)
     Path(module.__file__ or "").write_text(mailable.partition("deliver_later")[0], encoding="utf-8")
-    house.worker("-P", "threads", "-c", "2")
+    cluster.worker("-P", "threads", "-c", "2")
     assert run("README.md").result.state == "sent"
     sent = {"acme": {"sent": 5}, "default": {"sent": 2}}
-    wait_for(lambda: deliveries.counts(house.runtime.database) == sent)
+    wait_for(lambda: deliveries.counts(cluster.runtime.database) == sent)
     assert len(outside.mails) == 7
 
 
-def test_examples_of_testing_pass_in_a_suite_of_their_own(house: House, tmp_path: Path) -> None:
+def test_examples_of_testing_pass_in_a_suite_of_their_own(cluster: Cluster, tmp_path: Path) -> None:
     blocks = BLOCK.findall(page("docs/guides/testing.md"))
     fixture = next(block for block in blocks if "@pytest.fixture" in block)
     tests = [block for block in blocks if block is not fixture]
@@ -87,7 +87,7 @@ def test_examples_of_testing_pass_in_a_suite_of_their_own(house: House, tmp_path
     assert "3 passed" in done.stdout, done.stdout + done.stderr
 
 
-def test_example_of_operating_cancels_what_it_says(house: House, run: Callable[..., ModuleType]) -> None:
+def test_example_of_operating_cancels_what_it_says(cluster: Cluster, run: Callable[..., ModuleType]) -> None:
     with tenant("acme"):
         group = deliver_later.apply_async(
             (Message(to=["a@example.com", "b@example.com"], subject="s", text="t"),), countdown=600
@@ -95,10 +95,10 @@ def test_example_of_operating_cancels_what_it_says(house: House, run: Callable[.
         deliver_later.delay(Message(to="c@example.com", subject="s", text="t", stream="bulk"))
     done = run("docs/guides/operating.md", tenant=tenant, moment=datetime.now(UTC), group=group)
     assert done.counts.canceled == 1
-    assert deliveries.counts(house.runtime.database) == {"acme": {"canceled": 3}}
+    assert deliveries.counts(cluster.runtime.database) == {"acme": {"canceled": 3}}
 
 
-def test_examples_of_limits_webhooks_and_metrics_run(house: House, run: Callable[..., ModuleType]) -> None:
+def test_examples_of_limits_webhooks_and_metrics_run(cluster: Cluster, run: Callable[..., ModuleType]) -> None:
     plans = SimpleNamespace(is_free=lambda name: name == "acme")
     tenancy = run("docs/guides/rate-limits.md", plans=plans).ShopTenancy()
     context = LimitContext("acme", "bulk", "example.com")

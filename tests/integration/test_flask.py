@@ -46,28 +46,28 @@ max_body = 5000
 
 
 @pytest.fixture
-def shop(house: Any, monkeypatch: pytest.MonkeyPatch, unused_port: int) -> int:
+def shop(cluster: Any, monkeypatch: pytest.MonkeyPatch, unused_port: int) -> int:
     """The port of the application, served by gunicorn."""
-    (house.directory / "shop.py").write_text(APPLICATION, encoding="utf-8")
-    config = house.directory / "mailglass.toml"
+    (cluster.directory / "shop.py").write_text(APPLICATION, encoding="utf-8")
+    config = cluster.directory / "mailglass.toml"
     config.write_text(config.read_text(encoding="utf-8") + ACCOUNT, encoding="utf-8")
     child = ChildProcess(
         "gunicorn",
         [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{unused_port}", "--threads", "4", "shop:app"],
-        log=house.directory / "gunicorn.log",
+        log=cluster.directory / "gunicorn.log",
         env={
             **os.environ,
-            **house.environment,
+            **cluster.environment,
             "MAILGUN_KEY": "key",
             "MAILGUN_SIGNING_KEY": KEY,
             "PYTHONUNBUFFERED": "1",
         },
-        cwd=house.directory,
+        cwd=cluster.directory,
         ready=until_line("Booting worker"),
         ready_timeout=60,
-        guardian=house.guardian,
+        guardian=cluster.guardian,
     )
-    house.stack.callback(child.stop)
+    cluster.stack.callback(child.stop)
     child.start()
     return unused_port
 
@@ -96,7 +96,7 @@ def stored(url: str) -> int:
         database.dispose()
 
 
-def test_a_signed_webhook_is_stored_and_a_forged_one_refused(shop: int, house: Any, database_url: str) -> None:
+def test_a_signed_webhook_is_stored_and_a_forged_one_refused(shop: int, cluster: Any, database_url: str) -> None:
     assert post(shop, "/mailglass/webhooks/gun", event()) == 200
     assert post(shop, "/mailglass/webhooks/gun", event("another")) == 401
     assert post(shop, "/mailglass/webhooks/unknown", event()) == 404
@@ -113,17 +113,17 @@ def test_a_body_that_is_too_large_is_refused_by_its_length_and_without_one(shop:
         assert connection.recv(100).split()[1] == b"413"
 
 
-def test_the_application_passes_the_doctor_and_has_the_command(shop: int, house: Any) -> None:
-    assert diagnose(Path(house.directory)).exit_code == 0
+def test_the_application_passes_the_doctor_and_has_the_command(shop: int, cluster: Any) -> None:
+    assert diagnose(Path(cluster.directory)).exit_code == 0
     child = ChildProcess(
         "flask",
         [sys.executable, "-m", "flask", "--app", "shop", "mailglass", "config", "env"],
-        log=house.directory / "flask.log",
-        env={**os.environ, **house.environment, "MAILGUN_KEY": "key", "MAILGUN_SIGNING_KEY": KEY},
-        cwd=house.directory,
+        log=cluster.directory / "flask.log",
+        env={**os.environ, **cluster.environment, "MAILGUN_KEY": "key", "MAILGUN_SIGNING_KEY": KEY},
+        cwd=cluster.directory,
         ready=until_line("MAILGLASS_CONFIG"),
         ready_timeout=60,
-        guardian=house.guardian,
+        guardian=cluster.guardian,
     )
     child.start()
     child.stop()

@@ -112,8 +112,11 @@ class Arrived:
         content, extra, kind, encoding = foreign
         self.message = KombuMessage(
             content.encode() if isinstance(content, str) else content,
-            content_type=kind, content_encoding=encoding, headers=extra, accept={JSON},
-        )  # fmt: skip
+            content_type=kind,
+            content_encoding=encoding,
+            headers=extra,
+            accept={JSON},
+        )
 
 
 @pytest.fixture(scope="module")
@@ -132,9 +135,15 @@ def test_a_foreign_message_is_refused_for_a_reason_that_repeats_nothing(what: st
 
 @pytest.mark.parametrize(
     ("task", "args"),
-    [(DISPATCH, (LANE,)), (DISPATCH, ("mailglass.bulk-1/acme/transactional",)), (PUMP, ()),
-     ("mailglass.suppressions.sync", ("relay",)), ("mailglass.suppressions.sync", ()), ("mailglass.retention", ())],
-)  # fmt: skip
+    [
+        (DISPATCH, (LANE,)),
+        (DISPATCH, ("mailglass.bulk-1/acme/transactional",)),
+        (PUMP, ()),
+        ("mailglass.suppressions.sync", ("relay",)),
+        ("mailglass.suppressions.sync", ()),
+        ("mailglass.retention", ()),
+    ],
+)
 def test_rings_are_taken(task: str, args: tuple[str, ...], tasks: Any) -> None:
     check(Arrived((body(*args), headers(task), JSON, UTF8)).message, tasks)
     moment = "2026-03-04T13:28:50+00:00"
@@ -152,13 +161,16 @@ _values = st.recursive(
 
 @given(
     content=st.binary(max_size=40) | _values.map(lambda value: json.dumps(value).encode()),
-    extra=st.fixed_dictionaries({}, optional={
-        key: _values | st.sampled_from([DISPATCH, PUMP])
-        for key in ("task", "id", "eta", "expires", "timelimit", "retries", "shadow", "group", "stamps", "origin")
-    }),
+    extra=st.fixed_dictionaries(
+        {},
+        optional={
+            key: _values | st.sampled_from([DISPATCH, PUMP])
+            for key in ("task", "id", "eta", "expires", "timelimit", "retries", "shadow", "group", "stamps", "origin")
+        },
+    ),
     kind=st.sampled_from([JSON, "", "text/plain", "application/data"]) | st.text(max_size=8),
     encoding=st.sampled_from([UTF8, "binary", ""]) | st.text(max_size=8),
-)  # fmt: skip
+)
 def test_any_message_is_taken_or_refused_and_nothing_else(
     tasks: Any, content: bytes, extra: dict[str, object], kind: str, encoding: str
 ) -> None:
@@ -199,11 +211,24 @@ def entry(**changes: object) -> bytes:
 
 
 RAW = [
-    b"", b"\xff\xfe", b"no json", b"7", b"null", b"[]", b"{}", b"[" * 100_000,
-    entry(properties={}), entry(properties=None), entry(properties={"delivery_tag": ["a"]}),
-    entry(properties={"delivery_tag": "t", "body_encoding": "martian"}), entry(body="%%%"), entry(body=7),
-    entry(headers=[1]), entry(headers="x"), entry(body=b64encode(b"\xff").decode()),
-]  # fmt: skip
+    b"",
+    b"\xff\xfe",
+    b"no json",
+    b"7",
+    b"null",
+    b"[]",
+    b"{}",
+    b"[" * 100_000,
+    entry(properties={}),
+    entry(properties=None),
+    entry(properties={"delivery_tag": ["a"]}),
+    entry(properties={"delivery_tag": "t", "body_encoding": "martian"}),
+    entry(body="%%%"),
+    entry(body=7),
+    entry(headers=[1]),
+    entry(headers="x"),
+    entry(body=b64encode(b"\xff").decode()),
+]
 
 
 @pytest.mark.parametrize(
@@ -212,10 +237,10 @@ RAW = [
     ids=["prefork", "threads", "gevent", "solo"],
 )
 def test_foreign_messages_end_no_worker_of_any_pool_and_hold_up_nobodys_mail(
-    house: Any, outside: Any, servers: Any, wait_for: Callable[..., None], options: tuple[str, ...]
+    cluster: Any, outside: Any, servers: Any, wait_for: Callable[..., None], options: tuple[str, ...]
 ) -> None:
-    url = house.environment["MAILGLASS_BROKER_URL"]
-    worker = house.worker(*options)
+    url = cluster.environment["MAILGLASS_BROKER_URL"]
+    worker = cluster.worker(*options)
     # the first worker has declared the queue
     for foreign in FOREIGN.values():
         publish(url, foreign)
@@ -226,7 +251,7 @@ def test_foreign_messages_end_no_worker_of_any_pool_and_hold_up_nobodys_mail(
     assert result.get(timeout=60)
     refused = re.compile(r"mailglass\.message\.refused")
     expected = len(FOREIGN) + (0 if servers.on_rabbit else len(RAW))
-    wait_for(lambda: house.rings.count() == 0)
+    wait_for(lambda: cluster.rings.count() == 0)
     wait_for(lambda: len(refused.findall(worker.output())) >= expected)
     assert worker.running
     assert outside.received == {result.id: 1}

@@ -35,7 +35,7 @@ def connection() -> int:
         return id(producer.connection)
 
 
-def test_a_forked_child_rings_on_a_connection_of_its_own_and_leaves_its_parents_alone(house) -> None:
+def test_a_forked_child_rings_on_a_connection_of_its_own_and_leaves_its_parents_alone(cluster) -> None:
     deliver_later.delay(Message(to="ada@example.com", subject="s", text="t"))
     parents = {id(resource) for resource in (app.pool, app.producer_pool)} | {connection()}
 
@@ -48,14 +48,14 @@ def test_a_forked_child_rings_on_a_connection_of_its_own_and_leaves_its_parents_
 
     delivery_id, rung, shared = in_a_child(child).decode().split()
     assert (rung, shared) == ("1", "0")
-    assert deliveries.get(house.runtime.database, delivery_id).status is Status.QUEUED
-    assert house.runtime.doorbell.ring([Lane("mailglass", "parent", "bulk")]) == 1
-    assert house.rings.count() == 3
+    assert deliveries.get(cluster.runtime.database, delivery_id).status is Status.QUEUED
+    assert cluster.runtime.doorbell.ring([Lane("mailglass", "parent", "bulk")]) == 1
+    assert cluster.rings.count() == 3
 
 
-def test_a_child_that_never_rings_costs_its_parent_nothing(house) -> None:
+def test_a_child_that_never_rings_costs_its_parent_nothing(cluster) -> None:
     deliver_later.delay(Message(to="ada@example.com", subject="s", text="t"))
     before = connection()
     assert in_a_child(lambda: b"done") == b"done"
     assert connection() == before
-    assert house.runtime.doorbell.ring([Lane("mailglass", "parent", "bulk")]) == 1
+    assert cluster.runtime.doorbell.ring([Lane("mailglass", "parent", "bulk")]) == 1

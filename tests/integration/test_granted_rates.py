@@ -31,6 +31,8 @@ HOUR = 3600
 class Granting(ScriptedProvider):
     """Tells the rate that it grants, and counts how often it was asked."""
 
+    grants_rate = True
+
     def __init__(self, rate: float | Exception | None, account: str = "first") -> None:
         super().__init__(account=account)
         self.rate = rate
@@ -131,8 +133,11 @@ def ses_says(**quota: float) -> Callable[[Seen], Reply]:
 def test_ses_grants_what_its_account_says(ledger: Database, limiter: Limiter, wire: HTTPWire) -> None:
     wire.behaviour = ses_says(MaxSendRate=14.0, Max24HourSend=50_000.0, SentLast24Hours=50_000.0)
     options = {
-        "region": "eu-west-1", "access_key_id": "env:KEY", "secret_access_key": "env:KEY", "endpoint_url": wire.url,
-    }  # fmt: skip
+        "region": "eu-west-1",
+        "access_key_id": "env:KEY",
+        "secret_access_key": "env:KEY",
+        "endpoint_url": wire.url,
+    }
     accounts = Accounts(Settings(accounts={"first": AccountSettings("first", "ses", None, options)}), {"KEY": "k"})
     assert learn_granted_rates(["first", "unknown"], ledger, accounts, limiter) == 1
     assert [request.path for request in wire.seen] == ["/v2/email/account"]
@@ -146,11 +151,15 @@ def test_ses_grants_what_its_account_says(ledger: Database, limiter: Limiter, wi
         ("sendgrid", {"api_key": "env:KEY"}, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "epoch"}, 0),
         ("resend", {"api_key": "env:KEY"}, {"RateLimit-Remaining": "1", "RateLimit-Reset": "30"}, 1),
         ("brevo", {"api_key": "env:KEY"}, {"x-sib-ratelimit-remaining": "2", "x-sib-ratelimit-reset": "30"}, 2),
-        ("mailgun", {"api_key": "env:KEY", "domain": "mg.example.com"},
-         {"X-RateLimit-Remaining": "3", "X-RateLimit-Reset": "epoch"}, 3),
+        (
+            "mailgun",
+            {"api_key": "env:KEY", "domain": "mg.example.com"},
+            {"X-RateLimit-Remaining": "3", "X-RateLimit-Reset": "epoch"},
+            3,
+        ),
         ("postmark", {"server_token": "env:KEY"}, {"RateLimit": "limit=10, remaining=4, reset=30"}, 4),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("status", [200, 429])
 def test_rate_in_an_answer_is_there_for_whoever_asks(
     wire: HTTPWire, room: str, options: dict[str, Any], fields: dict[str, str], expected: int, status: int

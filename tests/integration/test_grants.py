@@ -131,14 +131,17 @@ def test_a_producer_records_looks_cancels_and_releases(
 ) -> None:
     database = granted(owner, Role.PRODUCER, grantee, database_url)
     close_runtime()
-    configure(Settings(database_url=Secret(url_of(database_url, grantee), "test"), accounts=site.accounts,
-                       routes=site.routes))  # fmt: skip
+    configure(
+        Settings(database_url=Secret(url_of(database_url, grantee), "test"), accounts=site.accounts, routes=site.routes)
+    )
     result = deliver_later.delay(message(1))
     assert deliver_many(message(number) for number in range(2, 5)).counts == {"queued": 3}
     assert result.state == "queued"
     assert result.cancel()
-    owner.execute("UPDATE mailglass.deliveries SET due_at = NULL, status = 'held' WHERE status = 'queued'"
-                  " AND recipient = 'u2@example.com'")  # fmt: skip
+    owner.execute(
+        "UPDATE mailglass.deliveries SET due_at = NULL, status = 'held' WHERE status = 'queued'"
+        " AND recipient = 'u2@example.com'"
+    )
     assert release_many(status="held") == 1
     assert cancel_many(status="queued").canceled == 3
     schema.check(url_of(database_url, grantee))
@@ -155,11 +158,13 @@ def test_a_worker_sends_sweeps_settles_and_processes_webhooks(
     ids = [result.ids[0] for result in deliver_many(message(number) for number in range(4))]
     database = granted(owner, Role.WORKER, grantee, database_url)
     provider = Posting(account="main")
-    answers = iter((
-        Outcome(OutcomeClass.SUPPRESSED, hard_bounce=True),
-        Outcome(OutcomeClass.UNCERTAIN),
-        Outcome(OutcomeClass.MISCONFIGURED),
-    ))  # fmt: skip
+    answers = iter(
+        (
+            Outcome(OutcomeClass.SUPPRESSED, hard_bounce=True),
+            Outcome(OutcomeClass.UNCERTAIN),
+            Outcome(OutcomeClass.MISCONFIGURED),
+        )
+    )
     provider.script = lambda mail: next(answers, accepted(mail))
     accounts = FixedAccounts(site, {"main": provider})
     Engine(site, database, accounts).run(LANE)

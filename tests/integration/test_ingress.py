@@ -123,8 +123,11 @@ def take(ledger: Database, rung: list[str]) -> Callable[..., Response]:
     ) -> Response:
         given = {"x-signature": signature(body)} if headers is None else dict(headers)
         context = {
-            "settings": SETTINGS, "database": ledger, "accounts": TestAccounts(SETTINGS), "ring": rung.append,
-        }  # fmt: skip
+            "settings": SETTINGS,
+            "database": ledger,
+            "accounts": TestAccounts(SETTINGS),
+            "ring": rung.append,
+        }
         return one_webhook(account, WebhookRequest(given, body), **(context | parts))
 
     return handle
@@ -507,10 +510,15 @@ def test_many_webhooks_at_once_are_all_kept(port: int, ledger: Database) -> None
 
 def test_a_provider_sees_the_url_and_the_peer_and_no_word_of_a_proxy() -> None:
     scope = {
-        "type": "http", "method": "POST", "scheme": "http", "path": "/webhooks/main", "raw_path": b"/webhooks/main",
-        "query_string": b"a=%2F", "client": ("192.0.2.1", 4711),
+        "type": "http",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/webhooks/main",
+        "raw_path": b"/webhooks/main",
+        "query_string": b"a=%2F",
+        "client": ("192.0.2.1", 4711),
         "headers": [(b"Host", b"mail.example.com"), (b"X-Forwarded-For", b"198.51.100.1")],
-    }  # fmt: skip
+    }
     request = web_http.webhook_request(scope, b"")
     assert request.url == "http://mail.example.com/webhooks/main?a=%2F"
     assert request.remote_addr == "192.0.2.1"
@@ -587,13 +595,16 @@ def test_sendgrids_and_postmarks_own_webhooks_are_verified_and_kept(ledger: Data
                 "grid", "sendgrid", options={"api_key": "env:TOKEN", "webhook_public_keys": [der(key)]}
             ),
             "mark": AccountSettings(
-                "mark", "postmark",
+                "mark",
+                "postmark",
                 options={
-                    "server_token": "env:TOKEN", "webhook_username": "u", "webhook_passwords": ["env:PASSWORD"],
+                    "server_token": "env:TOKEN",
+                    "webhook_username": "u",
+                    "webhook_passwords": ["env:PASSWORD"],
                 },
             ),
         },
-    )  # fmt: skip
+    )
     application = create_app(settings)
     application._own = TestRuntime(settings)
     application._own.__dict__["accounts"] = Accounts(settings, environ)

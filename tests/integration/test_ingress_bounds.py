@@ -85,9 +85,12 @@ def test_a_body_that_nobody_reads_ends_its_connection(
 
 @pytest.mark.parametrize("framing", [STALLED, CHUNKED])
 def test_stalled_bodies_of_one_peer_keep_no_other_waiting_and_are_bounded(
-    port: int, served: tuple[int, WebApp, StillRuntime], say: Callable[..., socket.socket], framing: bytes,
+    port: int,
+    served: tuple[int, WebApp, StillRuntime],
+    say: Callable[..., socket.socket],
+    framing: bytes,
     wait_for: Callable[..., None],
-) -> None:  # fmt: skip
+) -> None:
     other = say(POST % (b"steady", STALLED + from_peer(1)))
     wait_for(lambda: len(served[1]._memory) == 1)
     strangers = [say(POST % (b"steady", framing + from_peer(0))) for _ in range(memory_budget.PER_PEER + 20)]
@@ -129,13 +132,14 @@ def test_large_bodies_that_stall_give_way_to_small_ones(
 
 
 ENDLESS = {
-    "a header's value": (POST % (b"steady", b"X: "))[:-2], "a header's name": b"POST / HTTP/1.1\r\nX",
+    "a header's value": (POST % (b"steady", b"X: "))[:-2],
+    "a header's name": b"POST / HTTP/1.1\r\nX",
     "a path": b"GET /",
     "many headers": b"POST /webhooks/steady HTTP/1.1\r\n",
     "a chunk's extension": POST % (b"steady", CHUNKED) + b"1;",
     "a trailer": POST % (b"steady", CHUNKED) + b"1\r\nx\r\n0\r\nX: ",
     "many trailers": POST % (b"steady", CHUNKED) + b"1\r\nx\r\n0\r\n",
-}  # fmt: skip
+}
 
 
 @BOTH
@@ -224,9 +228,12 @@ def test_requests_sent_ahead_of_their_answers_are_bounded(say: Callable[..., soc
 
 
 def test_hanging_webhooks_of_an_account_leave_room_for_the_others(
-    port: int, served: tuple[int, WebApp, StillRuntime], say: Callable[..., socket.socket],
-    wait_for: Callable[..., None], monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    port: int,
+    served: tuple[int, WebApp, StillRuntime],
+    say: Callable[..., socket.socket],
+    wait_for: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("mailglass.web.asgi.MAX_PENDING_OF_ACCOUNT", 5)
     monkeypatch.setattr("mailglass.web.asgi.MAX_PENDING", 6)
     _, application, runtime = served

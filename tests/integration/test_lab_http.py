@@ -25,10 +25,19 @@ from tests.provider_lab import PATIENCE, Lab, attempt, lab_process, mail, provid
 
 SECRETS = {"LAB_PM": "pm-token", "LAB_SG": "sg-key", "LAB_PW": "hook-pw-51"}
 ARGUMENTS = [
-    "--postmark-account", "acme-postmark", "--postmark-token", "env:LAB_PM",
-    "--webhook-username", "hooks", "--webhook-password", "env:LAB_PW",
-    "--sendgrid-account", "acme-sendgrid", "--sendgrid-key", "env:LAB_SG",
-]  # fmt: skip
+    "--postmark-account",
+    "acme-postmark",
+    "--postmark-token",
+    "env:LAB_PM",
+    "--webhook-username",
+    "hooks",
+    "--webhook-password",
+    "env:LAB_PW",
+    "--sendgrid-account",
+    "acme-sendgrid",
+    "--sendgrid-key",
+    "env:LAB_SG",
+]
 K, O = EventKind, OutcomeClass  # noqa: E741
 
 
@@ -280,8 +289,11 @@ def test_lab_ends_when_its_standard_input_closes() -> None:
 def test_no_secret_stands_in_its_arguments_and_a_missing_one_is_named() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mailglass.testing.lab", "--postmark-token", "env:LAB_NOT_SET"],
-        capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     assert done.returncode != 0
     assert "LAB_NOT_SET" in done.stderr and "--postmark-token" in done.stderr
     with lab_process(*ARGUMENTS, secrets=SECRETS) as lab:

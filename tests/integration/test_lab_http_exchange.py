@@ -433,6 +433,9 @@ print(sum(isinstance(answer, HTTPAnswer) for answer in answers))
     with serving(answering(OK)) as server:
         done = subprocess.run(
             [sys.executable, "-c", program, f"http://127.0.0.1:{server.port}"],
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
     assert (done.stdout.strip(), done.returncode) == ("12", 0), done.stderr

@@ -32,8 +32,16 @@ from mailglass.routing.lane import Lane
 from mailglass.settings import AccountSettings, Route, Secret, Settings
 from mailglass.testing.provider import FixedAccounts
 
-ARGUMENTS = ["--calm", "--watch-stdin", "--account", "ses=ses", "--account", "mailgun=mailgun", "--account",
-             "spare=mailgun"]  # fmt: skip
+ARGUMENTS = [
+    "--calm",
+    "--watch-stdin",
+    "--account",
+    "ses=ses",
+    "--account",
+    "mailgun=mailgun",
+    "--account",
+    "spare=mailgun",
+]
 FIRSTS = ("postmark", "sendgrid", "ses", "mailgun")
 SENDER = Address("shop@example.org")
 
@@ -130,7 +138,7 @@ def providers(lab: str) -> Iterator[dict[str, Provider]]:
         provider.close()
 
 
-class House:
+class Setup:
     """An engine with a route for each provider: its account, then a spare one elsewhere."""
 
     def __init__(self, ledger: Database, lab: str, providers: dict[str, Provider]) -> None:
@@ -174,27 +182,27 @@ class House:
 
 
 @pytest.fixture
-def house(database_url: str, lab: str, providers: dict[str, Provider]) -> Iterator[House]:
-    house = House(Database(database_url), lab, providers)
-    yield house
+def setup(database_url: str, lab: str, providers: dict[str, Provider]) -> Iterator[Setup]:
+    setup = Setup(Database(database_url), lab, providers)
+    yield setup
     for account in FIRSTS:
-        house.allow(account)
+        setup.allow(account)
 
 
 @pytest.mark.parametrize("account", FIRSTS)
-def test_second_account_sends_what_the_first_accounts_provider_refuses(house: House, account: str) -> None:
+def test_second_account_sends_what_the_first_accounts_provider_refuses(setup: Setup, account: str) -> None:
     people = ("ada@example.com", "bob@example.net")
     for way in (way for way in WAYS if way.provider == account):
-        house.begin_anew()
-        house.refuse(account, way.status, way.body, way.headers)
-        ids = house.send(account, *people)
-        assert house.statuses(ids) == ["sent", "sent"], way
+        setup.begin_anew()
+        setup.refuse(account, way.status, way.body, way.headers)
+        ids = setup.send(account, *people)
+        assert setup.statuses(ids) == ["sent", "sent"], way
         for delivery in ids:
             # the one that found out met the first account once; nobody met the second one twice
-            assert house.attempts(delivery) in ([account, "spare"], ["spare"]), way
-        assert (account in breakers(house.ledger, [account])) is way.at_once, way
+            assert setup.attempts(delivery) in ([account, "spare"], ["spare"]), way
+        assert (account in breakers(setup.ledger, [account])) is way.at_once, way
         for person in people:
-            assert suppressions_of(house.ledger, account, Address(person)) == [], way
+            assert suppressions_of(setup.ledger, account, Address(person)) == [], way
 
 
 BAD = "bad@example.net"
@@ -208,16 +216,16 @@ OF_ONE = [
 
 @pytest.mark.parametrize(("account", "status", "body", "headers", "end"), OF_ONE, ids=lambda value: str(value)[:9])
 def test_refused_recipient_beside_a_hundred_changes_nothing_for_the_others(
-    house: House, account: str, status: int, body: Any, headers: dict[str, str] | None, end: str
+    setup: Setup, account: str, status: int, body: Any, headers: dict[str, str] | None, end: str
 ) -> None:
-    house.refuse(account, status, body, headers, holding=BAD)
+    setup.refuse(account, status, body, headers, holding=BAD)
     good = [f"u{number}@example.com" for number in range(100)]
-    ids = house.send(account, *good[:50], *[BAD] * 4, *good[50:])
+    ids = setup.send(account, *good[:50], *[BAD] * 4, *good[50:])
     bad = ids[50:54]
     rest = [delivery for delivery in ids if delivery not in bad]
-    assert Counter(house.statuses(rest)) == {"sent": 100}
-    assert {tuple(house.attempts(delivery)) for delivery in rest} == {(account,)}
-    assert set(house.statuses(bad)) == {end}
+    assert Counter(setup.statuses(rest)) == {"sent": 100}
+    assert {tuple(setup.attempts(delivery)) for delivery in rest} == {(account,)}
+    assert set(setup.statuses(bad)) == {end}
     # a refusal of the recipient ends there: no other account is asked, and none is stopped
-    assert {tuple(house.attempts(delivery)) for delivery in bad} == {(account,)}
-    assert breakers(house.ledger, [account, "spare"]) == {}
+    assert {tuple(setup.attempts(delivery)) for delivery in bad} == {(account,)}
+    assert breakers(setup.ledger, [account, "spare"]) == {}

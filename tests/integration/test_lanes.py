@@ -158,8 +158,8 @@ def published(doorbell: Doorbell, monkeypatch: pytest.MonkeyPatch, ends_after: i
     return rung
 
 
-def test_rings_are_marked_in_bounded_pieces_as_they_are_published(house, marks: Slices, monkeypatch) -> None:
-    doorbell = Doorbell(house.runtime.settings, None, marks)
+def test_rings_are_marked_in_bounded_pieces_as_they_are_published(cluster, marks: Slices, monkeypatch) -> None:
+    doorbell = Doorbell(cluster.runtime.settings, None, marks)
     rung = published(doorbell, monkeypatch)
     lanes = tenants("t", 1000)
     assert doorbell.ring(lanes) == 1000
@@ -168,9 +168,9 @@ def test_rings_are_marked_in_bounded_pieces_as_they_are_published(house, marks: 
 
 
 def test_a_crash_between_mark_and_ring_leaves_one_piece_marked_which_is_rung_once_it_is_old(
-    house, marks: Slices, monkeypatch
+    cluster, marks: Slices, monkeypatch
 ) -> None:
-    doorbell = Doorbell(house.runtime.settings, None, marks)
+    doorbell = Doorbell(cluster.runtime.settings, None, marks)
     rung = published(doorbell, monkeypatch, ends_after=650)
     lanes = tenants("t", 1000)
     with pytest.raises(Killed):
@@ -184,8 +184,8 @@ def test_a_crash_between_mark_and_ring_leaves_one_piece_marked_which_is_rung_onc
     assert {*rung, *rest, *repaired} == {*map(str, lanes)}
 
 
-def test_a_run_that_is_out_of_time_leaves_the_rest_unmarked_for_the_next(house, marks: Slices, monkeypatch) -> None:
-    doorbell = Doorbell(house.runtime.settings, None, marks)
+def test_a_run_that_is_out_of_time_leaves_the_rest_unmarked_for_the_next(cluster, marks: Slices, monkeypatch) -> None:
+    doorbell = Doorbell(cluster.runtime.settings, None, marks)
     rung = published(doorbell, monkeypatch)
     lanes = tenants("t", 1000)
     before = doorbell.ring(lanes, go_on=lambda: len(rung) < 300)
@@ -194,8 +194,8 @@ def test_a_run_that_is_out_of_time_leaves_the_rest_unmarked_for_the_next(house, 
     assert sorted(rung) == sorted(map(str, lanes))
 
 
-def test_urgent_lanes_are_rung_before_any_other(house, marks: Slices, monkeypatch) -> None:
-    doorbell = Doorbell(house.runtime.settings, None, marks)
+def test_urgent_lanes_are_rung_before_any_other(cluster, marks: Slices, monkeypatch) -> None:
+    doorbell = Doorbell(cluster.runtime.settings, None, marks)
     rung = published(doorbell, monkeypatch)
     streams = ("bulk", "transactional", "operational")
     doorbell.ring(Lane("mailglass", f"t{number}", streams[number % 3]) for number in range(600))
@@ -205,11 +205,11 @@ def test_urgent_lanes_are_rung_before_any_other(house, marks: Slices, monkeypatc
 
 
 def test_a_run_that_reads_and_rings_for_long_rings_mail_that_is_due_meanwhile(
-    house, database_url: str, monkeypatch: pytest.MonkeyPatch
+    cluster, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mailglass_workers import pumping
 
-    ledger, doorbell = house.runtime.database, house.runtime.doorbell
+    ledger, doorbell = cluster.runtime.database, cluster.runtime.doorbell
     rung = published(doorbell, monkeypatch)
     monkeypatch.setattr(pumping, "INTERVAL", 0.0)
     queue(ledger, tenants("t", 450))
@@ -220,5 +220,5 @@ def test_a_run_that_reads_and_rings_for_long_rings_mail_that_is_due_meanwhile(
             bring_forward(database_url)
 
     # what takes longer than its time is left to the next run, but not what is due to the moment
-    assert pumping.run(house.runtime, due_in_the_middle)
+    assert pumping.run(cluster.runtime, due_in_the_middle)
     assert rung.index(str(tenants("later", 1)[0])) < 450

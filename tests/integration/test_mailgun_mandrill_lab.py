@@ -22,11 +22,21 @@ from tests.provider_lab import Lab, attempt, mail, provider_lab, pulled, send
 
 SECRETS = {"LAB_PW": "pw", "MG_KEY": "mg-key-77", "MG_SIGN": "mg-sign-77", "MD_KEY": "md-key-77", "MD_SIGN": "md-77"}
 ARGUMENTS = [
-    "--webhook-password", "env:LAB_PW",
-    "--account", "acme-mg=mailgun", "--secret", "acme-mg.key=env:MG_KEY", "--secret", "acme-mg.signing_key=env:MG_SIGN",
-    "--account", "acme-md=mandrill", "--secret", "acme-md.key=env:MD_KEY", "--secret",
+    "--webhook-password",
+    "env:LAB_PW",
+    "--account",
+    "acme-mg=mailgun",
+    "--secret",
+    "acme-mg.key=env:MG_KEY",
+    "--secret",
+    "acme-mg.signing_key=env:MG_SIGN",
+    "--account",
+    "acme-md=mandrill",
+    "--secret",
+    "acme-md.key=env:MD_KEY",
+    "--secret",
     "acme-md.webhook_key=env:MD_SIGN",
-]  # fmt: skip
+]
 K, O = EventKind, OutcomeClass  # noqa: E741
 NAMES = pytest.mark.parametrize("name", ["mailgun", "mandrill"])
 
@@ -201,9 +211,12 @@ def test_mailguns_three_lists_are_filled_read_page_by_page_and_emptied_as_one(la
     assert sorted(entry.address for entry in found) == [entry.address for entry in entries]
     assert {entry.created_at for entry in found} == {moment}
     assert Counter((entry.reason, entry.origin) for entry in found) == {
-        ("hard_bounce", "bounces"): 800, ("provider", "bounces"): 800, ("manual", "bounces"): 800,
-        ("unsubscribe", "unsubscribes"): 800, ("complaint", "complaints"): 800,
-    }  # fmt: skip
+        ("hard_bounce", "bounces"): 800,
+        ("provider", "bounces"): 800,
+        ("manual", "bounces"): 800,
+        ("unsubscribe", "unsubscribes"): 800,
+        ("complaint", "complaints"): 800,
+    }
     assert lists.remove([entry.address for entry in entries[:5]] + ["nobody@example.com"]) == [True] * 6
     assert len(pulled(provider)) == 3995
 

@@ -135,8 +135,10 @@ def test_a_group_that_shows_one_token_twice_keeps_the_first_body(ledger: Databas
     desk = IngressContext(SETTINGS, ledger, ACCOUNTS, lambda task: None)
     assert [answer.status for answer in ingress.handle_all(group, desk)] == [200, 401, 200, 200, 401, 200]
     assert kept(ledger) == [
-        ("mg", "acme", first.body), ("mg", None, innocent.body), ("mg2", "news", first.body),
-    ]  # fmt: skip
+        ("mg", "acme", first.body),
+        ("mg", None, innocent.body),
+        ("mg2", "news", first.body),
+    ]
 
 
 def test_a_refused_copy_is_told_without_a_word_of_it(ledger: Database) -> None:

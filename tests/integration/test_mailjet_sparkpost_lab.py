@@ -23,18 +23,46 @@ from mailglass.settings import Secret
 from tests.provider_lab import Lab, attempt, mail, provider_lab, pulled, send
 
 SECRETS = {
-    "LAB_PW": "pw", "MJ_KEY": "mj-key-88", "MJ_SEC": "mj-sec-88", "MJ_PW": "mj-pw-88", "ONE": "1",
-    "SP_KEY": "sp-key-88", "SP_PW": "sp-pw-88", "SP_TOKEN": "sp-token-88", "SP_VALUE": "sp-value-88",
-}  # fmt: skip
+    "LAB_PW": "pw",
+    "MJ_KEY": "mj-key-88",
+    "MJ_SEC": "mj-sec-88",
+    "MJ_PW": "mj-pw-88",
+    "ONE": "1",
+    "SP_KEY": "sp-key-88",
+    "SP_PW": "sp-pw-88",
+    "SP_TOKEN": "sp-token-88",
+    "SP_VALUE": "sp-value-88",
+}
 ARGUMENTS = [
-    "--webhook-password", "env:LAB_PW",
-    "--account", "acme-mj=mailjet", "--secret", "acme-mj.key=env:MJ_KEY", "--secret", "acme-mj.secret=env:MJ_SEC",
-    "--secret", "acme-mj.password=env:MJ_PW",
-    "--account", "acme-mj1=mailjet", "--secret", "acme-mj1.version=env:ONE",
-    "--account", "acme-sp=sparkpost", "--secret", "acme-sp.key=env:SP_KEY", "--secret", "acme-sp.password=env:SP_PW",
-    "--account", "acme-sp-token=sparkpost", "--secret", "acme-sp-token.token=env:SP_TOKEN",
-    "--account", "acme-sp-header=sparkpost", "--secret", "acme-sp-header.header_value=env:SP_VALUE",
-]  # fmt: skip
+    "--webhook-password",
+    "env:LAB_PW",
+    "--account",
+    "acme-mj=mailjet",
+    "--secret",
+    "acme-mj.key=env:MJ_KEY",
+    "--secret",
+    "acme-mj.secret=env:MJ_SEC",
+    "--secret",
+    "acme-mj.password=env:MJ_PW",
+    "--account",
+    "acme-mj1=mailjet",
+    "--secret",
+    "acme-mj1.version=env:ONE",
+    "--account",
+    "acme-sp=sparkpost",
+    "--secret",
+    "acme-sp.key=env:SP_KEY",
+    "--secret",
+    "acme-sp.password=env:SP_PW",
+    "--account",
+    "acme-sp-token=sparkpost",
+    "--secret",
+    "acme-sp-token.token=env:SP_TOKEN",
+    "--account",
+    "acme-sp-header=sparkpost",
+    "--secret",
+    "acme-sp-header.header_value=env:SP_VALUE",
+]
 K, O = EventKind, OutcomeClass  # noqa: E741
 NAMES = pytest.mark.parametrize("name", ["acme-mj", "acme-sp"])
 
@@ -144,8 +172,10 @@ def test_message_that_mailjet_refuses_costs_no_other_of_its_batch(lab: Lab) -> N
     mails = [mail("sunny.1@x.example"), poisoned, mail("sunny.2@x.example")]
     outcomes = send(lab.providers["acme-mj"], *mails)
     assert [(outcome.kind, outcome.reason, outcome.status) for outcome in outcomes] == [
-        (O.ACCEPTED, None, 400), (O.REJECTED, "mailjet_mj-0013", 400), (O.ACCEPTED, None, 400),
-    ]  # fmt: skip
+        (O.ACCEPTED, None, 400),
+        (O.REJECTED, "mailjet_mj-0013", 400),
+        (O.ACCEPTED, None, 400),
+    ]
     assert lab.counts()["accepted"] == 2
 
 
@@ -158,9 +188,11 @@ def test_a_mailjet_account_in_its_sandbox_delivers_nothing(lab: Lab) -> None:
 
 def test_wrong_credentials_are_misconfigured(lab: Lab) -> None:
     wrong: list[Provider] = [
-        mailjet(lab.url, secret_key=Secret("other")), mailjet(lab.url, api_key=Secret("other")),
-        mailjet(f"{lab.url}/typo"), sparkpost(lab.url, api_key=Secret("other")),
-    ]  # fmt: skip
+        mailjet(lab.url, secret_key=Secret("other")),
+        mailjet(lab.url, api_key=Secret("other")),
+        mailjet(f"{lab.url}/typo"),
+        sparkpost(lab.url, api_key=Secret("other")),
+    ]
     for provider in wrong:
         assert attempt(provider, mail("sunny@x.example"), mail("sunny@x.example")) == [O.MISCONFIGURED] * 2
         provider.close()

@@ -65,9 +65,13 @@ def role_of(url: str) -> str:
 @pytest.fixture
 def settings(start: Started, direct: str) -> Settings:
     """Settings of a process behind a pooler."""
-    return load_settings({
-        "MAILGLASS_DATABASE_URL": start(), "MAILGLASS_DIRECT_DATABASE_URL": direct, "MAILGLASS_POOLER": "transaction",
-    })  # fmt: skip
+    return load_settings(
+        {
+            "MAILGLASS_DATABASE_URL": start(),
+            "MAILGLASS_DIRECT_DATABASE_URL": direct,
+            "MAILGLASS_POOLER": "transaction",
+        }
+    )
 
 
 @pytest.mark.parametrize("ignore", ["", "options"])

@@ -51,10 +51,10 @@ def printed(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Any]
 
 
 def test_a_working_deployment_passes_every_check(
-    house: Any, printed: Callable[..., tuple[int, Any]], capsys: pytest.CaptureFixture[str]
+    cluster: Any, printed: Callable[..., tuple[int, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    house.worker()
-    house.beat()
+    cluster.worker()
+    cluster.beat()
     code, report = printed("--online", "--wait", "30")
     found = {finding["id"]: finding for finding in report["findings"]}
     assert (code, report["ok"], report["schema_version"]) == (0, True, 1), report
@@ -68,7 +68,7 @@ def test_a_working_deployment_passes_every_check(
 
 
 def test_no_worker_and_no_beat_fail_with_the_commands_that_start_them(
-    house: Any, printed: Callable[..., tuple[int, Any]]
+    cluster: Any, printed: Callable[..., tuple[int, Any]]
 ) -> None:
     code, report = printed()
     failed = {item["id"]: item["remedy"] for item in report["findings"] if item["status"] == "fail"}
@@ -79,7 +79,7 @@ def test_no_worker_and_no_beat_fail_with_the_commands_that_start_them(
 
 
 def test_an_unreachable_database_fails_once_and_leaves_the_rest_unchecked(
-    house: Any, monkeypatch: pytest.MonkeyPatch, unused_port: int
+    cluster: Any, monkeypatch: pytest.MonkeyPatch, unused_port: int
 ) -> None:
     monkeypatch.setenv("MAILGLASS_DATABASE_URL", f"postgresql://app:s3cret@127.0.0.1:{unused_port}/mail")
     configure(load_settings())
@@ -94,7 +94,7 @@ def test_an_unreachable_database_fails_once_and_leaves_the_rest_unchecked(
 
 
 def test_an_unreachable_broker_fails_once_and_shows_no_password(
-    house: Any, monkeypatch: pytest.MonkeyPatch, unused_port: int
+    cluster: Any, monkeypatch: pytest.MonkeyPatch, unused_port: int
 ) -> None:
     monkeypatch.setenv("MAILGLASS_BROKER_URL", f"redis://:s3cret@127.0.0.1:{unused_port}/0")
     configure(load_settings())
@@ -106,7 +106,7 @@ def test_an_unreachable_broker_fails_once_and_shows_no_password(
 
 
 @pytest.mark.parametrize("state", ["DISABLE TRIGGER", "DROP TRIGGER"])
-def test_a_trigger_that_is_off_or_gone_fails_by_name(house: Any, direct_url: str, state: str) -> None:
+def test_a_trigger_that_is_off_or_gone_fails_by_name(cluster: Any, direct_url: str, state: str) -> None:
     execute(
         direct_url,
         "DROP TRIGGER deliveries_lifecycle ON mailglass.deliveries"
@@ -122,7 +122,7 @@ def test_the_known_triggers_are_those_of_the_schema(database_url: str) -> None:
     assert {row.name for row in Database(database_url).run("ledger_triggers")} == schema.TRIGGERS
 
 
-def test_an_old_schema_fails_with_the_upgrade(house: Any, empty_database_url: str) -> None:
+def test_an_old_schema_fails_with_the_upgrade(cluster: Any, empty_database_url: str) -> None:
     schema.upgrade(empty_database_url, "0019")
     old = load_settings({"MAILGLASS_DATABASE_URL": empty_database_url})
     configure(replace(get_settings(), database_url=old.database_url))
@@ -130,7 +130,7 @@ def test_an_old_schema_fails_with_the_upgrade(house: Any, empty_database_url: st
     assert (finding.status, finding.remedy) == (Status.FAIL, "Run `mailglass db upgrade`")
 
 
-def test_more_slots_than_connections_fail(house: Any) -> None:
+def test_more_slots_than_connections_fail(cluster: Any) -> None:
     around = surroundings()
     around.__dict__["workers"] = [Worker("celery@many", frozenset({"mailglass"}), 100_000)]
     (finding,) = ledger_checks.connections_suffice(around)
@@ -142,7 +142,7 @@ def test_more_slots_than_connections_fail(house: Any) -> None:
     ("seconds", "status"), [(0, Status.PASS), (30, Status.WARN), (-30, Status.WARN), (3600, Status.FAIL)]
 )
 def test_a_clock_that_is_wrong_is_noticed_in_both_directions(
-    house: Any, monkeypatch: pytest.MonkeyPatch, seconds: int, status: Status
+    cluster: Any, monkeypatch: pytest.MonkeyPatch, seconds: int, status: Status
 ) -> None:
     real = clock.now
     monkeypatch.setattr("mailglass.clock.now", lambda: real() + timedelta(seconds=seconds))
@@ -150,7 +150,7 @@ def test_a_clock_that_is_wrong_is_noticed_in_both_directions(
     assert finding.status is status
 
 
-def test_mail_that_is_due_and_not_sent_is_named_by_its_lane_unless_it_is_paused(house: Any, direct_url: str) -> None:
+def test_mail_that_is_due_and_not_sent_is_named_by_its_lane_unless_it_is_paused(cluster: Any, direct_url: str) -> None:
     with tenant("acme"):
         deliver_later.delay(Message(to="ada@example.com", subject="Hi", text="Hi"))
     execute(direct_url, "UPDATE mailglass.deliveries SET due_at = now() - interval '1 hour'")
@@ -163,7 +163,7 @@ def test_mail_that_is_due_and_not_sent_is_named_by_its_lane_unless_it_is_paused(
     assert first.status is Status.PASS
 
 
-def test_a_missing_secret_fails_for_its_account_alone(house: Any) -> None:
+def test_a_missing_secret_fails_for_its_account_alone(cluster: Any) -> None:
     settings = get_settings()
     broken = replace(settings.accounts["nowhere"], name="broken", provider="postmark", options={"token": "env:NO_SUCH"})
     configure(replace(settings, accounts={**settings.accounts, "broken": broken}))
@@ -172,7 +172,7 @@ def test_a_missing_secret_fails_for_its_account_alone(house: Any) -> None:
     assert found["accounts.relay"].status is Status.PASS
 
 
-def test_a_refused_login_fails_only_online(house: Any, unused_port: int) -> None:
+def test_a_refused_login_fails_only_online(cluster: Any, unused_port: int) -> None:
     settings = get_settings()
     options = {**settings.accounts["relay"].options, "port": unused_port}
     gone = replace(settings.accounts["relay"], options=options)
@@ -183,7 +183,7 @@ def test_a_refused_login_fails_only_online(house: Any, unused_port: int) -> None
     assert "connect_failed" in online["accounts.relay"].observed
 
 
-def test_a_check_that_breaks_is_a_finding_and_the_next_one_is_made(house: Any) -> None:
+def test_a_check_that_breaks_is_a_finding_and_the_next_one_is_made(cluster: Any) -> None:
     def breaks(around: Surroundings) -> Any:
         raise RuntimeError("postgresql://app:s3cret@host")
         yield

@@ -144,11 +144,11 @@ FOLLOWS = re.compile(r"mailglass\.beat\.follows")
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
 def test_a_beat_that_is_gone_is_replaced_within_fifteen_seconds(
-    house: Any, wait_for: Callable[..., None], how: str
+    cluster: Any, wait_for: Callable[..., None], how: str
 ) -> None:
-    first = house.beat("first")
+    first = cluster.beat("first")
     wait_for(lambda: LEADS.search(first.output()))
-    second = house.beat("second")
+    second = cluster.beat("second")
     if how == "killed":
         first.kill()
         wait_for(lambda: LEADS.search(second.output()))
@@ -169,7 +169,7 @@ def test_a_beat_that_is_gone_is_replaced_within_fifteen_seconds(
     ids=["prefork", "threads", "gevent", "solo"],
 )
 def test_a_worker_whose_slots_are_all_busy_rings_for_mail_that_is_due(
-    house: Any, outside: Any, direct_url: str, wait_for: Callable[..., None], options: tuple[str, ...]
+    cluster: Any, outside: Any, direct_url: str, wait_for: Callable[..., None], options: tuple[str, ...]
 ) -> None:
     held = threading.Event()
 
@@ -179,7 +179,7 @@ def test_a_worker_whose_slots_are_all_busy_rings_for_mail_that_is_due(
         return Weather.DELIVER
 
     outside.weather = weather
-    house.worker(*options)
+    cluster.worker(*options)
     with tenant("busy"):
         deliver_many([Message(to="slow@example.com", subject="s", text="t")])
     busy = "SELECT count(*) FROM mailglass.deliveries WHERE status = 'sending'"
@@ -188,16 +188,16 @@ def test_a_worker_whose_slots_are_all_busy_rings_for_mail_that_is_due(
         with tenant("waiting"):
             result = deliver_later.apply_async((Message(to="b@example.com", subject="s", text="t"),), countdown=0.5)
         # nobody but the busy worker's pump can have rung it
-        wait_for(lambda: house.rings.count() == 1)
+        wait_for(lambda: cluster.rings.count() == 1)
         assert opened.execute(busy).fetchone() == (1,)
     held.set()
     assert result.get(timeout=60)
 
 
-def test_a_ring_by_beat_runs_the_pump_unless_somebody_is_at_it(house: Any, wait_for: Callable[..., None]) -> None:
+def test_a_ring_by_beat_runs_the_pump_unless_somebody_is_at_it(cluster: Any, wait_for: Callable[..., None]) -> None:
     from mailglass_workers import pumping
 
-    runtime = house.runtime
+    runtime = cluster.runtime
     assert pumping.take_turn(runtime) > 0
     # a ring by beat finds nobody at it
     assert pumping.take_turn(runtime, eager=True) > 0

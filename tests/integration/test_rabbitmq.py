@@ -20,7 +20,7 @@ from mailglass.routing import Lane
 from mailglass.settings import configure, load_settings
 from mailglass.stack.guardian import start_time
 from mailglass.stack.process import Guardian
-from tests.house import frozen
+from tests.cluster import frozen
 
 LANE = Lane("mailglass", "acme", "transactional")
 
@@ -31,59 +31,59 @@ def family(server) -> list[psutil.Process]:
     return [node, psutil.Process(server._epmd.pid), *node.children(recursive=True)]
 
 
-def test_without_redis_marks_and_limits_are_kept_in_the_ledger(rabbit, house) -> None:
-    house.runtime.doorbell.ring([LANE])
-    assert isinstance(house.runtime.doorbell._marks, LedgerMarks)
-    assert limiter_for(house.runtime.settings, house.runtime.database)._redis is None
+def test_without_redis_marks_and_limits_are_kept_in_the_ledger(rabbit, cluster) -> None:
+    cluster.runtime.doorbell.ring([LANE])
+    assert isinstance(cluster.runtime.doorbell._marks, LedgerMarks)
+    assert limiter_for(cluster.runtime.settings, cluster.runtime.database)._redis is None
 
 
-def test_producer_and_worker_declare_the_same_durable_queue(rabbit, house, wait_for: Callable[..., None]) -> None:
-    house.runtime.doorbell.ring([LANE])
+def test_producer_and_worker_declare_the_same_durable_queue(rabbit, cluster, wait_for: Callable[..., None]) -> None:
+    cluster.runtime.doorbell.ring([LANE])
     declared = rabbit.queue("mailglass")
     assert (declared["type"], declared["durable"], declared["arguments"]) == ("classic", True, {"x-max-priority": 9})
-    house.worker("-P", "threads", "-c", "2")
-    wait_for(lambda: house.rings.count() == 0)
+    cluster.worker("-P", "threads", "-c", "2")
+    wait_for(lambda: cluster.rings.count() == 0)
     assert rabbit.queue("mailglass") == declared
 
 
-def test_a_ring_waits_for_no_disk(rabbit, house) -> None:
-    house.runtime.doorbell.ring([LANE])
-    (ring,) = house.rings.take()
+def test_a_ring_waits_for_no_disk(rabbit, cluster) -> None:
+    cluster.runtime.doorbell.ring([LANE])
+    (ring,) = cluster.rings.take()
     # transient: RabbitMQ confirms it before it is written (AMQP 0-9-1, delivery-mode)
     assert ring.properties["delivery_mode"] == 1
 
 
-def test_a_ring_is_published_through_the_first_host_that_answers(rabbit, house, unused_port: int) -> None:
-    url = house.environment["MAILGLASS_BROKER_URL"]
+def test_a_ring_is_published_through_the_first_host_that_answers(rabbit, cluster, unused_port: int) -> None:
+    url = cluster.environment["MAILGLASS_BROKER_URL"]
     absent = f"amqp://nobody:nothing@127.0.0.1:{unused_port}/none"
-    configure(load_settings({**house.environment, "MAILGLASS_BROKER_URL": f"{absent};{url}"}))
-    assert house.runtime.doorbell.ring([LANE]) == 1
-    assert house.rings.count() == 1
+    configure(load_settings({**cluster.environment, "MAILGLASS_BROKER_URL": f"{absent};{url}"}))
+    assert cluster.runtime.doorbell.ring([LANE]) == 1
+    assert cluster.rings.count() == 1
 
 
 def test_a_queue_that_somebody_declared_otherwise_fails_no_caller_and_spoils_no_connection(
-    rabbit, house, wait_for: Callable[..., None]
+    rabbit, cluster, wait_for: Callable[..., None]
 ) -> None:
     with Connection(rabbit.url()) as connection:
         connection.default_channel.queue_declare("mailglass", durable=True, auto_delete=False)
-        assert house.runtime.doorbell.ring([LANE]) == 0
+        assert cluster.runtime.doorbell.ring([LANE]) == 0
         connection.default_channel.queue_delete("mailglass")
-    wait_for(lambda: house.runtime.doorbell.ring([LANE]) == 1)
+    wait_for(lambda: cluster.runtime.doorbell.ring([LANE]) == 1)
 
 
-def test_a_green_worker_waits_for_nothing_between_two_rings(rabbit, house, wait_for: Callable[..., None]) -> None:
-    house.worker("-P", "gevent", "-c", "4")
+def test_a_green_worker_waits_for_nothing_between_two_rings(rabbit, cluster, wait_for: Callable[..., None]) -> None:
+    cluster.worker("-P", "gevent", "-c", "4")
     for number in range(60):
         with tenant(f"t{number}"):
             deliver_later.delay(Message(to="ada@example.com", subject="Receipt", text="Thanks."))
     started = time.monotonic()
-    wait_for(lambda: not deliveries.find(house.runtime.database, status="queued"))
+    wait_for(lambda: not deliveries.find(cluster.runtime.database, status="queued"))
     # 60 times Celery's tenth of a second would be six
     assert time.monotonic() - started < 4
 
 
-def test_a_server_that_does_not_answer_holds_the_pump_for_seconds_and_is_asked_again(rabbit, house) -> None:
-    doorbell = house.runtime.doorbell
+def test_a_server_that_does_not_answer_holds_the_pump_for_seconds_and_is_asked_again(rabbit, cluster) -> None:
+    doorbell = cluster.runtime.doorbell
     assert doorbell.repair([LANE], ring_timeout=60) == 1
     with frozen(rabbit):
         assert doorbell._waiting("mailglass") == 0

@@ -23,10 +23,19 @@ from tests.provider_lab import Lab, Posted, attempt, mail, provider_lab, send
 
 SECRETS = {"LAB_PW": "pw", "RE_KEY": "re-key-77", "BR_KEY": "br-key-77", "BR_PW": "br-pw-77"}
 ARGUMENTS = [
-    "--webhook-password", "env:LAB_PW",
-    "--account", "acme-re=resend", "--secret", "acme-re.key=env:RE_KEY",
-    "--account", "acme-br=brevo", "--secret", "acme-br.key=env:BR_KEY", "--secret", "acme-br.password=env:BR_PW",
-]  # fmt: skip
+    "--webhook-password",
+    "env:LAB_PW",
+    "--account",
+    "acme-re=resend",
+    "--secret",
+    "acme-re.key=env:RE_KEY",
+    "--account",
+    "acme-br=brevo",
+    "--secret",
+    "acme-br.key=env:BR_KEY",
+    "--secret",
+    "acme-br.password=env:BR_PW",
+]
 K, O = EventKind, OutcomeClass  # noqa: E741
 NAMES = pytest.mark.parametrize("name", ["resend", "brevo"])
 
@@ -40,10 +49,14 @@ def resend(url: str, secret: str, key: str = "re-key-77", **more: Any) -> Resend
 
 def brevo(url: str, key: str = "br-key-77", **more: Any) -> BrevoProvider:
     options = BrevoOptions(
-        api_key=Secret(key), base_url=f"{url}/acme-br", webhook_username="lab",
-        webhook_passwords=(Secret("older"), Secret("br-pw-77")), webhook_networks=("127.0.0.0/8",),
-        blocked_senders=("shop@example.org",), **more,
-    )  # fmt: skip
+        api_key=Secret(key),
+        base_url=f"{url}/acme-br",
+        webhook_username="lab",
+        webhook_passwords=(Secret("older"), Secret("br-pw-77")),
+        webhook_networks=("127.0.0.0/8",),
+        blocked_senders=("shop@example.org",),
+        **more,
+    )
     return BrevoProvider("acme-br", options)
 
 

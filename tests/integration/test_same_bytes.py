@@ -33,14 +33,14 @@ MESSAGE = Message(
 
 
 @pytest.fixture
-def wire(house: Any, room: type[Declaration], monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
-    """The house with one account, of this room, whose provider takes everything."""
+def wire(cluster: Any, room: type[Declaration], monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
+    """The cluster with one account, of this room, whose provider takes everything."""
     declared = room()
     for name, value in declared.environ.items():
         monkeypatch.setenv(name, value)
     with declared.open_wire() as server:
         lines = [f"{key} = {json.dumps(value)}" for key, value in declared.at(server.port).items()]
-        config = house.directory / "mailglass.toml"
+        config = cluster.directory / "mailglass.toml"
         config.write_text(
             f'[accounts.main]\nprovider = "{room.provider_class.name}"\n' + "\n".join(lines), encoding="utf-8"
         )
@@ -49,10 +49,10 @@ def wire(house: Any, room: type[Declaration], monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("room", OVER_HTTP)
-def test_now_and_later_send_the_same_bytes(house: Any, wire: Wire) -> None:
+def test_now_and_later_send_the_same_bytes(cluster: Any, wire: Wire) -> None:
     mailglass.deliver(MESSAGE)
     mailglass.deliver_later.delay(MESSAGE)
-    house.runtime.engine.run(Lane("mailglass", "default", "transactional"))
+    cluster.runtime.engine.run(Lane("mailglass", "default", "transactional"))
     now, later = (_lasting(request) for request in wire.seen)
     assert now == later
 

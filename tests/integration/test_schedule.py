@@ -21,9 +21,9 @@ def message(to: object = "ada@example.com") -> Message:
 
 
 @pytest.fixture
-def old_transaction(house) -> Iterator[Connection]:
+def old_transaction(cluster) -> Iterator[Connection]:
     """A transaction of the application's that began before."""
-    engine = sqlalchemy.create_engine(sqlalchemy_url(house.environment["MAILGLASS_DATABASE_URL"]))
+    engine = sqlalchemy.create_engine(sqlalchemy_url(cluster.environment["MAILGLASS_DATABASE_URL"]))
     with engine.begin() as connection:
         connection.execute(sqlalchemy.text("SELECT now()"))
         connection.execute(sqlalchemy.text("SELECT pg_sleep(0.1)"))
@@ -39,7 +39,7 @@ def recorded(connection: Connection, result) -> sqlalchemy.Row:
     return connection.execute(sqlalchemy.text(query), {"id": result.id}).one()
 
 
-def test_a_moment_stays_as_it_was_given_in_an_old_transaction(house, old_transaction: Connection) -> None:
+def test_a_moment_stays_as_it_was_given_in_an_old_transaction(cluster, old_transaction: Connection) -> None:
     eta = datetime.now(timezone(timedelta(hours=3))) + timedelta(hours=1)
     expires = datetime.now(UTC) + timedelta(hours=2)
     for to in ("ada@example.com", ["grace@example.com", "linus@example.com"]):
@@ -49,7 +49,7 @@ def test_a_moment_stays_as_it_was_given_in_an_old_transaction(house, old_transac
         assert (found.due_at, found.scheduled_at, found.expires_at) == (eta, eta, expires)
 
 
-def test_a_duration_counts_from_the_call_in_an_old_transaction(house, old_transaction: Connection) -> None:
+def test_a_duration_counts_from_the_call_in_an_old_transaction(cluster, old_transaction: Connection) -> None:
     for to in ("ada@example.com", ["grace@example.com", "linus@example.com"]):
         given = {"countdown": 1, "expires": 5}
         before = datetime.now(UTC)
@@ -64,7 +64,7 @@ def test_a_duration_counts_from_the_call_in_an_old_transaction(house, old_transa
         assert old_transaction.execute(sqlalchemy.text(told)).scalar_one()
 
 
-def test_a_duration_counts_from_the_call_however_slow_the_messages_come(house) -> None:
+def test_a_duration_counts_from_the_call_however_slow_the_messages_come(cluster) -> None:
     read: list[datetime] = []
 
     def slow() -> Iterator[Message]:
@@ -76,19 +76,19 @@ def test_a_duration_counts_from_the_call_however_slow_the_messages_come(house) -
     before = datetime.now(UTC)
     results = deliver_many(slow(), countdown=600, expires=3600)
     for result in results:
-        found = _read(house, result.ids[0])
+        found = _read(cluster, result.ids[0])
         assert before <= found.due_at - timedelta(seconds=600) <= read[0]
         assert before <= found.expires_at - timedelta(seconds=3600) <= read[0]
 
 
-def test_immediate_mail_is_due_when_it_is_recorded(house) -> None:
+def test_immediate_mail_is_due_when_it_is_recorded(cluster) -> None:
     before = datetime.now(UTC)
     found = deliver_later.delay(message()).delivery
     assert before <= found.due_at <= datetime.now(UTC)
 
 
 @pytest.mark.parametrize("skew", [timedelta(hours=-5), timedelta(hours=5)])
-def test_a_producers_wrong_clock_moves_nothing(house, monkeypatch: pytest.MonkeyPatch, skew: timedelta) -> None:
+def test_a_producers_wrong_clock_moves_nothing(cluster, monkeypatch: pytest.MonkeyPatch, skew: timedelta) -> None:
     now = datetime.now(UTC)
     monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + skew)
     eta, expires = now + timedelta(hours=1), now + timedelta(hours=2)
@@ -102,11 +102,11 @@ def test_a_producers_wrong_clock_moves_nothing(house, monkeypatch: pytest.Monkey
         deliver_later.apply_async((message(),), expires=now - timedelta(seconds=1))
 
 
-def test_a_moment_that_has_passed_is_due_at_once_and_its_age_counts_from_the_call(house) -> None:
+def test_a_moment_that_has_passed_is_due_at_once_and_its_age_counts_from_the_call(cluster) -> None:
     before = datetime.now(UTC)
     found = deliver_later.apply_async((message(),), eta=before - timedelta(days=30)).delivery
     assert before <= found.due_at <= datetime.now(UTC)
-    assert house.rings.count() == 1
+    assert cluster.rings.count() == 1
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_moment_that_has_passed_is_due_at_once_and_its_age_counts_from_the_cal
     ],
 )
 @pytest.mark.parametrize("to", ["ada@example.com", ["ada@example.com", "grace@example.com"]])
-def test_a_mail_that_would_end_before_it_is_due_is_refused_and_not_recorded(house, options: dict, to: object) -> None:
+def test_a_mail_that_would_end_before_it_is_due_is_refused_and_not_recorded(cluster, options: dict, to: object) -> None:
     now = datetime.now(UTC)
     given = {name: now + value if isinstance(value, timedelta) else value for name, value in options.items()}
     with pytest.raises(MessageError) as caught:
@@ -127,11 +127,11 @@ def test_a_mail_that_would_end_before_it_is_due_is_refused_and_not_recorded(hous
     assert caught.value.field == "expires"
     with pytest.raises(MessageError):
         deliver_many([message(to), message()], **given)
-    assert deliveries.find(house.runtime.database) == []
+    assert deliveries.find(cluster.runtime.database) == []
 
 
 def test_a_moment_that_passes_while_messages_are_read_refuses_the_later_ones_alone(
-    house, monkeypatch: pytest.MonkeyPatch
+    cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mailglass.outbound.deliver_many.CHUNK", 1)
     expires = datetime.now(UTC) + timedelta(seconds=4)
@@ -146,7 +146,7 @@ def test_a_moment_that_passes_while_messages_are_read_refuses_the_later_ones_alo
     assert isinstance(late.error, MessageError)
 
 
-def test_a_repeated_call_finds_its_delivery_after_its_moment_has_passed(house) -> None:
+def test_a_repeated_call_finds_its_delivery_after_its_moment_has_passed(cluster) -> None:
     given = Message(to="ada@example.com", subject="Receipt", text="Thanks.", idempotency_key="order-1")
     expires = datetime.now(UTC) + timedelta(seconds=1)
     first = deliver_later.apply_async((given,), expires=expires)
@@ -154,5 +154,5 @@ def test_a_repeated_call_finds_its_delivery_after_its_moment_has_passed(house) -
     assert deliver_later.apply_async((given,), expires=expires).id == first.id
 
 
-def _read(house, delivery_id) -> Delivery:
-    return deliveries.get(house.runtime.database, delivery_id)
+def _read(cluster, delivery_id) -> Delivery:
+    return deliveries.get(cluster.runtime.database, delivery_id)

@@ -29,13 +29,26 @@ from mailglass.settings import Secret
 O = OutcomeClass  # noqa: E741
 ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 SMALL = Outgoing(
-    ID, "acme", "transactional", Address("ada@example.com"), Address("shop@example.org"), "Subject",
-    datetime(2026, 1, 2, tzinfo=UTC), text="Hello.",
-)  # fmt: skip
+    ID,
+    "acme",
+    "transactional",
+    Address("ada@example.com"),
+    Address("shop@example.org"),
+    "Subject",
+    datetime(2026, 1, 2, tzinfo=UTC),
+    text="Hello.",
+)
 LARGE = Outgoing(
-    ID, "acme", "transactional", Address("ada@example.com"), Address("shop@example.org"), "Subject",
-    datetime(2026, 1, 2, tzinfo=UTC), text="Hello.", attachments=(Attachment("a.bin", os.urandom(8_000_000)),),
-)  # fmt: skip
+    ID,
+    "acme",
+    "transactional",
+    Address("ada@example.com"),
+    Address("shop@example.org"),
+    "Subject",
+    datetime(2026, 1, 2, tzinfo=UTC),
+    text="Hello.",
+    attachments=(Attachment("a.bin", os.urandom(8_000_000)),),
+)
 LOST = Outcome(O.UNCERTAIN, reason="answer_lost")
 INCOMPLETE = Outcome(O.TRANSIENT, reason="request_incomplete")
 FAILED = Outcome(O.TRANSIENT, reason="connect_failed")
@@ -116,9 +129,12 @@ def reset(connection: socket.socket) -> None:
 
 def account(port: int, scheme: str = "http", **more: Any) -> SESProvider:
     options = SESOptions(
-        region="eu-west-1", access_key_id=Secret("AKIAX"), secret_access_key=Secret("s3cr3t"),
-        endpoint_url=f"{scheme}://127.0.0.1:{port}", **{"read_timeout": 10.0, **more},
-    )  # fmt: skip
+        region="eu-west-1",
+        access_key_id=Secret("AKIAX"),
+        secret_access_key=Secret("s3cr3t"),
+        endpoint_url=f"{scheme}://127.0.0.1:{port}",
+        **{"read_timeout": 10.0, **more},
+    )
     return SESProvider("acme", options)
 
 
@@ -203,8 +219,10 @@ def test_a_mail_is_one_signed_request_on_a_kept_connection() -> None:
             answer(503, {"message": "x"}, x_amzn_errortype="ServiceUnavailable", retry_after="3"),
             Outcome(O.TRANSIENT, reason="ses_ServiceUnavailable", status=503, retry_after=3.0),
         ),
-        (answer(403, b"{}", x_amzn_errortype="AccessDeniedException:http://x/"),
-         Outcome(O.MISCONFIGURED, reason="ses_AccessDeniedException", status=403)),
+        (
+            answer(403, b"{}", x_amzn_errortype="AccessDeniedException:http://x/"),
+            Outcome(O.MISCONFIGURED, reason="ses_AccessDeniedException", status=403),
+        ),
         (answer(502, b"<html>Bad gateway</html>"), Outcome(O.UNCERTAIN, reason="http_502", status=502)),
         (answer(504, b""), Outcome(O.UNCERTAIN, reason="http_504", status=504)),
         (answer(404, b"<html>Not here</html>"), Outcome(O.MISCONFIGURED, reason="http_404", status=404)),
@@ -212,7 +230,7 @@ def test_a_mail_is_one_signed_request_on_a_kept_connection() -> None:
         (answer(200, b"{}"), Outcome(O.UNCERTAIN, reason="answer_unreadable", status=200)),
         (answer(200, b"<html>"), Outcome(O.UNCERTAIN, reason="answer_unreadable", status=200)),
     ],
-)  # fmt: skip
+)
 def test_an_answer_is_read_and_the_mail_is_not_sent_again(given: bytes, expected: Outcome) -> None:
     with talking(answering(given)) as (server, provider):
         assert send(provider) == expected
@@ -401,9 +419,16 @@ def test_an_aws_profile_that_is_not_there_is_the_accounts_fault(monkeypatch: pyt
 
 def test_options_that_sendemail_does_not_know_refuse_the_mail() -> None:
     unknown = Outgoing(
-        ID, "acme", "transactional", Address("ada@example.com"), Address("shop@example.org"), "Subject",
-        datetime(2026, 1, 2, tzinfo=UTC), text="Hello.", options={"ses": {"NoSuchThing": 1}},
-    )  # fmt: skip
+        ID,
+        "acme",
+        "transactional",
+        Address("ada@example.com"),
+        Address("shop@example.org"),
+        "Subject",
+        datetime(2026, 1, 2, tzinfo=UTC),
+        text="Hello.",
+        options={"ses": {"NoSuchThing": 1}},
+    )
     with talking(answering(OK)) as (server, provider):
         assert send(provider, unknown) == Outcome(O.REJECTED, reason="invalid_options")
         assert not server.bodies

@@ -23,10 +23,17 @@ from tests.provider_lab import Lab, mail, provider_lab, send
 K, O = EventKind, OutcomeClass  # noqa: E741
 SECRETS = {"LAB_ID": "AKIALAB", "LAB_KEY": "lab/secret+key", "LAB_PW": "hook-pw-51"}
 ARGUMENTS = [
-    "--open-rate", "0",
-    "--webhook-password", "env:LAB_PW", "--account", "acme-ses=ses",
-    "--secret", "acme-ses.access_key_id=env:LAB_ID", "--secret", "acme-ses.secret_access_key=env:LAB_KEY",
-]  # fmt: skip
+    "--open-rate",
+    "0",
+    "--webhook-password",
+    "env:LAB_PW",
+    "--account",
+    "acme-ses=ses",
+    "--secret",
+    "acme-ses.access_key_id=env:LAB_ID",
+    "--secret",
+    "acme-ses.secret_access_key=env:LAB_KEY",
+]
 
 
 def account(ready: dict[str, Any], secret: str = SECRETS["LAB_KEY"]) -> SESProvider:
@@ -79,10 +86,15 @@ def events_of(lab: Lab, delivery_id: UUID, *kinds: EventKind) -> list[ProviderEv
 
 
 def test_a_mail_is_accepted_and_its_events_come_back_by_its_id(lab: Lab) -> None:
-    delivery_id, outcome = send_one(lab,
-        "sunny@example.com", html="<p>ü</p>", tags=("wälcome",), metadata={"order": "7 7"},
-        attachments=(Attachment("ä.txt", b"x"),), bcc=(Address("b@example.com"),),
-    )  # fmt: skip
+    delivery_id, outcome = send_one(
+        lab,
+        "sunny@example.com",
+        html="<p>ü</p>",
+        tags=("wälcome",),
+        metadata={"order": "7 7"},
+        attachments=(Attachment("ä.txt", b"x"),),
+        bcc=(Address("b@example.com"),),
+    )
     assert outcome.kind is O.ACCEPTED
     events = events_of(lab, delivery_id, K.SENT, K.DELIVERED)
     assert {event.provider_message_id for event in events} == {outcome.provider_message_id}

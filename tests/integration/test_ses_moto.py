@@ -42,11 +42,21 @@ def test_a_raw_mail_is_understood_with_all_its_recipients(aws: Any) -> None:
     aws("sesv2").create_email_identity(EmailIdentity="example.org")
     provider = SESProvider("acme", SESOptions(**OPTIONS))
     mail = Outgoing(
-        uuid4(), "acme", "transactional", Address("ada@example.com", "Ada Ü"), Address("shop@example.org", "Shop"),
-        "Größe", datetime.now(UTC), text="Hello.", html="<p>Hello.</p>", cc=(Address("c@example.com"),),
-        bcc=(Address("b@example.com"),), attachments=(Attachment("ä.txt", b"x"),), tags=("a b",),
+        uuid4(),
+        "acme",
+        "transactional",
+        Address("ada@example.com", "Ada Ü"),
+        Address("shop@example.org", "Shop"),
+        "Größe",
+        datetime.now(UTC),
+        text="Hello.",
+        html="<p>Hello.</p>",
+        cc=(Address("c@example.com"),),
+        bcc=(Address("b@example.com"),),
+        attachments=(Attachment("ä.txt", b"x"),),
+        tags=("a b",),
         metadata={"order": "7"},
-    )  # fmt: skip
+    )
     (found,) = provider.send([mail], deadline=monotonic() + 30)
     assert found.kind is OutcomeClass.ACCEPTED and found.provider_message_id
     (sent,) = ses_backends[DEFAULT_ACCOUNT_ID][REGION].sent_messages
@@ -60,9 +70,15 @@ def test_a_raw_mail_is_understood_with_all_its_recipients(aws: Any) -> None:
 def test_a_sender_that_is_not_verified_is_refused(aws: Any) -> None:
     provider = SESProvider("acme", SESOptions(**OPTIONS))
     mail = Outgoing(
-        uuid4(), "acme", "transactional", Address("ada@example.com"), Address("shop@example.net"), "S",
-        datetime.now(UTC), text="Hello.",
-    )  # fmt: skip
+        uuid4(),
+        "acme",
+        "transactional",
+        Address("ada@example.com"),
+        Address("shop@example.net"),
+        "S",
+        datetime.now(UTC),
+        text="Hello.",
+    )
     (found,) = provider.send([mail], deadline=monotonic() + 30)
     assert (found.kind, found.status) == (OutcomeClass.REJECTED, 400)
     provider.close()

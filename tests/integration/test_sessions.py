@@ -34,13 +34,15 @@ def message(to: object = "ada@example.com", **fields: Any) -> Message:
     return Message(to=to, subject="Receipt 1001", text='Thank "you" \\ very %s :much', **fields)
 
 
-def url_of(house, driver: str) -> sqlalchemy.URL:
-    return make_url(sqlalchemy_url(house.environment["MAILGLASS_DATABASE_URL"])).set(drivername=f"postgresql+{driver}")
+def url_of(cluster, driver: str) -> sqlalchemy.URL:
+    return make_url(sqlalchemy_url(cluster.environment["MAILGLASS_DATABASE_URL"])).set(
+        drivername=f"postgresql+{driver}"
+    )
 
 
 def synchronous(driver: str) -> Callable[[Any, Callable[[Any], Any]], Any]:
-    def run(house, work: Callable[[Any], Any]) -> Any:
-        engine = sqlalchemy.create_engine(url_of(house, driver))
+    def run(cluster, work: Callable[[Any], Any]) -> Any:
+        engine = sqlalchemy.create_engine(url_of(cluster, driver))
         try:
             with Session(engine) as session, session.begin():
                 return work(session)
@@ -51,24 +53,24 @@ def synchronous(driver: str) -> Callable[[Any, Callable[[Any], Any]], Any]:
 
 
 def asynchronous(driver: str) -> Callable[[Any, Callable[[Any], Any]], Any]:
-    async def within(house, work: Callable[[Any], Any]) -> Any:
-        engine = create_async_engine(url_of(house, driver))
+    async def within(cluster, work: Callable[[Any], Any]) -> Any:
+        engine = create_async_engine(url_of(cluster, driver))
         try:
             async with AsyncSession(engine) as session, session.begin():
                 return await session.run_sync(work)
         finally:
             await engine.dispose()
 
-    return lambda house, work: asyncio.run(within(house, work))
+    return lambda cluster, work: asyncio.run(within(cluster, work))
 
 
-def plain_psycopg(house, work: Callable[[Any], Any]) -> Any:
-    with psycopg.connect(house.environment["MAILGLASS_DATABASE_URL"]) as connection:
+def plain_psycopg(cluster, work: Callable[[Any], Any]) -> Any:
+    with psycopg.connect(cluster.environment["MAILGLASS_DATABASE_URL"]) as connection:
         return work(connection)
 
 
-def in_a_connection(house, work: Callable[[Any], Any]) -> Any:
-    engine = sqlalchemy.create_engine(url_of(house, "psycopg"))
+def in_a_connection(cluster, work: Callable[[Any], Any]) -> Any:
+    engine = sqlalchemy.create_engine(url_of(cluster, "psycopg"))
     try:
         with engine.begin() as connection:
             return work(connection)
@@ -89,8 +91,8 @@ every_transaction = pytest.mark.parametrize("within", TRANSACTIONS.values(), ids
 
 
 @every_transaction
-def test_every_call_records_within_the_transaction_of_any_driver(house, within: Callable[..., Any]) -> None:
-    database = house.runtime.database
+def test_every_call_records_within_the_transaction_of_any_driver(cluster, within: Callable[..., Any]) -> None:
+    database = cluster.runtime.database
     suppress(database, [Suppression("default", "gone@example.com", "hard_bounce", "webhook")])
     task_id = str(uuid4())
 
@@ -114,7 +116,7 @@ def test_every_call_records_within_the_transaction_of_any_driver(house, within: 
         assert deliveries.find(database) == [], "nothing is visible before the commit"
         return [single, again, group, many]
 
-    single, again, group, many = within(house, work)
+    single, again, group, many = within(cluster, work)
     assert single.id == again.id
     assert [result.outcome for result in many] == [ItemOutcome.QUEUED] * 3 + [
         ItemOutcome.INVALID,
@@ -129,7 +131,7 @@ def test_every_call_records_within_the_transaction_of_any_driver(house, within: 
 
 
 @every_transaction
-def test_a_rollback_leaves_nothing_with_any_driver(house, within: Callable[..., Any]) -> None:
+def test_a_rollback_leaves_nothing_with_any_driver(cluster, within: Callable[..., Any]) -> None:
     class Undone(Exception):
         pass
 
@@ -138,25 +140,25 @@ def test_a_rollback_leaves_nothing_with_any_driver(house, within: Callable[..., 
         raise Undone
 
     with pytest.raises(Undone):
-        within(house, work)
-    assert deliveries.find(house.runtime.database) == []
+        within(cluster, work)
+    assert deliveries.find(cluster.runtime.database) == []
 
 
 @every_transaction
-def test_a_refused_statement_is_the_same_error_with_any_driver(house, within: Callable[..., Any]) -> None:
-    house.runtime.database.query(sqlalchemy.text("ALTER TABLE mailglass.deliveries ADD CHECK (priority <> 3)"))
+def test_a_refused_statement_is_the_same_error_with_any_driver(cluster, within: Callable[..., Any]) -> None:
+    cluster.runtime.database.query(sqlalchemy.text("ALTER TABLE mailglass.deliveries ADD CHECK (priority <> 3)"))
 
     def work(session: Any) -> None:
         deliver_later.apply_async((message("very.private@example.com"),), session=session, priority=3)
 
     with pytest.raises(LedgerError) as caught:
-        within(house, work)
+        within(cluster, work)
     assert caught.value.sqlstate == "23514"
     assert caught.value.__context__ is None
     assert "private" not in str(caught.value)
 
 
-def test_a_session_that_is_none_is_an_error_and_records_nothing(house) -> None:
+def test_a_session_that_is_none_is_an_error_and_records_nothing(cluster) -> None:
     for call in (
         lambda: deliver_later.delay(message(), session=None),
         lambda: deliver_later.delay(message(), None),
@@ -168,13 +170,13 @@ def test_a_session_that_is_none_is_an_error_and_records_nothing(house) -> None:
     ):
         with pytest.raises(TypeError, match="session is None: leave it out"):
             call()
-    assert deliveries.find(house.runtime.database) == []
+    assert deliveries.find(cluster.runtime.database) == []
 
 
 @pytest.mark.parametrize("ledger_there", [True, False])
 @pytest.mark.parametrize("plain", [True, False])
 def test_a_session_of_another_database_is_refused_by_name_and_its_transaction_goes_on(
-    house, empty_database_url: str, ledger_there: bool, plain: bool
+    cluster, empty_database_url: str, ledger_there: bool, plain: bool
 ) -> None:
     if ledger_there:
         schema.upgrade(empty_database_url)
@@ -189,9 +191,9 @@ def test_a_session_of_another_database_is_refused_by_name_and_its_transaction_go
         connection.execute("SELECT 1" if plain else sqlalchemy.text("SELECT 1"))
 
 
-def test_a_copy_of_the_ledger_under_another_name_is_another_ledger(house, postgres) -> None:
-    source = make_url(house.environment["MAILGLASS_DATABASE_URL"]).database
-    house.runtime.database.dispose()
+def test_a_copy_of_the_ledger_under_another_name_is_another_ledger(cluster, postgres) -> None:
+    source = make_url(cluster.environment["MAILGLASS_DATABASE_URL"]).database
+    cluster.runtime.database.dispose()
     url = postgres.create_database(f"{source}_copy", template=source)
     try:
         with _opened(url, plain=True) as connection, pytest.raises(SessionError, match="has another ledger"):
@@ -200,9 +202,9 @@ def test_a_copy_of_the_ledger_under_another_name_is_another_ledger(house, postgr
         postgres.drop_database(f"{source}_copy")
 
 
-def test_a_connection_is_looked_at_once_for_each_engine(house, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_is_looked_at_once_for_each_engine(cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    engine = sqlalchemy.create_engine(url_of(house, "psycopg"))
+    engine = sqlalchemy.create_engine(url_of(cluster, "psycopg"))
     sqlalchemy.event.listen(engine, "before_cursor_execute", lambda c, cur, sql, *_: seen.append(sql))
     for _ in range(3):
         with Session(engine) as session, session.begin():
@@ -211,18 +213,18 @@ def test_a_connection_is_looked_at_once_for_each_engine(house, monkeypatch: pyte
     engine.dispose()
 
 
-def test_a_pump_rings_what_a_psycopg_connection_committed(house, outside, wait_for) -> None:
-    house.worker()
-    house.beat()
-    with psycopg.connect(house.environment["MAILGLASS_DATABASE_URL"]) as connection:
+def test_a_pump_rings_what_a_psycopg_connection_committed(cluster, outside, wait_for) -> None:
+    cluster.worker()
+    cluster.beat()
+    with psycopg.connect(cluster.environment["MAILGLASS_DATABASE_URL"]) as connection:
         result = deliver_later.delay(message(), session=connection)
-        assert house.rings.count() == 0
+        assert cluster.rings.count() == 0
     wait_for(lambda: result.state == "sent")
 
 
-def test_an_asynchronous_connection_names_the_remedy(house) -> None:
+def test_an_asynchronous_connection_names_the_remedy(cluster) -> None:
     async def wrong() -> None:
-        async with await psycopg.AsyncConnection.connect(house.environment["MAILGLASS_DATABASE_URL"]) as connection:
+        async with await psycopg.AsyncConnection.connect(cluster.environment["MAILGLASS_DATABASE_URL"]) as connection:
             with pytest.raises(TypeError, match="psycopg Connection, not AsyncConnection"):
                 deliver_later.delay(message(), session=connection)
 
@@ -230,9 +232,9 @@ def test_an_asynchronous_connection_names_the_remedy(house) -> None:
 
 
 @pytest.fixture
-def eight_idle(house) -> Iterator[None]:
+def eight_idle(cluster) -> Iterator[None]:
     """Eight idle connections in the ledger's pool."""
-    database, together = house.runtime.database, threading.Barrier(8)
+    database, together = cluster.runtime.database, threading.Barrier(8)
 
     def use() -> None:
         together.wait(60)
@@ -246,8 +248,8 @@ def eight_idle(house) -> Iterator[None]:
     return
 
 
-def end_sessions(house) -> int:
-    with psycopg.connect(house.environment["MAILGLASS_DATABASE_URL"], autocommit=True) as connection:
+def end_sessions(cluster) -> int:
+    with psycopg.connect(cluster.environment["MAILGLASS_DATABASE_URL"], autocommit=True) as connection:
         return len(
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -256,15 +258,15 @@ def end_sessions(house) -> int:
         )
 
 
-def test_no_caller_meets_the_connections_that_a_restart_ended(house, eight_idle) -> None:
-    assert end_sessions(house) >= 5
+def test_no_caller_meets_the_connections_that_a_restart_ended(cluster, eight_idle) -> None:
+    assert end_sessions(cluster) >= 5
     for _ in range(10):
         deliver_later.delay(message())
-    assert deliveries.counts(house.runtime.database) == {"default": {"queued": 10}}
+    assert deliveries.counts(cluster.runtime.database) == {"default": {"queued": 10}}
 
 
-def test_callers_at_once_do_not_meet_them_either(house, eight_idle) -> None:
-    assert end_sessions(house) >= 5
+def test_callers_at_once_do_not_meet_them_either(cluster, eight_idle) -> None:
+    assert end_sessions(cluster) >= 5
     errors: list[BaseException] = []
     together = threading.Barrier(6)
 
@@ -282,7 +284,7 @@ def test_callers_at_once_do_not_meet_them_either(house, eight_idle) -> None:
     for thread in threads:
         thread.join(60)
     assert errors == []
-    assert deliveries.counts(house.runtime.database) == {"default": {"queued": 30}}
+    assert deliveries.counts(cluster.runtime.database) == {"default": {"queued": 30}}
 
 
 def _opened(url: str, plain: bool) -> Any:

@@ -21,7 +21,7 @@ from mailglass import Message, deliver_later
 from mailglass.celery import forget_broker
 from mailglass.doorbell import SETTLE
 from mailglass.engine import Engine
-from mailglass.engine.settler import Report
+from mailglass.engine.settler import SettlingReport
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import deliveries
 from mailglass.ledger.lifecycle import Status
@@ -212,42 +212,42 @@ def test_a_worker_killed_with_the_answer_in_its_hands_leaves_one_mail_at_the_pro
     assert site.received(delivery_id) == 1
 
 
-def test_single_worker_at_a_time_searches(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_worker_at_a_time_searches(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from mailglass_workers import pumping, tasks
 
-    doorbell, settler = house.runtime.doorbell, house.runtime.settler
+    doorbell, settler = cluster.runtime.doorbell, cluster.runtime.settler
     rung: list[int] = []
 
-    def run(ring: Callable[..., object]) -> Report:
+    def run(ring: Callable[..., object]) -> SettlingReport:
         rung.append(doorbell.ring_task(SETTLE, pumping.SETTLE_RING_TIMEOUT))
-        return Report(more=True)
+        return SettlingReport(more=True)
 
     monkeypatch.setattr(settler, "run", run)
     assert doorbell.ring_task(SETTLE) == 1
     tasks.settle()
     # it has rung again for the rest, and only then
     assert (rung, doorbell.ring_task(SETTLE)) == ([0], 0)
-    assert house.rings.count() == 2
+    assert cluster.rings.count() == 2
 
 
-def test_a_search_that_fails_lets_the_next_one_begin(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_that_fails_lets_the_next_one_begin(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from mailglass_workers import tasks
 
-    def run(ring: Callable[..., object]) -> Report:
+    def run(ring: Callable[..., object]) -> SettlingReport:
         raise LedgerUnavailableError("the database is away")
 
-    monkeypatch.setattr(house.runtime.settler, "run", run)
-    assert house.runtime.doorbell.ring_task(SETTLE) == 1
+    monkeypatch.setattr(cluster.runtime.settler, "run", run)
+    assert cluster.runtime.doorbell.ring_task(SETTLE) == 1
     tasks.settle()
-    assert house.runtime.doorbell.ring_task(SETTLE) == 1
+    assert cluster.runtime.doorbell.ring_task(SETTLE) == 1
 
 
-def test_workers_search_by_themselves(site: Site, house: Any, wait_for: Callable[..., None]) -> None:
+def test_workers_search_by_themselves(site: Site, cluster: Any, wait_for: Callable[..., None]) -> None:
     site.account(SEARCHED["mailgun"], search_lag=0.5)
-    house.environment["MAILGLASS_CONFIG"] = str(site.directory / "mailglass.toml")
-    house.environment["LAB_KEY"] = "lab-key-0815"
+    cluster.environment["MAILGLASS_CONFIG"] = str(site.directory / "mailglass.toml")
+    cluster.environment["LAB_KEY"] = "lab-key-0815"
     lost, quiet = queue("silence.worker@example.com"), queue("sunny.worker@example.com")
-    house.worker("-P", "solo")
+    cluster.worker("-P", "solo")
     wait_for(lambda: {site.status(lost), site.status(quiet)} == {Status.SENT}, timeout=60)
     kinds = [(event.kind, event.reason) for event in deliveries.timeline(site.runtime.database, lost)]
     assert ("settled", "search_evidence") in kinds

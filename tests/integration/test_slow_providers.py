@@ -62,11 +62,11 @@ def provider() -> Iterator[SlowProvider]:
 
 
 @pytest.fixture
-def slow_house(house, provider: SlowProvider):
-    """A house whose tenant `slow` sends through the slow provider."""
+def slow_cluster(cluster, provider: SlowProvider):
+    """A cluster whose tenant `slow` sends through the slow provider."""
     from mailglass.settings import configure, load_settings
 
-    config = house.directory / "mailglass.toml"
+    config = cluster.directory / "mailglass.toml"
     account = f'[accounts.slow]\nprovider = "smtp"\nhost = "127.0.0.1"\nport = {provider.port}\nsecurity = "none"\n'
     account += "connect_timeout = 40.0\n"
     route = '[[routes]]\ntenant = "slow"\naccounts = ["slow"]\n'
@@ -75,11 +75,11 @@ def slow_house(house, provider: SlowProvider):
     config.write_text(text.replace("[[routes]]", f"{account}{route}\n[[routes]]", 1), encoding="utf-8")
     configure(load_settings())
     close_runtime()
-    return house
+    return cluster
 
 
 @pytest.fixture
-def walls(slow_house, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bulkhead]:
+def walls(slow_cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bulkhead]:
     """A worker of two slots in this process, for which a tenth of a second is slow."""
     for module in (bulkhead, slots):
         monkeypatch.setattr(module, "SLOW", 0.1)
@@ -106,52 +106,52 @@ def dispatch(lane: Lane) -> None:
     tasks.dispatch(str(lane))
 
 
-def counts(house, owner: str) -> dict[str, int]:
-    return deliveries.counts(house.runtime.database).get(owner, {})
+def counts(cluster, owner: str) -> dict[str, int]:
+    return deliveries.counts(cluster.runtime.database).get(owner, {})
 
 
 def test_a_slot_does_not_wait_for_a_hanging_provider_and_its_batch_is_recorded_all_the_same(
-    slow_house, walls: Bulkhead, provider: SlowProvider, wait_for
+    slow_cluster, walls: Bulkhead, provider: SlowProvider, wait_for
 ) -> None:
     queue("slow", 1)
     dispatch(SLOW_LANE)
-    assert counts(slow_house, "slow") == {"sending": 1}
+    assert counts(slow_cluster, "slow") == {"sending": 1}
     provider.go.set()
-    wait_for(lambda: counts(slow_house, "slow") == {"sent": 1})
+    wait_for(lambda: counts(slow_cluster, "slow") == {"sent": 1})
 
 
 def test_mail_without_a_slot_is_left_unclaimed_or_due_later_with_no_attempt_counted(
-    slow_house, walls: Bulkhead, provider: SlowProvider, wait_for
+    slow_cluster, walls: Bulkhead, provider: SlowProvider, wait_for
 ) -> None:
     queue("slow", 1)
     dispatch(SLOW_LANE)
     queue("slow", 3)
     dispatch(SLOW_LANE)
-    waiting = waiting_rows(slow_house)
+    waiting = waiting_rows(slow_cluster)
     assert [(row.attempts, row.last_error) for row in waiting] == [(0, "account_slow")] * 3
-    slow_house.runtime.database.query(
+    slow_cluster.runtime.database.query(
         sqlalchemy.text("UPDATE mailglass.deliveries SET due_at = now() WHERE due_at > now()")
     )
-    before = waiting_rows(slow_house)
+    before = waiting_rows(slow_cluster)
     dispatch(SLOW_LANE)
-    assert waiting_rows(slow_house) == before
+    assert waiting_rows(slow_cluster) == before
     provider.go.set()
-    wait_for(lambda: counts(slow_house, "slow").get("sent") == 1)
+    wait_for(lambda: counts(slow_cluster, "slow").get("sent") == 1)
     wait_for(lambda: walls.has_room("slow"))
     dispatch(SLOW_LANE)
-    wait_for(lambda: counts(slow_house, "slow") == {"sent": 4})
+    wait_for(lambda: counts(slow_cluster, "slow") == {"sent": 4})
 
 
-def waiting_rows(house):
-    return house.runtime.database.query(
+def waiting_rows(cluster):
+    return cluster.runtime.database.query(
         sqlalchemy.text("SELECT id, attempts, last_error, due_at FROM mailglass.deliveries WHERE status = 'queued'")
     )
 
 
 def test_a_batch_of_fast_and_slow_accounts_sends_the_fast_ones_mail_first(
-    slow_house, walls: Bulkhead, provider: SlowProvider, wait_for
+    slow_cluster, walls: Bulkhead, provider: SlowProvider, wait_for
 ) -> None:
-    config = slow_house.directory / "mailglass.toml"
+    config = slow_cluster.directory / "mailglass.toml"
     text = config.read_text(encoding="utf-8")
     routes = '[[routes]]\ntenant = "null"\ndomain = "slow.example"\naccounts = ["slow"]\n'
     config.write_text(text.replace("[[routes]]", f"{routes}\n[[routes]]", 1), encoding="utf-8")
@@ -165,14 +165,14 @@ def test_a_batch_of_fast_and_slow_accounts_sends_the_fast_ones_mail_first(
     with tenant("null"):
         deliver_many([Message(to="a@slow.example", subject="s", text="t"), *mails(5)])
     dispatch(lane)
-    wait_for(lambda: counts(slow_house, "null") == {"sent": 6, "sending": 1})
+    wait_for(lambda: counts(slow_cluster, "null") == {"sent": 6, "sending": 1})
     provider.go.set()
 
 
 def test_new_mail_goes_to_the_next_account_while_a_provider_hangs(
-    slow_house, walls: Bulkhead, provider: SlowProvider, wait_for, monkeypatch: pytest.MonkeyPatch
+    slow_cluster, walls: Bulkhead, provider: SlowProvider, wait_for, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = slow_house.directory / "mailglass.toml"
+    config = slow_cluster.directory / "mailglass.toml"
     text = config.read_text(encoding="utf-8")
     config.write_text(text.replace('accounts = ["slow"]', 'accounts = ["slow", "nowhere"]'), encoding="utf-8")
     from mailglass.settings import configure, load_settings
@@ -185,34 +185,34 @@ def test_new_mail_goes_to_the_next_account_while_a_provider_hangs(
     queue("slow", 5)
     wait_for(lambda: walls.hangs("slow"))
     dispatch(SLOW_LANE)
-    wait_for(lambda: counts(slow_house, "slow") == {"sending": 1, "sent": 5})
+    wait_for(lambda: counts(slow_cluster, "slow") == {"sending": 1, "sent": 5})
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
 def test_other_tenants_mail_leaves_beside_a_provider_that_hangs(
-    slow_house, outside, provider: SlowProvider, wait_for, pool: str
+    slow_cluster, outside, provider: SlowProvider, wait_for, pool: str
 ) -> None:
-    slow_house.worker("-P", pool, "-c", "2")
+    slow_cluster.worker("-P", pool, "-c", "2")
     queue("slow", 200)
     wait_for(lambda: provider.taken)
     for number in range(3):
         queue(f"shop{number}", 1)
-        wait_for(lambda number=number: counts(slow_house, f"shop{number}") == {"sent": 1})
-    assert "sent" not in counts(slow_house, "slow")
+        wait_for(lambda number=number: counts(slow_cluster, f"shop{number}") == {"sent": 1})
+    assert "sent" not in counts(slow_cluster, "slow")
     assert not provider.go.is_set()
 
 
 def test_a_worker_that_is_told_to_stop_records_what_a_slow_provider_answers(
-    slow_house, provider: SlowProvider, wait_for
+    slow_cluster, provider: SlowProvider, wait_for
 ) -> None:
-    worker = slow_house.worker("-c", "2")
+    worker = slow_cluster.worker("-c", "2")
     queue("slow", 1)
     wait_for(lambda: provider.taken)
     # the slots take other work beside it
     for _ in range(4):
         queue("shop", 1)
-    wait_for(lambda: counts(slow_house, "shop") == {"sent": 4})
+    wait_for(lambda: counts(slow_cluster, "shop") == {"sent": 4})
     worker.send_signal(signal.SIGTERM)
     provider.go.set()
     worker.wait(60)
-    assert counts(slow_house, "slow") == {"sent": 1}
+    assert counts(slow_cluster, "slow") == {"sent": 1}

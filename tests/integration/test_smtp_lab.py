@@ -111,11 +111,9 @@ def test_every_accepted_mail_is_counted_by_its_delivery_id(lab: Running) -> None
 
     assert {outcome.kind for outcome in outcomes} == {"accepted"}
     assert lab.mails == [
-        LabMail(
-            "smtp", str(letter.delivery_id), letter.recipient.email, letter.subject, len(mime.build(letter))
-        )
+        LabMail("smtp", str(letter.delivery_id), letter.recipient.email, letter.subject, len(mime.build(letter)))
         for letter in letters
-    ]  # fmt: skip
+    ]
 
 
 def test_a_connection_is_kept_from_batch_to_batch(lab: Running) -> None:

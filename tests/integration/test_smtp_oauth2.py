@@ -232,10 +232,13 @@ def test_a_token_is_fetched_with_the_clients_credentials_and_kept() -> None:
     assert brief(outcomes) == [("accepted", None)] * 2
     assert world.asked == [
         {
-            "grant_type": "client_credentials", "client_id": "app", "client_secret": "hunter2",
-            "scope": "https://mail.example/.default", "path": "/tenant/oauth2/v2.0/token",
+            "grant_type": "client_credentials",
+            "client_id": "app",
+            "client_secret": "hunter2",
+            "scope": "https://mail.example/.default",
+            "path": "/tenant/oauth2/v2.0/token",
         }
-    ]  # fmt: skip
+    ]
 
 
 def test_a_refresh_token_goes_before_the_clients_credentials(tmp_path: Path) -> None:
@@ -248,10 +251,12 @@ def test_a_refresh_token_goes_before_the_clients_credentials(tmp_path: Path) -> 
         assert tokens.token(monotonic() + PATIENCE) == "t1"
     assert world.asked == [
         {
-            "grant_type": "refresh_token", "client_id": "app", "refresh_token": "r1",
+            "grant_type": "refresh_token",
+            "client_id": "app",
+            "refresh_token": "r1",
             "path": "/tenant/oauth2/v2.0/token",
         }
-    ]  # fmt: skip
+    ]
 
 
 def test_a_token_is_fetched_again_a_minute_before_it_expires(monkeypatch: pytest.MonkeyPatch) -> None:

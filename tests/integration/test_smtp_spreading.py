@@ -237,8 +237,11 @@ def test_a_mail_that_cannot_be_packed_is_the_only_one_unsent(server: Counting, m
         monkeypatch.setattr(opened, "_pack", pack)
         outcomes = opened.send(mails, deadline=monotonic() + PATIENCE)
     assert brief(outcomes) == [
-        ("accepted", None), ("accepted", None), ("transient", "encode_failed"), ("accepted", None),
-    ]  # fmt: skip
+        ("accepted", None),
+        ("accepted", None),
+        ("transient", "encode_failed"),
+        ("accepted", None),
+    ]
     assert set(server.taken.values()) == {1}
     assert len(server.taken) == 3
 
@@ -261,8 +264,11 @@ def test_a_time_limit_that_strikes_while_a_mail_is_packed_ends_the_batch(
 
     # the one before it was about to be said, and was not
     assert brief(outcomes) == [
-        ("accepted", None), ("transient", "deadline"), ("transient", "encode_failed"), ("transient", "deadline"),
-    ]  # fmt: skip
+        ("accepted", None),
+        ("transient", "deadline"),
+        ("transient", "encode_failed"),
+        ("transient", "deadline"),
+    ]
     assert set(server.taken.values()) == {1}
     assert len(server.taken) == 1
 

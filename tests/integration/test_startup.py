@@ -57,12 +57,15 @@ def moved(url: str, port: int) -> tuple[str, str, int]:
     return url.replace(f"{parts.hostname}:{parts.port}", f"127.0.0.1:{port}"), parts.hostname, parts.port
 
 
-def start(house, *arguments: str) -> subprocess.Popen[str]:
+def start(cluster, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "celery", "-A", "mailglass", *arguments],
-        env={**os.environ, **house.environment, "PYTHONUNBUFFERED": "1"}, cwd=house.directory,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        env={**os.environ, **cluster.environment, "PYTHONUNBUFFERED": "1"},
+        cwd=cluster.directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def read_until(process: subprocess.Popen[str], text: str) -> list[str]:
@@ -78,11 +81,11 @@ def read_until(process: subprocess.Popen[str], text: str) -> list[str]:
 WORKER = ("worker", "-Q", "mailglass", "-c", "1", "-P", "threads", "-l", "info")
 
 
-def test_a_worker_waits_for_its_database_and_says_so_in_few_lines(house, outside, unused_port: int) -> None:
+def test_a_worker_waits_for_its_database_and_says_so_in_few_lines(cluster, outside, unused_port: int) -> None:
     result = deliver_later.delay(Message(to="ada@example.com", subject="Hello", text="Hello"))
-    url, host, port = moved(house.environment["MAILGLASS_DATABASE_URL"], unused_port)
-    house.environment["MAILGLASS_DATABASE_URL"] = url
-    worker = start(house, *WORKER)
+    url, host, port = moved(cluster.environment["MAILGLASS_DATABASE_URL"], unused_port)
+    cluster.environment["MAILGLASS_DATABASE_URL"] = url
+    worker = start(cluster, *WORKER)
     try:
         lines = read_until(worker, "mailglass.startup.waiting")
         with passing(unused_port, host, port):
@@ -98,9 +101,9 @@ def test_a_worker_waits_for_its_database_and_says_so_in_few_lines(house, outside
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_a_worker_that_waits_for_its_database(house, unused_port: int, number: int) -> None:
-    house.environment["MAILGLASS_DATABASE_URL"] = moved(house.environment["MAILGLASS_DATABASE_URL"], unused_port)[0]
-    worker = start(house, *WORKER)
+def test_a_signal_ends_a_worker_that_waits_for_its_database(cluster, unused_port: int, number: int) -> None:
+    cluster.environment["MAILGLASS_DATABASE_URL"] = moved(cluster.environment["MAILGLASS_DATABASE_URL"], unused_port)[0]
+    worker = start(cluster, *WORKER)
     try:
         read_until(worker, "mailglass.startup.waiting")
         worker.send_signal(number)
@@ -112,9 +115,9 @@ def test_a_signal_ends_a_worker_that_waits_for_its_database(house, unused_port: 
 
 
 @pytest.mark.parametrize("what", ["worker", "beat"])
-def test_a_signal_ends_what_waits_for_its_broker(house, unused_port: int, what: str) -> None:
-    house.environment["MAILGLASS_BROKER_URL"] = f"redis://127.0.0.1:{unused_port}/0"
-    process = start(house, *(WORKER if what == "worker" else ("beat", "-l", "info")))
+def test_a_signal_ends_what_waits_for_its_broker(cluster, unused_port: int, what: str) -> None:
+    cluster.environment["MAILGLASS_BROKER_URL"] = f"redis://127.0.0.1:{unused_port}/0"
+    process = start(cluster, *(WORKER if what == "worker" else ("beat", "-l", "info")))
     try:
         read_until(process, "Trying again" if what == "worker" else "Starting")
         process.send_signal(signal.SIGTERM)
@@ -126,9 +129,9 @@ def test_a_signal_ends_what_waits_for_its_broker(house, unused_port: int, what: 
 
 
 @pytest.mark.parametrize("what", ["worker", "beat"])
-def test_logs_in_json_are_json_from_the_first_line_to_the_last(house, what: str) -> None:
-    house.environment["MAILGLASS_LOG_FORMAT"] = "json"
-    process = start(house, *(WORKER if what == "worker" else ("beat",)))
+def test_logs_in_json_are_json_from_the_first_line_to_the_last(cluster, what: str) -> None:
+    cluster.environment["MAILGLASS_LOG_FORMAT"] = "json"
+    process = start(cluster, *(WORKER if what == "worker" else ("beat",)))
     try:
         lines = read_until(process, "ready." if what == "worker" else "mailglass.beat.leads")
         process.send_signal(signal.SIGTERM)
@@ -141,10 +144,10 @@ def test_logs_in_json_are_json_from_the_first_line_to_the_last(house, what: str)
         assert not line.strip() or line.startswith("worker: Warm shutdown") or json.loads(line)["event"]
 
 
-def test_a_beat_waits_for_its_database(house, outside, unused_port: int, wait_for: Callable[..., None]) -> None:
-    url, host, port = moved(house.environment["MAILGLASS_DATABASE_URL"], unused_port)
-    house.environment["MAILGLASS_DATABASE_URL"] = url
-    beat = start(house, "beat", "-l", "info")
+def test_a_beat_waits_for_its_database(cluster, outside, unused_port: int, wait_for: Callable[..., None]) -> None:
+    url, host, port = moved(cluster.environment["MAILGLASS_DATABASE_URL"], unused_port)
+    cluster.environment["MAILGLASS_DATABASE_URL"] = url
+    beat = start(cluster, "beat", "-l", "info")
     try:
         read_until(beat, "mailglass.beat.ledger_lost")
         assert beat.poll() is None
@@ -158,15 +161,15 @@ def test_a_beat_waits_for_its_database(house, outside, unused_port: int, wait_fo
 
 @pytest.mark.parametrize("text", ["", 'default_from = "shop@example.com"\n', None])
 def test_a_worker_without_accounts_refuses_to_start_and_says_what_it_read(
-    house, tmp_path: Path, text: str | None
+    cluster, tmp_path: Path, text: str | None
 ) -> None:
     if text is None:
-        del house.environment["MAILGLASS_CONFIG"]
+        del cluster.environment["MAILGLASS_CONFIG"]
         os.environ.pop("MAILGLASS_CONFIG")
         (tmp_path / "mailglass.toml").unlink()
     else:
         (tmp_path / "mailglass.toml").write_text(text, encoding="utf-8")
-    worker = start(house, *WORKER)
+    worker = start(cluster, *WORKER)
     said, _ = worker.communicate(timeout=60)
     assert worker.returncode == 1
     assert "no account is configured" in said and "MAILGLASS_CONFIG" in said

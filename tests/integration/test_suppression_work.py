@@ -27,12 +27,12 @@ ADDRESS = "gone@listed.example"
 
 
 @pytest.fixture
-def lab(house: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mapping[str, AccountSettings]]:
-    """The house with two more accounts, whose providers' lists are the lab's: Postmark's pulls, Mailgun's does both."""
+def lab(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mapping[str, AccountSettings]]:
+    """The cluster with two more accounts, whose providers' lists are the lab's: Postmark pulls, Mailgun does both."""
     for name, value in ENVIRON.items():
         monkeypatch.setenv(name, value)
     with lab_of_lists() as accounts:
-        config = house.directory / "mailglass.toml"
+        config = cluster.directory / "mailglass.toml"
         tables = [
             _table("postmark", {**accounts["postmark"].options, "tenant": "acme"}),
             _table("mailgun", {**accounts["mailgun"].options, "tenant": "acme", "suppressions": "both"}),
@@ -75,23 +75,23 @@ def reasons(ledger: Database, address: str = ADDRESS, tenant: str = "acme") -> l
 
 
 def test_a_worker_brings_every_accounts_list_into_step(
-    house: Any, lists: Any, ledger: Database, wait_for: Callable[..., None]
+    cluster: Any, lists: Any, ledger: Database, wait_for: Callable[..., None]
 ) -> None:
     lists["postmark"].push([ListedAddress(ADDRESS, "manual")])
     old(ledger, Suppression("acme", "ours@listed.example", "hard_bounce", "webhook", account="relay"))
-    house.worker("-c", "1")
-    house.runtime.doorbell.ring_task(SUPPRESSIONS)
+    cluster.worker("-c", "1")
+    cluster.runtime.doorbell.ring_task(SUPPRESSIONS)
     wait_for(lambda: reasons(ledger) and lists["mailgun"].pull(None)[0])
     assert reasons(ledger) == [("manual", "postmark")]
     assert [entry.address for entry in lists["mailgun"].pull(None)[0]] == ["ours@listed.example"]
 
 
-def test_the_task_without_an_account_rings_for_each_and_names_no_address(house: Any, lab: Any) -> None:
+def test_the_task_without_an_account_rings_for_each_and_names_no_address(cluster: Any, lab: Any) -> None:
     tasks.sync_suppressions()
-    waiting = [json.loads(message.body)[0] for message in house.rings.take()]
+    waiting = [json.loads(message.body)[0] for message in cluster.rings.take()]
     assert sorted(waiting) == [["mailgun"], ["nowhere"], ["postmark"], ["relay"]]
     tasks.sync_suppressions()
-    assert house.rings.count() == 0, "each account has one pending ring"
+    assert cluster.rings.count() == 0, "each account has one pending ring"
     assert SCHEDULE["suppressions"]["task"] == SUPPRESSIONS
 
 

@@ -50,16 +50,22 @@ def refusing_pooler(words: str) -> int:
 @pytest.mark.parametrize(
     ("change", "cause", "place"),
     [
-        (lambda url, port: at(url, login=urlsplit(url).netloc.rpartition("@")[0], path="/nosuch"), "does not exist",
-         "database nosuch"),
+        (
+            lambda url, port: at(url, login=urlsplit(url).netloc.rpartition("@")[0], path="/nosuch"),
+            "does not exist",
+            "database nosuch",
+        ),
         (lambda url, port: at(url), "the login is refused", "127.0.0.1 port"),
         (lambda url, port: at(url, host=f"127.0.0.1:{port}"), "nothing accepts connections there", "127.0.0.1 port"),
         (lambda url, port: at(url, host="nosuch.invalid:5432"), "no such host is known", "nosuch.invalid port 5432"),
-        (lambda url, port: at(url, host=f"127.0.0.1:{refusing_pooler('sorry, too many clients already')}"),
-         "all its connections are taken", "127.0.0.1 port"),
+        (
+            lambda url, port: at(url, host=f"127.0.0.1:{refusing_pooler('sorry, too many clients already')}"),
+            "all its connections are taken",
+            "127.0.0.1 port",
+        ),
     ],
     ids=["missing database", "refused login", "refused port", "unknown host", "full"],
-)  # fmt: skip
+)
 def test_each_cause_is_told_apart_with_the_server_and_without_the_login(
     database_url: str, unused_port: int, change: Callable[[str, int], str], cause: str, place: str
 ) -> None:

@@ -38,11 +38,11 @@ def shorten_leases(config: Path) -> None:
     ids=["prefork", "threads", "gevent"],
 )
 def test_a_mail_that_ends_its_worker_takes_no_other_along_and_is_held(
-    house, outside, wait_for, options: tuple[str, ...]
+    cluster, outside, wait_for, options: tuple[str, ...]
 ) -> None:
-    shorten_leases(house.directory / "mailglass.toml")
-    (house.directory / "bomb.py").write_text(BOMB, encoding="utf-8")
-    database = house.runtime.database
+    shorten_leases(cluster.directory / "mailglass.toml")
+    (cluster.directory / "bomb.py").write_text(BOMB, encoding="utf-8")
+    database = cluster.runtime.database
     bomb = Item(
         id=uuid7(),
         lane=LANE,
@@ -55,12 +55,12 @@ def test_a_mail_that_ends_its_worker_takes_no_other_along_and_is_held(
     ids = [result.ids[0] for result in deliver_many(messages[:6])]
     submit(database.run, [bomb])
     ids += [result.ids[0] for result in deliver_many(messages[6:])]
-    workers = [house.worker(*options)]
+    workers = [cluster.worker(*options)]
 
     def ended(keys: list[UUID], status: Status) -> bool:
         if not workers[-1].running:
             # whoever runs it starts it again
-            workers.append(house.worker(*options, name=f"worker{len(workers)}"))
+            workers.append(cluster.worker(*options, name=f"worker{len(workers)}"))
         return all(state.status is status for state in deliveries.states(database, keys).values())
 
     wait_for(lambda: ended(ids, Status.SENT), timeout=90)

@@ -62,8 +62,11 @@ def test_each_mail_is_eight_kilobytes_of_its_own() -> None:
     first, second = receipt(1), receipt(2)
     assert receipt(1) == first
     assert not {first.recipient, first.subject, first.text, first.html} & {
-        second.recipient, second.subject, second.text, second.html,
-    }  # fmt: skip
+        second.recipient,
+        second.subject,
+        second.text,
+        second.html,
+    }
     assert 7_000 < len((first.text + first.html).encode()) < 9_000
 
 

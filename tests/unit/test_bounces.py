@@ -104,10 +104,16 @@ def test_a_complaint_is_known_by_its_header_alone() -> None:
 @pytest.mark.parametrize(
     ("feedback", "kind"),
     [
-        ("abuse", "complained"), ("FRAUD", "complained"), ("abuse (spam)", "complained"), ("virus", "unknown"),
-        ("other", "unknown"), ("not-spam", "unknown"), ("auth-failure", "unknown"), ("", "unknown"),
+        ("abuse", "complained"),
+        ("FRAUD", "complained"),
+        ("abuse (spam)", "complained"),
+        ("virus", "unknown"),
+        ("other", "unknown"),
+        ("not-spam", "unknown"),
+        ("auth-failure", "unknown"),
+        ("", "unknown"),
     ],
-)  # fmt: skip
+)
 def test_only_what_a_person_says_of_a_mail_is_a_complaint(feedback: str, kind: str) -> None:
     assert brief(read(shaped(COMPLAINT.replace("Type: abuse", f"Type: {feedback}")))) == [(kind, None, None)]
 
@@ -256,10 +262,15 @@ def recipient_says(**fields: str) -> bytes:
 @pytest.mark.parametrize(
     ("action", "kind"),
     [
-        ("failed", "bounced"), ("Failed (for good)", "bounced"), ("delayed", "deferred"), ("delivered", "delivered"),
-        ("expanded", "delivered"), ("relayed", "sent"), ("vanished", "unknown"),
+        ("failed", "bounced"),
+        ("Failed (for good)", "bounced"),
+        ("delayed", "deferred"),
+        ("delivered", "delivered"),
+        ("expanded", "delivered"),
+        ("relayed", "sent"),
+        ("vanished", "unknown"),
     ],
-)  # fmt: skip
+)
 def test_actions(action: str, kind: str) -> None:
     assert [event.kind.value for event in read(recipient_says(Action=action)).events] == [kind]
 
@@ -324,7 +335,8 @@ Auto-Submitted: auto-replied
 """
 FORMS = {
     "exim": (
-        "Mail Delivery System <Mailer-Daemon@relay.example.org>", "Mail delivery failed: returning message to sender",
+        "Mail Delivery System <Mailer-Daemon@relay.example.org>",
+        "Mail delivery failed: returning message to sender",
         "X-Failed-Recipients: ada@example.com\n",
         "This message was created automatically by mail delivery software.\n\nA message that you sent could not be"
         " delivered to one or more of its\nrecipients. This is a permanent error. The following address(es) failed:\n\n"
@@ -332,17 +344,21 @@ FORMS = {
         "<ada@example.com>:\n    550 5.1.1 User unknown\n\n------ This is a copy of the message ------\n",
     ),
     "mail.ru": (
-        "mailer-daemon@corp.mail.ru", "Mail failure.", "",
+        "mailer-daemon@corp.mail.ru",
+        "Mail failure.",
+        "",
         "This message was created automatically by mail.ru.\nPlease do not reply to this message.\n\nA message that you"
         " sent could not be delivered to one or more of its\nrecipients. The following address failed:\n\n"
         "  ada@example.com\n    user not found\n",
     ),
     "mailenable": (
-        "Postmaster@mx.example.com", "Message Delivery Failure", "",
+        "Postmaster@mx.example.com",
+        "Message Delivery Failure",
+        "",
         "Message Delivery Failure - MailEnable: Invalid mailbox\n\nThe following recipient(s) could not be reached:\n\n"
         " Recipient: [SMTP:ada@example.com]\n Reason: The mailbox does not exist\n",
     ),
-}  # fmt: skip
+}
 
 
 def form(sender: str, subject: str, more: str, text: str, to: str = VERP) -> bytes:
@@ -497,15 +513,35 @@ MIXED = st.lists(
     st.one_of(
         st.binary(max_size=40),
         st.sampled_from(
-            [b"\r\n", b"\n\n", b"--x", b"--x--", b"Content-Type: multipart/report; boundary=x", b"\n--x\n", b" folded",
-             b"Content-Type: message/delivery-status\n\n", b"Action: failed\n", b"Status: 5.1.1\n", b"=?utf-8?q?=FF?=",
-             b"Content-Transfer-Encoding: base64\n", b"Date: Fri, 99 Nov 20266 12:00:00 +9999\n", b"\x00", b"\xff",
-             VERP.encode(), b"Auto-Submitted: auto-replied\n", b"Message-ID: \xff\n", b"From ", b":\n", b"\xe2\x84\xaa",
-             b"Last-Attempt-Date: -1\n", b"Content-Type: message/rfc822\n\n",
-             b"Content-Type: message/feedback-report\n\n"]
+            [
+                b"\r\n",
+                b"\n\n",
+                b"--x",
+                b"--x--",
+                b"Content-Type: multipart/report; boundary=x",
+                b"\n--x\n",
+                b" folded",
+                b"Content-Type: message/delivery-status\n\n",
+                b"Action: failed\n",
+                b"Status: 5.1.1\n",
+                b"=?utf-8?q?=FF?=",
+                b"Content-Transfer-Encoding: base64\n",
+                b"Date: Fri, 99 Nov 20266 12:00:00 +9999\n",
+                b"\x00",
+                b"\xff",
+                VERP.encode(),
+                b"Auto-Submitted: auto-replied\n",
+                b"Message-ID: \xff\n",
+                b"From ",
+                b":\n",
+                b"\xe2\x84\xaa",
+                b"Last-Attempt-Date: -1\n",
+                b"Content-Type: message/rfc822\n\n",
+                b"Content-Type: message/feedback-report\n\n",
+            ]
         ),
     )
-).map(b"".join)  # fmt: skip
+).map(b"".join)
 
 
 @given(st.one_of(st.binary(), MIXED), st.one_of(st.just(""), st.just(VERP), st.text()))

@@ -240,11 +240,18 @@ def test_an_accepted_mail_keeps_the_id_in_the_form_webhooks_have(
 
 
 CODES = [
-    ("invalid_parameter", O.REJECTED), ("missing_parameter", O.REJECTED), ("out_of_range", O.REJECTED),
-    ("document_not_found", O.REJECTED), ("duplicate_parameter", O.REJECTED), ("method_not_allowed", O.REJECTED),
-    ("not_acceptable", O.REJECTED), ("unauthorized", O.MISCONFIGURED), ("account_under_validation", O.MISCONFIGURED),
-    ("permission_denied", O.MISCONFIGURED), ("not_enough_credits", O.QUOTA),
-]  # fmt: skip
+    ("invalid_parameter", O.REJECTED),
+    ("missing_parameter", O.REJECTED),
+    ("out_of_range", O.REJECTED),
+    ("document_not_found", O.REJECTED),
+    ("duplicate_parameter", O.REJECTED),
+    ("method_not_allowed", O.REJECTED),
+    ("not_acceptable", O.REJECTED),
+    ("unauthorized", O.MISCONFIGURED),
+    ("account_under_validation", O.MISCONFIGURED),
+    ("permission_denied", O.MISCONFIGURED),
+    ("not_enough_credits", O.QUOTA),
+]
 
 
 @pytest.mark.parametrize("status", [400, 402, 403, 409])
@@ -277,11 +284,21 @@ def test_another_refusal_is_none_the_better_for_a_message_id(provider: BrevoProv
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (302, O.MISCONFIGURED), (400, O.REJECTED), (401, O.MISCONFIGURED), (402, O.QUOTA), (403, O.MISCONFIGURED),
-        (404, O.REJECTED), (405, O.REJECTED), (406, O.REJECTED), (413, O.REJECTED), (429, O.THROTTLED),
-        (502, O.UNCERTAIN), (503, O.TRANSIENT), (504, O.UNCERTAIN),
+        (302, O.MISCONFIGURED),
+        (400, O.REJECTED),
+        (401, O.MISCONFIGURED),
+        (402, O.QUOTA),
+        (403, O.MISCONFIGURED),
+        (404, O.REJECTED),
+        (405, O.REJECTED),
+        (406, O.REJECTED),
+        (413, O.REJECTED),
+        (429, O.THROTTLED),
+        (502, O.UNCERTAIN),
+        (503, O.TRANSIENT),
+        (504, O.UNCERTAIN),
     ],
-)  # fmt: skip
+)
 def test_an_unknown_error_is_classed_by_its_status(
     provider: BrevoProvider, status: int, kind: OutcomeClass, body: object
 ) -> None:
@@ -304,9 +321,11 @@ def test_a_code_says_nothing_against_a_status_that_it_does_not_belong_to(provide
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
-        ({"x-sib-ratelimit-reset": "9"}, 9.0), ({"retry-after": "3", "x-sib-ratelimit-reset": "9"}, 3.0), ({}, None),
+        ({"x-sib-ratelimit-reset": "9"}, 9.0),
+        ({"retry-after": "3", "x-sib-ratelimit-reset": "9"}, 3.0),
+        ({}, None),
     ],
-)  # fmt: skip
+)
 def test_a_throttled_answer_waits_until_the_limit_resets(
     provider: BrevoProvider, headers: dict[str, str], seconds: float | None
 ) -> None:

@@ -43,10 +43,17 @@ def read(*items: object) -> list[ProviderEvent]:
 
 def event(**fields: Any) -> dict[str, Any]:
     return {
-        "email": "ada@example.com", "id": 9999, "message-id": MESSAGE_ID, "subject": "Your order",
-        "date": "2026-03-04 17:28:50", "ts": 1772620130, "ts_event": 1772620130, "ts_epoch": 1772630930250,
-        "X-Mailin-custom": json.dumps({"mailglass_id": str(ID), "order": "77"}), **fields,
-    }  # fmt: skip
+        "email": "ada@example.com",
+        "id": 9999,
+        "message-id": MESSAGE_ID,
+        "subject": "Your order",
+        "date": "2026-03-04 17:28:50",
+        "ts": 1772620130,
+        "ts_event": 1772620130,
+        "ts_epoch": 1772630930250,
+        "X-Mailin-custom": json.dumps({"mailglass_id": str(ID), "order": "77"}),
+        **fields,
+    }
 
 
 ROWS = [
@@ -128,10 +135,17 @@ def test_tags_are_read_in_each_of_their_forms(fields: dict[str, Any], tags: tupl
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        (json.dumps({"mailglass_id": str(ID)}), ID), (str(ID), ID), ("", None), ("[]", None), ("{", None),
-        (json.dumps({"mailglass_id": 7}), None), ({"mailglass_id": str(ID)}, None), (None, None), ("[" * 99_999, None),
+        (json.dumps({"mailglass_id": str(ID)}), ID),
+        (str(ID), ID),
+        ("", None),
+        ("[]", None),
+        ("{", None),
+        (json.dumps({"mailglass_id": 7}), None),
+        ({"mailglass_id": str(ID)}, None),
+        (None, None),
+        ("[" * 99_999, None),
     ],
-)  # fmt: skip
+)
 def test_our_id_is_read_from_what_comes_back(text: object, found: UUID | None) -> None:
     assert read(event(event="opened") | {"X-Mailin-custom": text})[0].delivery_id == found
 
@@ -163,9 +177,12 @@ def test_event_has_the_time_of_ts_where_nothing_better_is_told_and_never_that_of
 def test_an_event_is_known_by_message_event_recipient_time_and_link() -> None:
     one = event(event="click", link="https://example.com/a")
     changes: list[dict[str, Any]] = [
-        {"event": "opened"}, {"email": "bob@example.com"}, {"ts_epoch": 1}, {"link": "https://example.com/b"},
+        {"event": "opened"},
+        {"email": "bob@example.com"},
+        {"ts_epoch": 1},
+        {"link": "https://example.com/b"},
         {"message-id": "<other@relay>"},
-    ]  # fmt: skip
+    ]
     same: list[dict[str, Any]] = [{"id": 1}, {"date": "x"}, {"subject": "x"}, {"email": "ADA@example.com"}]
     (mine, *others) = read(one, *(one | change for change in changes))
     assert len({found.provider_event_id for found in (mine, *others)}) == 1 + len(changes)
@@ -184,12 +201,25 @@ def test_without_its_best_time_an_event_is_known_by_another_and_without_any_by_a
 
 
 POISON: list[Any] = [
-    None, 7, "delivered", [], {}, {"items": [{"Uuid": ["x"]}]}, {"event": ["opened"]}, {"event": {"a": 1}},
-    event(event="opened", ts_epoch=float("nan")), event(event="opened", ts_epoch={"a": 1}),
-    event(event="opened") | {"message-id": 7}, event(event="opened") | {"message-id": "y" * 500},
-    event(event="opened", email=7), event(event="opened", tags={"a": 1}), event(event="opened", tag=[1]),
-    event(event="opened", reason=[1]), event(event="opened", link=7), event(event="x\x00\ud800"),
-]  # fmt: skip
+    None,
+    7,
+    "delivered",
+    [],
+    {},
+    {"items": [{"Uuid": ["x"]}]},
+    {"event": ["opened"]},
+    {"event": {"a": 1}},
+    event(event="opened", ts_epoch=float("nan")),
+    event(event="opened", ts_epoch={"a": 1}),
+    event(event="opened") | {"message-id": 7},
+    event(event="opened") | {"message-id": "y" * 500},
+    event(event="opened", email=7),
+    event(event="opened", tags={"a": 1}),
+    event(event="opened", tag=[1]),
+    event(event="opened", reason=[1]),
+    event(event="opened", link=7),
+    event(event="x\x00\ud800"),
+]
 
 
 def test_a_poisoned_item_sinks_no_other() -> None:
@@ -269,16 +299,20 @@ def test_each_proof_takes_both_secrets_of_a_rotation(secret: str) -> None:
 @pytest.mark.parametrize(
     ("provider", "headers", "type"),
     [
-        (BASIC, {}, T.MISSING_HEADER), (BEARER, {}, T.MISSING_HEADER), (HEADER, {}, T.MISSING_HEADER),
+        (BASIC, {}, T.MISSING_HEADER),
+        (BEARER, {}, T.MISSING_HEADER),
+        (HEADER, {}, T.MISSING_HEADER),
         (BASIC, {"authorization": "Bearer old-secret"}, T.MALFORMED_HEADER),
         (BASIC, {"authorization": "Basic ***"}, T.MALFORMED_HEADER),
         (BEARER, basic("hooks:old-secret"), T.MALFORMED_HEADER),
-        (BASIC, basic("hooks:old-secre"), T.BAD_CREDENTIALS), (BASIC, basic("other:old-secret"), T.BAD_CREDENTIALS),
+        (BASIC, basic("hooks:old-secre"), T.BAD_CREDENTIALS),
+        (BASIC, basic("other:old-secret"), T.BAD_CREDENTIALS),
         (BEARER, {"authorization": "Bearer old-secre"}, T.BAD_CREDENTIALS),
-        (HEADER, {"x-hook": "old-secre"}, T.BAD_CREDENTIALS), (HEADER, {"x-hook": ""}, T.BAD_CREDENTIALS),
+        (HEADER, {"x-hook": "old-secre"}, T.BAD_CREDENTIALS),
+        (HEADER, {"x-hook": ""}, T.BAD_CREDENTIALS),
         (HEADER, basic("hooks:old-secret"), T.MISSING_HEADER),
     ],
-)  # fmt: skip
+)
 def test_a_forged_webhook_is_refused_with_the_right_word(
     provider: BrevoProvider, headers: dict[str, str], type: SignatureErrorType
 ) -> None:

@@ -269,9 +269,12 @@ accounts = ["main"]
     ],
 )
 def test_config_check_names_its_file_and_fails_where_nothing_can_be_sent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    text: str | None,
     missing: list[str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("THE_DATABASE", "postgresql://db/x")
     monkeypatch.setenv("THE_REDIS", "redis://cache/0")

@@ -144,10 +144,13 @@ def test_a_database_password_that_sqlalchemy_takes_as_it_is_leaves_the_server_re
 @pytest.mark.parametrize(
     "url",
     [
-        "postgresql://mail:1/ss@db.example.com@x/mail", "postgresql://mail:p@ss/word@db.example.com/mail",
-        "postgresql://mail:pass/db", "postgresql://mail/x:pass@db/mail", "postgresql://db:port/mail",
+        "postgresql://mail:1/ss@db.example.com@x/mail",
+        "postgresql://mail:p@ss/word@db.example.com/mail",
+        "postgresql://mail:pass/db",
+        "postgresql://mail/x:pass@db/mail",
+        "postgresql://db:port/mail",
     ],
-)  # fmt: skip
+)
 def test_a_url_whose_password_may_stand_elsewhere_is_no_url(url: str) -> None:
     with pytest.raises(ConfigError, match="Percent-encode"):
         database_server(url)

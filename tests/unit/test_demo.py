@@ -197,13 +197,27 @@ def test_the_pace_of_nothing_is_none() -> None:
 
 
 SUMMARY = Summary(
-    orders=3, by_status={"sent": 2, "failed": 1}, by_outcome={"delivered": 2}, by_tenant={"acme": 3}, check=Check(),
-    pace=Pace(2, 1.0, 0.5), burst=Pace(), received=2, resent=0, example=(), bounced=None,
+    orders=3,
+    by_status={"sent": 2, "failed": 1},
+    by_outcome={"delivered": 2},
+    by_tenant={"acme": 3},
+    check=Check(),
+    pace=Pace(2, 1.0, 0.5),
+    burst=Pace(),
+    received=2,
+    resent=0,
+    example=(),
+    bounced=None,
     outside={
-        "throttled": 0, "faults": 0, "lost_answers": 0, "suppressed": 0, "webhooks_acknowledged": 2,
+        "throttled": 0,
+        "faults": 0,
+        "lost_answers": 0,
+        "suppressed": 0,
+        "webhooks_acknowledged": 2,
     },
-    quiet=True, restarted=0,
-)  # fmt: skip
+    quiet=True,
+    restarted=0,
+)
 
 
 def told(summary: Summary) -> str:

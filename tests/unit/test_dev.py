@@ -47,13 +47,19 @@ def test_every_account_is_caught_and_nothing_else_changes(tmp_path: Path) -> Non
         "templates": ["shop"],
         "accounts": {
             "live": {
-                "from": "a@shop.example", "tenant": "acme", "provider": "smtp", "host": "127.0.0.1", "port": 8027,
-                "security": "none", "username": "lab", "password": "env:PASSWORD",
+                "from": "a@shop.example",
+                "tenant": "acme",
+                "provider": "smtp",
+                "host": "127.0.0.1",
+                "port": 8027,
+                "security": "none",
+                "username": "lab",
+                "password": "env:PASSWORD",
             }
         },
         "routes": [{"accounts": ["live"]}],
         "streams": {"bulk": {"max_attempts": 3}},
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("content", [None, b"accounts = \xff", b"[accounts"])

@@ -125,13 +125,27 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 CHECKERS = {
     "mypy": [
-        sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--hide-error-context",
-        "--python-executable", sys.executable, "--cache-dir", str(ROOT / ".mypy_cache" / "examples"),
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--no-error-summary",
+        "--hide-error-context",
+        "--python-executable",
+        sys.executable,
+        "--cache-dir",
+        str(ROOT / ".mypy_cache" / "examples"),
     ],
     "basedpyright": [
-        sys.executable, "-m", "basedpyright", "--level", "error", "--pythonpath", sys.executable,
+        sys.executable,
+        "-m",
+        "basedpyright",
+        "--level",
+        "error",
+        "--pythonpath",
+        sys.executable,
     ],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("checker", CHECKERS)

@@ -13,13 +13,24 @@ from mailglass.providers.file_types import bare_type, name_agrees
 @pytest.mark.parametrize(
     ("filename", "content_type"),
     [
-        ("a.pdf", "application/pdf"), ("A.PDF", "application/pdf"), ("a.csv", "text/csv; charset=utf-8"),
-        ("a.jpeg", "image/jpeg"), ("a.jpg", "image/jpg"), ("a.xml", "application/xml"), ("a.xml", "text/xml"),
-        ("a.js", "text/javascript"), ("a.wav", "audio/wav"), ("a.pdf", "application/octet-stream"),
-        ("a.log", "text/plain"), ("a.unheard-of", "text/csv"), ("noextension", "text/csv"), ("a.pdf", "x/unheard-of"),
-        ("a.tar.gz", "application/gzip"), ("a.htm", "TEXT/HTML"),
+        ("a.pdf", "application/pdf"),
+        ("A.PDF", "application/pdf"),
+        ("a.csv", "text/csv; charset=utf-8"),
+        ("a.jpeg", "image/jpeg"),
+        ("a.jpg", "image/jpg"),
+        ("a.xml", "application/xml"),
+        ("a.xml", "text/xml"),
+        ("a.js", "text/javascript"),
+        ("a.wav", "audio/wav"),
+        ("a.pdf", "application/octet-stream"),
+        ("a.log", "text/plain"),
+        ("a.unheard-of", "text/csv"),
+        ("noextension", "text/csv"),
+        ("a.pdf", "x/unheard-of"),
+        ("a.tar.gz", "application/gzip"),
+        ("a.htm", "TEXT/HTML"),
     ],
-)  # fmt: skip
+)
 def test_same_or_unknown_type_agrees(filename: str, content_type: str) -> None:
     assert name_agrees(Attachment(filename, b"", content_type))
 

@@ -25,8 +25,13 @@ def multipart(fields: list[tuple[str, bytes]], boundary: str = "BoUnD", end: byt
 
 def test_an_urlencoded_form_is_decoded_as_it_was_encoded() -> None:
     assert read_form(b"a=1&b=x+y%21&a=%C3%A9&empty=&bare&&c=1=2") == [
-        (b"a", b"1"), (b"b", b"x y!"), (b"a", "é".encode()), (b"empty", b""), (b"bare", b""), (b"c", b"1=2"),
-    ]  # fmt: skip
+        (b"a", b"1"),
+        (b"b", b"x y!"),
+        (b"a", "é".encode()),
+        (b"empty", b""),
+        (b"bare", b""),
+        (b"c", b"1=2"),
+    ]
 
 
 @pytest.mark.parametrize("end", [b"\r\n", b"\n"])
@@ -53,11 +58,17 @@ def test_of_several_values_the_first_the_last_or_all_are_had() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"--", b"--\r\n", b"--B", b"--B\r\n", b"--B\r\nno end of the head", b"--B\r\n\r\nno name\r\n--B--",
-        b'--B\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n', b"-" * 200 + b"\r\n",
+        b"--",
+        b"--\r\n",
+        b"--B",
+        b"--B\r\n",
+        b"--B\r\nno end of the head",
+        b"--B\r\n\r\nno name\r\n--B--",
+        b'--B\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n',
+        b"-" * 200 + b"\r\n",
         b'--B\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n--Bx\r\n\r\n\r\n--B--',
     ],
-)  # fmt: skip
+)
 def test_a_multipart_form_that_is_cut_or_torn_is_refused(body: bytes) -> None:
     with pytest.raises(WebhookBodyError):
         read_form(body)

@@ -53,12 +53,19 @@ def test_transactional_mail_is_bound_only_by_what_the_other_side_refuses() -> No
     ("stream", "bound_by"),
     [
         ("transactional", ["hook:domain:gmail.com/10/1/20", "hook:account:main/10/1/20"]),
-        ("bulk", [
-            "hook:tenant:acme/10/1/20", "hook:tenant_domain:acme/gmail.com/10/1/20", "hook:domain:gmail.com/10/1/20",
-            "hook:sender_domain:shop.example/10/1/20", "hook:account:main/10/1/20", "hook:stream:bulk/10/1/20",
-        ]),
+        (
+            "bulk",
+            [
+                "hook:tenant:acme/10/1/20",
+                "hook:tenant_domain:acme/gmail.com/10/1/20",
+                "hook:domain:gmail.com/10/1/20",
+                "hook:sender_domain:shop.example/10/1/20",
+                "hook:account:main/10/1/20",
+                "hook:stream:bulk/10/1/20",
+            ],
+        ),
     ],
-)  # fmt: skip
+)
 def test_limits_of_the_application_bind_as_the_configured_ones_do(stream: str, bound_by: list[str]) -> None:
     assert keys(RuleBook([]), stream, EVERY_SCOPE) == ["account:main", *bound_by]
 

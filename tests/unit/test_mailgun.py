@@ -83,9 +83,12 @@ def test_a_request_is_golden() -> None:
     request = PROVIDER.request([MAIL], [PROVIDER.encode(MAIL)])
     boundary = request.headers["content-type"].partition("boundary=")[2]
     pieces = [
-        ("from", "shop@example.org"), ("to", "ada@example.com"), ("subject", "Your order"), ("text", "Thank you."),
+        ("from", "shop@example.org"),
+        ("to", "ada@example.com"),
+        ("subject", "Your order"),
+        ("text", "Thank you."),
         ("v:mailglass_id", "01890a5d-ac96-774b-bcce-b302099a8057"),
-    ]  # fmt: skip
+    ]
     expected = "".join(
         f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in pieces
     )
@@ -112,12 +115,17 @@ FULL = replace(
     ),
     options={
         "mailgun": {
-            "o:tracking": False, "o:require-tls": True, "o:tracking-clicks": "htmlonly", "o:deliver-within": 3,
-            "template": "welcome", "t:variables": {"name": "Ada"}, "o:sending-ip": ["192.0.2.1", "192.0.2.2"],
+            "o:tracking": False,
+            "o:require-tls": True,
+            "o:tracking-clicks": "htmlonly",
+            "o:deliver-within": 3,
+            "template": "welcome",
+            "t:variables": {"name": "Ada"},
+            "o:sending-ip": ["192.0.2.1", "192.0.2.2"],
         },
         "postmark": {"TrackOpens": True},
     },
-)  # fmt: skip
+)
 
 
 def test_everything_a_mail_can_say_reaches_the_wire() -> None:
@@ -214,8 +222,11 @@ def test_an_accepted_mail_keeps_the_id_in_the_form_webhooks_are_brought_to(messa
         (400, "'to' parameter is not a valid address. please check documentation", O.REJECTED, "http_400"),
         (400, "Free accounts are for test purposes only. Please upgrade", O.MISCONFIGURED, "mailgun_not_allowed"),
         (
-            400, "Sandbox subdomains are for test purposes only. Please add your own domain or add the address to "
-            "authorized recipients in Account Settings.", O.MISCONFIGURED, "mailgun_not_allowed",
+            400,
+            "Sandbox subdomains are for test purposes only. Please add your own domain or add the address to "
+            "authorized recipients in Account Settings.",
+            O.MISCONFIGURED,
+            "mailgun_not_allowed",
         ),
         (400, "Domain x is not allowed to send: unverified", O.MISCONFIGURED, "mailgun_not_allowed"),
         (401, "Forbidden", O.MISCONFIGURED, "http_401"),
@@ -232,7 +243,7 @@ def test_an_accepted_mail_keeps_the_id_in_the_form_webhooks_are_brought_to(messa
         (200, "no id", O.UNCERTAIN, "answer_unreadable"),
         (202, "no such answer", O.UNCERTAIN, "answer_unreadable"),
     ],
-)  # fmt: skip
+)
 def test_a_refusal_is_classed(status: int, message: str, kind: OutcomeClass, reason: str) -> None:
     (outcome,) = PROVIDER.read(answer(status, message), [MAIL])
     assert (outcome.kind, outcome.reason, outcome.status) == (kind, reason, status)

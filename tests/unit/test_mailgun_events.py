@@ -41,10 +41,16 @@ PROVIDER = opened("old-key", "new-key")
 
 def event(**fields: Any) -> dict[str, Any]:
     return {
-        "event": "delivered", "id": "CPgfbmQMTCKtHW6uIWtuVe", "timestamp": 1772630930.25, "log-level": "info",
-        "recipient": "ada@example.com", "user-variables": {"mailglass_id": str(ID), "order": "7"}, "tags": ["a", "b"],
-        "message": {"headers": {"message-id": "20260304.1@mg.example.org", "to": "Ada <ada@example.com>"}}, **fields,
-    }  # fmt: skip
+        "event": "delivered",
+        "id": "CPgfbmQMTCKtHW6uIWtuVe",
+        "timestamp": 1772630930.25,
+        "log-level": "info",
+        "recipient": "ada@example.com",
+        "user-variables": {"mailglass_id": str(ID), "order": "7"},
+        "tags": ["a", "b"],
+        "message": {"headers": {"message-id": "20260304.1@mg.example.org", "to": "Ada <ada@example.com>"}},
+        **fields,
+    }
 
 
 def signature(key: str = "new-key", timestamp: str | None = None, token: str = TOKEN) -> dict[str, str]:
@@ -176,14 +182,31 @@ def test_a_rejected_event_names_its_recipient_in_the_to_field_only() -> None:
 @pytest.mark.parametrize(
     "broken",
     [
-        {"id": 7}, {"id": "x" * 500}, {"id": "x\x00"}, {"timestamp": "soon"}, {"timestamp": True}, {"timestamp": 1e300},
-        {"timestamp": float("nan")}, {"recipient": ["a@b.c"]}, {"recipient": "nobody"}, {"user-variables": []},
-        {"user-variables": {"mailglass_id": 7}}, {"tags": "one"}, {"tags": {"a": 1}}, {"message": 7},
-        {"message": {"headers": []}}, {"message": {"headers": {"message-id": 5, "to": 5}}}, {"delivery-status": None},
-        {"delivery-status": {"code": [1], "message": {}}}, {"client-info": {"bot": 1}}, {"url": 5}, {"event": ["a"]},
-        {"severity": {"a": 1}, "event": "failed"}, {"recipient": "\ud800@x.y"},
+        {"id": 7},
+        {"id": "x" * 500},
+        {"id": "x\x00"},
+        {"timestamp": "soon"},
+        {"timestamp": True},
+        {"timestamp": 1e300},
+        {"timestamp": float("nan")},
+        {"recipient": ["a@b.c"]},
+        {"recipient": "nobody"},
+        {"user-variables": []},
+        {"user-variables": {"mailglass_id": 7}},
+        {"tags": "one"},
+        {"tags": {"a": 1}},
+        {"message": 7},
+        {"message": {"headers": []}},
+        {"message": {"headers": {"message-id": 5, "to": 5}}},
+        {"delivery-status": None},
+        {"delivery-status": {"code": [1], "message": {}}},
+        {"client-info": {"bot": 1}},
+        {"url": 5},
+        {"event": ["a"]},
+        {"severity": {"a": 1}, "event": "failed"},
+        {"recipient": "\ud800@x.y"},
     ],
-)  # fmt: skip
+)
 def test_a_field_of_the_wrong_shape_is_left_out_and_nothing_else(broken: dict[str, Any]) -> None:
     found = read(event(**broken))
     assert found.provider_event_id
@@ -259,13 +282,21 @@ def test_every_forms_event_that_is_mapped_is_tested() -> None:
 def test_a_forms_own_fields_stand_before_user_variables_but_for_the_proof() -> None:
     proof = signature(timestamp=str(int(time.time())))
     own = {
-        "event": "clicked", "recipient": "ada@example.com", "url": "https://example.com/a", "message-id": "m-1@x",
+        "event": "clicked",
+        "recipient": "ada@example.com",
+        "url": "https://example.com/a",
+        "message-id": "m-1@x",
         "mailglass_id": str(ID),
-    }  # fmt: skip
+    }
     variables = (
-        ("event", "opened"), ("recipient", "eve@example.com"), ("token", "theirs"), ("timestamp", "1"),
-        ("signature", "theirs"), ("tag", "one"), ("tag", "two"),
-    )  # fmt: skip
+        ("event", "opened"),
+        ("recipient", "eve@example.com"),
+        ("token", "theirs"),
+        ("timestamp", "1"),
+        ("signature", "theirs"),
+        ("tag", "one"),
+        ("tag", "two"),
+    )
     request = form(proof, variables, **own)
     PROVIDER.verify(request)
     assert PROVIDER.delivery_key(request) == TOKEN

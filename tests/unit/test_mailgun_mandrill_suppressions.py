@@ -78,8 +78,10 @@ def test_the_lists_follow_one_another_and_end() -> None:
         cursors.append(cursor)
     assert cursors == ["unsubscribes", "complaints", None]
     assert [request.path.rpartition("/")[2] for request in wire.asked] == [
-        "bounces?limit=1000", "unsubscribes?limit=1000", "complaints?limit=1000",
-    ]  # fmt: skip
+        "bounces?limit=1000",
+        "unsubscribes?limit=1000",
+        "complaints?limit=1000",
+    ]
 
 
 @pytest.mark.parametrize("cursor", ["", "?x", "elsewhere", "../other?limit=1", "messages?x=1"])
@@ -104,9 +106,11 @@ def test_a_page_that_leads_nowhere_ends_its_list(following: object) -> None:
 
 def test_unsubscription_from_single_tags_suppresses_no_one() -> None:
     items = [
-        {"address": "all@x.y", "tags": ["*"]}, {"address": "some@x.y", "tags": ["news"]}, {"address": "none@x.y"},
+        {"address": "all@x.y", "tags": ["*"]},
+        {"address": "some@x.y", "tags": ["news"]},
+        {"address": "none@x.y"},
         {"address": "both@x.y", "tags": ["news", "*"]},
-    ]  # fmt: skip
+    ]
     lists, _ = mailgun(answer({"items": items}))
     entries, _ = lists.pull("unsubscribes")
     assert [entry.address for entry in entries] == ["all@x.y", "none@x.y", "both@x.y"]
@@ -117,9 +121,10 @@ def test_entry_pushed_to_mailgun_says_why_and_since_when() -> None:
     lists, wire = mailgun(answer({"message": "added"}))
     moment = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
     entries = [
-        ListedAddress("u@x.y", "unsubscribe", moment), ListedAddress("h@x.y", "hard_bounce"),
+        ListedAddress("u@x.y", "unsubscribe", moment),
+        ListedAddress("h@x.y", "hard_bounce"),
         ListedAddress("o@x.y", "manual", origin="complaints"),
-    ]  # fmt: skip
+    ]
     assert lists.push(entries) == [True, True, True]
     assert [(request.path.rpartition("/")[2], json.loads(request.body)) for request in wire.asked] == [
         ("bounces", [{"address": "h@x.y", "code": "550", "error": "suppressed: hard_bounce"}]),
@@ -169,16 +174,22 @@ def test_mandrills_reasons_become_ours_and_what_passes_is_left_out() -> None:
     lists, _ = mandrill(answer([*items, {"email": "gone@x.y", "reason": "spam", "expired": True}]))
     entries, _ = lists.pull(None)
     assert [(entry.address, entry.reason) for entry in entries] == [
-        ("a0@x.y", "hard_bounce"), ("a2@x.y", "complaint"), ("a3@x.y", "unsubscribe"), ("a4@x.y", "manual"),
-        ("a5@x.y", "provider"), ("a6@x.y", "provider"),
-    ]  # fmt: skip
+        ("a0@x.y", "hard_bounce"),
+        ("a2@x.y", "complaint"),
+        ("a3@x.y", "unsubscribe"),
+        ("a4@x.y", "manual"),
+        ("a5@x.y", "provider"),
+        ("a6@x.y", "provider"),
+    ]
     assert {entry.created_at for entry in entries} == {datetime(2026, 3, 4, 5, 6, 7, 120000, UTC)}
 
 
 Calls = Sequence[tuple[str, Any]]
 CALLS: Calls = [
-    ("pull", None), ("push", [ListedAddress("ada@example.com", "manual")]), ("remove", ["ada@example.com"]),
-]  # fmt: skip
+    ("pull", None),
+    ("push", [ListedAddress("ada@example.com", "manual")]),
+    ("remove", ["ada@example.com"]),
+]
 
 
 @pytest.mark.parametrize("build", [mailgun, mandrill])

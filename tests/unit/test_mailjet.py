@@ -220,14 +220,27 @@ def test_a_mail_without_a_verdict_of_its_own_is_uncertain(items: list[Any]) -> N
 
 
 ROWS = [
-    (400, "mj-0013", O.REJECTED), (400, "mj-0003", O.REJECTED), (400, "send-0003", O.REJECTED),
-    (400, "send-0010", O.REJECTED), (400, "send-0015", O.REJECTED), (400, "mj-0011", O.REJECTED),
-    (401, "mj-0001", O.MISCONFIGURED), (401, "mj-0015", O.MISCONFIGURED), (403, "send-0006", O.MISCONFIGURED),
-    (403, "send-0007", O.MISCONFIGURED), (403, "send-0008", O.MISCONFIGURED), (400, "send-0008", O.MISCONFIGURED),
-    (403, "mj-9999", O.MISCONFIGURED), (404, "mj-9999", O.MISCONFIGURED), (405, "mj-9999", O.MISCONFIGURED),
-    (413, "mj-9999", O.REJECTED), (429, "mj-9999", O.THROTTLED), (500, "mj-9999", O.TRANSIENT),
-    (503, "mj-9999", O.TRANSIENT), (400, "mj-9999", O.REJECTED),
-]  # fmt: skip
+    (400, "mj-0013", O.REJECTED),
+    (400, "mj-0003", O.REJECTED),
+    (400, "send-0003", O.REJECTED),
+    (400, "send-0010", O.REJECTED),
+    (400, "send-0015", O.REJECTED),
+    (400, "mj-0011", O.REJECTED),
+    (401, "mj-0001", O.MISCONFIGURED),
+    (401, "mj-0015", O.MISCONFIGURED),
+    (403, "send-0006", O.MISCONFIGURED),
+    (403, "send-0007", O.MISCONFIGURED),
+    (403, "send-0008", O.MISCONFIGURED),
+    (400, "send-0008", O.MISCONFIGURED),
+    (403, "mj-9999", O.MISCONFIGURED),
+    (404, "mj-9999", O.MISCONFIGURED),
+    (405, "mj-9999", O.MISCONFIGURED),
+    (413, "mj-9999", O.REJECTED),
+    (429, "mj-9999", O.THROTTLED),
+    (500, "mj-9999", O.TRANSIENT),
+    (503, "mj-9999", O.TRANSIENT),
+    (400, "mj-9999", O.REJECTED),
+]
 
 
 @pytest.mark.parametrize(("status", "code", "kind"), ROWS)
@@ -248,11 +261,22 @@ def test_no_error_code_is_mapped_without_a_row_here() -> None:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (302, O.MISCONFIGURED), (400, O.REJECTED), (401, O.MISCONFIGURED), (403, O.MISCONFIGURED),
-        (404, O.MISCONFIGURED), (405, O.MISCONFIGURED), (413, O.REJECTED), (429, O.THROTTLED), (500, O.UNCERTAIN),
-        (502, O.UNCERTAIN), (503, O.TRANSIENT), (504, O.UNCERTAIN), (200, O.UNCERTAIN), (204, O.UNCERTAIN),
+        (302, O.MISCONFIGURED),
+        (400, O.REJECTED),
+        (401, O.MISCONFIGURED),
+        (403, O.MISCONFIGURED),
+        (404, O.MISCONFIGURED),
+        (405, O.MISCONFIGURED),
+        (413, O.REJECTED),
+        (429, O.THROTTLED),
+        (500, O.UNCERTAIN),
+        (502, O.UNCERTAIN),
+        (503, O.TRANSIENT),
+        (504, O.UNCERTAIN),
+        (200, O.UNCERTAIN),
+        (204, O.UNCERTAIN),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("body", [b"", b"<html>Rate limit exceeded</html>", [], {}, {"Messages": {}}, {"Messages": []}])
 def test_an_answer_without_mailjets_own_words_is_read_by_its_status(
     status: int, kind: OutcomeClass, body: object
@@ -362,7 +386,7 @@ def test_mails_are_the_same_bytes_at_every_attempt() -> None:
 
 
 def test_mailjet_has_no_list_of_its_own_that_could_be_read_and_takes_a_mail_twice() -> None:
-    assert PROVIDER.suppression_list() is None
+    assert not PROVIDER.keeps_suppressions
     assert PROVIDER.idempotent is False
 
 
@@ -375,8 +399,10 @@ def options(**raw: Any) -> MailjetOptions:
 def test_options_are_built_from_the_accounts_table() -> None:
     built = options(webhook_username="hooks", webhook_passwords=["env:PW"], sandbox=True)
     assert (built.webhook_passwords, built.sandbox, built.base_url) == (
-        (Secret("p"),), True, "https://api.mailjet.com",
-    )  # fmt: skip
+        (Secret("p"),),
+        True,
+        "https://api.mailjet.com",
+    )
     assert "Secret(env:SEC)" in repr(built)
 
 

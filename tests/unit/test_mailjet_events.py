@@ -37,10 +37,18 @@ PROVIDER = opened(webhook_username="hooks", webhook_passwords=(Secret("a"), Secr
 
 def event(name: str, **fields: Any) -> dict[str, Any]:
     return {
-        "event": name, "time": 1772630930, "MessageID": 1152921526316184579, "Message_GUID": "5f0c",
-        "email": "ada@example.com", "mj_campaign_id": 7, "mj_contact_id": 9, "customcampaign": "invoice",
-        "CustomID": str(ID), "Payload": "", **fields,
-    }  # fmt: skip
+        "event": name,
+        "time": 1772630930,
+        "MessageID": 1152921526316184579,
+        "Message_GUID": "5f0c",
+        "email": "ada@example.com",
+        "mj_campaign_id": 7,
+        "mj_contact_id": 9,
+        "customcampaign": "invoice",
+        "CustomID": str(ID),
+        "Payload": "",
+        **fields,
+    }
 
 
 def read(*items: object) -> list[ProviderEvent]:
@@ -189,13 +197,32 @@ def test_a_click_keeps_a_digest_of_its_target_only_and_an_open_none() -> None:
 
 
 POISON: list[Any] = [
-    None, 7, "sent", [], [{"event": "open"}], {}, {"event": ["open"]}, {"event": {"a": 1}}, event("open", time="x"),
-    event("open", time=1e300), event("open", time=True), event("open", time=float("nan")), event("open", time=[1]),
-    event("open", MessageID="x\x00y"), event("open", MessageID={"a": 1}), event("open", MessageID=10**40),
-    event("open", email=7), event("open", email="nobody"), event("open", email="\ud800@x.y"),
-    event("open", CustomID=7), event("open", CustomID="no uuid"), event("open", customcampaign={"a": 1}),
-    event("bounce", error=5), event("bounce", smtp_reply=5), event("x\x00\ud800"),
-]  # fmt: skip
+    None,
+    7,
+    "sent",
+    [],
+    [{"event": "open"}],
+    {},
+    {"event": ["open"]},
+    {"event": {"a": 1}},
+    event("open", time="x"),
+    event("open", time=1e300),
+    event("open", time=True),
+    event("open", time=float("nan")),
+    event("open", time=[1]),
+    event("open", MessageID="x\x00y"),
+    event("open", MessageID={"a": 1}),
+    event("open", MessageID=10**40),
+    event("open", email=7),
+    event("open", email="nobody"),
+    event("open", email="\ud800@x.y"),
+    event("open", CustomID=7),
+    event("open", CustomID="no uuid"),
+    event("open", customcampaign={"a": 1}),
+    event("bounce", error=5),
+    event("bounce", smtp_reply=5),
+    event("x\x00\ud800"),
+]
 
 
 def test_a_poisoned_item_sinks_no_other() -> None:

@@ -98,12 +98,16 @@ FULL = replace(
     ),
     options={
         "mandrill": {
-            "send_at": "2026-02-01 10:00:00", "template_name": "welcome", "track_opens": False, "subaccount": "other",
-            "merge_language": "handlebars", "global_merge_vars": [{"name": "a", "content": "1"}],
+            "send_at": "2026-02-01 10:00:00",
+            "template_name": "welcome",
+            "track_opens": False,
+            "subaccount": "other",
+            "merge_language": "handlebars",
+            "global_merge_vars": [{"name": "a", "content": "1"}],
         },
         "postmark": {"TrackOpens": True},
     },
-)  # fmt: skip
+)
 
 
 def test_everything_a_mail_can_say_reaches_the_wire() -> None:
@@ -154,8 +158,10 @@ def test_an_address_named_twice_is_written_once() -> None:
     copies = (Address("ADA@example.com"), Address("c@example.org"))
     people = wire(replace(MAIL, cc=copies, bcc=(*copies, Address("b@example.org"))))["message"]["to"]
     assert [(person["email"], person["type"]) for person in people] == [
-        ("Ada@example.com", "to"), ("c@example.org", "cc"), ("b@example.org", "bcc"),
-    ]  # fmt: skip
+        ("Ada@example.com", "to"),
+        ("c@example.org", "cc"),
+        ("b@example.org", "bcc"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -196,10 +202,17 @@ def test_a_single_item_under_another_spelling_is_the_recipients() -> None:
 
 
 REJECTED = [
-    ("hard-bounce", O.SUPPRESSED), ("soft-bounce", O.SUPPRESSED), ("spam", O.SUPPRESSED), ("unsub", O.SUPPRESSED),
-    ("custom", O.SUPPRESSED), ("invalid", O.REJECTED), ("rule", O.REJECTED), ("invalid-sender", O.MISCONFIGURED),
-    ("test-mode-limit", O.MISCONFIGURED), ("unsigned", O.MISCONFIGURED),
-]  # fmt: skip
+    ("hard-bounce", O.SUPPRESSED),
+    ("soft-bounce", O.SUPPRESSED),
+    ("spam", O.SUPPRESSED),
+    ("unsub", O.SUPPRESSED),
+    ("custom", O.SUPPRESSED),
+    ("invalid", O.REJECTED),
+    ("rule", O.REJECTED),
+    ("invalid-sender", O.MISCONFIGURED),
+    ("test-mode-limit", O.MISCONFIGURED),
+    ("unsigned", O.MISCONFIGURED),
+]
 
 
 @pytest.mark.parametrize(("why", "kind"), REJECTED)
@@ -236,11 +249,16 @@ def test_a_mail_that_is_queued_for_the_accounts_fault_is_accepted_and_warned_of(
 
 
 NAMED = [
-    (401, "Invalid_Key", O.MISCONFIGURED), (402, "PaymentRequired", O.QUOTA),
-    (404, "Unknown_Subaccount", O.MISCONFIGURED), (404, "Unknown_Template", O.REJECTED),
-    (404, "Unknown_Pool", O.MISCONFIGURED), (422, "ValidationError", O.REJECTED), (429, "RateLimited", O.THROTTLED),
-    (500, "GeneralError", O.TRANSIENT), (503, "ServiceUnavailable", O.TRANSIENT),
-]  # fmt: skip
+    (401, "Invalid_Key", O.MISCONFIGURED),
+    (402, "PaymentRequired", O.QUOTA),
+    (404, "Unknown_Subaccount", O.MISCONFIGURED),
+    (404, "Unknown_Template", O.REJECTED),
+    (404, "Unknown_Pool", O.MISCONFIGURED),
+    (422, "ValidationError", O.REJECTED),
+    (429, "RateLimited", O.THROTTLED),
+    (500, "GeneralError", O.TRANSIENT),
+    (503, "ServiceUnavailable", O.TRANSIENT),
+]
 
 
 @pytest.mark.parametrize(("status", "name", "kind"), NAMED)
@@ -259,11 +277,22 @@ def test_every_error_that_is_classed_is_tested() -> None:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (200, O.UNCERTAIN), (202, O.UNCERTAIN), (302, O.MISCONFIGURED), (400, O.REJECTED), (401, O.MISCONFIGURED),
-        (402, O.QUOTA), (403, O.MISCONFIGURED), (404, O.MISCONFIGURED), (413, O.REJECTED), (429, O.THROTTLED),
-        (500, O.UNCERTAIN), (502, O.UNCERTAIN), (503, O.TRANSIENT), (504, O.UNCERTAIN),
+        (200, O.UNCERTAIN),
+        (202, O.UNCERTAIN),
+        (302, O.MISCONFIGURED),
+        (400, O.REJECTED),
+        (401, O.MISCONFIGURED),
+        (402, O.QUOTA),
+        (403, O.MISCONFIGURED),
+        (404, O.MISCONFIGURED),
+        (413, O.REJECTED),
+        (429, O.THROTTLED),
+        (500, O.UNCERTAIN),
+        (502, O.UNCERTAIN),
+        (503, O.TRANSIENT),
+        (504, O.UNCERTAIN),
     ],
-)  # fmt: skip
+)
 def test_an_answer_without_a_known_name_is_classed_by_its_status(status: int, kind: OutcomeClass) -> None:
     assert read(status, error("Something_New")).kind is kind
     assert read(status, None).kind is kind

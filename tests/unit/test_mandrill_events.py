@@ -40,9 +40,15 @@ PROVIDER = opened("old-key", "new-key")
 
 def event(name: str = "send", **fields: Any) -> dict[str, Any]:
     message = {
-        "ts": 1772630900, "email": "ada@example.com", "sender": "shop@example.org", "subject": "Grüße & more",
-        "tags": ["a", "b"], "metadata": {"mailglass_id": str(ID), "order": "7"}, "_id": "5f0c", **fields.pop("msg", {}),
-    }  # fmt: skip
+        "ts": 1772630900,
+        "email": "ada@example.com",
+        "sender": "shop@example.org",
+        "subject": "Grüße & more",
+        "tags": ["a", "b"],
+        "metadata": {"mailglass_id": str(ID), "order": "7"},
+        "_id": "5f0c",
+        **fields.pop("msg", {}),
+    }
     return {"event": name, "_id": "5f0c", "ts": 1772630930, "msg": message, **fields}
 
 
@@ -143,13 +149,35 @@ def test_a_click_keeps_a_digest_of_its_target_only() -> None:
 
 
 POISON: list[Any] = [
-    None, 7, "send", [], [event()], {}, {"event": ["open"]}, {"event": {"a": 1}}, {"event": "send"},
-    event(ts="x"), event(ts=1e300), event(ts=True), event(ts=None), event(_id=5), event(_id={"a": 1}),
-    event(_id="y" * 500), event() | {"msg": None}, event() | {"msg": [1]}, event(msg={"email": 7}),
-    event(msg={"metadata": [1]}), event(msg={"metadata": {"mailglass_id": 5}}), event(msg={"tags": {"a": 1}}),
-    event("reject", msg={"reject": [1]}), event("hard_bounce", msg={"bounce_description": ["x"]}),
-    event(msg={"diag": 5}), event(url={"a": 1}), event("x\x00\ud800"), event(msg={"email": "\ud800@x.y"}),
-]  # fmt: skip
+    None,
+    7,
+    "send",
+    [],
+    [event()],
+    {},
+    {"event": ["open"]},
+    {"event": {"a": 1}},
+    {"event": "send"},
+    event(ts="x"),
+    event(ts=1e300),
+    event(ts=True),
+    event(ts=None),
+    event(_id=5),
+    event(_id={"a": 1}),
+    event(_id="y" * 500),
+    event() | {"msg": None},
+    event() | {"msg": [1]},
+    event(msg={"email": 7}),
+    event(msg={"metadata": [1]}),
+    event(msg={"metadata": {"mailglass_id": 5}}),
+    event(msg={"tags": {"a": 1}}),
+    event("reject", msg={"reject": [1]}),
+    event("hard_bounce", msg={"bounce_description": ["x"]}),
+    event(msg={"diag": 5}),
+    event(url={"a": 1}),
+    event("x\x00\ud800"),
+    event(msg={"email": "\ud800@x.y"}),
+]
 
 
 def test_a_poisoned_item_sinks_no_other() -> None:
@@ -174,18 +202,31 @@ def test_unknown_event_is_warned_of_once_per_body_and_name() -> None:
     finally:
         end()
     assert [(fields["reason"], fields["count"]) for fields in seen] == [
-        ("blacklist.add", 1), ("malformed", 1), ("new", 2), ("unnamed", 1),
-    ]  # fmt: skip
+        ("blacklist.add", 1),
+        ("malformed", 1),
+        ("new", 2),
+        ("unnamed", 1),
+    ]
     assert "ada@example.com" not in repr(seen)
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"[]", b"{}", b"mandrill_events", b"mandrill_events=", b"mandrill_events={}", b"mandrill_events=7",
-        b"mandrill_events=%5B", b"other=%5B%5D", b"--", b"\xff", b"mandrill_events=" + b"[" * 100_000,
+        b"",
+        b"[]",
+        b"{}",
+        b"mandrill_events",
+        b"mandrill_events=",
+        b"mandrill_events={}",
+        b"mandrill_events=7",
+        b"mandrill_events=%5B",
+        b"other=%5B%5D",
+        b"--",
+        b"\xff",
+        b"mandrill_events=" + b"[" * 100_000,
     ],
-)  # fmt: skip
+)
 def test_body_that_mandrill_does_not_post_is_an_error(body: bytes) -> None:
     with pytest.raises(WebhookBodyError):
         PROVIDER.normalise(body, {})
@@ -235,9 +276,7 @@ def test_fields_are_signed_in_the_order_of_their_names_whatever_order_they_are_p
 
 def test_a_multipart_form_is_verified_and_read_too() -> None:
     text = json.dumps([event()])
-    body = (
-        f'--B\r\nContent-Disposition: form-data; name="mandrill_events"\r\n\r\n{text}\r\n--B--\r\n'
-    ).encode()  # fmt: skip
+    body = (f'--B\r\nContent-Disposition: form-data; name="mandrill_events"\r\n\r\n{text}\r\n--B--\r\n').encode()
     request = WebhookRequest({SIGNATURE: sign("mandrill_events" + text)}, body)
     PROVIDER.verify(request)
     assert PROVIDER.normalise(body, {}) == read(event())

@@ -142,14 +142,27 @@ def test_single_mail_goes_to_email_and_several_to_the_batch(provider: PostmarkPr
 
 
 CODES = [
-    (10, OutcomeClass.MISCONFIGURED), (100, OutcomeClass.TRANSIENT), (300, OutcomeClass.REJECTED),
-    (400, OutcomeClass.MISCONFIGURED), (401, OutcomeClass.MISCONFIGURED), (402, OutcomeClass.REJECTED),
-    (403, OutcomeClass.REJECTED), (405, OutcomeClass.QUOTA), (406, OutcomeClass.SUPPRESSED),
-    (409, OutcomeClass.REJECTED), (410, OutcomeClass.REJECTED), (411, OutcomeClass.REJECTED),
-    (412, OutcomeClass.MISCONFIGURED), (413, OutcomeClass.MISCONFIGURED), (1101, OutcomeClass.REJECTED),
-    (1109, OutcomeClass.REJECTED), (1130, OutcomeClass.REJECTED), (1235, OutcomeClass.MISCONFIGURED),
-    (1236, OutcomeClass.MISCONFIGURED), (99999, OutcomeClass.REJECTED),
-]  # fmt: skip
+    (10, OutcomeClass.MISCONFIGURED),
+    (100, OutcomeClass.TRANSIENT),
+    (300, OutcomeClass.REJECTED),
+    (400, OutcomeClass.MISCONFIGURED),
+    (401, OutcomeClass.MISCONFIGURED),
+    (402, OutcomeClass.REJECTED),
+    (403, OutcomeClass.REJECTED),
+    (405, OutcomeClass.QUOTA),
+    (406, OutcomeClass.SUPPRESSED),
+    (409, OutcomeClass.REJECTED),
+    (410, OutcomeClass.REJECTED),
+    (411, OutcomeClass.REJECTED),
+    (412, OutcomeClass.MISCONFIGURED),
+    (413, OutcomeClass.MISCONFIGURED),
+    (1101, OutcomeClass.REJECTED),
+    (1109, OutcomeClass.REJECTED),
+    (1130, OutcomeClass.REJECTED),
+    (1235, OutcomeClass.MISCONFIGURED),
+    (1236, OutcomeClass.MISCONFIGURED),
+    (99999, OutcomeClass.REJECTED),
+]
 
 
 @pytest.mark.parametrize(("code", "kind"), CODES)
@@ -172,13 +185,21 @@ def test_no_error_code_is_mapped_without_a_row_here() -> None:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (302, OutcomeClass.MISCONFIGURED), (401, OutcomeClass.MISCONFIGURED), (403, OutcomeClass.MISCONFIGURED),
-        (404, OutcomeClass.REJECTED), (413, OutcomeClass.REJECTED), (415, OutcomeClass.REJECTED),
-        (422, OutcomeClass.REJECTED), (429, OutcomeClass.THROTTLED), (500, OutcomeClass.UNCERTAIN),
-        (502, OutcomeClass.UNCERTAIN), (503, OutcomeClass.TRANSIENT), (504, OutcomeClass.UNCERTAIN),
+        (302, OutcomeClass.MISCONFIGURED),
+        (401, OutcomeClass.MISCONFIGURED),
+        (403, OutcomeClass.MISCONFIGURED),
+        (404, OutcomeClass.REJECTED),
+        (413, OutcomeClass.REJECTED),
+        (415, OutcomeClass.REJECTED),
+        (422, OutcomeClass.REJECTED),
+        (429, OutcomeClass.THROTTLED),
+        (500, OutcomeClass.UNCERTAIN),
+        (502, OutcomeClass.UNCERTAIN),
+        (503, OutcomeClass.TRANSIENT),
+        (504, OutcomeClass.UNCERTAIN),
         (204, OutcomeClass.UNCERTAIN),
     ],
-)  # fmt: skip
+)
 def test_a_status_without_an_error_code_is_classed(provider: PostmarkProvider, status: int, kind: OutcomeClass) -> None:
     outcomes = provider.read(answer(status, b"<html>"), [MAIL, MAIL])
     assert [outcome.kind for outcome in outcomes] == [kind, kind]
@@ -204,8 +225,10 @@ def test_a_batch_answered_in_part_leaves_the_rest_uncertain(provider: PostmarkPr
     good = {"ErrorCode": 0, "Message": "OK", "MessageID": "mid-1"}
     outcomes = provider._read(answer(200, [good]), [MAIL, MAIL, MAIL])
     assert [outcome.kind for outcome in outcomes] == [
-        OutcomeClass.ACCEPTED, OutcomeClass.UNCERTAIN, OutcomeClass.UNCERTAIN,
-    ]  # fmt: skip
+        OutcomeClass.ACCEPTED,
+        OutcomeClass.UNCERTAIN,
+        OutcomeClass.UNCERTAIN,
+    ]
 
 
 def test_a_mail_accepted_for_its_copies_only_is_suppressed_for_the_recipient(provider: PostmarkProvider) -> None:

@@ -37,10 +37,17 @@ def read(item: object) -> ProviderEvent:
 
 def bounce(kind: str, **more: Any) -> dict[str, Any]:
     return {
-        "RecordType": "Bounce", "ID": 4323372036854775807, "Type": kind, "MessageID": "mid-1", "Tag": "invoice",
-        "Email": "ada@example.com", "BouncedAt": "2026-03-04T16:28:50.3963933-04:00",
-        "Details": "smtp;550 5.1.1 No such mailbox at 203.0.113.9", "Metadata": {"mailglass_id": str(ID)}, **more,
-    }  # fmt: skip
+        "RecordType": "Bounce",
+        "ID": 4323372036854775807,
+        "Type": kind,
+        "MessageID": "mid-1",
+        "Tag": "invoice",
+        "Email": "ada@example.com",
+        "BouncedAt": "2026-03-04T16:28:50.3963933-04:00",
+        "Details": "smtp;550 5.1.1 No such mailbox at 203.0.113.9",
+        "Metadata": {"mailglass_id": str(ID)},
+        **more,
+    }
 
 
 BOUNCES = [
@@ -106,17 +113,19 @@ RECORDS = [
     ({"RecordType": "SubscriptionChange", "SuppressSending": True, "SuppressionReason": "HardBounce"}, K.BOUNCED, HARD),
     (
         {"RecordType": "SubscriptionChange", "SuppressSending": True, "SuppressionReason": "SpamComplaint"},
-        K.COMPLAINED, None,
+        K.COMPLAINED,
+        None,
     ),
     (
         {"RecordType": "SubscriptionChange", "SuppressSending": True, "SuppressionReason": "ManualSuppression"},
-        K.UNSUBSCRIBED, None,
+        K.UNSUBSCRIBED,
+        None,
     ),
     ({"RecordType": "SubscriptionChange", "SuppressSending": True, "SuppressionReason": None}, K.UNKNOWN, None),
     ({"RecordType": "Inbound", "FromFull": {}}, K.UNKNOWN, None),
     ({"FromFull": {}}, K.UNKNOWN, None),
     ({}, K.UNKNOWN, None),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("record", "kind", "bounce_class"), RECORDS)
@@ -150,15 +159,19 @@ def test_no_address_can_be_read_in_an_identity() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"RecordType": "Click"}, {"MessageID": "other"}, {"Recipient": "bob@example.com"},
+        {"RecordType": "Click"},
+        {"MessageID": "other"},
+        {"Recipient": "bob@example.com"},
         {"ReceivedAt": "2026-03-04T10:00:00.0000001Z"},
     ],
-)  # fmt: skip
+)
 def test_records_that_differ_in_what_identifies_them_are_different(change: dict[str, str]) -> None:
     record = {
-        "RecordType": "Open", "MessageID": "m", "Recipient": "ada@example.com",
+        "RecordType": "Open",
+        "MessageID": "m",
+        "Recipient": "ada@example.com",
         "ReceivedAt": "2026-03-04T10:00:00.0000000Z",
-    }  # fmt: skip
+    }
     assert read(record).provider_event_id != read(record | change).provider_event_id
 
 
@@ -172,13 +185,30 @@ def test_suppressing_and_resuming_within_one_second_are_two_events() -> None:
 @pytest.mark.parametrize(
     "broken",
     [
-        {"ID": True}, {"ID": "7"}, {"ID": 0}, {"ID": -1}, {"ID": 10**40}, {"ID": None},
-        {"MessageID": "x\x00y"}, {"MessageID": 5}, {"MessageID": "y" * 9999}, {"Email": ["ada"]}, {"Email": "nobody"},
-        {"BouncedAt": "yesterday"}, {"BouncedAt": 5}, {"BouncedAt": "0001-01-01T00:00:00+14:00"},
-        {"Metadata": "none"}, {"Metadata": {"mailglass_id": "no uuid"}}, {"Metadata": {"mailglass_id": 5}},
-        {"Tag": 5}, {"Details": None}, {"Type": ["HardBounce"]}, {"RecordType": {"a": 1}}, {"Email": "\ud800@x.y"},
+        {"ID": True},
+        {"ID": "7"},
+        {"ID": 0},
+        {"ID": -1},
+        {"ID": 10**40},
+        {"ID": None},
+        {"MessageID": "x\x00y"},
+        {"MessageID": 5},
+        {"MessageID": "y" * 9999},
+        {"Email": ["ada"]},
+        {"Email": "nobody"},
+        {"BouncedAt": "yesterday"},
+        {"BouncedAt": 5},
+        {"BouncedAt": "0001-01-01T00:00:00+14:00"},
+        {"Metadata": "none"},
+        {"Metadata": {"mailglass_id": "no uuid"}},
+        {"Metadata": {"mailglass_id": 5}},
+        {"Tag": 5},
+        {"Details": None},
+        {"Type": ["HardBounce"]},
+        {"RecordType": {"a": 1}},
+        {"Email": "\ud800@x.y"},
     ],
-)  # fmt: skip
+)
 def test_a_field_of_the_wrong_shape_is_left_out_and_nothing_else(broken: dict[str, Any]) -> None:
     event = read(bounce("HardBounce") | broken)
     assert event.provider_event_id

@@ -22,9 +22,15 @@ from mailglass.providers.http_provider import HTTPProvider, Unsendable
 
 def mail(subject: str = "S") -> Outgoing:
     return Outgoing(
-        uuid4(), "t", "transactional", Address("ada@example.com"), Address("s@example.org"), subject,
-        datetime(2026, 1, 1, tzinfo=UTC), text="x",
-    )  # fmt: skip
+        uuid4(),
+        "t",
+        "transactional",
+        Address("ada@example.com"),
+        Address("s@example.org"),
+        subject,
+        datetime(2026, 1, 1, tzinfo=UTC),
+        text="x",
+    )
 
 
 @dataclass
@@ -135,12 +141,20 @@ def test_every_mail_has_one_outcome_in_its_place(subjects: list[str]) -> None:
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
-        ({}, None), ({"retry-after": "12"}, 12.0), ({"retry-after": "0"}, 0.0), ({"retry-after": "-5"}, 0.0),
-        ({"retry-after": "soon"}, None), ({"retry-after": ""}, None), ({"retry-after": "nan"}, None),
-        ({"retry-after": "1e9"}, 86400.0), ({"retry-after": "inf"}, None), ({"ratelimit-reset": "9"}, 9.0),
-        ({"retry-after": "3", "ratelimit-reset": "9"}, 3.0), ({"ratelimit-reset": "x"}, None),
+        ({}, None),
+        ({"retry-after": "12"}, 12.0),
+        ({"retry-after": "0"}, 0.0),
+        ({"retry-after": "-5"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "1e9"}, 86400.0),
+        ({"retry-after": "inf"}, None),
+        ({"ratelimit-reset": "9"}, 9.0),
+        ({"retry-after": "3", "ratelimit-reset": "9"}, 3.0),
+        ({"ratelimit-reset": "x"}, None),
     ],
-)  # fmt: skip
+)
 def test_the_wait_a_provider_asks_for_is_read(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers, ("ratelimit-reset", "seconds")) == seconds
 

@@ -24,9 +24,11 @@ from mailglass.testing.provider_suite.wire import HTTPWire, Reply, Seen, closed_
 
 PATH = "/message-streams/outbound/suppressions"
 A = {
-    "EmailAddress": "a@example.com", "SuppressionReason": "HardBounce", "Origin": "Recipient",
+    "EmailAddress": "a@example.com",
+    "SuppressionReason": "HardBounce",
+    "Origin": "Recipient",
     "CreatedAt": "2019-12-17T08:58:33-05:00",
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -150,19 +152,23 @@ def test_each_account_has_the_list_of_its_own_stream(wire: HTTPWire) -> None:
 @pytest.mark.parametrize(
     ("why", "origin", "reason"),
     [
-        ("HardBounce", "Recipient", "hard_bounce"), ("HardBounce", "Admin", "hard_bounce"),
-        ("SpamComplaint", "Recipient", "complaint"), ("SpamComplaint", "Customer", "complaint"),
-        ("ManualSuppression", "Recipient", "unsubscribe"), ("ManualSuppression", "Customer", "manual"),
-        ("ManualSuppression", "Admin", "manual"), ("ManualSuppression", None, "manual"),
-        ("Newcomer", "Recipient", "provider"), (None, None, "provider"), (["HardBounce"], {}, "provider"),
+        ("HardBounce", "Recipient", "hard_bounce"),
+        ("HardBounce", "Admin", "hard_bounce"),
+        ("SpamComplaint", "Recipient", "complaint"),
+        ("SpamComplaint", "Customer", "complaint"),
+        ("ManualSuppression", "Recipient", "unsubscribe"),
+        ("ManualSuppression", "Customer", "manual"),
+        ("ManualSuppression", "Admin", "manual"),
+        ("ManualSuppression", None, "manual"),
+        ("Newcomer", "Recipient", "provider"),
+        (None, None, "provider"),
+        (["HardBounce"], {}, "provider"),
     ],
-)  # fmt: skip
+)
 def test_an_entrys_reason_is_why_and_by_whom_it_was_listed(
     wire: HTTPWire, lists: PostmarkSuppressions, why: object, origin: object, reason: str
 ) -> None:
-    wire.behaviour = lambda request: Reply.json(
-        {"Suppressions": [A | {"SuppressionReason": why, "Origin": origin}]}
-    )  # fmt: skip
+    wire.behaviour = lambda request: Reply.json({"Suppressions": [A | {"SuppressionReason": why, "Origin": origin}]})
     assert [entry.reason for entry in lists.pull(None)[0]] == [reason]
 
 
@@ -171,8 +177,9 @@ def test_an_entry_that_cannot_be_read_sinks_no_other(wire: HTTPWire, lists: Post
     wire.behaviour = lambda request: Reply.json({"Suppressions": [*broken, A, A | {"CreatedAt": "yesterday"}]})
     entries, _ = lists.pull(None)
     assert [(entry.address, entry.created_at is None) for entry in entries] == [
-        ("a@example.com", False), ("a@example.com", True),
-    ]  # fmt: skip
+        ("a@example.com", False),
+        ("a@example.com", True),
+    ]
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"Suppressions": null}', b"7"])
@@ -196,9 +203,7 @@ def test_each_address_has_the_answer_that_names_it(wire: HTTPWire, lists: Postma
 
 
 def test_postmark_may_write_an_address_in_lower_case(wire: HTTPWire, lists: PostmarkSuppressions) -> None:
-    wire.behaviour = lambda request: Reply.json(
-        {"Suppressions": [{"EmailAddress": "ada@x.y", "Status": "Suppressed"}]}
-    )  # fmt: skip
+    wire.behaviour = lambda request: Reply.json({"Suppressions": [{"EmailAddress": "ada@x.y", "Status": "Suppressed"}]})
     assert lists.push(listed("Ada@X.y")) == [True]
 
 

@@ -74,16 +74,32 @@ def mandrill_bounce(said: str, status: str) -> ProviderEvent:
 
 
 BOUNCES: list[Callable[[str, str], ProviderEvent]] = [
-    ses_bounce, resend_bounce, sendgrid_bounce, postmark_bounce, mailgun_bounce, sparkpost_bounce, brevo_bounce,
-    mailjet_bounce, mandrill_bounce,
-]  # fmt: skip
+    ses_bounce,
+    resend_bounce,
+    sendgrid_bounce,
+    postmark_bounce,
+    mailgun_bounce,
+    sparkpost_bounce,
+    brevo_bounce,
+    mailjet_bounce,
+    mandrill_bounce,
+]
 INNOCENT = [
-    ("550 5.7.515 Access denied, sending domain shop.example doesn't meet the required authentication level.",
-     "5.7.515", About.SENDER_AUTHENTICATION),
-    ("550 5.7.26 This mail has been blocked because the sender is unauthenticated.", "5.7.26",
-     About.SENDER_AUTHENTICATION),
-    ("550 5.2.1 The user you are trying to contact is receiving mail at a rate that prevents additional messages",
-     "5.2.1", About.RECIPIENT_RATE),
+    (
+        "550 5.7.515 Access denied, sending domain shop.example doesn't meet the required authentication level.",
+        "5.7.515",
+        About.SENDER_AUTHENTICATION,
+    ),
+    (
+        "550 5.7.26 This mail has been blocked because the sender is unauthenticated.",
+        "5.7.26",
+        About.SENDER_AUTHENTICATION,
+    ),
+    (
+        "550 5.2.1 The user you are trying to contact is receiving mail at a rate that prevents additional messages",
+        "5.2.1",
+        About.RECIPIENT_RATE,
+    ),
     ("552 5.1.1 Mailbox full", "5.1.1", About.MAILBOX_FULL),
     ("552 5.1.1 Postfach ist voll", "5.1.1", About.MAILBOX_FULL),
     ("550 5.1.1 too many messages from your server", "5.1.1", About.SENDER_RATE),
@@ -91,7 +107,7 @@ INNOCENT = [
     ("550 5.2.1 quarantined by content filter", "5.2.1", About.CONTENT),
     ("550 5.7.1 192.0.2.7 blacklisted", "5.1.1", About.SENDER_REPUTATION),
     ("552 5.2.2 user over quota", "5.1.1", About.MAILBOX_FULL),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("bounce", BOUNCES, ids=lambda bounce: bounce.__name__)

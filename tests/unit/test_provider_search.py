@@ -99,7 +99,10 @@ ROOMS = {
             {
                 "items": [
                     {
-                        "event": "accepted", "id": "evt", "timestamp": 1795176100.5, "recipient": to,
+                        "event": "accepted",
+                        "id": "evt",
+                        "timestamp": 1795176100.5,
+                        "recipient": to,
                         "user-variables": {"mailglass_id": ours},
                         "message": {"headers": {"message-id": "mg-1@mg.example.com"}},
                     }
@@ -124,14 +127,21 @@ ROOMS = {
         {
             "events": "injection,delivery,delay,bounce,out_of_band,policy_rejection,generation_failure,"
             "generation_rejection",
-            "recipients": ADA, "from": "2026-11-20T12:00:00Z", "to": "2026-11-20T12:30:00Z", "per_page": "10000",
+            "recipients": ADA,
+            "from": "2026-11-20T12:00:00Z",
+            "to": "2026-11-20T12:30:00Z",
+            "per_page": "10000",
         },
         lambda mails: [
             {
                 "results": [
                     {
-                        "type": "delivery", "event_id": "1", "timestamp": "2026-11-20T12:01:00.000Z",
-                        "transmission_id": "9", "raw_rcpt_to": to, "rcpt_meta": {"mailglass_id": ours},
+                        "type": "delivery",
+                        "event_id": "1",
+                        "timestamp": "2026-11-20T12:01:00.000Z",
+                        "transmission_id": "9",
+                        "raw_rcpt_to": to,
+                        "rcpt_meta": {"mailglass_id": ours},
                     }
                     for ours, to in mails
                 ]
@@ -144,7 +154,10 @@ ROOMS = {
         "POST",
         "/messages/search.json",
         {
-            "key": KEY.reveal(), "query": f'full_email:"{ADA}"', "date_from": "2026-11-19", "date_to": "2026-11-21",
+            "key": KEY.reveal(),
+            "query": f'full_email:"{ADA}"',
+            "date_from": "2026-11-19",
+            "date_to": "2026-11-21",
             "limit": 1000,
         },
         lambda mails: [
@@ -157,7 +170,11 @@ ROOMS = {
         "GET",
         "/v3/smtp/emails",
         {
-            "email": ADA, "startDate": "2026-11-19", "endDate": "2026-11-21", "sort": "desc", "limit": "500",
+            "email": ADA,
+            "startDate": "2026-11-19",
+            "endDate": "2026-11-21",
+            "sort": "desc",
+            "limit": "500",
             "offset": "0",
         },
         lambda mails: [
@@ -182,7 +199,7 @@ ROOMS = {
         ],
         "sg-1",
     ),
-}  # fmt: skip
+}
 EACH = pytest.mark.parametrize("name", ROOMS)
 
 
@@ -234,12 +251,18 @@ def test_nothing_found_is_absent_and_proves_nothing_unless_the_account_says_so(n
 @pytest.mark.parametrize(
     "answer",
     [
-        HTTPAnswer(401, {}, b"{}"), HTTPAnswer(429, {}, b"slow down"), HTTPAnswer(503, {}, b""),
-        HTTPAnswer(200, {}, b"Mailgun Magnificent API"), HTTPAnswer(200, {}, b'"ada@example.com"'),
-        HTTPAnswer(200, {}, b"{}"), HTTPAnswer(200, {}, b"null"), HTTPAnswer(302, {}, b""),
-        Outcome(OutcomeClass.TRANSIENT, reason="connect_failed"), Outcome(OutcomeClass.UNCERTAIN, reason="answer_lost"),
+        HTTPAnswer(401, {}, b"{}"),
+        HTTPAnswer(429, {}, b"slow down"),
+        HTTPAnswer(503, {}, b""),
+        HTTPAnswer(200, {}, b"Mailgun Magnificent API"),
+        HTTPAnswer(200, {}, b'"ada@example.com"'),
+        HTTPAnswer(200, {}, b"{}"),
+        HTTPAnswer(200, {}, b"null"),
+        HTTPAnswer(302, {}, b""),
+        Outcome(OutcomeClass.TRANSIENT, reason="connect_failed"),
+        Outcome(OutcomeClass.UNCERTAIN, reason="answer_lost"),
     ],
-)  # fmt: skip
+)
 def test_a_search_that_goes_wrong_leaves_it_open_and_says_so_without_address(name: str, answer: Any) -> None:
     said: list[tuple[str, Mapping[str, Any]]] = []
     end = telemetry.subscribe(lambda event, fields: said.append((event, fields)))
@@ -282,19 +305,48 @@ def test_several_deliveries_are_found_each_by_its_own_id(name: str) -> None:
 
 
 @EACH
-@given(answer=st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.floats(),
-                           lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-                               st.sampled_from(["Messages", "items", "Data", "results", "transactionalEmails",
-                                                "messages", "Metadata", "CustomID", "tags", "msg_id", "rcpt_meta",
-                                                "user-variables", "metadata", "email", "state", "count"]),
-                               inner, max_size=4), max_leaves=12))  # fmt: skip
+@given(
+    answer=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.floats(),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    [
+                        "Messages",
+                        "items",
+                        "Data",
+                        "results",
+                        "transactionalEmails",
+                        "messages",
+                        "Metadata",
+                        "CustomID",
+                        "tags",
+                        "msg_id",
+                        "rcpt_meta",
+                        "user-variables",
+                        "metadata",
+                        "email",
+                        "state",
+                        "count",
+                    ]
+                ),
+                inner,
+                max_size=4,
+            )
+        ),
+        max_leaves=12,
+    )
+)
 def test_no_answer_makes_a_search_fail_or_find_what_is_not_ours(name: str, answer: Any) -> None:
     results, _ = find(ROOMS[name].open(), *[answer] * 5)
     assert results[0].kind in (SearchResultKind.UNKNOWN, SearchResultKind.ABSENT)
 
 
-@pytest.mark.parametrize(("name", "page"), [("postmark", 50), ("mailgun", 300), ("mailjet", 100), ("brevo", 500),
-                                            ("mandrill", 1000), ("sparkpost", 10_000)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [("postmark", 50), ("mailgun", 300), ("mailjet", 100), ("brevo", 500), ("mandrill", 1000), ("sparkpost", 10_000)],
+)
 def test_a_full_page_without_ours_is_open(name: str, page: int) -> None:
     room = ROOMS[name]
     ((result,), _) = find(room.open(), *room.tells([(str(OTHER), ADA)] * page))
@@ -368,9 +420,16 @@ def test_an_address_cannot_widen_mandrills_query() -> None:
 
 def test_brevo_tags_each_mail_only_where_it_is_to_be_searched() -> None:
     mail = Outgoing(
-        OURS, "acme", "transactional", Address(ADA), Address("s@example.org"), "S", SOUGHT.sent_after, text="x",
+        OURS,
+        "acme",
+        "transactional",
+        Address(ADA),
+        Address("s@example.org"),
+        "S",
+        SOUGHT.sent_after,
+        text="x",
         tags=("news",),
-    )  # fmt: skip
+    )
     assert json.loads(ROOMS["brevo"].open().encode(mail))["tags"] == ["news", f"mailglass:{OURS}"]
     plain = BrevoProvider("acme", BrevoOptions(api_key=KEY))
     assert json.loads(plain.encode(mail))["tags"] == ["news"]

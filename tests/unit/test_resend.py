@@ -270,19 +270,30 @@ def test_an_accepted_mail_keeps_resends_id(provider: ResendProvider) -> None:
 
 
 ROWS = [
-    (400, "invalid_idempotency_key", O.REJECTED), (400, "validation_error", O.REJECTED),
-    (401, "missing_api_key", O.MISCONFIGURED), (401, "restricted_api_key", O.MISCONFIGURED),
-    (403, "invalid_api_key", O.MISCONFIGURED), (403, "validation_error", O.MISCONFIGURED),
-    (404, "not_found", O.REJECTED), (405, "method_not_allowed", O.REJECTED),
-    (409, "invalid_idempotent_request", O.REJECTED), (409, "concurrent_idempotent_requests", O.THROTTLED),
-    (422, "invalid_attachment", O.REJECTED), (422, "invalid_from_address", O.REJECTED),
-    (422, "invalid_access", O.REJECTED), (422, "invalid_parameter", O.REJECTED),
-    (422, "invalid_region", O.REJECTED), (422, "missing_required_field", O.REJECTED),
-    (422, "validation_error", O.REJECTED), (429, "rate_limit_exceeded", O.THROTTLED),
-    (429, "daily_quota_exceeded", O.QUOTA), (429, "monthly_quota_exceeded", O.QUOTA),
-    (451, "security_error", O.REJECTED), (500, "application_error", O.TRANSIENT),
+    (400, "invalid_idempotency_key", O.REJECTED),
+    (400, "validation_error", O.REJECTED),
+    (401, "missing_api_key", O.MISCONFIGURED),
+    (401, "restricted_api_key", O.MISCONFIGURED),
+    (403, "invalid_api_key", O.MISCONFIGURED),
+    (403, "validation_error", O.MISCONFIGURED),
+    (404, "not_found", O.REJECTED),
+    (405, "method_not_allowed", O.REJECTED),
+    (409, "invalid_idempotent_request", O.REJECTED),
+    (409, "concurrent_idempotent_requests", O.THROTTLED),
+    (422, "invalid_attachment", O.REJECTED),
+    (422, "invalid_from_address", O.REJECTED),
+    (422, "invalid_access", O.REJECTED),
+    (422, "invalid_parameter", O.REJECTED),
+    (422, "invalid_region", O.REJECTED),
+    (422, "missing_required_field", O.REJECTED),
+    (422, "validation_error", O.REJECTED),
+    (429, "rate_limit_exceeded", O.THROTTLED),
+    (429, "daily_quota_exceeded", O.QUOTA),
+    (429, "monthly_quota_exceeded", O.QUOTA),
+    (451, "security_error", O.REJECTED),
+    (500, "application_error", O.TRANSIENT),
     (500, "internal_server_error", O.TRANSIENT),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("status", "name", "kind"), ROWS)
@@ -300,11 +311,20 @@ def test_no_error_is_mapped_without_a_row_here() -> None:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (302, O.MISCONFIGURED), (401, O.MISCONFIGURED), (403, O.MISCONFIGURED), (404, O.REJECTED), (409, O.REJECTED),
-        (413, O.REJECTED), (422, O.REJECTED), (429, O.THROTTLED), (451, O.REJECTED), (502, O.UNCERTAIN),
-        (503, O.TRANSIENT), (504, O.UNCERTAIN),
+        (302, O.MISCONFIGURED),
+        (401, O.MISCONFIGURED),
+        (403, O.MISCONFIGURED),
+        (404, O.REJECTED),
+        (409, O.REJECTED),
+        (413, O.REJECTED),
+        (422, O.REJECTED),
+        (429, O.THROTTLED),
+        (451, O.REJECTED),
+        (502, O.UNCERTAIN),
+        (503, O.TRANSIENT),
+        (504, O.UNCERTAIN),
     ],
-)  # fmt: skip
+)
 def test_an_unknown_error_is_classed_by_its_status(
     provider: ResendProvider, status: int, kind: OutcomeClass, body: object
 ) -> None:

@@ -55,9 +55,13 @@ def entries(*addresses: str) -> list[ListedAddress]:
 
 def suppression(number: int, origin: object = "bounce", **more: Any) -> dict[str, Any]:
     return {
-        "object": "suppression", "id": f"s-{number}", "email": f"p{number}@example.com", "origin": origin,
-        "created_at": "2026-10-06T23:47:56.678Z", **more,
-    }  # fmt: skip
+        "object": "suppression",
+        "id": f"s-{number}",
+        "email": f"p{number}@example.com",
+        "origin": origin,
+        "created_at": "2026-10-06T23:47:56.678Z",
+        **more,
+    }
 
 
 def test_a_page_of_resends_list_is_read_and_its_last_id_leads_on() -> None:
@@ -82,8 +86,12 @@ def test_a_page_of_resends_list_is_read_and_its_last_id_leads_on() -> None:
 
 def test_every_reason_of_resend_is_one_of_ours() -> None:
     assert set(RESEND_REASONS.values()) | set(BREVO_REASONS.values()) <= {
-        "hard_bounce", "complaint", "unsubscribe", "manual", "provider",
-    }  # fmt: skip
+        "hard_bounce",
+        "complaint",
+        "unsubscribe",
+        "manual",
+        "provider",
+    }
 
 
 @pytest.mark.parametrize("has_more", [False, None, "true", 1])
@@ -116,8 +124,9 @@ def test_of_a_call_that_resend_refuses_each_address_is_asked_about_alone() -> No
     listed, wire = resend(answer(422), answer(200), answer(404), answer(400))
     assert listed.remove(["a@example.com", "b/c@example.com", "d@example.com"]) == [True, True, False]
     assert [(request.method, request.path) for request in wire.asked[1:3]] == [
-        ("DELETE", "/suppressions/a@example.com"), ("DELETE", "/suppressions/b%2Fc@example.com"),
-    ]  # fmt: skip
+        ("DELETE", "/suppressions/a@example.com"),
+        ("DELETE", "/suppressions/b%2Fc@example.com"),
+    ]
 
 
 def blocked(number: int, code: object = "hardBounce", **more: Any) -> dict[str, Any]:
@@ -128,11 +137,16 @@ def blocked(number: int, code: object = "hardBounce", **more: Any) -> dict[str, 
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("hardBounce", "hard_bounce"), ("contactFlaggedAsSpam", "complaint"), ("unsubscribedViaMA", "unsubscribe"),
-        ("unsubscribedViaEmail", "unsubscribe"), ("unsubscribedViaApi", "unsubscribe"), ("adminBlocked", "manual"),
-        ("new", "provider"), (None, "provider"),
+        ("hardBounce", "hard_bounce"),
+        ("contactFlaggedAsSpam", "complaint"),
+        ("unsubscribedViaMA", "unsubscribe"),
+        ("unsubscribedViaEmail", "unsubscribe"),
+        ("unsubscribedViaApi", "unsubscribe"),
+        ("adminBlocked", "manual"),
+        ("new", "provider"),
+        (None, "provider"),
     ],
-)  # fmt: skip
+)
 def test_a_blocked_contacts_reason_is_read(code: str | None, reason: str) -> None:
     (found,), cursor = brevo(answer(200, {"count": 1, "contacts": [blocked(1, code)]}))[0].pull(None)
     assert found == ListedAddress("p1@example.com", reason, datetime(2017, 5, 1, 12, 30, tzinfo=UTC), code or "")
@@ -153,8 +167,10 @@ def test_a_push_to_brevo_forbids_the_accounts_senders() -> None:
     listed, wire = brevo(answer(201), answer(204), answer(400))
     assert listed.push(entries("a@example.com", "b@example.com", "c")) == [True, True, False]
     assert json.loads(wire.asked[0].body) == {
-        "email": "a@example.com", "smtpBlacklistSender": ["shop@example.org"], "updateEnabled": True,
-    }  # fmt: skip
+        "email": "a@example.com",
+        "smtpBlacklistSender": ["shop@example.org"],
+        "updateEnabled": True,
+    }
     assert wire.asked[0].path == "/v3/contacts"
 
 

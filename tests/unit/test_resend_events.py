@@ -44,11 +44,15 @@ def event(kind: str, **data: Any) -> dict[str, Any]:
         "type": kind,
         "created_at": "2026-03-04T18:11:26.101Z",
         "data": {
-            "email_id": "56761188-7520-42d8-8898-ff6fc54ce618", "created_at": "2026-03-04T18:11:25.729Z",
-            "from": "Shop <shop@example.org>", "to": ["ada@example.com"], "subject": "Your order",
-            "tags": {"mailglass_id": str(ID), "order": "77"}, **data,
+            "email_id": "56761188-7520-42d8-8898-ff6fc54ce618",
+            "created_at": "2026-03-04T18:11:25.729Z",
+            "from": "Shop <shop@example.org>",
+            "to": ["ada@example.com"],
+            "subject": "Your order",
+            "tags": {"mailglass_id": str(ID), "order": "77"},
+            **data,
         },
-    }  # fmt: skip
+    }
 
 
 ROWS = [
@@ -79,9 +83,12 @@ ROWS = [
 
 @pytest.mark.parametrize(("kind", "data", "normalised", "bounce_class", "reason"), ROWS)
 def test_an_event_is_classed(
-    kind: str, data: dict[str, Any], normalised: EventKind, bounce_class: BounceClass | None,
+    kind: str,
+    data: dict[str, Any],
+    normalised: EventKind,
+    bounce_class: BounceClass | None,
     reason: RejectReason | None,
-) -> None:  # fmt: skip
+) -> None:
     found = read(event(kind, **data))
     assert (found.kind, found.bounce_class, found.reject_reason) == (normalised, bounce_class, reason)
 

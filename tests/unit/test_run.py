@@ -56,8 +56,11 @@ def run_suite(suite: Path, floor: int, *arguments: str) -> subprocess.CompletedP
     plugins = ["-p", "no:cacheprovider", *(["-p", "xdist"] if "-n" in arguments else [])]
     return subprocess.run(
         [sys.executable, suite / "tests" / "run.py", *plugins, *arguments],
-        env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]])

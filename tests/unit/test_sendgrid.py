@@ -102,13 +102,16 @@ def test_everything_a_mail_can_say_reaches_the_wire(provider: SendGridProvider) 
         "attachments": [
             {"content": "aGk=", "type": "text/plain", "filename": "notes.txt", "disposition": "attachment"},
             {
-                "content": "cG5n", "type": "image/png", "filename": "logo.png",
-                "disposition": "inline", "content_id": "logo",
+                "content": "cG5n",
+                "type": "image/png",
+                "filename": "logo.png",
+                "disposition": "inline",
+                "content_id": "logo",
             },
         ],
         "headers": {"X-One": "1", "X-Two": "2"},
         "categories": ["welcome", "shop"],
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(
@@ -150,13 +153,22 @@ def test_an_accepted_mail_keeps_the_id_in_the_form_webhooks_have(provider: SendG
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (302, OutcomeClass.MISCONFIGURED), (400, OutcomeClass.REJECTED), (401, OutcomeClass.MISCONFIGURED),
-        (403, OutcomeClass.MISCONFIGURED), (404, OutcomeClass.REJECTED), (405, OutcomeClass.REJECTED),
-        (413, OutcomeClass.REJECTED), (415, OutcomeClass.REJECTED), (429, OutcomeClass.THROTTLED),
-        (451, OutcomeClass.MISCONFIGURED), (500, OutcomeClass.TRANSIENT), (502, OutcomeClass.UNCERTAIN),
-        (503, OutcomeClass.TRANSIENT), (504, OutcomeClass.UNCERTAIN),
+        (302, OutcomeClass.MISCONFIGURED),
+        (400, OutcomeClass.REJECTED),
+        (401, OutcomeClass.MISCONFIGURED),
+        (403, OutcomeClass.MISCONFIGURED),
+        (404, OutcomeClass.REJECTED),
+        (405, OutcomeClass.REJECTED),
+        (413, OutcomeClass.REJECTED),
+        (415, OutcomeClass.REJECTED),
+        (429, OutcomeClass.THROTTLED),
+        (451, OutcomeClass.MISCONFIGURED),
+        (500, OutcomeClass.TRANSIENT),
+        (502, OutcomeClass.UNCERTAIN),
+        (503, OutcomeClass.TRANSIENT),
+        (504, OutcomeClass.UNCERTAIN),
     ],
-)  # fmt: skip
+)
 def test_a_status_is_classed(provider: SendGridProvider, status: int, kind: OutcomeClass) -> None:
     (outcome,) = provider.read(answer(status, "no"), [MAIL])
     assert (outcome.kind, outcome.reason, outcome.status) == (kind, f"http_{status}", status)

@@ -51,9 +51,13 @@ def read(*items: object) -> list[ProviderEvent]:
 
 def event(**fields: Any) -> dict[str, Any]:
     return {
-        "email": "ada@example.com", "timestamp": 1772630930, "sg_event_id": "ev-1==", "mailglass_id": str(ID),
-        "sg_message_id": "Lli-03HcQ5-JLybO9fXsJg.filter0077p1las1.21536.5717FC482.0", **fields,
-    }  # fmt: skip
+        "email": "ada@example.com",
+        "timestamp": 1772630930,
+        "sg_event_id": "ev-1==",
+        "mailglass_id": str(ID),
+        "sg_message_id": "Lli-03HcQ5-JLybO9fXsJg.filter0077p1las1.21536.5717FC482.0",
+        **fields,
+    }
 
 
 ROWS = [
@@ -71,7 +75,9 @@ ROWS = [
     ({"event": "bounce", "type": "bounce", "bounce_classification": "Mailbox Unavailable"}, K.BOUNCED, SOFT, None),
     (
         {"event": "bounce", "type": "bounce", "bounce_classification": "Frequency or Volume Too High"},
-        K.BOUNCED, SOFT, None,
+        K.BOUNCED,
+        SOFT,
+        None,
     ),
     ({"event": "bounce", "type": "blocked", "bounce_classification": "Invalid Address"}, K.BOUNCED, SOFT, None),
     ({"event": "dropped", "reason": "Invalid"}, K.REJECTED, None, R.INVALID),
@@ -91,7 +97,7 @@ ROWS = [
     ({"event": "something_new"}, K.UNKNOWN, None, None),
     ({"event": ""}, K.UNKNOWN, None, None),
     ({}, K.UNKNOWN, None, None),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("fields", "kind", "bounce_class", "reason"), ROWS)
@@ -124,9 +130,10 @@ def test_an_event_keeps_what_matching_and_suppressing_need() -> None:
 
 def test_an_open_by_a_machine_is_marked() -> None:
     machine, person, odd = read(
-        event(event="open", sg_machine_open=True), event(event="open", sg_machine_open=False),
+        event(event="open", sg_machine_open=True),
+        event(event="open", sg_machine_open=False),
         event(event="open", sg_machine_open="yes"),
-    )  # fmt: skip
+    )
     assert (machine.machine, person.machine, odd.machine) == (True, False, False)
 
 
@@ -145,13 +152,28 @@ def test_an_event_without_an_id_is_known_by_its_content() -> None:
 
 
 POISON: list[Any] = [
-    None, 7, "delivered", [], [{"event": "open"}], {}, {"event": ["open"]}, {"event": {"a": 1}},
-    event(event="open", timestamp="x"), event(event="open", timestamp=1e300), event(event="open", timestamp=True),
-    event(event="open", timestamp=float("nan")), event(event="open", timestamp=float("inf")),
-    event(event="open", sg_event_id="y" * 500), event(event="open", sg_event_id=5),
-    event(event="open", sg_message_id={"a": 1}), event(event="open", email=7), event(event="open", mailglass_id=7),
-    event(event="open", category={"a": 1}), event(event="bounce", type=["bounce"]), event(event="x\x00\ud800"),
-]  # fmt: skip
+    None,
+    7,
+    "delivered",
+    [],
+    [{"event": "open"}],
+    {},
+    {"event": ["open"]},
+    {"event": {"a": 1}},
+    event(event="open", timestamp="x"),
+    event(event="open", timestamp=1e300),
+    event(event="open", timestamp=True),
+    event(event="open", timestamp=float("nan")),
+    event(event="open", timestamp=float("inf")),
+    event(event="open", sg_event_id="y" * 500),
+    event(event="open", sg_event_id=5),
+    event(event="open", sg_message_id={"a": 1}),
+    event(event="open", email=7),
+    event(event="open", mailglass_id=7),
+    event(event="open", category={"a": 1}),
+    event(event="bounce", type=["bounce"]),
+    event(event="x\x00\ud800"),
+]
 
 
 def test_a_poisoned_item_sinks_no_other() -> None:

@@ -103,9 +103,7 @@ def test_the_four_lists_are_read_as_one_and_blocks_are_left_out(
         ListedAddress("unsubscribes@x.y", "unsubscribe", MOMENT, "unsubscribes"),
     ]
     assert cursors == [None, "invalid_emails:0", "spam_reports:0", "unsubscribes:0"]
-    assert [request.path for request in wire.seen] == [
-        f"/v3/suppression/{name}?limit=500&offset=0" for name in LISTS
-    ]  # fmt: skip
+    assert [request.path for request in wire.seen] == [f"/v3/suppression/{name}?limit=500&offset=0" for name in LISTS]
     assert {request.headers["authorization"] for request in wire.seen} == {"Bearer SG.key"}
 
 
@@ -229,8 +227,9 @@ def test_an_address_is_taken_off_every_list_and_no_other_address_is(
     assert {name: account.lists[name] for name in LISTS} == {name: ["other@x.y"] for name in LISTS}
     assert account.lists["blocks"] == ["ada+a/b?c#d@x.y", "other@x.y"]
     assert [request.path for request in wire.seen[:4]] == [
-        *(f"/v3/suppression/{name}/ada%2Ba%2Fb%3Fc%23d@x.y" for name in LISTS[:3]), f"{GLOBAL}/ada%2Ba%2Fb%3Fc%23d@x.y",
-    ]  # fmt: skip
+        *(f"/v3/suppression/{name}/ada%2Ba%2Fb%3Fc%23d@x.y" for name in LISTS[:3]),
+        f"{GLOBAL}/ada%2Ba%2Fb%3Fc%23d@x.y",
+    ]
 
 
 def test_list_that_keeps_an_address_does_not_spare_the_others(

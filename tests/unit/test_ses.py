@@ -123,9 +123,12 @@ def test_everything_a_mail_can_say_reaches_the_call() -> None:
     bodies = {part.get_content_type() for part in message.walk()}
     assert {"text/plain", "text/html", "application/pdf", "image/png"} <= bodies
     assert {decode_tag(name): decode_tag(value) for name, value in tags(**change).items()} == {
-        "mailglass_id": str(ID), "mailglass_tag_1": "welcome", "mailglass_tag_2": "größer als",
-        "order": "77", "shop.name": "Ärmel & Co",
-    }  # fmt: skip
+        "mailglass_id": str(ID),
+        "mailglass_tag_1": "welcome",
+        "mailglass_tag_2": "größer als",
+        "order": "77",
+        "shop.name": "Ärmel & Co",
+    }
 
 
 def test_every_attempt_is_byte_identical() -> None:
@@ -307,10 +310,13 @@ def test_a_mail_that_cannot_be_sent_does_not_stop_the_mails_beside_it(monkeypatc
     found = provider.send(mails, deadline=monotonic() + 10)
     provider.close()
     assert [(one.kind, one.reason) for one in found] == [
-        (O.ACCEPTED, None), (O.REJECTED, "unsupported_smtputf8"),
-        (O.ACCEPTED, None), (O.REJECTED, "message_invalid"),
-        (O.ACCEPTED, None), (O.TRANSIENT, "encode_failed"),
-    ]  # fmt: skip
+        (O.ACCEPTED, None),
+        (O.REJECTED, "unsupported_smtputf8"),
+        (O.ACCEPTED, None),
+        (O.REJECTED, "message_invalid"),
+        (O.ACCEPTED, None),
+        (O.TRANSIENT, "encode_failed"),
+    ]
 
 
 def test_mails_go_out_several_at_once_and_no_more_than_the_account_allows(monkeypatch: pytest.MonkeyPatch) -> None:

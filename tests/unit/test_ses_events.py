@@ -39,9 +39,12 @@ MAIL: dict[str, Any] = {
 def wrap(content: object, **outer: Any) -> bytes:
     text = content if isinstance(content, str) else json.dumps(content) + "\n"
     fields = {
-        "Type": "Notification", "MessageId": SNS_ID, "Message": text, "Timestamp": "2026-03-04T13:30:00.000Z",
+        "Type": "Notification",
+        "MessageId": SNS_ID,
+        "Message": text,
+        "Timestamp": "2026-03-04T13:30:00.000Z",
         "TopicArn": "arn:aws:sns:eu-west-1:123456789012:x",
-    }  # fmt: skip
+    }
     return json.dumps(fields | outer).encode()
 
 
@@ -98,26 +101,38 @@ ROWS: list[tuple[str, dict[str, Any], EventKind, BounceClass | None, RejectReaso
     (
         "Subscription",
         {"subscription": {"newTopicPreferences": topics(a="OptOut"), "oldTopicPreferences": topics(a="OptIn")}},
-        K.UNSUBSCRIBED, None, None,
+        K.UNSUBSCRIBED,
+        None,
+        None,
     ),
     (
         "Subscription",
-        {"subscription": {"newTopicPreferences": topics(a="OptIn", b="OptOut"),
-                          "oldTopicPreferences": topics(a="OptOut", b="OptOut")}},
-        K.SUBSCRIBED, None, None,
+        {
+            "subscription": {
+                "newTopicPreferences": topics(a="OptIn", b="OptOut"),
+                "oldTopicPreferences": topics(a="OptOut", b="OptOut"),
+            }
+        },
+        K.SUBSCRIBED,
+        None,
+        None,
     ),
     ("Received", {}, K.UNKNOWN, None, None),
     ("Something New", {}, K.UNKNOWN, None, None),
     ("", {}, K.UNKNOWN, None, None),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("name", ["eventType", "notificationType"])
 @pytest.mark.parametrize(("kind", "part", "event", "bounce_class", "reason"), ROWS)
 def test_an_event_is_classed_however_it_is_published(
-    name: str, kind: str, part: dict[str, Any], event: EventKind, bounce_class: BounceClass | None,
+    name: str,
+    kind: str,
+    part: dict[str, Any],
+    event: EventKind,
+    bounce_class: BounceClass | None,
     reason: RejectReason | None,
-) -> None:  # fmt: skip
+) -> None:
     (found,) = read({name: kind, "mail": MAIL, **part})
     assert (found.kind, found.bounce_class, found.reject_reason) == (event, bounce_class, reason)
 
@@ -211,11 +226,18 @@ def test_a_notification_of_something_else_is_a_body_error(content: str) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"{}", b"[]", b"7", b"\xff", b'{"Type":"Notification"}', b'{"Type":"x","Message":"{}","MessageId":"1"}',
-        b'{"eventType":"Send","mail":{}}', b'{"Type":"Notification","Message":"{}"}',
+        b"",
+        b"{}",
+        b"[]",
+        b"7",
+        b"\xff",
+        b'{"Type":"Notification"}',
+        b'{"Type":"x","Message":"{}","MessageId":"1"}',
+        b'{"eventType":"Send","mail":{}}',
+        b'{"Type":"Notification","Message":"{}"}',
         b'{"Type":"Notification","Message":{},"MessageId":"1"}',
     ],
-)  # fmt: skip
+)
 def test_body_that_is_no_message_of_sns_is_an_error(body: bytes) -> None:
     with pytest.raises(WebhookBodyError):
         PROVIDER.normalise(body, {})
@@ -251,8 +273,10 @@ def test_unknown_event_is_warned_of_by_its_name() -> None:
     finally:
         end()
     assert [(fields["reason"], fields["account"]) for fields in seen] == [
-        ("New", "acme"), ("unnamed", "acme"), ("Complaint.not-spam", "acme"),
-    ]  # fmt: skip
+        ("New", "acme"),
+        ("unnamed", "acme"),
+        ("Complaint.not-spam", "acme"),
+    ]
 
 
 def test_the_same_message_again_tells_the_same_events() -> None:

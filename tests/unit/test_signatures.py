@@ -62,9 +62,7 @@ def test_an_unreadable_authorization_is_malformed_or_wrong(header: str) -> None:
 
 
 def test_a_missing_authorization_is_named() -> None:
-    refused(
-        SignatureErrorType.MISSING_HEADER, lambda: require_basic(WebhookRequest({}, b""), "hooks", PASSWORDS)
-    )  # fmt: skip
+    refused(SignatureErrorType.MISSING_HEADER, lambda: require_basic(WebhookRequest({}, b""), "hooks", PASSWORDS))
 
 
 @given(st.text(max_size=60))
@@ -105,21 +103,22 @@ def test_a_signature_by_a_strange_key_or_over_other_bytes_is_bad() -> None:
 
 def test_a_key_is_read_with_and_without_its_pem_frame() -> None:
     key, bare = new_key()
-    pem = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )  # fmt: skip
+    pem = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     assert ecdsa_p256_key(pem.decode()) == ecdsa_p256_key(f"\n {bare}\n") == key.public_key()
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "", "AAAA", "é", "-----BEGIN PUBLIC KEY-----",
+        "",
+        "AAAA",
+        "é",
+        "-----BEGIN PUBLIC KEY-----",
         public_text(ec.generate_private_key(ec.SECP384R1()).public_key()),
         public_text(ed25519.Ed25519PrivateKey.generate().public_key()),
     ],
     ids=["empty", "short", "not ascii", "frame only", "P-384", "Ed25519"],
-)  # fmt: skip
+)
 def test_key_that_is_not_p256_is_malformed(text: str) -> None:
     refused(SignatureErrorType.MALFORMED_KEY, lambda: ecdsa_p256_key(text))
 

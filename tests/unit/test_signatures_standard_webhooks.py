@@ -175,12 +175,23 @@ def test_a_missing_header_is_named_as_its_family_does(prefix: str, missing: str)
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("id", ""), ("id", "msg_é"), ("timestamp", ""), ("timestamp", "soon"), ("timestamp", "-5"),
-        ("timestamp", "1.5"), ("timestamp", "٣"), ("timestamp", " 1"), ("signature", ""), ("signature", "v1"),
-        ("signature", "v1,"), ("signature", "v1,***"), ("signature", "v1,é"), ("signature", " "),
+        ("id", ""),
+        ("id", "msg_é"),
+        ("timestamp", ""),
+        ("timestamp", "soon"),
+        ("timestamp", "-5"),
+        ("timestamp", "1.5"),
+        ("timestamp", "٣"),
+        ("timestamp", " 1"),
+        ("signature", ""),
+        ("signature", "v1"),
+        ("signature", "v1,"),
+        ("signature", "v1,***"),
+        ("signature", "v1,é"),
+        ("signature", " "),
         ("signature", "abc def"),
     ],
-)  # fmt: skip
+)
 def test_unreadable_signature_is_malformed(name: str, value: str) -> None:
     assert refused(signed(**{name: value})) is T.MALFORMED_HEADER
 

@@ -27,7 +27,7 @@ def walls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bulkhead]:
 
 def test_mail_finds_a_thread_beside_any_number_of_other_tasks_that_hang(walls: Bulkhead) -> None:
     go, sent = threading.Event(), threading.Event()
-    beside = slots.Beside()
+    beside = slots.SideThreads()
     try:
         for _ in range(2 * walls.most_jobs):
             beside(lambda: go.wait(60) and None)
@@ -44,4 +44,4 @@ def test_the_error_of_another_task_reaches_its_slot(walls: Bulkhead) -> None:
         raise TimeoutError("the provider's, not the slot's")
 
     with pytest.raises(TimeoutError, match="provider's"):
-        slots.Beside()(fail)
+        slots.SideThreads()(fail)

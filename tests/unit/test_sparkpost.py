@@ -220,9 +220,20 @@ def test_a_transmission_that_took_some_does_not_tell_whom_and_is_uncertain() -> 
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"<html>", 7, None, [], {}, {"results": []}, {"results": {}}, {"results": {"id": ""}},
-             {"results": {"id": True, "total_accepted_recipients": True}}]
-)  # fmt: skip
+    "body",
+    [
+        b"",
+        b"<html>",
+        7,
+        None,
+        [],
+        {},
+        {"results": []},
+        {"results": {}},
+        {"results": {"id": ""}},
+        {"results": {"id": True, "total_accepted_recipients": True}},
+    ],
+)
 @pytest.mark.parametrize("status", [200, 202, 204])
 def test_a_good_status_without_a_readable_result_is_uncertain(status: int, body: object) -> None:
     assert read(status, body) == Outcome(O.UNCERTAIN, reason="answer_unreadable", status=status)
@@ -234,15 +245,35 @@ def errors(code: object, description: str = "") -> dict[str, Any]:
 
 
 CODES = [
-    (403, "1100", O.MISCONFIGURED), (404, "1101", O.REJECTED), (405, "1102", O.REJECTED), (400, "1200", O.REJECTED),
-    (422, "1300", O.REJECTED), (401, "1303", O.MISCONFIGURED), (401, "1304", O.MISCONFIGURED),
-    (422, "1400", O.REJECTED), (500, "1500", O.TRANSIENT), (400, "1502", O.TRANSIENT), (404, "1600", O.REJECTED),
-    (403, "1601", O.MISCONFIGURED), (409, "1602", O.REJECTED), (415, "1700", O.REJECTED), (503, "1900", O.TRANSIENT),
-    (400, "1901", O.REJECTED), (400, "1902", O.REJECTED), (400, "1910", O.MISCONFIGURED), (420, "2101", O.QUOTA),
-    (420, "2102", O.QUOTA), (420, "2103", O.QUOTA), (422, "3000", O.REJECTED), (400, "3005", O.QUOTA),
-    (420, "3005", O.QUOTA), (400, "5002", O.REJECTED), (400, "7000", O.MISCONFIGURED), (400, "7001", O.MISCONFIGURED),
+    (403, "1100", O.MISCONFIGURED),
+    (404, "1101", O.REJECTED),
+    (405, "1102", O.REJECTED),
+    (400, "1200", O.REJECTED),
+    (422, "1300", O.REJECTED),
+    (401, "1303", O.MISCONFIGURED),
+    (401, "1304", O.MISCONFIGURED),
+    (422, "1400", O.REJECTED),
+    (500, "1500", O.TRANSIENT),
+    (400, "1502", O.TRANSIENT),
+    (404, "1600", O.REJECTED),
+    (403, "1601", O.MISCONFIGURED),
+    (409, "1602", O.REJECTED),
+    (415, "1700", O.REJECTED),
+    (503, "1900", O.TRANSIENT),
+    (400, "1901", O.REJECTED),
+    (400, "1902", O.REJECTED),
+    (400, "1910", O.MISCONFIGURED),
+    (420, "2101", O.QUOTA),
+    (420, "2102", O.QUOTA),
+    (420, "2103", O.QUOTA),
+    (422, "3000", O.REJECTED),
+    (400, "3005", O.QUOTA),
+    (420, "3005", O.QUOTA),
+    (400, "5002", O.REJECTED),
+    (400, "7000", O.MISCONFIGURED),
+    (400, "7001", O.MISCONFIGURED),
     (400, "99999", O.REJECTED),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("status", "code", "kind"), CODES)
@@ -269,11 +300,24 @@ def test_the_first_code_that_is_known_decides() -> None:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (302, O.MISCONFIGURED), (400, O.REJECTED), (401, O.MISCONFIGURED), (403, O.MISCONFIGURED), (404, O.REJECTED),
-        (405, O.REJECTED), (409, O.REJECTED), (413, O.REJECTED), (415, O.REJECTED), (420, O.QUOTA), (422, O.REJECTED),
-        (429, O.THROTTLED), (500, O.UNCERTAIN), (502, O.UNCERTAIN), (503, O.TRANSIENT), (504, O.UNCERTAIN),
+        (302, O.MISCONFIGURED),
+        (400, O.REJECTED),
+        (401, O.MISCONFIGURED),
+        (403, O.MISCONFIGURED),
+        (404, O.REJECTED),
+        (405, O.REJECTED),
+        (409, O.REJECTED),
+        (413, O.REJECTED),
+        (415, O.REJECTED),
+        (420, O.QUOTA),
+        (422, O.REJECTED),
+        (429, O.THROTTLED),
+        (500, O.UNCERTAIN),
+        (502, O.UNCERTAIN),
+        (503, O.TRANSIENT),
+        (504, O.UNCERTAIN),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("body", [b"", b"<html>", [], {"errors": "no"}, {"errors": []}, {"errors": [7]}])
 def test_an_answer_without_sparkposts_own_words_is_read_by_its_status(
     status: int, kind: OutcomeClass, body: object

@@ -36,10 +36,17 @@ PROVIDER = opened()
 
 def event(kind: str, **fields: Any) -> dict[str, Any]:
     return {
-        "type": kind, "event_id": "92356927693813856", "timestamp": "1772630930", "message_id": "0004e3724f57753a3561",
-        "transmission_id": "65832150921904138", "rcpt_to": "ada@example.com", "raw_rcpt_to": "Ada@example.com",
-        "rcpt_meta": {"mailglass_id": str(ID), "order": "7"}, "rcpt_tags": ["a", "b"], **fields,
-    }  # fmt: skip
+        "type": kind,
+        "event_id": "92356927693813856",
+        "timestamp": "1772630930",
+        "message_id": "0004e3724f57753a3561",
+        "transmission_id": "65832150921904138",
+        "rcpt_to": "ada@example.com",
+        "raw_rcpt_to": "Ada@example.com",
+        "rcpt_meta": {"mailglass_id": str(ID), "order": "7"},
+        "rcpt_tags": ["a", "b"],
+        **fields,
+    }
 
 
 def wrapped(item: object, name: str = "message_event") -> dict[str, Any]:
@@ -170,18 +177,25 @@ def test_initial_opens_count_where_the_account_says_so() -> None:
     kinds = [
         found.kind
         for found in read(
-            wrapped(event("initial_open"), "track_event"), wrapped(event("amp_initial_open"), "track_event"),
-            wrapped(event("relay_delivery"), "relay_event"), provider=counting,
+            wrapped(event("initial_open"), "track_event"),
+            wrapped(event("amp_initial_open"), "track_event"),
+            wrapped(event("relay_delivery"), "relay_event"),
+            provider=counting,
         )
-    ]  # fmt: skip
+    ]
     assert kinds == [K.OPENED, K.OPENED, K.UNKNOWN]
 
 
 def test_an_open_by_a_machine_is_marked() -> None:
     agents = [{"is_prefetched": True}, {"is_proxy": True}, {"is_prefetched": False, "is_proxy": False}, {}, None, "x"]
     assert [one(event("open", user_agent_parsed=agent), "track_event").machine for agent in agents] == [
-        True, True, False, False, False, False,
-    ]  # fmt: skip
+        True,
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_a_click_keeps_a_digest_of_its_target_only() -> None:
@@ -229,16 +243,33 @@ def test_events_that_share_a_wrapper_are_all_read() -> None:
 
 
 POISON: list[Any] = [
-    None, 7, "delivery", [], {}, {"msys": None}, {"msys": []}, {"msys": {"message_event": None}},
-    {"msys": {"message_event": "delivery"}}, wrapped({}), wrapped({"type": ["open"]}), wrapped({"type": {"a": 1}}),
-    wrapped(event("open", timestamp="x")), wrapped(event("open", timestamp=1e300)),
-    wrapped(event("open", timestamp=True)), wrapped(event("open", event_id="y" * 500)),
-    wrapped(event("open", event_id=True)), wrapped(event("open", event_id="x\x00")),
-    wrapped(event("open", transmission_id={"a": 1})), wrapped(event("open", raw_rcpt_to=7, rcpt_to="nobody")),
-    wrapped(event("open", rcpt_meta="none")), wrapped(event("open", rcpt_meta={"mailglass_id": 7})),
-    wrapped(event("open", rcpt_tags={"a": 1})), wrapped(event("bounce", bounce_class={"a": 1})),
-    wrapped(event("generation_rejection", raw_reason=7)), wrapped(event("x\x00\ud800")),
-]  # fmt: skip
+    None,
+    7,
+    "delivery",
+    [],
+    {},
+    {"msys": None},
+    {"msys": []},
+    {"msys": {"message_event": None}},
+    {"msys": {"message_event": "delivery"}},
+    wrapped({}),
+    wrapped({"type": ["open"]}),
+    wrapped({"type": {"a": 1}}),
+    wrapped(event("open", timestamp="x")),
+    wrapped(event("open", timestamp=1e300)),
+    wrapped(event("open", timestamp=True)),
+    wrapped(event("open", event_id="y" * 500)),
+    wrapped(event("open", event_id=True)),
+    wrapped(event("open", event_id="x\x00")),
+    wrapped(event("open", transmission_id={"a": 1})),
+    wrapped(event("open", raw_rcpt_to=7, rcpt_to="nobody")),
+    wrapped(event("open", rcpt_meta="none")),
+    wrapped(event("open", rcpt_meta={"mailglass_id": 7})),
+    wrapped(event("open", rcpt_tags={"a": 1})),
+    wrapped(event("bounce", bounce_class={"a": 1})),
+    wrapped(event("generation_rejection", raw_reason=7)),
+    wrapped(event("x\x00\ud800")),
+]
 
 
 def test_a_poisoned_item_sinks_no_other() -> None:
@@ -261,14 +292,21 @@ def test_unknown_event_is_warned_of_by_class_and_type_without_content() -> None:
     end = telemetry.subscribe(lambda _, fields: seen.append(fields))
     try:
         read(
-            7, wrapped(event("sms_status")), wrapped(event("sms_status")), wrapped(event("ada@example.com")),
-            wrapped({"content": "mail"}, "relay_message"), wrapped(event("open")),
-        )  # fmt: skip
+            7,
+            wrapped(event("sms_status")),
+            wrapped(event("sms_status")),
+            wrapped(event("ada@example.com")),
+            wrapped({"content": "mail"}, "relay_message"),
+            wrapped(event("open")),
+        )
     finally:
         end()
     assert [(fields["reason"], fields["count"]) for fields in seen] == [
-        ("malformed", 1), ("message_event.sms_status", 2), ("relay_message", 1), ("unnamed", 1),
-    ]  # fmt: skip
+        ("malformed", 1),
+        ("message_event.sms_status", 2),
+        ("relay_message", 1),
+        ("unnamed", 1),
+    ]
     assert "ada@example.com" not in repr(seen)
 
 
@@ -317,9 +355,12 @@ BEARER = opened(webhook_tokens=(Secret("t0k-a"), Secret("t0k-b")))
 HEADER = opened(webhook_header="X-Api-Key", webhook_header_values=(Secret("h1"), Secret("h2")))
 TOKEN = opened(webhook_header_values=(Secret("legacy"),))
 ALL = opened(
-    webhook_username="hooks", webhook_passwords=(Secret("a"),), webhook_tokens=(Secret("t0k-a"),),
-    webhook_header_values=(Secret("h1"),), webhook_header="x-api-key",
-)  # fmt: skip
+    webhook_username="hooks",
+    webhook_passwords=(Secret("a"),),
+    webhook_tokens=(Secret("t0k-a"),),
+    webhook_header_values=(Secret("h1"),),
+    webhook_header="x-api-key",
+)
 
 
 def basic(credentials: str) -> dict[str, str]:
@@ -333,13 +374,19 @@ def bearer(token: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("provider", "headers"),
     [
-        (BASIC, basic("hooks:a")), (BASIC, basic("hooks:b")), (BEARER, bearer("t0k-a")), (BEARER, bearer("t0k-b")),
-        (HEADER, {"x-api-key": "h1"}), (HEADER, {"x-api-key": "h2"}),
+        (BASIC, basic("hooks:a")),
+        (BASIC, basic("hooks:b")),
+        (BEARER, bearer("t0k-a")),
+        (BEARER, bearer("t0k-b")),
+        (HEADER, {"x-api-key": "h1"}),
+        (HEADER, {"x-api-key": "h2"}),
         (TOKEN, {"x-messagesystems-webhook-token": "legacy"}),
-        (ALL, basic("hooks:a")), (ALL, bearer("t0k-a")), (ALL, {"x-api-key": "h1"}),
+        (ALL, basic("hooks:a")),
+        (ALL, bearer("t0k-a")),
+        (ALL, {"x-api-key": "h1"}),
         (ALL, {"x-api-key": "h1", "authorization": "Digest x"}),
     ],
-)  # fmt: skip
+)
 def test_every_way_of_proof_takes_both_secrets_of_a_rotation(
     provider: SparkPostProvider, headers: dict[str, str]
 ) -> None:

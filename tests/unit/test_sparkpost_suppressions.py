@@ -20,9 +20,14 @@ from mailglass.providers.sparkpost.suppressions import BATCH, REASONS, SparkPost
 from mailglass.providers.suppression_list import ListedAddress
 
 A = {
-    "recipient": "a@example.com", "type": "transactional", "source": "Bounce Rule", "description": "550: no such user",
-    "created": "2026-03-04T05:06:07+00:00", "updated": "2026-03-05T05:06:07+00:00", "transactional": True,
-}  # fmt: skip
+    "recipient": "a@example.com",
+    "type": "transactional",
+    "source": "Bounce Rule",
+    "description": "550: no such user",
+    "created": "2026-03-04T05:06:07+00:00",
+    "updated": "2026-03-05T05:06:07+00:00",
+    "transactional": True,
+}
 
 
 @dataclass
@@ -74,11 +79,17 @@ def test_a_cursor_that_does_not_move_ends_the_list() -> None:
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("Spam Complaint", "complaint"), ("List Unsubscribe", "unsubscribe"), ("Unsubscribe Link", "unsubscribe"),
-        ("Bounce Rule", "hard_bounce"), ("Manually Added", "manual"), ("Compliance", "provider"), ("New", "provider"),
-        (None, "provider"), (["Compliance"], "provider"),
+        ("Spam Complaint", "complaint"),
+        ("List Unsubscribe", "unsubscribe"),
+        ("Unsubscribe Link", "unsubscribe"),
+        ("Bounce Rule", "hard_bounce"),
+        ("Manually Added", "manual"),
+        ("Compliance", "provider"),
+        ("New", "provider"),
+        (None, "provider"),
+        (["Compliance"], "provider"),
     ],
-)  # fmt: skip
+)
 def test_an_entrys_reason_is_its_source(source: object, reason: str) -> None:
     found, _ = lists(page(A | {"source": source}))
     assert [entry.reason for entry in found.pull(None)[0]] == [reason]
@@ -86,8 +97,13 @@ def test_an_entrys_reason_is_its_source(source: object, reason: str) -> None:
 
 def test_every_source_that_is_mapped_is_tested() -> None:
     assert set(REASONS) == {
-        "spam complaint", "list unsubscribe", "unsubscribe link", "bounce rule", "manually added", "compliance",
-    }  # fmt: skip
+        "spam complaint",
+        "list unsubscribe",
+        "unsubscribe link",
+        "bounce rule",
+        "manually added",
+        "compliance",
+    }
 
 
 def test_an_entry_that_came_from_here_comes_back_with_its_reason() -> None:
@@ -135,9 +151,13 @@ def test_entries_are_added_for_the_kinds_of_mail_they_stand_against() -> None:
     assert (request.method, request.path) == ("PUT", "/api/v1/suppression-list/")
     rows = json.loads(request.body)["recipients"]
     assert [(row["recipient"][0], row["type"]) for row in rows] == [
-        ("a", "transactional"), ("a", "non_transactional"), ("b", "non_transactional"), ("c", "transactional"),
-        ("d", "transactional"), ("d", "non_transactional"),
-    ]  # fmt: skip
+        ("a", "transactional"),
+        ("a", "non_transactional"),
+        ("b", "non_transactional"),
+        ("c", "transactional"),
+        ("d", "transactional"),
+        ("d", "non_transactional"),
+    ]
     assert rows[0]["description"] == "suppressed: hard_bounce"
 
 
@@ -178,11 +198,13 @@ def test_addresses_are_removed_one_by_one_whether_or_not_they_stood_there() -> N
 @pytest.mark.parametrize(
     ("given_", "status", "retryable"),
     [
-        (answer({}, 401), 401, False), (answer({"errors": [{"message": "Forbidden."}]}, 403), 403, False),
-        (answer({}, 429), 429, True), (answer({"errors": [{"message": "Compliance"}]}, 500), 500, True),
+        (answer({}, 401), 401, False),
+        (answer({"errors": [{"message": "Forbidden."}]}, 403), 403, False),
+        (answer({}, 429), 429, True),
+        (answer({"errors": [{"message": "Compliance"}]}, 500), 500, True),
         (Outcome(OutcomeClass.UNCERTAIN, reason="answer_lost"), None, True),
     ],
-)  # fmt: skip
+)
 def test_a_call_that_fails_says_what_was_asked_and_names_no_address(
     given_: HTTPAnswer | Outcome, status: int | None, retryable: bool
 ) -> None:

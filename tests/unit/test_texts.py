@@ -100,8 +100,11 @@ def test_accepted_content_type_is_a_line_that_can_be_written(text: str) -> None:
 @pytest.mark.parametrize("place", sorted(set(EVERYWHERE) - {"provider option's name"}))
 def test_a_lazy_string_is_read_once_where_the_message_is_built(place: str) -> None:
     text = {
-        "address": "ada@example.com", "content type": "text/plain", "header name": "X-A", "content id": "logo",
-    }.get(place, "Grüße" if "key" not in place and "content" not in place else "key")  # fmt: skip
+        "address": "ada@example.com",
+        "content type": "text/plain",
+        "header name": "X-A",
+        "content id": "logo",
+    }.get(place, "Grüße" if "key" not in place and "content" not in place else "key")
     language = [text]
     made = EVERYWHERE[place](Lazy(lambda: language[0]))
     wanted = EVERYWHERE[place](text)

@@ -105,9 +105,14 @@ def test_mail_that_may_have_been_sent_never_ends_as_unsent(
     kind: OutcomeClass, age: float, attempt: int, asked_again: bool
 ) -> None:
     verdict = decide(
-        uuid4(), Outcome(kind, reason="because"), attempt=attempt, age=age, policy=POLICY, idempotency_window=None,
+        uuid4(),
+        Outcome(kind, reason="because"),
+        attempt=attempt,
+        age=age,
+        policy=POLICY,
+        idempotency_window=None,
         asked_again=asked_again,
-    )  # fmt: skip
+    )
     assert (verdict.status, verdict.reason, verdict.delay) == (Status.UNCERTAIN, "because", POLICY.uncertain_hold)
 
 

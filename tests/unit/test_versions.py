@@ -29,8 +29,10 @@ def test_the_newest_python_that_starts_is_taken(tmp_path: Path) -> None:
 def test_without_a_newer_python_the_run_says_so_and_passes(tmp_path: Path) -> None:
     python(tmp_path, sys.version_info.minor)
     done = subprocess.run(
-        [sys.executable, ROOT / "tests" / "versions.py", "newest"], capture_output=True, text=True,
+        [sys.executable, ROOT / "tests" / "versions.py", "newest"],
+        capture_output=True,
+        text=True,
         env={"PATH": str(tmp_path), "HOME": str(tmp_path)},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert "No Python newer than" in done.stdout

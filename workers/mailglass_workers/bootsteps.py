@@ -1,7 +1,7 @@
-"""Bootsteps: any worker, busy or idle, runs the pump when nobody has for a second. Beat is an economy.
+"""Bootsteps: any worker, busy or idle, runs the pump if none has for a second. With beat, fewer workers try.
 
-A thread of the worker's main process looks, since slots may all be busy for as long as a provider takes to answer. In
-the gevent and eventlet pools it is a green one. Where somebody else pumps, a look is one index probe in the ledger.
+A thread of the worker's main process does it, since slots may all be busy while a provider answers. In the gevent and
+eventlet pools it is a green thread. While another worker pumps, a try is one index probe in the ledger.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ _FORK_WAITS: Final = 2.0
 
 
 class _ForkGuard:
-    """Lets no fork happen within a run of the pump.
+    """Guard against forks during a run of the pump.
 
-    A child would inherit the locks that the pump's thread holds at that moment, such as those of cached properties, and
-    nobody would ever release them there.
+    A child would inherit the locks that the pump's thread holds at that moment, and no thread would release them.
     """
 
     def __init__(self) -> None:
@@ -53,7 +52,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class Pump(bootsteps.StartStopStep):
-    """Runs the pump in a thread, whenever its turn is free."""
+    """Bootstep that runs the pump in a thread, whenever the turn is free."""
 
     # its processes are forked by then
     requires = ("celery.worker.components:Pool",)

@@ -1,6 +1,6 @@
-"""The pump: take expired leases back, ring what has due work. One process at a time, whoever finds that none has.
+"""The pump: take expired leases back, ring lanes with due work. One process runs it at a time.
 
-A process that dies or freezes within a run keeps its turn for seconds only. Two that run at once do no harm: a lease is
+A process that dies or freezes during a run keeps its turn for seconds only. Two concurrent runs do no harm: a lease is
 taken back once, and a lane has one ring.
 """
 
@@ -21,28 +21,26 @@ from mailglass.routing import Lane
 from mailglass.runtime import Runtime
 from mailglass.webhooks import process
 
-# seconds after which a ring of `mailglass.settle` that nobody answered is taken for lost; longer than it runs
+# seconds after which an unanswered ring of `mailglass.settle` is lost; longer than the task runs
 SETTLE_RING_TIMEOUT: Final = 60.0
 # what a sweep may have queued again
 _QUEUED: Final = frozenset({EngineEvent.RELEASED, EngineEvent.RESENT, EngineEvent.UNCERTAIN})
-# seconds that one run rings lanes for, once it has read them; those that are left are the next one's
+# seconds in which one run rings lanes, once it has read them; the next run rings the rest
 BUDGET: Final = 10.0
-
-
 # seconds between the beginnings of two runs; a run that takes longer is followed by a rest as long
 INTERVAL: Final = 1.0
 # seconds that a rest takes at the longest: well within what a turn may last
 LONGEST_REST: Final = 60.0
-# seconds after which a run that says nothing is taken for dead
+# seconds after which a run that does not renew its turn counts as dead
 LEASE: Final = 5.0
 
 
 def take_turn(runtime: Runtime, *, eager: bool = False) -> float:
-    """Run the pump, unless somebody does, or did within the last second.
+    """Run the pump, unless another process runs it, or did within the last second.
 
     Args:
-        runtime: whose deliveries.
-        eager: run also where the last run has ended within the last second.
+        runtime: of the process.
+        eager: run even if the last run ended within the last second.
 
     Returns:
         The seconds after which to try again.
@@ -72,14 +70,14 @@ def take_turn(runtime: Runtime, *, eager: bool = False) -> float:
 
 
 def run(runtime: Runtime, keep: Callable[[], None] = lambda: None) -> bool:
-    """Take expired leases back, settle what waited long enough, and ring what has due work.
+    """Take expired leases back, settle overdue deliveries, and ring lanes with due work.
 
     Args:
-        runtime: whose deliveries.
-        keep: called now and then, to say that the run goes on.
+        runtime: of the process.
+        keep: called now and then, to renew the turn.
 
     Returns:
-        Whether it had the time to ring all lanes.
+        Whether there was time to ring all lanes.
 
     Raises:
         LedgerUnavailableError: the database cannot be reached.
@@ -91,7 +89,7 @@ def run(runtime: Runtime, keep: Callable[[], None] = lambda: None) -> bool:
     rung, woken, looked = 0, set[Lane](), float("-inf")
 
     def look() -> None:
-        """Ring mail that was put off to a moment: it does not wait until a hundred thousand lanes are read and rung."""
+        """Ring lanes with scheduled mail, which does not wait until all other lanes are read and rung."""
         nonlocal rung, looked
         keep()
         if clock.monotonic() - looked >= INTERVAL / 2:

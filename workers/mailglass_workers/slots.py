@@ -16,11 +16,11 @@ from mailglass.engine.bulkhead import SLOW, Bulkhead, Job
 # how often a slot looks at the call that it waits for
 _LOOK: Final = 0.25
 # threads of one kind of task that is no mail
-_BESIDE: Final = 4
+_SIDE_THREADS: Final = 4
 
 _lock = threading.Lock()
 _executor: tuple[int, ThreadPoolExecutor] | None = None
-_all_beside: list[Beside] = []
+_all_side_threads: list[SideThreads] = []
 
 
 def run(work: Callable[[], None]) -> None:
@@ -44,7 +44,7 @@ def run(work: Callable[[], None]) -> None:
     future.result()
 
 
-class Beside:
+class SideThreads:
     """Threads for tasks that call providers for other reasons than to send. A slot does not wait for slow calls.
 
     Each kind of task has a few threads of its own, so that many rings take no slots from mail. A task without a free
@@ -55,7 +55,7 @@ class Beside:
         self._lock = threading.Lock()
         self._executor: tuple[int, ThreadPoolExecutor] | None = None
         self._running = 0
-        _all_beside.append(self)
+        _all_side_threads.append(self)
 
     def __call__(self, work: Callable[[], None]) -> None:
         """Run work, and leave the slot if it is slow."""
@@ -65,9 +65,9 @@ class Beside:
             return
         with self._lock:
             if self._executor is None or self._executor[0] != os.getpid():
-                self._executor = (os.getpid(), ThreadPoolExecutor(_BESIDE, "mailglass-beside"))
+                self._executor = (os.getpid(), ThreadPoolExecutor(_SIDE_THREADS, "mailglass-side"))
                 self._running = 0
-            free = self._running < _BESIDE
+            free = self._running < _SIDE_THREADS
             self._running += 1
             future = self._executor[1].submit(work)
         future.add_done_callback(self._ended)
@@ -97,8 +97,8 @@ def wait() -> None:
         mine, _executor = _executor, None
     if mine is not None and mine[0] == os.getpid():
         mine[1].shutdown(wait=True)
-    for beside in _all_beside:
-        beside.wait()
+    for side_threads in _all_side_threads:
+        side_threads.wait()
 
 
 def _watched(walls: Bulkhead, job: Job, work: Callable[[], None]) -> None:

@@ -26,7 +26,7 @@ _LONGEST_SILENCE: Final = 300.0
 
 
 def require_accounts(settings: Settings) -> None:
-    """Refuse settings with which a worker could send nothing: it would claim mail and give it back.
+    """Refuse settings without accounts: the worker would claim mail and give it back.
 
     Raises:
         ConfigError: there is no account.
@@ -41,7 +41,7 @@ def require_accounts(settings: Settings) -> None:
 
 
 def check_schema(settings: Settings) -> None:
-    """Refuse a schema that this code cannot work on; wait for a database that cannot be reached.
+    """Refuse a schema that this code cannot use; wait for a database that cannot be reached.
 
     A signal to end the worker ends it at once while it waits.
 
@@ -86,7 +86,7 @@ def _say(event: str, level: int, began: float, **fields: str) -> None:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Celery handles signals only once the worker runs, and the first process of a container ignores SIGTERM."""
+    """Handle SIGTERM until Celery does, because the first process of a container ignores it."""
 
     def end(number: int, frame: Any) -> None:
         raise SystemExit(0)

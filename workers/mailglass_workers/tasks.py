@@ -1,4 +1,4 @@
-"""The tasks. Names are public; arguments hold lanes and accounts' names; each task may run twice, or get lost."""
+"""The tasks. Their names are public, arguments hold lanes and account names, and each may run twice or get lost."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from mailglass_workers import pumping, slots, stopping
 
 # rate limits that one statement forgets
 PRUNED = 10_000
-# of a ring that is about one account's suppression list
+# seconds after which a ring for one account's suppression list is lost
 SYNC_RING_TIMEOUT = 600.0
 
 
@@ -61,7 +61,7 @@ def in_slot(run: Callable[[Callable[[], None]], None]) -> Callable[[Callable[...
     """Run a task that calls providers without blocking its slot.
 
     Args:
-        run: runs it in the slot: `slots.run` or a `slots.Beside`.
+        run: runs it in the slot: `slots.run` or a `slots.SideThreads`.
     """
 
     def decorate(work: Callable[..., Any]) -> Callable[..., None]:
@@ -83,16 +83,16 @@ def dispatch(lane: str) -> None:
     Args:
         lane: `queue/tenant/stream`.
     """
-    runtime, place = get_runtime(), Lane.parse(lane)
-    runtime.doorbell.answer(place)
+    runtime, claimed_lane = get_runtime(), Lane.parse(lane)
+    runtime.doorbell.answer(claimed_lane)
 
     def ring_again(full: bool) -> None:
         if full:
-            runtime.doorbell.ring([place])
+            runtime.doorbell.ring([claimed_lane])
 
-    report = runtime.engine.run(place, after_claim=ring_again, should_stop=stopping.is_set)
+    report = runtime.engine.run(claimed_lane, after_claim=ring_again, should_stop=stopping.is_set)
     if report.more:
-        runtime.doorbell.ring([place])
+        runtime.doorbell.ring([claimed_lane])
     if report.orphans_waiting:
         runtime.doorbell.ring_task(RECONCILE)
 
@@ -100,14 +100,14 @@ def dispatch(lane: str) -> None:
 @app.task(name=PUMP)
 @guarded
 def pump() -> None:
-    """Take expired leases back and ring what has due work, unless somebody is at it."""
+    """Take expired leases back and ring lanes with due work, unless another worker does."""
     runtime = get_runtime()
     runtime.doorbell.answer_task(PUMP)
     pumping.take_turn(runtime, eager=True)
 
 
 @app.task(name=SETTLE)
-@in_slot(slots.Beside())
+@in_slot(slots.SideThreads())
 @guarded
 def settle() -> None:
     """Search at the providers for uncertain deliveries, and settle those that are found."""
@@ -134,9 +134,12 @@ def process_webhooks() -> None:
             runtime.doorbell.ring_task(WEBHOOKS)
 
     process.run(
-        runtime.settings, runtime.database, runtime.accounts,
-        after_claim=ring_again, mark=runtime.low_water.webhooks,
-    )  # fmt: skip
+        runtime.settings,
+        runtime.database,
+        runtime.accounts,
+        after_claim=ring_again,
+        mark=runtime.low_water.webhooks,
+    )
 
 
 @app.task(name=RECONCILE)
@@ -150,10 +153,10 @@ def reconcile_webhooks() -> None:
 
 
 @app.task(name=POLL)
-@in_slot(slots.Beside())
+@in_slot(slots.SideThreads())
 @guarded
 def poll_webhooks() -> None:
-    """Fetch webhooks from the queues that providers lay them into; nothing where no account has one."""
+    """Fetch webhooks from providers' queues, for accounts that have one."""
     runtime = get_runtime()
     runtime.doorbell.answer_task(POLL)
     if poll.run(runtime.settings, runtime.database, runtime.accounts, runtime.router, runtime.doorbell.ring_task):
@@ -161,13 +164,13 @@ def poll_webhooks() -> None:
 
 
 @app.task(name=SUPPRESSIONS)
-@in_slot(slots.Beside())
+@in_slot(slots.SideThreads())
 @guarded
 def sync_suppressions(account: str = "") -> None:
-    """Go on with one account's suppression list.
+    """Continue the synchronisation of one account's suppression list.
 
     Args:
-        account: its name; "": ring for every account that has something to do.
+        account: its name; "" rings the task for every account.
     """
     runtime = get_runtime()
     runtime.doorbell.answer_task(SUPPRESSIONS, account)
@@ -179,17 +182,17 @@ def sync_suppressions(account: str = "") -> None:
 
 
 @app.task(name=RATES)
-@in_slot(slots.Beside())
+@in_slot(slots.SideThreads())
 @guarded
 def learn_rates() -> None:
-    """Ask providers what rate they grant the accounts that are due; nothing where no provider tells."""
+    """Request the rates that providers grant accounts, if they are due."""
     runtime = get_runtime()
     runtime.doorbell.answer_task(RATES)
     learn_granted_rates(runtime.settings.accounts, runtime.database, runtime.accounts, runtime.limiter)
 
 
 @app.task(name=DOMAINS)
-@in_slot(slots.Beside())
+@in_slot(slots.SideThreads())
 @guarded
 def check_domains() -> None:
     """Check the DNS of sending domains that are due, a few at a time; nothing where none is watched."""
@@ -205,7 +208,7 @@ def check_domains() -> None:
 @app.task(name=RETENTION)
 @guarded
 def retention() -> None:
-    """Forget rate limits that nobody has met for days, and proofs of webhooks that have expired."""
+    """Delete rate limits that were unused for days, and expired proofs of webhooks."""
     runtime = get_runtime()
     runtime.doorbell.answer_task(RETENTION)
     pruned = [prune(runtime.database, PRUNED), webhooks.prune_proofs(runtime.database, PRUNED)]

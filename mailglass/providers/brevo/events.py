@@ -11,8 +11,14 @@ from uuid import UUID
 from mailglass.errors import WebhookBodyError
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers import parsing
-from mailglass.providers.brevo.names import CUSTOM, DELIVERY, NAME, bracketed
 from mailglass.providers.parsing import UNMAPPED, Meaning
+
+NAME: Final = "brevo"
+
+CUSTOM: Final = "X-Mailin-custom"
+"""The header whose text comes back in webhooks."""
+DELIVERY: Final = "mailglass_id"
+METADATA: Final = "mailglass_metadata"
 
 EVENTS: Final[Mapping[str, Meaning]] = {
     "request": Meaning(EventKind.QUEUED),
@@ -46,16 +52,24 @@ _REPLIES: Final = frozenset({"hard_bounce", "soft_bounce", "invalid_email", "def
 _TIMES: Final = ("ts_epoch", "ts_event", "ts", "date")
 
 
+def bracketed(value: object) -> str | None:
+    """A message id with its angle brackets, which answers have and some webhooks lack."""
+    name = parsing.text(value, parsing.MAX_ID - 2)
+    if name is None or name.startswith("<"):
+        return name
+    return f"<{name}>"
+
+
 def normalise(body: bytes, account: str) -> list[ProviderEvent]:
     """The events of a body.
 
     Raises:
         WebhookBodyError: it is neither a JSON object nor an array.
     """
-    found = parsing.parse_json(body)
-    if not isinstance(found, dict | list):
+    posted = parsing.parse_json(body)
+    if not isinstance(posted, dict | list):
         raise WebhookBodyError("Brevo posts a JSON object, or an array of them")
-    items = found if isinstance(found, list) else [found]
+    items = posted if isinstance(posted, list) else [posted]
     return parsing.read_items(items, _event, _event_name, provider=NAME, account=account)
 
 
@@ -112,10 +126,10 @@ def _delivery(value: Any) -> UUID | None:
     if not isinstance(value, str):
         return None
     try:
-        found = json.loads(value)
+        custom = json.loads(value)
     except (ValueError, RecursionError):
         return parsing.delivery_of(value)
-    return parsing.delivery_of(found.get(DELIVERY)) if isinstance(found, dict) else None
+    return parsing.delivery_of(custom.get(DELIVERY)) if isinstance(custom, dict) else None
 
 
 def _listed(tag: Any) -> Any:

@@ -9,7 +9,7 @@ from mailglass.mail.outcomes import Outcome
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.brevo import events, search, sending
-from mailglass.providers.brevo.names import NAME
+from mailglass.providers.brevo.events import NAME
 from mailglass.providers.brevo.options import BrevoOptions
 from mailglass.providers.brevo.suppressions import BrevoSuppressions
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
@@ -37,6 +37,7 @@ class BrevoProvider(SearchableProvider):
 
     name = NAME
     Options = BrevoOptions
+    keeps_suppressions = True
     rate_headers = RateHeaders("x-sib-ratelimit-remaining", "x-sib-ratelimit-reset")
     max_request = 20_000_000
     # the one status after which Brevo posts again: any other 4xx, and by its documentation any 5xx, discards the event

@@ -17,7 +17,7 @@ from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers import parsing
 from mailglass.providers.brevo import search
-from mailglass.providers.brevo.names import CUSTOM, DELIVERY, METADATA, NAME, bracketed
+from mailglass.providers.brevo.events import CUSTOM, DELIVERY, METADATA, NAME, bracketed
 from mailglass.providers.brevo.options import BrevoOptions
 from mailglass.providers.copies import distinct_copies
 from mailglass.providers.file_types import name_agrees
@@ -75,11 +75,11 @@ def encode(mail: Outgoing, options: BrevoOptions, *, searchable: bool) -> bytes:
 
 def read(answer: HTTPAnswer) -> list[Outcome]:
     """Return the outcome of the one mail of the request; nothing where the answer cannot be read."""
-    found = answer.json()
-    found = found if isinstance(found, dict) else {}
-    message_id = bracketed(found.get("messageId"))
+    body = answer.json()
+    body = body if isinstance(body, dict) else {}
+    message_id = bracketed(body.get("messageId"))
     if not answer.ok:
-        return [_refusal(answer, parsing.label_of(found.get("code")), message_id)]
+        return [_refusal(answer, parsing.label_of(body.get("code")), message_id)]
     if message_id is None:
         return []
     return [Outcome(OutcomeClass.ACCEPTED, message_id, status=answer.status)]

@@ -29,6 +29,7 @@ class MandrillProvider(SearchableProvider):
 
     name = sending.NAME
     Options = MandrillOptions
+    keeps_suppressions = True
     # it takes twenty questions a minute
     targets_per_search = 20
     max_request = 25_000_000
@@ -56,8 +57,11 @@ class MandrillProvider(SearchableProvider):
         if outcome.kind is OutcomeClass.ACCEPTED and outcome.reason:
             emit(
                 "mailglass.provider.queued",
-                level=logging.WARNING, provider=self.name, account=self.account, reason=outcome.reason,
-            )  # fmt: skip
+                level=logging.WARNING,
+                provider=self.name,
+                account=self.account,
+                reason=outcome.reason,
+            )
         return [outcome]
 
     def verify(self, request: WebhookRequest) -> None:

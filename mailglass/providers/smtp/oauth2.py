@@ -24,10 +24,14 @@ _FORM: Final = {"content-type": "application/x-www-form-urlencoded"}
 # RFC 6749 5.2; what is not in this list is not repeated, a stranger wrote it
 _REFUSALS: Final = frozenset(
     {
-        "invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type",
+        "invalid_request",
+        "invalid_client",
+        "invalid_grant",
+        "unauthorized_client",
+        "unsupported_grant_type",
         "invalid_scope",
     }
-)  # fmt: skip
+)
 # RFC 6749 4.1.2.1 has them for another endpoint, and some servers use them at this one
 _PASSING: Final = frozenset({"temporarily_unavailable", "server_error"})
 _PASSING_STATUSES: Final = frozenset({408, 425, 429})
@@ -142,11 +146,11 @@ class FetchedToken:
             return _Fetch(number, None, 0.0, Outcome(kind, reason="oauth2_unavailable"))
         if answer.status != 200:
             return _Fetch(number, None, 0.0, _refusal(answer))
-        found = answer.json()
-        token = found.get("access_token") if isinstance(found, dict) else None
+        body = answer.json()
+        token = body.get("access_token") if isinstance(body, dict) else None
         if not isinstance(token, str) or not token or not (token.isascii() and token.isprintable()):
             return _Fetch(number, None, 0.0, _INVALID)
-        return _Fetch(number, token, asked + _life(found) - MARGIN)
+        return _Fetch(number, token, asked + _life(body) - MARGIN)
 
     def _grant(self) -> dict[str, str]:
         options = self._options
@@ -177,13 +181,15 @@ def current(secret: Secret) -> str:
 
 
 def _refusal(answer: HTTPAnswer) -> Outcome:
-    found = answer.json()
-    error = str(found.get("error")) if isinstance(found, dict) else ""
+    body = answer.json()
+    error = str(body.get("error")) if isinstance(body, dict) else ""
     if answer.status >= 500 or answer.status in _PASSING_STATUSES or error in _PASSING:
         return Outcome(
             OutcomeClass.TRANSIENT,
-            reason="oauth2_unavailable", status=answer.status, retry_after=retry_after(answer.headers),
-        )  # fmt: skip
+            reason="oauth2_unavailable",
+            status=answer.status,
+            retry_after=retry_after(answer.headers),
+        )
     reason = f"oauth2_{error}" if error in _REFUSALS else "oauth2_refused"
     return Outcome(OutcomeClass.MISCONFIGURED, reason=reason, status=answer.status)
 

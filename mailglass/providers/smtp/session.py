@@ -403,7 +403,7 @@ class Session:
             self._needs_reset = False
             return Outcome(
                 OutcomeClass.ACCEPTED, prepared.message_id, status=reply.code, enhanced_status=reply.enhanced
-            )  # fmt: skip
+            )
         if reply.code < 400:
             self._leave()
             return Outcome(OutcomeClass.UNCERTAIN, prepared.message_id, "answer_lost", reply.code)

@@ -21,8 +21,10 @@ from mailglass.providers.sparkpost.suppressions import SparkPostSuppressions
 
 # where no way of proof fits, the error of the one that came furthest is told
 _FURTHEST: Final = (
-    SignatureErrorType.BAD_CREDENTIALS, SignatureErrorType.MALFORMED_HEADER, SignatureErrorType.MISSING_HEADER,
-)  # fmt: skip
+    SignatureErrorType.BAD_CREDENTIALS,
+    SignatureErrorType.MALFORMED_HEADER,
+    SignatureErrorType.MISSING_HEADER,
+)
 
 
 class SparkPostProvider(SearchableProvider):
@@ -33,6 +35,7 @@ class SparkPostProvider(SearchableProvider):
 
     name = sending.NAME
     Options = SparkPostOptions
+    keeps_suppressions = True
     targets_per_search = 20
     max_request = 20_000_000
     # SparkPost posts again on anything that is not 200; it knows no status that stops it

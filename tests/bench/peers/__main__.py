@@ -59,9 +59,12 @@ def _options() -> argparse.Namespace:
     names = [item.name for item in CONTESTANTS]
     parser = argparse.ArgumentParser(prog="make bench-peers", description=__doc__)
     parser.add_argument(
-        "--only", action="append", choices=[SMTP, HTTP, QUEUES, *names], metavar="NAME",
+        "--only",
+        action="append",
+        choices=[SMTP, HTTP, QUEUES, *names],
+        metavar="NAME",
         help=f"a transport, the job queues or a contestant, several times: {', '.join([SMTP, HTTP, QUEUES, *names])}",
-    )  # fmt: skip
+    )
     parser.add_argument("--mails", type=int, default=MAILS, help="of each backlog (%(default)s)")
     parser.add_argument("--no-kill", action="store_true", help="leave out the round with the kill")
     parser.add_argument("--format", choices=("text", "json"), default="text")

@@ -95,9 +95,14 @@ class Bout:
 
     def _run(self, *arguments: str) -> str:
         done = subprocess.run(
-            self.contestant.queue_argv(*arguments), env=self.environment, cwd=ROOT, capture_output=True, text=True,
-            timeout=600, check=False,
-        )  # fmt: skip
+            self.contestant.queue_argv(*arguments),
+            env=self.environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
         if done.returncode:
             raise RuntimeError(f"queueing failed:\n{done.stderr[-2000:]}")
         return done.stdout

@@ -10,9 +10,21 @@ from dataclasses import dataclass
 
 SENDER = "shop@example.com"
 _ITEMS = (
-    "Linen shirt", "Enamel kettle", "Walnut board", "Wool blanket", "Brass lamp", "Notebook, ruled", "Café cups, set",
-    "Garden shears", "Oak stool", "Bread tin", "Copper pan", "Canvas bag", "Rain jacket", "Bicycle bell",
-)  # fmt: skip
+    "Linen shirt",
+    "Enamel kettle",
+    "Walnut board",
+    "Wool blanket",
+    "Brass lamp",
+    "Notebook, ruled",
+    "Café cups, set",
+    "Garden shears",
+    "Oak stool",
+    "Bread tin",
+    "Copper pan",
+    "Canvas bag",
+    "Rain jacket",
+    "Bicycle bell",
+)
 _CELL = 'style="padding:6px 12px;border-bottom:1px solid #e4e4e0;font:14px/20px Helvetica,Arial,sans-serif"'
 _PARAGRAPH = 'style="margin:0 0 16px;font:15px/24px Helvetica,Arial,sans-serif;color:#2b2b28"'
 _LINES = 18

@@ -102,10 +102,16 @@ def _play(machine: Machine, name: str, database: str, level: int, figures: Figur
         upgrade(url) if name == OURS else call("set-up")
         done = _done(name, url, count)
         workers = [
-            ChildProcess(f"worker{number}", _argv(name, "work", level), log=machine.scratch / f"{database}{number}.log",
-                         env=environment, cwd=ROOT, guardian=guardian).start()
+            ChildProcess(
+                f"worker{number}",
+                _argv(name, "work", level),
+                log=machine.scratch / f"{database}{number}.log",
+                env=environment,
+                cwd=ROOT,
+                guardian=guardian,
+            ).start()
             for number in range(1 if name == OURS else PROCESSES)
-        ]  # fmt: skip
+        ]
         for worker in workers:
             stack.callback(worker.kill)
         # each command queues one more, to open what it keeps

@@ -29,9 +29,13 @@ class Receiver(ABC):
     def __init__(self, scratch: Path, guardian: Guardian) -> None:
         self.port = free_port()
         self._child = ChildProcess(
-            type(self).__name__, self._argv(), log=scratch / "receiver.log", cwd=ROOT, ready=until_port(self.port),
+            type(self).__name__,
+            self._argv(),
+            log=scratch / "receiver.log",
+            cwd=ROOT,
+            ready=until_port(self.port),
             guardian=guardian,
-        )  # fmt: skip
+        )
 
     def __enter__(self) -> Self:
         self._child.start()

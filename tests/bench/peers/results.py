@@ -102,9 +102,19 @@ class Result:
 
 
 HEADINGS = (
-    "by", "who", "mails/s", f"goal {GOAL:.0f} x", "worker CPU ms", "servers CPU ms", "p50 ms", "p99 ms", "killed at",
-    "twice", "lost", "held",
-)  # fmt: skip
+    "by",
+    "who",
+    "mails/s",
+    f"goal {GOAL:.0f} x",
+    "worker CPU ms",
+    "servers CPU ms",
+    "p50 ms",
+    "p99 ms",
+    "killed at",
+    "twice",
+    "lost",
+    "held",
+)
 
 
 def best_peer(results: Sequence[Result], transport: str) -> float:

@@ -120,9 +120,12 @@ class Exchange(asyncio.Protocol):
 
 def _accepted(number: int) -> dict[str, object]:
     return {
-        "ErrorCode": 0, "Message": "OK", "MessageID": str(uuid.uuid4()), "To": f"customer{number}@example.com",
+        "ErrorCode": 0,
+        "Message": "OK",
+        "MessageID": str(uuid.uuid4()),
+        "To": f"customer{number}@example.com",
         "SubmittedAt": "2026-01-01T00:00:00.0000000Z",
-    }  # fmt: skip
+    }
 
 
 async def serve(port: int, delay: float) -> None:

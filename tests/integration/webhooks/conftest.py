@@ -130,12 +130,15 @@ class Desk:
         accepted = status is Status.SENT
         verdicts = [
             Verdict(
-                key, status, EngineEvent.ATTEMPTED,
+                key,
+                status,
+                EngineEvent.ATTEMPTED,
                 outcome="accepted" if accepted else status.value,
-                provider_message_id=provider_id.format(number) if accepted else None, **options,
+                provider_message_id=provider_id.format(number) if accepted else None,
+                **options,
             )
             for number, key in enumerate(ids)
-        ]  # fmt: skip
+        ]
         assert leases.record(self.ledger, self.token, verdicts) == set(ids)
 
     def sent(

@@ -49,8 +49,9 @@ def test_of_one_key_in_a_group_the_first_is_kept_and_accounts_have_keys_of_their
     assert store(desk.ledger, group, rung.append) == [True, False, True]
     assert store(desk.ledger, group, rung.append) == [False] * 3
     assert [bytes(row.body) for row in desk.rows("SELECT body FROM mailglass.webhook_events ORDER BY id")] == [
-        b"1", b"3",
-    ]  # fmt: skip
+        b"1",
+        b"3",
+    ]
     assert rung == [WEBHOOKS]
 
 
@@ -117,9 +118,13 @@ class Queue:
 
     def account(self, name: str, **changes: Any) -> AccountSettings:
         options = {
-            "region": "eu-west-1", "access_key_id": "env:ID", "secret_access_key": "env:KEY",
-            "topic_arns": [self.topic], "sqs_queue_url": self.url, **changes,
-        }  # fmt: skip
+            "region": "eu-west-1",
+            "access_key_id": "env:ID",
+            "secret_access_key": "env:KEY",
+            "topic_arns": [self.topic],
+            "sqs_queue_url": self.url,
+            **changes,
+        }
         return AccountSettings(name, "ses", Address("shop@example.com"), options)
 
 

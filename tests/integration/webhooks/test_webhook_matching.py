@@ -59,11 +59,18 @@ def test_an_account_that_attempted_the_delivery_earlier_is_still_heard(desk: Any
 def test_an_orphan_is_kept_with_all_it_says_and_linked_once_its_delivery_is_known(desk: Any) -> None:
     (delivery_id,) = desk.queue()
     desk.start_sending()
-    key = desk.post(desk.event(
-            "bounced", provider_message_id="p-0", recipient="U0@example.com", bounce_class="hard", status="5.1.1",
-            reject_reason="invalid", click_hash="ab", machine=True,
+    key = desk.post(
+        desk.event(
+            "bounced",
+            provider_message_id="p-0",
+            recipient="U0@example.com",
+            bounce_class="hard",
+            status="5.1.1",
+            reject_reason="invalid",
+            click_hash="ab",
+            machine=True,
         ),
-    )  # fmt: skip
+    )
     assert desk.work().orphans == 1
     assert desk.stands(key) == ("processed", "orphaned")
     assert desk.reasons() == []
@@ -73,8 +80,12 @@ def test_an_orphan_is_kept_with_all_it_says_and_linked_once_its_delivery_is_know
     assert desk.reasons() == [("address", "", "hard_bounce")]
     (row,) = desk.rows("SELECT * FROM mailglass.events WHERE source = 'provider'")
     assert (row.occurred_at, row.enhanced_status, row.click_hash, row.machine, row.webhook_event_id) == (
-        desk.NOON, "5.1.1", "ab", True, key,
-    )  # fmt: skip
+        desk.NOON,
+        "5.1.1",
+        "ab",
+        True,
+        key,
+    )
     assert desk.rows("SELECT * FROM mailglass.orphans") == []
 
 

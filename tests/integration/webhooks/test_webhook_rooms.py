@@ -1,4 +1,4 @@
-"""Every room's own webhooks through the whole house: kept, understood, matched, projected, whatever their order."""
+"""Webhooks of every room through all of mailglass: kept, understood, matched, projected, whatever their order."""
 
 from __future__ import annotations
 

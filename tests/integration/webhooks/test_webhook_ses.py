@@ -90,7 +90,7 @@ def test_confirmation_that_can_never_succeed_is_dead(desk: Any, error: Exception
     assert desk.stands(other) == ("processed", None)
 
 
-class House:
+class Setup:
     """An SES account behind the endpoint."""
 
     def __init__(self, desk: Any) -> None:
@@ -105,9 +105,15 @@ class House:
 
     def post(self, kind: str = "Notification", **change: Any) -> int:
         fields: dict[str, Any] = {
-            "Type": kind, "MessageId": str(uuid4()), "TopicArn": TOPIC, "Message": "{}", "SignatureVersion": "2",
-            "SigningCertURL": CERTIFICATE_URL, "Timestamp": clock.now().isoformat(), **change,
-        }  # fmt: skip
+            "Type": kind,
+            "MessageId": str(uuid4()),
+            "TopicArn": TOPIC,
+            "Message": "{}",
+            "SignatureVersion": "2",
+            "SigningCertURL": CERTIFICATE_URL,
+            "Timestamp": clock.now().isoformat(),
+            **change,
+        }
         names = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
         signed = "".join(f"{name}\n{fields[name]}\n" for name in names if name in fields).encode()
         fields["Signature"] = base64.b64encode(KEY.sign(signed, PKCS1v15(), SHA256())).decode()
@@ -118,9 +124,13 @@ class House:
             "authorization": "not kept",
         }
         answer = one_webhook(
-            "main", WebhookRequest(headers, json.dumps(fields).encode()), settings=self.settings,
-            database=self.desk.ledger, accounts=self.accounts, ring=self.rung.append,
-        )  # fmt: skip
+            "main",
+            WebhookRequest(headers, json.dumps(fields).encode()),
+            settings=self.settings,
+            database=self.desk.ledger,
+            accounts=self.accounts,
+            ring=self.rung.append,
+        )
         return answer.status
 
     def work(self) -> process.WebhookReport:
@@ -135,11 +145,11 @@ def bounce(delivery_id: UUID) -> str:
 
 
 def test_a_bounce_told_by_sns_twice_is_known_once_and_suppresses(desk: Any) -> None:
-    house = House(desk)
+    setup = Setup(desk)
     (delivery_id,) = desk.sent()
     same = {"Message": bounce(delivery_id), "MessageId": str(uuid4())}
-    assert [house.post(**same) for _ in range(2)] == [200, 200]
-    report = house.work()
+    assert [setup.post(**same) for _ in range(2)] == [200, 200]
+    report = setup.work()
     assert (report.claimed, report.events, report.matched) == (1, 1, 1)
     assert desk.delivery(delivery_id).outcome == "bounced"
     assert desk.reasons() == [("address", "", "hard_bounce")]
@@ -148,42 +158,42 @@ def test_a_bounce_told_by_sns_twice_is_known_once_and_suppresses(desk: Any) -> N
 
 
 def test_a_strangers_topic_is_not_kept(desk: Any) -> None:
-    house = House(desk)
-    assert house.post(TopicArn=TOPIC + "-x") == 401
-    assert house.work().claimed == 0
+    setup = Setup(desk)
+    assert setup.post(TopicArn=TOPIC + "-x") == 401
+    assert setup.work().claimed == 0
 
 
 def test_a_confirmation_is_kept_first_and_made_by_the_task(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    house = House(desk)
+    setup = Setup(desk)
     calls: list[dict[str, str]] = []
 
     class SNS:
         def confirm_subscription(self, **parameters: str) -> None:
             calls.append(parameters)
 
-    monkeypatch.setattr(house.provider.clients, "sns", lambda region: SNS())
-    assert house.post("SubscriptionConfirmation", Token="t0k3n", SubscribeURL="https://example.com/") == 200
+    monkeypatch.setattr(setup.provider.clients, "sns", lambda region: SNS())
+    assert setup.post("SubscriptionConfirmation", Token="t0k3n", SubscribeURL="https://example.com/") == 200
     assert calls == []
-    assert house.work().dead == 0
+    assert setup.work().dead == 0
     assert calls == [{"TopicArn": TOPIC, "Token": "t0k3n", "AuthenticateOnUnsubscribe": "true"}]
 
 
 def test_an_outage_of_the_certificates_makes_sns_post_again(desk: Any) -> None:
-    house = House(desk)
+    setup = Setup(desk)
 
     def down(url: str) -> bytes:
         raise ProviderCallError("fetch", retryable=True)
 
-    house.provider = SESProvider("main", house.provider.options, down)
-    house.accounts = FixedAccounts(house.settings, {"main": house.provider})
-    assert house.post() >= 500
-    assert house.work().claimed == 0
+    setup.provider = SESProvider("main", setup.provider.options, down)
+    setup.accounts = FixedAccounts(setup.settings, {"main": setup.provider})
+    assert setup.post() >= 500
+    assert setup.work().claimed == 0
 
 
 def test_queued_notification_is_kept_under_the_key_of_a_posted_one(desk: Any) -> None:
-    house = House(desk)
+    setup = Setup(desk)
     (delivery_id,) = desk.sent()
     message_id = str(uuid4())
-    house.post(Message=bounce(delivery_id), MessageId=message_id)
-    queued = arrival("main", house.provider, message_id, b"{}", {}, None)
+    setup.post(Message=bounce(delivery_id), MessageId=message_id)
+    queued = arrival("main", setup.provider, message_id, b"{}", {}, None)
     assert store(desk.ledger, [queued], lambda task: None) == [False]

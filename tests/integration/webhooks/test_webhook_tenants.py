@@ -100,9 +100,15 @@ def take(desk: Any) -> Callable[..., int]:
         accounts = desk.accounts(settings, main=Believing())
         request = WebhookRequest({}, json.dumps(events).encode())
         answer = one_webhook(
-            "main", request, settings=settings, database=desk.ledger, accounts=accounts, ring=lambda task: None,
-            tenant=tenant, router=Router(settings, tenancy),
-        )  # fmt: skip
+            "main",
+            request,
+            settings=settings,
+            database=desk.ledger,
+            accounts=accounts,
+            ring=lambda task: None,
+            tenant=tenant,
+            router=Router(settings, tenancy),
+        )
         return answer.status
 
     return post

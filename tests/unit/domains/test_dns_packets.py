@@ -22,12 +22,13 @@ def server() -> Iterator[DNSServer]:
         running.add(
             {
                 f"long.{DOMAIN} TXT": [LONG],
-                f"a1.{DOMAIN} CNAME": [f"a2.{DOMAIN}."], f"a2.{DOMAIN} CNAME": [f"mail.{DOMAIN}."],
+                f"a1.{DOMAIN} CNAME": [f"a2.{DOMAIN}."],
+                f"a2.{DOMAIN} CNAME": [f"mail.{DOMAIN}."],
                 f"dangling.{DOMAIN} CNAME": ["gone.example."],
                 f"*.wild.{DOMAIN} TXT": ["answers for all"],
                 f"deep.below.{DOMAIN} TXT": ["x"],
             }
-        )  # fmt: skip
+        )
         yield running
 
 
@@ -89,12 +90,15 @@ def test_a_server_that_is_not_there_is_a_failure() -> None:
 @pytest.mark.parametrize(
     ("name", "rdtype", "status"),
     [
-        (f"gone.{DOMAIN}", "TXT", LookupStatus.NXDOMAIN), (f"mail.{DOMAIN}", "TXT", LookupStatus.NODATA),
-        (f"below.{DOMAIN}", "TXT", LookupStatus.NODATA), (f"any.wild.{DOMAIN}", "TXT", LookupStatus.ANSWER),
-        (f"two.labels.wild.{DOMAIN}", "TXT", LookupStatus.ANSWER), (f"any.wild.{DOMAIN}", "A", LookupStatus.NODATA),
+        (f"gone.{DOMAIN}", "TXT", LookupStatus.NXDOMAIN),
+        (f"mail.{DOMAIN}", "TXT", LookupStatus.NODATA),
+        (f"below.{DOMAIN}", "TXT", LookupStatus.NODATA),
+        (f"any.wild.{DOMAIN}", "TXT", LookupStatus.ANSWER),
+        (f"two.labels.wild.{DOMAIN}", "TXT", LookupStatus.ANSWER),
+        (f"any.wild.{DOMAIN}", "A", LookupStatus.NODATA),
         (f"wild.{DOMAIN}", "TXT", LookupStatus.NODATA),
     ],
-)  # fmt: skip
+)
 def test_a_name_without_records_is_told_from_one_that_does_not_exist(
     server: DNSServer, name: str, rdtype: str, status: LookupStatus
 ) -> None:
@@ -146,10 +150,14 @@ def test_a_run_takes_as_many_round_trips_as_its_records_depend_on_each_other() -
 @pytest.mark.parametrize(
     ("value", "wanted"),
     [
-        ("", Resolver()), ("1.1.1.1", Resolver("1.1.1.1")), ("1.1.1.1:5353", Resolver("1.1.1.1", 5353)),
-        ("::1", Resolver("::1")), ("[::1]:5353", Resolver("::1", 5353)), ("[::1]", Resolver("::1")),
+        ("", Resolver()),
+        ("1.1.1.1", Resolver("1.1.1.1")),
+        ("1.1.1.1:5353", Resolver("1.1.1.1", 5353)),
+        ("::1", Resolver("::1")),
+        ("[::1]:5353", Resolver("::1", 5353)),
+        ("[::1]", Resolver("::1")),
     ],
-)  # fmt: skip
+)
 def test_a_resolver_is_an_address_with_or_without_a_port(value: str, wanted: Resolver) -> None:
     assert parse_resolver(value) == wanted
 

@@ -135,7 +135,9 @@ DMARC_CASES = [
     dmarc("v=DMARC1; p=reject", "reports", INFO),
     Case("dmarc.external", WARN, {DMARC: ["v=DMARC1; p=reject; rua=mailto:x@reports.example"]}),
     Case(
-        "dmarc.external", UNKNOWN, {DMARC: ["v=DMARC1; p=reject; rua=mailto:x@reports.example"]},
+        "dmarc.external",
+        UNKNOWN,
+        {DMARC: ["v=DMARC1; p=reject; rua=mailto:x@reports.example"]},
         {"servfail": [f"{DOMAIN}._report._dmarc.reports.example"]},
     ),
     Case("dmarc.suffix", INFO, subject={"public_suffix_domain": "com"}),
@@ -144,19 +146,24 @@ DMARC_CASES = [
     Case("alignment.spf", WARN, subject={"return_path": "bounces.other.example"}),
     Case("alignment.spf", INFO, subject={"return_path": ""}),
     Case(
-        "alignment.dmarc", FAIL, {"s1._domainkey.other.example TXT": [f"v=DKIM1; p={rsa_key(2048)}"]},
+        "alignment.dmarc",
+        FAIL,
+        {"s1._domainkey.other.example TXT": [f"v=DKIM1; p={rsa_key(2048)}"]},
         subject={"selectors": (selector(domain="other.example"),), "return_path": "bounces.other.example"},
     ),
     Case(
-        "alignment.spf", WARN, {DMARC: ["v=DMARC1; p=reject; aspf=s"], f"b.{DOMAIN} TXT": ["v=spf1 mx -all"]},
+        "alignment.spf",
+        WARN,
+        {DMARC: ["v=DMARC1; p=reject; aspf=s"], f"b.{DOMAIN} TXT": ["v=spf1 mx -all"]},
         subject={"return_path": f"b.{DOMAIN}"},
     ),
     Case(
-        "alignment.dkim", WARN,
+        "alignment.dkim",
+        WARN,
         {DMARC: ["v=DMARC1; p=reject; adkim=s"], f"s1._domainkey.news.{DOMAIN} TXT": [f"p={rsa_key(2048)}"]},
         subject={"selectors": (selector(domain=f"news.{DOMAIN}"),)},
     ),
-]  # fmt: skip
+]
 OTHER_CASES = [
     Case("mx.record", WARN, {f"{DOMAIN} MX": None, f"{DOMAIN} A": ["192.0.2.1"]}),
     Case("mx.record", FAIL, {f"{DOMAIN} MX": None}),
@@ -172,7 +179,8 @@ OTHER_CASES = [
     Case("mta_sts.record", FAIL, {f"_mta-sts.{DOMAIN} TXT": ["v=STSv1"]}),
     Case("mta_sts.policy", FAIL, {f"_mta-sts.{DOMAIN} TXT": ["v=STSv1; id=1"]}),
     Case(
-        "mta_sts.policy", UNKNOWN,
+        "mta_sts.policy",
+        UNKNOWN,
         {f"_mta-sts.{DOMAIN} TXT": ["v=STSv1; id=1"], f"mta-sts.{DOMAIN} A": ["192.0.2.1"]},
     ),
     Case("tls_rpt.record", INFO),
@@ -183,8 +191,12 @@ OTHER_CASES = [
     Case("bimi.record", INFO, {f"default._bimi.{DOMAIN} TXT": ["v=BIMI1; l=https://example.com/l.svg"]}),
     Case("bimi.record", INFO, {f"default._bimi.{DOMAIN} TXT": ["v=BIMI1; l=; a="]}),
     Case(
-        "bimi.dmarc", FAIL,
-        {DMARC: ["v=DMARC1; p=none"], f"default._bimi.{DOMAIN} TXT": ["v=BIMI1; l=https://e.com/l.svg; a=https://e.com/a"]},
+        "bimi.dmarc",
+        FAIL,
+        {
+            DMARC: ["v=DMARC1; p=none"],
+            f"default._bimi.{DOMAIN} TXT": ["v=BIMI1; l=https://e.com/l.svg; a=https://e.com/a"],
+        },
     ),
     Case("ptr.reverse", FAIL, {"1.2.0.192.in-addr.arpa PTR": None}, subject={"addresses": ("192.0.2.1",)}),
     Case(
@@ -194,7 +206,8 @@ OTHER_CASES = [
         "ptr.reverse", UNKNOWN, server={"servfail": ["1.2.0.192.in-addr.arpa"]}, subject={"addresses": ("192.0.2.1",)}
     ),
     Case(
-        "ptr.generic", WARN,
+        "ptr.generic",
+        WARN,
         {"1.2.0.192.in-addr.arpa PTR": ["host-192-0-2-1.isp.example."], "host-192-0-2-1.isp.example A": ["192.0.2.1"]},
         subject={"addresses": ("192.0.2.1",)},
     ),
@@ -208,20 +221,24 @@ OTHER_CASES = [
     Case("ns.resolve", WARN, {f"{DOMAIN} NS": [f"ns1.{DOMAIN}.", "gone.example."]}),
     Case("hosts.address", FAIL, subject={"hosts": ("click.example.net",)}),
     Case(
-        "hosts.address", FAIL, {"click.example.net CNAME": ["gone.provider.example."]},
+        "hosts.address",
+        FAIL,
+        {"click.example.net CNAME": ["gone.provider.example."]},
         subject={"hosts": ("click.example.net",)},
     ),
     Case("hosts.caa", FAIL, {f"{DOMAIN} CAA": ['0 issue ";"']}, subject={"hosts": (f"mail.{DOMAIN}",)}),
     Case("hosts.caa", INFO, {f"{DOMAIN} CAA": ['0 issue "ca.example"']}, subject={"hosts": (f"mail.{DOMAIN}",)}),
     Case("provider.dkim", FAIL, subject={"providers": ("mandrill",), "selectors": (selector("mte1"),)}),
     Case(
-        "provider.dkim", FAIL, {f"mte1._domainkey.{DOMAIN} CNAME": ["dkim2.mandrillapp.com."]},
+        "provider.dkim",
+        FAIL,
+        {f"mte1._domainkey.{DOMAIN} CNAME": ["dkim2.mandrillapp.com."]},
         subject={"providers": ("mandrill",), "selectors": (selector("mte1"),)},
     ),
     Case("provider.return_path", FAIL, subject={"providers": ("postmark",), "return_path": f"pm.{DOMAIN}"}),
     Case("provider.return_path", FAIL, subject={"providers": ("ses",), "return_path": f"ses.{DOMAIN}"}),
     Case("provider.verification", WARN, subject={"providers": ("brevo",)}),
-]  # fmt: skip
+]
 CASES = [*SPF_CASES, *DKIM_CASES, *DMARC_CASES, *OTHER_CASES]
 
 
@@ -278,11 +295,34 @@ def test_a_domain_that_has_everything_passes_every_check() -> None:
     passed = {finding.code for finding in report.findings if finding.status is PASS}
     # a check of a fault says nothing where there is none
     silent = {
-        "spf.mx_hosts", "spf.ptr", "spf.redirect", "spf.after_all", "spf.duplicates", "spf.size", "spf.strings",
-        "spf.wide", "spf.type99", "dkim.revoked", "dkim.testing", "dkim.hash", "dkim.service", "dkim.shared",
-        "dkim.wildcard", "dkim.pair", "dkim.selector", "dkim.syntax", "dmarc.misplaced", "dmarc.subdomains",
-        "dmarc.testing", "dmarc.removed", "dmarc.order", "dmarc.suffix", "ptr.generic", "ns.resolve", "hosts.caa",
-    }  # fmt: skip
+        "spf.mx_hosts",
+        "spf.ptr",
+        "spf.redirect",
+        "spf.after_all",
+        "spf.duplicates",
+        "spf.size",
+        "spf.strings",
+        "spf.wide",
+        "spf.type99",
+        "dkim.revoked",
+        "dkim.testing",
+        "dkim.hash",
+        "dkim.service",
+        "dkim.shared",
+        "dkim.wildcard",
+        "dkim.pair",
+        "dkim.selector",
+        "dkim.syntax",
+        "dmarc.misplaced",
+        "dmarc.subdomains",
+        "dmarc.testing",
+        "dmarc.removed",
+        "dmarc.order",
+        "dmarc.suffix",
+        "ptr.generic",
+        "ns.resolve",
+        "hosts.caa",
+    }
     elsewhere = {"mta_sts.policy", "provider.include"}
     assert {case.check for case in CASES} - passed == silent | elsewhere
     assert not silent & passed
@@ -300,6 +340,31 @@ def test_a_name_that_cannot_be_looked_up_is_never_a_fault_of_the_domain(name: st
         if finding.status in (WARN, FAIL):
             assert healthy.get(finding.id) is finding.status, finding
     assert UNKNOWN in {finding.status for finding in report.findings}
+
+
+@pytest.mark.parametrize(
+    ("subject", "record", "wanted"),
+    [
+        ({"return_path": f"b.{DOMAIN}"}, None, WARN),
+        ({"return_path": DOMAIN}, None, FAIL),
+        ({"providers": ("postmark",)}, None, WARN),
+        ({"providers": ("postmark", "smtp")}, None, FAIL),
+        ({"providers": ("mailgun",)}, None, FAIL),
+        ({}, None, FAIL),
+        ({"return_path": f"b.{DOMAIN}"}, "v=spf1 -all", PASS),
+        ({"providers": ("postmark",)}, "v=spf1 -all", PASS),
+        ({}, "v=spf1 -all", FAIL),
+    ],
+)
+def test_spf_lists_hosts_only_where_the_envelope_has_the_domain(
+    subject: Mapping[str, Any], record: str | None, wanted: Status
+) -> None:
+    changes = {SPF: [record] if record else None, f"b.{DOMAIN} TXT": ["v=spf1 ip4:192.0.2.1 -all"]}
+    report = doctor(changes, **subject)
+    own = [finding for finding in report.findings if finding.id in ("spf.record", "spf.terminal")]
+    assert max((finding.status for finding in own), key=list(Status).index) is wanted
+    ready = {row.receiver: row.verdict.value for row in report.receivers}
+    assert (ready["Gmail"] == "ready") is (wanted is not FAIL)
 
 
 def test_a_provider_that_is_included_may_send() -> None:

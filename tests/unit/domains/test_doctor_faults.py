@@ -16,11 +16,15 @@ DMARC = f"_dmarc.{DOMAIN} TXT"
 @pytest.mark.parametrize(
     ("name", "check"),
     [
-        (DOMAIN, "spf.record"), (f"s1._domainkey.{DOMAIN}", "dkim.key"), (f"_dmarc.{DOMAIN}", "dmarc.record"),
-        (DOMAIN, "mx.record"), (f"_mta-sts.{DOMAIN}", "mta_sts.record"), (f"default._bimi.{DOMAIN}", "bimi.record"),
+        (DOMAIN, "spf.record"),
+        (f"s1._domainkey.{DOMAIN}", "dkim.key"),
+        (f"_dmarc.{DOMAIN}", "dmarc.record"),
+        (DOMAIN, "mx.record"),
+        (f"_mta-sts.{DOMAIN}", "mta_sts.record"),
+        (f"default._bimi.{DOMAIN}", "bimi.record"),
         (f"_smtp._tls.{DOMAIN}", "tls_rpt.record"),
     ],
-)  # fmt: skip
+)
 def test_a_resolver_fault_cannot_be_verified_and_is_never_missing(fault: str, name: str, check: str) -> None:
     report = doctor(server={fault: [name]})
     assert found(report, check).status is Status.CANNOT_VERIFY

@@ -28,20 +28,31 @@ SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "schemas" / "mail-doct
 CHECKS = {
     f"{area}.{check}"
     for area, room in (
-        ("spf", spf), ("dkim", dkim), ("dmarc", dmarc), ("alignment", alignment), ("ptr", hosts), ("mx", mail_hosts)
+        ("spf", spf),
+        ("dkim", dkim),
+        ("dmarc", dmarc),
+        ("alignment", alignment),
+        ("ptr", hosts),
+        ("mx", mail_hosts),
     )
     for check in room._WHY
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
     ("said", "about", "findings"),
     [
         ("5.7.515", About.SENDER_AUTHENTICATION, {"spf.record", "dkim.key", "dmarc.record", "alignment.dmarc"}),
-        ("550 5.7.515 Access denied, sending domain example.com doesn't meet the required authentication level.",
-         About.SENDER_AUTHENTICATION, {"spf.record", "dkim.key", "dmarc.record", "alignment.dmarc"}),
-        ("550-5.7.26 This mail has been blocked because the sender is unauthenticated. gsmtp",
-         About.SENDER_AUTHENTICATION, {"spf.record", "dkim.key", "alignment.dmarc"}),
+        (
+            "550 5.7.515 Access denied, sending domain example.com doesn't meet the required authentication level.",
+            About.SENDER_AUTHENTICATION,
+            {"spf.record", "dkim.key", "dmarc.record", "alignment.dmarc"},
+        ),
+        (
+            "550-5.7.26 This mail has been blocked because the sender is unauthenticated. gsmtp",
+            About.SENDER_AUTHENTICATION,
+            {"spf.record", "dkim.key", "alignment.dmarc"},
+        ),
         ("5.7.25", About.SENDER_AUTHENTICATION, {"ptr.reverse"}),
         ("4.7.25", About.SENDER_AUTHENTICATION, {"ptr.reverse"}),
         ("5.7.23", About.SENDER_AUTHENTICATION, {"spf.record"}),
@@ -51,7 +62,7 @@ CHECKS = {
         ("4.2.2", About.MAILBOX_FULL, set()),
         ("550 no such user here", About.RECIPIENT_UNKNOWN, set()),
     ],
-)  # fmt: skip
+)
 def test_a_refusal_belongs_to_the_checks_that_would_find_its_cause(said: str, about: About, findings: set[str]) -> None:
     explanation = explain(said)
     assert explanation.refusal.about is about
@@ -77,7 +88,7 @@ def test_every_known_code_is_explained(level: str) -> None:
         jsonschema.Draft202012Validator(SCHEMA).validate({"schema_version": 1, "explanation": explanation.as_json()})
 
 
-def test_what_the_sender_lacks_in_authentication_always_names_checks() -> None:
+def test_lack_of_authentication_always_names_checks() -> None:
     for detail in {*STANDARD, *PRIVATE}:
         explanation = explain(f"5.{detail}")
         if explanation.refusal.about is About.SENDER_AUTHENTICATION and detail != "7.29":
@@ -85,7 +96,7 @@ def test_what_the_sender_lacks_in_authentication_always_names_checks() -> None:
 
 
 @pytest.mark.parametrize("said", ["", " ", "5", "5.7", "5.7.x", "....", "7.7.7"])
-def test_what_holds_no_code_is_wrong_usage(said: str) -> None:
+def test_text_without_a_code_is_wrong_usage(said: str) -> None:
     with pytest.raises(ConfigError, match="no status code"):
         explain(said)
 

@@ -77,21 +77,27 @@ def test_every_report_has_the_shape_of_the_schema(changes: dict[str, Any], fault
 @pytest.mark.parametrize(
     ("domain", "fail_on", "code"),
     [
-        (f"none.{DOMAIN}", "fail", 1), (f"none.{DOMAIN}", "never", 0), ("warned.example", "fail", 3),
-        ("warned.example", "warn", 1), ("unclear.example", "fail", 3), ("unclear.example", "never", 0),
+        (f"none.{DOMAIN}", "fail", 1),
+        (f"none.{DOMAIN}", "never", 0),
+        ("warned.example", "fail", 3),
+        ("warned.example", "warn", 1),
+        ("unclear.example", "fail", 3),
+        ("unclear.example", "never", 0),
     ],
-)  # fmt: skip
+)
 def test_the_exit_code_says_what_was_found(
     server: DNSServer, domain: str, fail_on: str, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.add(
         {
-            "warned.example TXT": ["v=spf1 ip4:192.0.2.1 -all"], "warned.example MX": [f"10 mail.{DOMAIN}."],
+            "warned.example TXT": ["v=spf1 ip4:192.0.2.1 -all"],
+            "warned.example MX": [f"10 mail.{DOMAIN}."],
             "_dmarc.warned.example TXT": ["v=DMARC1; p=none; rua=mailto:d@warned.example"],
-            "unclear.example TXT": ["v=spf1 ip4:192.0.2.1 -all"], "unclear.example MX": [f"10 mail.{DOMAIN}."],
+            "unclear.example TXT": ["v=spf1 ip4:192.0.2.1 -all"],
+            "unclear.example MX": [f"10 mail.{DOMAIN}."],
             "_dmarc.unclear.example TXT": ["v=DMARC1; p=reject; rua=mailto:d@unclear.example"],
         }
-    )  # fmt: skip
+    )
     # without a selector DKIM cannot be verified
     assert call(server, "--domain", domain, "--fail-on", fail_on) == code
     assert capsys.readouterr().out
@@ -100,13 +106,23 @@ def test_the_exit_code_says_what_was_found(
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--domain", "localhost"], ["--domain", "127.0.0.1"], ["--domain", "[::1]"], ["--domain", "intranet"],
-        ["--domain", "a@example.com"], ["--domain", "-x-.example"], ["--domain", DOMAIN, "--ip", "mail.example.com"],
-        ["--domain", DOMAIN, "--return-path", "localhost"], ["--domain", DOMAIN, "--resolver", "dns.example.com"],
-        ["--domain", DOMAIN, "--resolver", "127.0.0.1:99999"], ["--dkim-selector", "s1"], [], ["--explain", "5.7"],
-        ["--no-such-option"], ["--fail-on", "info"],
+        ["--domain", "localhost"],
+        ["--domain", "127.0.0.1"],
+        ["--domain", "[::1]"],
+        ["--domain", "intranet"],
+        ["--domain", "a@example.com"],
+        ["--domain", "-x-.example"],
+        ["--domain", DOMAIN, "--ip", "mail.example.com"],
+        ["--domain", DOMAIN, "--return-path", "localhost"],
+        ["--domain", DOMAIN, "--resolver", "dns.example.com"],
+        ["--domain", DOMAIN, "--resolver", "127.0.0.1:99999"],
+        ["--dkim-selector", "s1"],
+        [],
+        ["--explain", "5.7"],
+        ["--no-such-option"],
+        ["--fail-on", "info"],
     ],
-)  # fmt: skip
+)
 def test_wrong_usage_exits_with_64_and_says_the_remedy(
     arguments: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,9 +150,12 @@ def test_the_summary_line_comes_first_and_sections_follow_in_order(
     ("environment", "coloured"), [({}, False), ({"FORCE_COLOR": "1"}, True), ({"NO_COLOR": "1"}, False)]
 )
 def test_colour_follows_the_terminal_and_the_environment(
-    server: DNSServer, environment: dict[str, str], coloured: bool, monkeypatch: pytest.MonkeyPatch,
+    server: DNSServer,
+    environment: dict[str, str],
+    coloured: bool,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     for name in ("NO_COLOR", "FORCE_COLOR", "TERM"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
@@ -179,8 +198,10 @@ domains = ["other.example"]
     assert (first["domain"], first["return_path"], first["addresses"]) == (DOMAIN, DOMAIN, ["192.0.2.1"])
     assert first["summary"]["fail"] == 0
     assert (second["domain"], second["providers"], second["dkim_selectors"]) == (
-        "other.example", ["mandrill"], ["mte1", "mte2"],
-    )  # fmt: skip
+        "other.example",
+        ["mandrill"],
+        ["mte1", "mte2"],
+    )
 
 
 def test_a_missing_record_is_printed_as_a_line_of_a_zone_file(

@@ -117,9 +117,13 @@ def _by_smtp(row: Receipt) -> str:
 
 def _by_http(row: Receipt) -> str:
     body = {
-        "From": SENDER, "To": row.recipient, "Subject": row.subject, "TextBody": row.text, "HtmlBody": row.html,
+        "From": SENDER,
+        "To": row.recipient,
+        "Subject": row.subject,
+        "TextBody": row.text,
+        "HtmlBody": row.html,
         "MessageStream": "outbound",
-    }  # fmt: skip
+    }
     answer = http().post(f"{os.environ['PEERS_POSTMARK_URL']}/email", data=json.dumps(body).encode(), timeout=30)
     answer.raise_for_status()
     return str(answer.json()["MessageID"])

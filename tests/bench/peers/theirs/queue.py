@@ -52,9 +52,12 @@ def post_office() -> Way:
 
     def fields(mail: Mail) -> dict[str, object]:
         return {
-            "recipients": [mail.recipient], "sender": SENDER, "subject": mail.subject, "message": mail.text,
+            "recipients": [mail.recipient],
+            "sender": SENDER,
+            "subject": mail.subject,
+            "message": mail.text,
             "html_message": mail.html,
-        }  # fmt: skip
+        }
 
     return Way(
         lambda: call_command("migrate", verbosity=0),

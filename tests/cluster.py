@@ -119,7 +119,7 @@ def frozen(broker: Any) -> Iterator[None]:
 
 
 @dataclass
-class House:
+class Cluster:
     """A configured mailglass.
 
     Attributes:
@@ -166,9 +166,9 @@ class House:
 
 
 @pytest.fixture
-def house(
+def cluster(
     tmp_path: Path, servers: Any, database_url: str, broker_url: str, outside: Outside, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[House]:
+) -> Iterator[Cluster]:
     """mailglass on this test's database, broker and SMTP server; tenant `null` goes to the null provider."""
     config = tmp_path / "mailglass.toml"
     config.write_text(
@@ -208,7 +208,7 @@ accounts = ["relay"]
     with ExitStack() as stack:
         guardian = Guardian()
         stack.callback(guardian.close)
-        yield House(environment, tmp_path, guardian, stack)
+        yield Cluster(environment, tmp_path, guardian, stack)
     close_runtime()
     # another test of this process has another broker, or an emptied one
     forget_broker()
