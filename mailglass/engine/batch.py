@@ -403,7 +403,7 @@ class Engine:
         learnt = [message_id for attempt in attempts for message_id in attempt.provider_message_ids]
         try:
             return bool(learnt) and leases.orphans_waiting(self._ledger, learnt)
-        except LedgerError:
+        except (LedgerError, LedgerUnavailableError):
             # all is recorded, and beat rings for them too
             return False
 
