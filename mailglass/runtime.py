@@ -78,7 +78,7 @@ class Runtime:
 
     @cached_property
     def low_water(self) -> LowWaters:
-        """Where the scans of this process start."""
+        """Starts of this process's scans."""
         from mailglass.ledger.low_water import LowWaters
 
         return LowWaters()

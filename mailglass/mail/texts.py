@@ -30,6 +30,7 @@ def evaluated(value: T, field: str) -> T | str:
     A lazy string is read when the message is built, in the language that is active there.
 
     Args:
+        value: any value.
         field: the message's field, named in the error.
 
     Raises:

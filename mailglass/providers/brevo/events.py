@@ -47,7 +47,7 @@ _TIMES: Final = ("ts_epoch", "ts_event", "ts", "date")
 
 
 def normalise(body: bytes, account: str) -> list[ProviderEvent]:
-    """The events of a body.
+    """Return the events of a body.
 
     Raises:
         WebhookBodyError: it is neither a JSON object nor an array.
