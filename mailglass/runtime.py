@@ -78,7 +78,7 @@ class Runtime:
 
     @cached_property
     def low_water(self) -> LowWaters:
-        """Starts of this process's scans."""
+        """Return the positions where the scans of this process start."""
         from mailglass.ledger.low_water import LowWaters
 
         return LowWaters()

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 EXIT_FOUND = 1
 EXIT_CANNOT_VERIFY = 3
+# domains that are checked at the same time
+TOGETHER = 5
 FAIL_ON = ("fail", "warn", "never")
 
 
@@ -136,8 +138,14 @@ def _examined(subjects: Sequence[Subject], where: str) -> list[Report]:
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
 
+    together = asyncio.Semaphore(TOGETHER)
+
+    async def one(subject: Subject) -> Report:
+        async with together:
+            return await examine(subject, Collector(resolver))
+
     async def run() -> list[Report]:
-        return [await examine(subject, Collector(resolver)) for subject in subjects]
+        return list(await asyncio.gather(*(one(subject) for subject in subjects)))
 
     return asyncio.run(run())
 

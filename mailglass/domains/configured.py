@@ -124,9 +124,8 @@ def _domains(account: AccountSettings, settings: Settings) -> Iterable[str]:
 
 
 def _fill(draft: _Draft, account: AccountSettings, environ: Mapping[str, str]) -> None:
-    preset = PROVIDERS.get(account.provider)
-    if preset is not None:
-        draft.providers[account.provider] = None
+    PROVIDERS.get(account.provider)
+    draft.providers[account.provider] = None
     for selector in _selectors(draft.domain, account, environ):
         draft.selectors[selector.name] = selector
     draft.return_path = draft.return_path or account.dns.return_path or _return_path(account)

@@ -15,6 +15,7 @@ from mailglass.domains.lookups import PENDING, Facts, Lookup
 from mailglass.domains.mail_hosts import check_dane, check_mx
 from mailglass.domains.policies import check_bimi, check_mta_sts, check_tls_rpt
 from mailglass.domains.provider_checks import check_providers
+from mailglass.domains.providers import PROVIDERS
 from mailglass.domains.receivers import MatrixRow, matrix
 from mailglass.domains.spf import check_spf
 from mailglass.domains.subject import Subject
@@ -58,7 +59,7 @@ def analyse(subject: Subject, facts: Facts) -> Report:
     senders = list(dict.fromkeys((subject.domain, *subject.senders)))
     policies = [_policy(facts, subject, sender) for sender in senders]
     dmarc = policies[0]
-    own = check_spf(facts, subject.domain, enforced=dmarc.enforced)
+    own = check_spf(facts, subject.domain, enforced=dmarc.enforced, envelope=_in_envelope(subject))
     envelope = own
     findings = list(own.findings)
     if subject.return_path and subject.return_path != subject.domain:
@@ -88,6 +89,15 @@ def analyse(subject: Subject, facts: Facts) -> Report:
     }
     failures = tuple(lookup for lookup in facts.lookups.values() if lookup.failed and lookup.error != PENDING)
     return Report(subject, ordered, matrix(ordered), shown, failures)
+
+
+def _in_envelope(subject: Subject) -> bool:
+    """Return whether mail leaves with the sending domain in its envelope, as far as that is known."""
+    if subject.return_path:
+        return subject.return_path == subject.domain
+    known = [PROVIDERS.get(name) for name in subject.providers]
+    # these have a Return-Path of their own unless one of yours is set up
+    return not known or any(provider is None or provider.include_needed for provider in known)
 
 
 def _policy(facts: Facts, subject: Subject, sender: str) -> DMARCResult:

@@ -82,7 +82,9 @@ class SPFResult:
         }
 
 
-def check_spf(facts: Facts, domain: str, *, subject: str = "", enforced: bool = False) -> SPFResult:
+def check_spf(
+    facts: Facts, domain: str, *, subject: str = "", enforced: bool = False, envelope: bool = True
+) -> SPFResult:
     """Check a domain's SPF record and all that it includes.
 
     Args:
@@ -90,10 +92,11 @@ def check_spf(facts: Facts, domain: str, *, subject: str = "", enforced: bool = 
         domain: of the envelope's sender.
         subject: names the domain in the findings, where it is not the one under test.
         enforced: whether the domain's DMARC policy is quarantine or reject.
+        envelope: whether mail leaves with this domain in the envelope; otherwise nobody has to be listed.
     """
     tree = grow(facts, domain)
     type99 = facts.ask(domain, TYPE_99)
-    checks = _Checks(domain, subject, tree, enforced)
+    checks = _Checks(domain, subject, tree, enforced, envelope)
     record = checks.record()
     findings = [record]
     if tree.root.record is not None:
@@ -120,10 +123,12 @@ class _Checks:
         subject: of the findings.
         tree: the record with what it includes.
         enforced: whether DMARC is enforced.
+        envelope: whether mail leaves with this domain in the envelope.
     """
 
-    def __init__(self, domain: str, subject: str, tree: Tree, enforced: bool) -> None:
-        self._domain, self._subject, self._tree, self._enforced = domain, subject, tree, enforced
+    def __init__(self, domain: str, subject: str, tree: Tree, enforced: bool, envelope: bool) -> None:
+        self._domain, self._subject, self._tree = domain, subject, tree
+        self._enforced, self._envelope = enforced, envelope
 
     def finding(
         self,
@@ -183,6 +188,15 @@ class _Checks:
                 "Begin the record with exactly `v=spf1` and a space.",
                 publish=_mended(near[0]),
             )
+        if not self._envelope:
+            return self.finding(
+                "record",
+                Status.WARN,
+                "No SPF record",
+                f"{self._domain} has none. Your mail has another domain in its envelope, and others may use this one",
+                "Publish that nobody sends with this domain in the envelope.",
+                publish="v=spf1 -all",
+            )
         return self.finding(
             "record",
             Status.FAIL,
@@ -241,7 +255,7 @@ class _Checks:
                 publish=f"{record.text.rstrip()} ~all",
             )
         others = [term for term in record.terms if not term.modifier and term.name != "all"]
-        if end.qualifier == "-" and not others:
+        if end.qualifier == "-" and not others and self._envelope:
             return self.finding(
                 "terminal",
                 Status.FAIL,

@@ -53,7 +53,7 @@ def _granting(accounts: Accounts, name: str) -> Provider | None:
     except ConfigError:
         # reported at the start, and with every mail that is held for it
         return None
-    return provider if type(provider).granted_rate is not Provider.granted_rate else None
+    return provider if provider.grants_rate else None
 
 
 def _request(provider: Provider) -> float | None:

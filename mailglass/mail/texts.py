@@ -12,9 +12,11 @@ T = TypeVar("T")
 class LazyText(Protocol):
     """A stand-in for a str that is read with `str()`, such as `gettext_lazy` answers."""
 
-    def casefold(self) -> str: ...
+    def casefold(self) -> str:
+        """Return the text casefolded, as a str does."""
 
-    def encode(self) -> bytes: ...
+    def encode(self) -> bytes:
+        """Return the text encoded, as a str does."""
 
 
 # a text as an application gives it

@@ -86,6 +86,9 @@ class Provider(ABC):
         search_lag: seconds after which its search is expected to know of a mail.
         absence_proves_after: seconds after which a mail that the search does not show was certainly not taken; None:
             not being found proves nothing.
+        keeps_suppressions: the provider has a list of its own that can be read: `suppression_list` gives it.
+        polled: its webhooks may wait for us in a queue: `collect` fetches them.
+        grants_rate: it tells what rate it grants the account: `granted_rate` asks it.
     """
 
     name: ClassVar[str]
@@ -100,6 +103,9 @@ class Provider(ABC):
     searchable: bool = False
     search_lag: float = 30.0
     absence_proves_after: float | None = None
+    keeps_suppressions: bool = False
+    polled: bool = False
+    grants_rate: bool = False
 
     def __init__(self, account: str, options: Any) -> None:
         self.account = account
@@ -178,7 +184,7 @@ class Provider(ABC):
         """
 
     def collect(self, store: Store) -> int:
-        """Fetch webhooks that wait for us in a queue, and keep them, for providers that lay them there.
+        """Fetch webhooks that wait for us in a queue, and keep them, for providers that are `polled`.
 
         Returns:
             How many were kept; above zero, more may be waiting.
@@ -211,15 +217,18 @@ class Provider(ABC):
         Raises:
             ProviderCallError: it refuses them, or, if the error is retryable, it could not be asked.
         """
-        listed = self.suppression_list()
-        if listed is None:
+        if not self.keeps_suppressions:
             return False
-        listed.pull(None)
+        self.suppression_list().pull(None)
         return True
 
-    def suppression_list(self) -> SuppressionList | None:
-        """Return the account's own list at the provider; None: it has none that can be read."""
-        return None
+    def suppression_list(self) -> SuppressionList:
+        """Return the account's own list at the provider, for providers that `keeps_suppressions` says have one.
+
+        Raises:
+            NotImplementedError: it has none that can be read.
+        """
+        raise NotImplementedError(f"{self.name} has no suppression list that can be read")
 
     def rate_signal(self) -> RateSignal | None:
         """Return the tightest that the answers since the last call said of the account's rate limit; None: nothing.
@@ -232,7 +241,7 @@ class Provider(ABC):
         """Keep fewer connections at a time for a while, for providers that choose how many: there were too many."""
 
     def granted_rate(self) -> float | None:
-        """Mails a second that the provider grants the account, asked of the provider; None: it does not tell.
+        """Mails a second that the provider grants the account, for providers where `grants_rate`; None: not told.
 
         Asked about once an hour, by one worker. What cannot be learnt is logged and answered None.
         """

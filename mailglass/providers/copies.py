@@ -25,13 +25,13 @@ def distinct_copies(mail: Outgoing) -> tuple[list[Address], list[Address]]:
     """Return the mail's cc and bcc without the recipient and without repetitions; who is in cc is not in bcc."""
     seen = {_person(mail.recipient)}
 
-    def unseen(addresses: Iterable[Address]) -> list[Address]:
-        found = []
-        for address in addresses:
+    def unseen(people: Iterable[Address]) -> list[Address]:
+        addresses = []
+        for address in people:
             if (person := _person(address)) not in seen:
                 seen.add(person)
-                found.append(address)
-        return found
+                addresses.append(address)
+        return addresses
 
     return unseen(mail.cc), unseen(mail.bcc)
 

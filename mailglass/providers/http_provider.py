@@ -182,8 +182,8 @@ class HTTPProvider(Provider):
         answer = self._exchange(mails, [item.part for item in bundle], deadline)
         if answer is None:
             return bundle
-        found = [answer] * len(bundle) if isinstance(answer, Outcome) else self._read(answer, mails)
-        for item, outcome in zip(bundle, found, strict=True):
+        told = [answer] * len(bundle) if isinstance(answer, Outcome) else self._read(answer, mails)
+        for item, outcome in zip(bundle, told, strict=True):
             outcomes[item.index] = outcome
         if isinstance(answer, HTTPAnswer) and len(bundle) > 1 and self.refuses_whole(answer):
             return [item for item in bundle if _may_be_of_one(outcomes[item.index])]
@@ -214,11 +214,11 @@ class HTTPProvider(Provider):
     def _read(self, answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
         unread = Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=answer.status)
         try:
-            found = self.read(answer, mails)
+            outcomes = self.read(answer, mails)
         except Exception as error:  # the provider has the mails, so this must end as an outcome
             self._warn("mailglass.provider.answer_unreadable", error)
-            found = []
-        return [*found[: len(mails)], *[unread] * (len(mails) - len(found))]
+            outcomes = []
+        return [*outcomes[: len(mails)], *[unread] * (len(mails) - len(outcomes))]
 
     def _warn(self, event: str, error: Exception) -> None:
         emit(event, level=logging.WARNING, provider=self.name, account=self.account, error_type=type(error).__name__)

@@ -165,8 +165,8 @@ def label_of(value: object) -> str:
 
 def address_of(value: object) -> str | None:
     """Return a recipient as the provider wrote it, or None if it cannot be an address."""
-    found = text(value, 320)
-    return found if found and "@" in found else None
+    address = text(value, 320)
+    return address if address and "@" in address else None
 
 
 def tags_of(value: object) -> tuple[str, ...]:
@@ -223,8 +223,8 @@ def epoch_moment(value: object) -> datetime | None:
 
 def enhanced_status(value: object) -> str | None:
     """Return the first enhanced status code (RFC 3463) in a status or reply, or None."""
-    found = _ENHANCED.search(value[:2000]) if isinstance(value, str) else None
-    return found[1] if found else None
+    match = _ENHANCED.search(value[:2000]) if isinstance(value, str) else None
+    return match[1] if match else None
 
 
 def click_hash(target: object) -> str | None:

@@ -64,13 +64,13 @@ def read_signal(headers: Mapping[str, str], own: RateHeaders | None = None) -> R
 
 def _combined(field: str) -> RateSignal | None:
     """Return the tightest of the limits in a `RateLimit` field."""
-    found: list[RateSignal | None] = []
+    signals: list[RateSignal | None] = []
     pairs = {name: float(number) for name, number in _PAIR.findall(field)}
-    found.append(_signal(pairs.get("remaining"), pairs.get("reset")))
+    signals.append(_signal(pairs.get("remaining"), pairs.get("reset")))
     for item in field.split(","):
         if match := _ITEM.search(item):
-            found.append(_signal(float(match[1] or match[4]), float(match[2] or match[3])))
-    return min((each for each in found if each), key=lambda each: (each.remaining, -each.reset_seconds), default=None)
+            signals.append(_signal(float(match[1] or match[4]), float(match[2] or match[3])))
+    return min((each for each in signals if each), key=lambda each: (each.remaining, -each.reset_seconds), default=None)
 
 
 def _signal(remaining: float | None, reset: float | None) -> RateSignal | None:

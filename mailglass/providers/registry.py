@@ -19,12 +19,12 @@ def provider_class(name: str, key: str = "provider") -> type[Provider]:
     Raises:
         ConfigError: no installed package offers it, or what it offers is not a provider.
     """
-    found = entry_points(group=GROUP, name=name)
-    if not found:
+    entries = entry_points(group=GROUP, name=name)
+    if not entries:
         known = ", ".join(sorted({entry.name for entry in entry_points(group=GROUP)}))
         raise ConfigError(key, f"unknown provider {name!r}", f"Installed are: {known}")
     try:
-        cls = next(iter(found)).load()
+        cls = next(iter(entries)).load()
     except ImportError as error:
         raise ConfigError(
             key,

@@ -211,16 +211,16 @@ def _standard_prefix(headers: Mapping[str, str]) -> str:
 def _version_1(header: str, name: str) -> list[bytes]:
     """Return the well-formed `v1` signatures of a list; empty where all are of other versions."""
     entries = [entry.partition(",") for entry in header.split(" ") if entry]
-    found: list[bytes] = []
+    signatures: list[bytes] = []
     for version, _, encoded in entries:
         if version == "v1" and encoded:
             try:
-                found.append(base64.b64decode(encoded, validate=True))
+                signatures.append(base64.b64decode(encoded, validate=True))
             except (binascii.Error, ValueError):
                 continue
-    if not found and not any(comma and version != "v1" for version, comma, _ in entries):
+    if not signatures and not any(comma and version != "v1" for version, comma, _ in entries):
         raise SignatureError(SignatureErrorType.MALFORMED_HEADER, f"{name} holds no signature")
-    return found
+    return signatures
 
 
 def _require_one_of(given: bytes, secrets: Sequence[str]) -> None:

@@ -63,11 +63,11 @@ def is_foreign(words: str) -> bool:
 
 def enhanced_in(text: str) -> str | None:
     """Return the first enhanced status code (RFC 3463) at the head of a line, behind a reply code, or marked by `#`."""
-    found = _ENHANCED.search(bounded(text))
-    return f"{found[1]}.{int(found[2])}.{int(found[3])}" if found else None
+    match = _ENHANCED.search(bounded(text))
+    return f"{match[1]}.{int(match[2])}.{int(match[3])}" if match else None
 
 
 def reply_in(text: str) -> int | None:
     """Return the first SMTP reply code in a text."""
-    found = _REPLY.search(bounded(text))
-    return int(found[1]) if found else None
+    match = _REPLY.search(bounded(text))
+    return int(match[1]) if match else None

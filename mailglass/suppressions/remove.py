@@ -100,11 +100,11 @@ def _pushing(settings: Settings, tenant: str) -> list[str]:
 
 def _remove_at(accounts: Accounts, name: str, address: Address) -> bool | str | None:
     """Remove an address at one provider; returns None if it keeps no list."""
-    listed = accounts.open(name).suppression_list()
-    if listed is None:
+    provider = accounts.open(name)
+    if not provider.keeps_suppressions:
         return None
     try:
-        return all(listed.remove([address.key]))
+        return all(provider.suppression_list().remove([address.key]))
     except ProviderCallError as error:
         return str(error)
 

@@ -125,10 +125,10 @@ def run(
         report.status = SyncStatus.OFF
         return report
     provider = accounts.open(name)
-    listed = provider.suppression_list()
-    if listed is None:
+    if not provider.keeps_suppressions:
         report.status = SyncStatus.NO_LIST
         return report
+    listed = provider.suppression_list()
     with database.locked(f"mailglass.suppressions.sync.{name}") as held:
         if not held:
             report.status = SyncStatus.BUSY

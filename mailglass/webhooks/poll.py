@@ -36,7 +36,7 @@ def run(settings: Settings, database: Database, accounts: Accounts, router: Rout
     more = False
     for account in settings.accounts.values():
         try:
-            if provider_class(account.provider).collect is Provider.collect:
+            if not provider_class(account.provider).polled:
                 continue
             provider = accounts.open(account.name)
             sink = _Sink(provider, tenant_of(account, None, router.tenancy), database, ring)

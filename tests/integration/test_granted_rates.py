@@ -31,6 +31,8 @@ HOUR = 3600
 class Granting(ScriptedProvider):
     """Tells the rate that it grants, and counts how often it was asked."""
 
+    grants_rate = True
+
     def __init__(self, rate: float | Exception | None, account: str = "first") -> None:
         super().__init__(account=account)
         self.rate = rate

@@ -68,6 +68,7 @@ class Listing(ScriptedProvider):
     def __init__(self, listed: Pages | None) -> None:
         super().__init__(account="main")
         self.listed = listed
+        self.keeps_suppressions = listed is not None
 
     def suppression_list(self) -> Any:
         return self.listed

@@ -386,7 +386,7 @@ def test_mails_are_the_same_bytes_at_every_attempt() -> None:
 
 
 def test_mailjet_has_no_list_of_its_own_that_could_be_read_and_takes_a_mail_twice() -> None:
-    assert PROVIDER.suppression_list() is None
+    assert not PROVIDER.keeps_suppressions
     assert PROVIDER.idempotent is False
 
 

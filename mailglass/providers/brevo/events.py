@@ -52,10 +52,10 @@ def normalise(body: bytes, account: str) -> list[ProviderEvent]:
     Raises:
         WebhookBodyError: it is neither a JSON object nor an array.
     """
-    found = parsing.parse_json(body)
-    if not isinstance(found, dict | list):
+    posted = parsing.parse_json(body)
+    if not isinstance(posted, dict | list):
         raise WebhookBodyError("Brevo posts a JSON object, or an array of them")
-    items = found if isinstance(found, list) else [found]
+    items = posted if isinstance(posted, list) else [posted]
     return parsing.read_items(items, _event, _event_name, provider=NAME, account=account)
 
 
@@ -112,10 +112,10 @@ def _delivery(value: Any) -> UUID | None:
     if not isinstance(value, str):
         return None
     try:
-        found = json.loads(value)
+        custom = json.loads(value)
     except (ValueError, RecursionError):
         return parsing.delivery_of(value)
-    return parsing.delivery_of(found.get(DELIVERY)) if isinstance(found, dict) else None
+    return parsing.delivery_of(custom.get(DELIVERY)) if isinstance(custom, dict) else None
 
 
 def _listed(tag: Any) -> Any:

@@ -16,7 +16,7 @@ METADATA: Final = "mailglass_metadata"
 
 def bracketed(value: object) -> str | None:
     """Return a message id with its angle brackets, which answers have and some webhooks lack."""
-    found = parsing.text(value, parsing.MAX_ID - 2)
-    if found is None or found.startswith("<"):
-        return found
-    return f"<{found}>"
+    name = parsing.text(value, parsing.MAX_ID - 2)
+    if name is None or name.startswith("<"):
+        return name
+    return f"<{name}>"

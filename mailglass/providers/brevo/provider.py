@@ -39,6 +39,7 @@ class BrevoProvider(SearchableProvider):
 
     name = NAME
     Options = BrevoOptions
+    keeps_suppressions = True
     rate_headers = RateHeaders("x-sib-ratelimit-remaining", "x-sib-ratelimit-reset")
     max_request = 20_000_000
     # the one status after which Brevo posts again: any other 4xx, and by its documentation any 5xx, discards the event

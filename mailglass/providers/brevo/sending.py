@@ -75,11 +75,11 @@ def encode(mail: Outgoing, options: BrevoOptions, *, searchable: bool) -> bytes:
 
 def read(answer: HTTPAnswer) -> list[Outcome]:
     """Return the outcome of the one mail of the request; nothing where the answer cannot be read."""
-    found = answer.json()
-    found = found if isinstance(found, dict) else {}
-    message_id = bracketed(found.get("messageId"))
+    body = answer.json()
+    body = body if isinstance(body, dict) else {}
+    message_id = bracketed(body.get("messageId"))
     if not answer.ok:
-        return [_refusal(answer, parsing.label_of(found.get("code")), message_id)]
+        return [_refusal(answer, parsing.label_of(body.get("code")), message_id)]
     if message_id is None:
         return []
     return [Outcome(OutcomeClass.ACCEPTED, message_id, status=answer.status)]

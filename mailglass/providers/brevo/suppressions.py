@@ -52,9 +52,9 @@ class BrevoSuppressions:
         offset = int(cursor or 0)
         query = urlencode({"limit": PAGE, "offset": offset, "sort": "asc"})
         what = f"{self._account}: list blocked contacts"
-        found = answered(self._http, HTTPRequest(f"/v3/smtp/blockedContacts?{query}", method="GET"), what)
+        body = answered(self._http, HTTPRequest(f"/v3/smtp/blockedContacts?{query}", method="GET"), what)
         # an empty list has no `contacts` at all
-        items = found.get("contacts", []) if isinstance(found, dict) else None
+        items = body.get("contacts", []) if isinstance(body, dict) else None
         if not isinstance(items, list):
             raise ProviderCallError(what, retryable=True)
         entries = [entry for item in items if (entry := _entry(item))]

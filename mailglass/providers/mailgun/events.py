@@ -83,21 +83,21 @@ def proof_of(body: bytes) -> Proof:
         SignatureError: it carries none, or not in a form Mailgun writes.
     """
     try:
-        found = _signature_block(body)
+        block = _signature_block(body)
     except WebhookBodyError:
         raise SignatureError(SignatureErrorType.MALFORMED_HEADER, "the body is none that Mailgun posts") from None
-    if not isinstance(found, dict):
+    if not isinstance(block, dict):
         raise SignatureError(SignatureErrorType.MALFORMED_HEADER, "signature")
     for name in ("timestamp", "token", "signature"):
-        if found.get(name) is None:
+        if block.get(name) is None:
             raise SignatureError(SignatureErrorType.MISSING_HEADER, name)
-    timestamp, token = found["timestamp"], found["token"]
+    timestamp, token = block["timestamp"], block["token"]
     if isinstance(timestamp, int) and not isinstance(timestamp, bool) and 0 <= timestamp < 10**12:
         timestamp = str(timestamp)
     for name, value in (("timestamp", timestamp), ("token", token)):
         if not isinstance(value, str) or not value.isascii() or not parsing.text(value, _MAX_TOKEN):
             raise SignatureError(SignatureErrorType.MALFORMED_HEADER, name)
-    signatures = [found["signature"], found.get("parent-signature")]
+    signatures = [block["signature"], block.get("parent-signature")]
     given = tuple(text.lower() for text in signatures if isinstance(text, str) and _HEX.match(text))
     if not given:
         raise SignatureError(SignatureErrorType.MALFORMED_HEADER, "signature is not hex of SHA-256")
@@ -146,8 +146,8 @@ def normalise(body: bytes, account: str) -> list[ProviderEvent]:
         WebhookBodyError: it is in neither of the forms Mailgun posts.
     """
     if _is_json(body):
-        found = parsing.parse_json(body)
-        item = found.get("event-data") if isinstance(found, dict) else None
+        posted = parsing.parse_json(body)
+        item = posted.get("event-data") if isinstance(posted, dict) else None
         if not isinstance(item, dict):
             raise WebhookBodyError("Mailgun posts a JSON object with event-data")
         return read([item], account)
@@ -166,10 +166,10 @@ def _is_json(body: bytes) -> bool:
 
 def _signature_block(body: bytes) -> Any:
     if _is_json(body):
-        found = parsing.parse_json(body)
-        if not isinstance(found, dict):
+        posted = parsing.parse_json(body)
+        if not isinstance(posted, dict):
             return None
-        return found.get("signature", {})
+        return posted.get("signature", {})
     fields = forms.read_form(body)
     # user variables of the same names stand before them
     return {name: forms.last(fields, name) for name in ("timestamp", "token", "signature", "parent-signature")}
@@ -239,8 +239,8 @@ def _header(item: dict[str, Any], name: str) -> Any:
 def _only_address(value: object) -> str | None:
     """Return the address of a To field with one: some events name their recipient nowhere else."""
     text = parsing.text(value, 1000)
-    found = getaddresses([text]) if text else []
-    return parsing.address_of(found[0][1]) if len(found) == 1 else None
+    people = getaddresses([text]) if text else []
+    return parsing.address_of(people[0][1]) if len(people) == 1 else None
 
 
 def _legacy_item(fields: forms.Fields) -> dict[str, Any]:
@@ -280,8 +280,8 @@ def _legacy_event(item: dict[str, Any]) -> ProviderEvent:
 
 def _legacy_meaning(item: dict[str, Any]) -> Meaning:
     event = parsing.label_of(item.get("event"))
-    found = LEGACY_EVENTS.get((event, parsing.label_of(item.get("code"))))
-    return found or LEGACY_EVENTS.get((event, ""), UNMAPPED)
+    meaning = LEGACY_EVENTS.get((event, parsing.label_of(item.get("code"))))
+    return meaning or LEGACY_EVENTS.get((event, ""), UNMAPPED)
 
 
 def _legacy_name(item: dict[str, Any]) -> str:

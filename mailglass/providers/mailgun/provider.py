@@ -31,6 +31,7 @@ class MailgunProvider(SearchableProvider):
 
     name = sending.NAME
     Options = MailgunOptions
+    keeps_suppressions = True
     # not documented, and seen in several units
     rate_headers = RateHeaders("x-ratelimit-remaining", "x-ratelimit-reset", "any")
     # 25 MB of message, in a form with the fields around it

@@ -73,12 +73,12 @@ def boundary_of(form: bytes) -> str:
 
 def read(answer: HTTPAnswer) -> Outcome:
     """Return the outcome of the one mail of the request."""
-    found = answer.json()
+    body = answer.json()
     if answer.status == 200:
-        return _accepted(answer, found)
+        return _accepted(answer, body)
     if answer.ok:  # Mailgun accepts with 200 only; no other 2xx is its word
         return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=answer.status)
-    outcome = refusal(answer, NAME, text=parsing.label_of(found.get("message")) if isinstance(found, dict) else "")
+    outcome = refusal(answer, NAME, text=parsing.label_of(body.get("message")) if isinstance(body, dict) else "")
     if outcome.kind is OutcomeClass.THROTTLED and outcome.retry_after is None:
         return replace(outcome, retry_after=_until_reset(answer.headers.get("x-ratelimit-reset", "")))
     return outcome
@@ -86,12 +86,12 @@ def read(answer: HTTPAnswer) -> Outcome:
 
 def bracketed(message_id: object) -> str | None:
     """Return a message id in the form the send call answers it, `<…>`; webhooks give it bare."""
-    found = parsing.text(message_id, parsing.MAX_ID - 2)
-    return found and (found if found.startswith("<") else f"<{found}>")
+    name = parsing.text(message_id, parsing.MAX_ID - 2)
+    return name and (name if name.startswith("<") else f"<{name}>")
 
 
-def _accepted(answer: HTTPAnswer, found: Any) -> Outcome:
-    message_id = bracketed(found.get("id")) if isinstance(found, dict) else None
+def _accepted(answer: HTTPAnswer, body: Any) -> Outcome:
+    message_id = bracketed(body.get("id")) if isinstance(body, dict) else None
     if message_id:
         return Outcome(OutcomeClass.ACCEPTED, message_id, status=200)
     if WRONG_URL in answer.body:

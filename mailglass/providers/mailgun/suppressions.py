@@ -60,12 +60,12 @@ class MailgunSuppressions:
             name, query = next(iter(REASONS)), ""
         query = query or f"limit={PAGE}"
         what = self._what("list", name)
-        found = answered(self._http, HTTPRequest(f"{self._base}/{name}?{query}", method="GET"), what)
-        items = found.get("items") if isinstance(found, dict) else None
+        body = answered(self._http, HTTPRequest(f"{self._base}/{name}?{query}", method="GET"), what)
+        items = body.get("items") if isinstance(body, dict) else None
         if not isinstance(items, list):  # a wrong address is answered with 200 and a greeting
             raise ProviderCallError(what, status=200)
         entries = [entry for item in items if (entry := _entry(item, name))]
-        following = _next_query(found)
+        following = _next_query(body)
         # Mailgun names a next page always; the one behind the last is empty
         if items and following and following != query:
             return entries, f"{name}?{following}"
@@ -120,9 +120,9 @@ def _next_list(name: str) -> str | None:
     return names[names.index(name) + 1]
 
 
-def _next_query(found: Any) -> str | None:
+def _next_query(body: Any) -> str | None:
     """Return the query of the next page. Only that: whatever host the URL names gets no credentials."""
-    paging = found.get("paging") if isinstance(found, dict) else None
+    paging = body.get("paging") if isinstance(body, dict) else None
     url = parsing.text(paging.get("next"), 2000) if isinstance(paging, dict) else None
     try:
         query = urlsplit(url or "").query

@@ -61,9 +61,9 @@ def normalise(body: bytes, account: str) -> list[ProviderEvent]:
     Raises:
         WebhookBodyError: it is not what Mailjet posts.
     """
-    found = parsing.parse_json(body)
+    posted = parsing.parse_json(body)
     # version 1 of the event API posts one object, version 2 an array
-    items = [found] if isinstance(found, dict) else found
+    items = [posted] if isinstance(posted, dict) else posted
     if not isinstance(items, list):
         raise WebhookBodyError("Mailjet posts a JSON object or an array of them")
     return parsing.read_items(items, _event, _event_name, provider=NAME, account=account)
@@ -100,9 +100,9 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
 
 def _meaning(item: dict[str, Any]) -> Meaning:
     event, error = _event_name(item), parsing.label_of(item.get("error")).strip().lower()
-    found = EVENTS.get(event, UNMAPPED)
+    usual = EVENTS.get(event, UNMAPPED)
     if event not in ("bounce", "blocked"):
-        return found
+        return usual
     if error in FAILURES:
         return Meaning(EventKind.FAILED)
     hard = item.get("hard_bounce")
@@ -110,11 +110,11 @@ def _meaning(item: dict[str, Any]) -> Meaning:
         return Meaning(EventKind.DEFERRED, _SOFT)
     lasting, reason = CAUSES.get(error, (None, RejectReason.OTHER))
     if event == "blocked":
-        return Meaning(found.kind, lasting, reason)
+        return Meaning(usual.kind, lasting, reason)
     if isinstance(hard, bool):
         lasting = _HARD if hard else _SOFT
     # a bounce is the receiving side's word: of Mailjet's reasons not to send only a block can be one of theirs
-    return Meaning(found.kind, lasting or BounceClass.UNDETERMINED, reason if reason is RejectReason.BLOCKED else None)
+    return Meaning(usual.kind, lasting or BounceClass.UNDETERMINED, reason if reason is RejectReason.BLOCKED else None)
 
 
 def _event_name(item: dict[str, Any]) -> str:

@@ -71,10 +71,10 @@ def encode(mail: Outgoing) -> bytes:
 
 def read(answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
     """Return the outcome of each mail of the request, in order."""
-    found = answer.json()
-    if items := _items(found):
+    body = answer.json()
+    if items := _items(body):
         return [_verdict(answer, _item_of(mail, place, items, len(mails)), mail) for place, mail in enumerate(mails)]
-    return [_refusal(answer, found)] * len(mails)
+    return [_refusal(answer, body)] * len(mails)
 
 
 def has_verdicts(answer: HTTPAnswer) -> bool:
@@ -116,8 +116,8 @@ def _attachment(item: Attachment) -> dict[str, str]:
     }
 
 
-def _items(found: Any) -> list[Any]:
-    items = found.get("Messages") if isinstance(found, dict) else None
+def _items(body: Any) -> list[Any]:
+    items = body.get("Messages") if isinstance(body, dict) else None
     return items if isinstance(items, list) else []
 
 
@@ -139,20 +139,20 @@ def _verdict(answer: HTTPAnswer, item: dict[str, Any], mail: Outgoing) -> Outcom
         return Outcome(OutcomeClass.ACCEPTED, _message_id(item.get("To"), mail), status=answer.status)
     if status == "error":
         errors = item.get("Errors")
-        found = (
+        refusals = (
             [_error(error, answer) for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
         )
         # one mail may have several errors; the most final of them decides
         return min(
-            found or [Outcome(OutcomeClass.REJECTED, reason="mailjet_error", status=answer.status)],
+            refusals or [Outcome(OutcomeClass.REJECTED, reason="mailjet_error", status=answer.status)],
             key=lambda outcome: _MOST_FINAL.index(outcome.kind),
         )
     return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=answer.status)
 
 
-def _refusal(answer: HTTPAnswer, found: Any) -> Outcome:
-    if isinstance(found, dict) and answer.status >= 400 and ("ErrorCode" in found or "ErrorIdentifier" in found):
-        return _error({**found, "StatusCode": answer.status}, answer)
+def _refusal(answer: HTTPAnswer, body: Any) -> Outcome:
+    if isinstance(body, dict) and answer.status >= 400 and ("ErrorCode" in body or "ErrorIdentifier" in body):
+        return _error({**body, "StatusCode": answer.status}, answer)
     if answer.ok:  # without verdicts nothing is said of the mails
         return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=answer.status)
     return refusal(answer, NAME)
@@ -168,6 +168,6 @@ def _error(error: dict[str, Any], answer: HTTPAnswer) -> Outcome:
 
 def _message_id(people: Any, mail: Outgoing) -> str | None:
     """Return the recipient's own id; copies have others."""
-    found = [person for person in people if isinstance(person, dict)] if isinstance(people, list) else []
-    named = [person for person in found if parsing.label_of(person.get("Email")).lower() == mail.recipient.key]
-    return next((number(person.get("MessageID")) for person in named or found[:1]), None)
+    recipients = [person for person in people if isinstance(person, dict)] if isinstance(people, list) else []
+    named = [person for person in recipients if parsing.label_of(person.get("Email")).lower() == mail.recipient.key]
+    return next((number(person.get("MessageID")) for person in named or recipients[:1]), None)

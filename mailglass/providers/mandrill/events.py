@@ -141,8 +141,8 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
 
 
 def _part(item: dict[str, Any], name: str) -> dict[str, Any]:
-    found = item.get(name)
-    return found if isinstance(found, dict) else {}
+    part = item.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 def _labels(item: dict[str, Any]) -> tuple[str, str]:

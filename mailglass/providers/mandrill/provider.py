@@ -31,6 +31,7 @@ class MandrillProvider(SearchableProvider):
 
     name = sending.NAME
     Options = MandrillOptions
+    keeps_suppressions = True
     # it takes twenty questions a minute
     targets_per_search = 20
     max_request = 25_000_000

@@ -74,17 +74,17 @@ def path_of(mail: Outgoing) -> str:
 
 def read(answer: HTTPAnswer, mail: Outgoing) -> Outcome:
     """Return the outcome of the mail's recipient. Copies have items of their own beside it."""
-    found = answer.json()
-    if answer.status == 200 and isinstance(found, list):
-        return _item(answer, found, mail)
-    name = parsing.label_of(found.get("name")) if isinstance(found, dict) else ""
+    body = answer.json()
+    if answer.status == 200 and isinstance(body, list):
+        return _item(answer, body, mail)
+    name = parsing.label_of(body.get("name")) if isinstance(body, dict) else ""
     if answer.ok and name not in _NAMED:  # Mandrill accepts with a list only
         return Outcome(OutcomeClass.UNCERTAIN, reason="answer_unreadable", status=answer.status)
     return refusal(answer, NAME, name, reason=f"{NAME}_{name.lower()}" if name in _NAMED else None)
 
 
-def _item(answer: HTTPAnswer, found: list[Any], mail: Outgoing) -> Outcome:
-    items = [item for item in found if isinstance(item, dict)]
+def _item(answer: HTTPAnswer, body: list[Any], mail: Outgoing) -> Outcome:
+    items = [item for item in body if isinstance(item, dict)]
     named = [item for item in items if parsing.label_of(item.get("email")).lower() == mail.recipient.key]
     if not named and len(items) == 1:
         named = items

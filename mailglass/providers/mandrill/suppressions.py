@@ -57,18 +57,18 @@ class MandrillSuppressions:
 
     def pull(self, cursor: str | None) -> tuple[list[ListedAddress], str | None]:
         """Return the one page there is, without entries that pass."""
-        found = self._ask("list", {"include_expired": False})
-        return [entry for item in found if (entry := _entry(item))], None
+        listed = self._ask("list", {"include_expired": False})
+        return [entry for item in listed if (entry := _entry(item))], None
 
     def push(self, entries: Sequence[ListedAddress]) -> list[bool]:
         """Add entries, a call for each. They stand there as `custom`, with our reason in their comment."""
         asked = [self._ask("add", {"email": entry.address, "comment": f"{MARK}{entry.reason}"}) for entry in entries]
-        return [found.get("added") is True for found in asked]
+        return [reply.get("added") is True for reply in asked]
 
     def remove(self, addresses: Sequence[str]) -> list[bool]:
         """Take addresses off, a call for each."""
         asked = [self._ask("delete", {"email": address}) for address in addresses]
-        return [found.get("deleted") is True or found.get("name") == NOT_LISTED for found in asked]
+        return [reply.get("deleted") is True or reply.get("name") == NOT_LISTED for reply in asked]
 
     def _ask(self, verb: str, fields: Mapping[str, Any]) -> Any:
         """Return the answer's value: a list of entries, or an object that says what became of one address."""
@@ -78,12 +78,12 @@ class MandrillSuppressions:
         what = f"{self._account}: {verb} rejects"
         request = HTTPRequest(f"/rejects/{verb}.json", encode_json(body), {"content-type": "application/json"})
         answer = call(self._http, request, what)
-        found = answer.json()
-        if answer.status == 200 and isinstance(found, list if verb == "list" else dict):
-            return found
-        name = found.get("name") if isinstance(found, dict) else None
+        value = answer.json()
+        if answer.status == 200 and isinstance(value, list if verb == "list" else dict):
+            return value
+        name = value.get("name") if isinstance(value, dict) else None
         if verb != "list" and name in (BAD_ADDRESS, NOT_LISTED):
-            return found
+            return value
         row = find(MANDRILL, answer.status, parsing.label_of(name))
         if name in row.codes:  # older servers answer 500 to all of them
             raise ProviderCallError(what, status=answer.status, retryable=outcome_class(row.refusal) in _LATER)

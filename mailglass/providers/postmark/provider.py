@@ -29,6 +29,7 @@ class PostmarkProvider(SearchableProvider):
 
     name = sending.NAME
     Options = PostmarkOptions
+    keeps_suppressions = True
     # of the 500 the API takes: a lost answer makes this many uncertain at most; four requests are in flight at once
     mails_per_request = 100
     batch_size = 4 * mails_per_request

@@ -55,11 +55,11 @@ def encode(mail: Outgoing, options: PostmarkOptions) -> bytes:
 
 def read(answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
     """Return the outcome of each mail of the request, in order."""
-    found = answer.json()
+    body = answer.json()
     if answer.status == 200:
-        items = found if isinstance(found, list) else [found]
+        items = body if isinstance(body, list) else [body]
         return [_item(answer, item, mail) for item, mail in zip(items, mails, strict=False)]
-    return [_refusal(answer, found)] * len(mails)
+    return [_refusal(answer, body)] * len(mails)
 
 
 def _attachment(item: Attachment) -> dict[str, str]:
@@ -92,8 +92,8 @@ def _is_delayed(item: dict[str, Any]) -> bool:
     return "delivery may be delayed" in said and parsing.text(item.get("MessageID")) is not None
 
 
-def _refusal(answer: HTTPAnswer, found: Any) -> Outcome:
-    code = found.get("ErrorCode") if isinstance(found, dict) else None
+def _refusal(answer: HTTPAnswer, body: Any) -> Outcome:
+    code = body.get("ErrorCode") if isinstance(body, dict) else None
     if answer.status in (401, 422) and isinstance(code, int) and code:
         return _coded(answer, code)
     if answer.ok:  # Postmark accepts with 200 only; no other 2xx is its word

@@ -65,8 +65,8 @@ class PostmarkSuppressions:
 
     def _dump(self, query: str) -> list[ListedAddress]:
         what = self._what("list")
-        found = answered(self._http, HTTPRequest(f"{self._path}/dump{query}", method="GET"), what)
-        items = found.get("Suppressions") if isinstance(found, dict) else None
+        body = answered(self._http, HTTPRequest(f"{self._path}/dump{query}", method="GET"), what)
+        items = body.get("Suppressions") if isinstance(body, dict) else None
         if not isinstance(items, list):
             raise ProviderCallError(what, status=200)
         return [entry for item in items if (entry := self._entry(item))]
@@ -156,8 +156,8 @@ class _Days:
 
 def _statuses(answer: HTTPAnswer, what: str) -> dict[str, str]:
     """Return the result of each address, by the address: the order of an answer's items is not promised."""
-    found = answer.json()
-    items = found.get("Suppressions") if isinstance(found, dict) else None
+    body = answer.json()
+    items = body.get("Suppressions") if isinstance(body, dict) else None
     if not isinstance(items, list):
         raise ProviderCallError(what, status=answer.status)
     known = [item for item in items if isinstance(item, dict)]
@@ -165,5 +165,5 @@ def _statuses(answer: HTTPAnswer, what: str) -> dict[str, str]:
 
 
 def _is_about_an_address(answer: HTTPAnswer) -> bool:
-    found = answer.json()
-    return answer.status == 422 and isinstance(found, dict) and found.get("ErrorCode") == BAD_REQUEST
+    body = answer.json()
+    return answer.status == 422 and isinstance(body, dict) and body.get("ErrorCode") == BAD_REQUEST

@@ -36,6 +36,7 @@ class ResendProvider(HTTPProvider):
 
     name = NAME
     Options = ResendOptions
+    keeps_suppressions = True
     batch_size = 100
     mails_per_request = 100
     # 40 MB with all attachments

@@ -82,13 +82,13 @@ def encode(mail: Outgoing, options: ResendOptions) -> bytes:
 
 def read(answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
     """Return the outcome of each mail of the request, in order; nothing where the answer cannot be read."""
-    found = answer.json()
+    body = answer.json()
     if answer.ok:
-        items = [found] if len(mails) == 1 else found["data"]
+        items = [body] if len(mails) == 1 else body["data"]
         if len(items) != len(mails):  # which of them were taken is not to be told
             return []
         return [_accepted(item, answer.status) for item in items]
-    return [_refusal(answer, found)] * len(mails)
+    return [_refusal(answer, body)] * len(mails)
 
 
 def _sender(address: Address) -> str:
@@ -140,8 +140,8 @@ def _accepted(item: Any, status: int) -> Outcome:
     return Outcome(OutcomeClass.ACCEPTED, message_id, status=status)
 
 
-def _refusal(answer: HTTPAnswer, found: Any) -> Outcome:
-    name = parsing.label_of(found.get("name")) if isinstance(found, dict) else ""
+def _refusal(answer: HTTPAnswer, body: Any) -> Outcome:
+    name = parsing.label_of(body.get("name")) if isinstance(body, dict) else ""
     return refusal(answer, NAME, name, reset=None if name in _BESIDE_THE_RATE else _RESET)
 
 

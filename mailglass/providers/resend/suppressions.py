@@ -36,13 +36,13 @@ class ResendSuppressions:
         """One page; the cursor is the last entry's id."""
         query = urlencode({"limit": PAGE} | ({"after": cursor} if cursor else {}))
         what = self._what("list suppressions")
-        found = answered(self._http, HTTPRequest(f"/suppressions?{query}", method="GET"), what)
-        items = found.get("data") if isinstance(found, dict) else None
+        body = answered(self._http, HTTPRequest(f"/suppressions?{query}", method="GET"), what)
+        items = body.get("data") if isinstance(body, dict) else None
         if not isinstance(items, list):
             raise ProviderCallError(what, retryable=True)
         entries = [entry for item in items if (entry := _entry(item))]
         last = parsing.text(items[-1].get("id")) if items and isinstance(items[-1], dict) else None
-        return entries, last if found.get("has_more") is True and last != cursor else None
+        return entries, last if body.get("has_more") is True and last != cursor else None
 
     def push(self, entries: Sequence[ListedAddress]) -> list[bool]:
         """Add entries, up to 100 in a call; of a refused call each is asked about alone."""

@@ -33,6 +33,7 @@ class SendGridProvider(SearchableProvider):
 
     name = sending.NAME
     Options = SendGridOptions
+    keeps_suppressions = True
     rate_headers = RateHeaders("x-ratelimit-remaining", "x-ratelimit-reset", "epoch")
     max_request = 30_000_000
     signed_headers = (SIGNATURE, TIMESTAMP)

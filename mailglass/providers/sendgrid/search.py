@@ -18,13 +18,13 @@ SEARCH_PAGE: Final = 3
 
 def unique_id(message: Any) -> UUID | None:
     """Our id in a message's arguments, which come as an object or as its text."""
-    found = message.get("unique_args") if isinstance(message, dict) else None
-    if isinstance(found, str):
+    arguments = message.get("unique_args") if isinstance(message, dict) else None
+    if isinstance(arguments, str):
         try:
-            found = json.loads(found)
+            arguments = json.loads(arguments)
         except (ValueError, RecursionError):
             return None
-    return parsing.delivery_of(found.get("mailglass_id")) if isinstance(found, dict) else None
+    return parsing.delivery_of(arguments.get("mailglass_id")) if isinstance(arguments, dict) else None
 
 
 def request(item: SearchTarget) -> HTTPRequest:

@@ -27,8 +27,8 @@ _RESERVED_FIELDS: Final = frozenset(
 
 def message_id(value: object) -> str | None:
     """Return the part before the first dot: what `X-Message-Id` and a webhook's `sg_message_id` have in common."""
-    found = parsing.text(value)
-    return (found.partition(".")[0] or None) if found else None
+    name = parsing.text(value)
+    return (name.partition(".")[0] or None) if name else None
 
 
 def fitting(mail: Outgoing) -> Outgoing:

@@ -134,8 +134,8 @@ def _reason(item: dict[str, Any], name: str) -> str:
 
 
 def _listed(answer: HTTPAnswer, what: str) -> set[str]:
-    found = answer.json()
-    emails = found.get("recipient_emails") if isinstance(found, dict) else None
+    body = answer.json()
+    emails = body.get("recipient_emails") if isinstance(body, dict) else None
     if not isinstance(emails, list):
         raise ProviderCallError(what, status=answer.status)
     return {parsing.label_of(email).lower() for email in emails}

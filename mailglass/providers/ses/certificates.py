@@ -97,12 +97,12 @@ class _Failure(Enum):
 class _Entry:
     """State of one URL: a key, a failure, or a fetch under way (`until` infinite)."""
 
-    found: Future[RSAPublicKey | _Failure] = field(default_factory=Future)
+    key: Future[RSAPublicKey | _Failure] = field(default_factory=Future)
     until: float = float("inf")
 
     @property
     def failed(self) -> bool:
-        return self.found.done() and isinstance(self.found.result(), _Failure)
+        return self.key.done() and isinstance(self.key.result(), _Failure)
 
 
 class Certificates:
@@ -132,14 +132,14 @@ class Certificates:
         if mine:
             self._load(url, entry)
         try:
-            found = entry.found.result(3 * _TIMEOUT)
+            key = entry.key.result(3 * _TIMEOUT)
         except TimeoutError:
-            found = _Failure.UNAVAILABLE
-        if found is _Failure.REFUSED:
+            key = _Failure.UNAVAILABLE
+        if key is _Failure.REFUSED:
             raise SignatureError(SignatureErrorType.MALFORMED_KEY, "no certificate at SigningCertURL")
-        if isinstance(found, _Failure):
+        if isinstance(key, _Failure):
             raise _unavailable()
-        return found
+        return key
 
     def _entry(self, url: str) -> tuple[_Entry, bool]:
         now = clock.monotonic()
@@ -157,17 +157,17 @@ class Certificates:
             return entry, True
 
     def _load(self, url: str, entry: _Entry) -> None:
-        found: RSAPublicKey | _Failure = _Failure.UNAVAILABLE
+        key: RSAPublicKey | _Failure = _Failure.UNAVAILABLE
         try:
-            found = _public_key(self._fetch(url))
+            key = _public_key(self._fetch(url))
         except ProviderCallError as error:
-            found = _Failure.UNAVAILABLE if error.retryable else _Failure.REFUSED
+            key = _Failure.UNAVAILABLE if error.retryable else _Failure.REFUSED
         except (ValueError, UnsupportedAlgorithm):
-            found = _Failure.REFUSED
+            key = _Failure.REFUSED
         finally:
             # whatever happens here, those who wait are told
-            entry.until = clock.monotonic() + (found.value if isinstance(found, _Failure) else _KEPT_FOR)
-            entry.found.set_result(found)
+            entry.until = clock.monotonic() + (key.value if isinstance(key, _Failure) else _KEPT_FOR)
+            entry.key.set_result(key)
 
 
 def _unavailable() -> ProviderCallError:

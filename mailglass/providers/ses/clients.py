@@ -67,8 +67,8 @@ class Clients:
 
     def sqs(self, queue_url: str) -> Any:
         """SQS in a queue's region."""
-        found = _QUEUE_REGION.match(queue_url)
-        region = found[1] if found else self._options.region
+        match = _QUEUE_REGION.match(queue_url)
+        region = match[1] if match else self._options.region
         return self._client(f"sqs.{region}", lambda: self._make("sqs", _PATIENT, region=region))
 
     def manage(self, call: str, action: Callable[[], T]) -> T:
@@ -91,8 +91,8 @@ class Clients:
 
     def failed(self, call: str, error: ClientError) -> ProviderCallError:
         """AWS's refusal as our error."""
-        found = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        status = found if isinstance(found, int) else None
+        code = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        status = code if isinstance(code, int) else None
         throttled = "Throttl" in code_of(error) or code_of(error) == "TooManyRequestsException"
         retryable = throttled or status is None or status == 429 or status >= 500
         return ProviderCallError(f"{self._account}: {call}", status=status, retryable=retryable)

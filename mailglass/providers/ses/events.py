@@ -142,8 +142,8 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
 
 def _meaning(kind: str, part: Mapping[str, Any]) -> Meaning:
     for detail in _details(kind, part):
-        if detail and (found := EVENTS.get((kind, detail))):
-            return found
+        if detail and (meaning := EVENTS.get((kind, detail))):
+            return meaning
     return EVENTS.get((kind, ""), UNMAPPED)
 
 
@@ -192,8 +192,8 @@ def _moment(*values: object) -> datetime | None:
 def _delivery_id(mail: Mapping[str, Any]) -> Any:
     """From the tag, which event publishing returns, else from the header, which identities return when asked to."""
     tagged = _object(mail.get("tags")).get(ID_TAG)
-    if isinstance(tagged, list) and tagged and (found := parsing.delivery_of(tagged[0])):
-        return found
+    if isinstance(tagged, list) and tagged and (delivery_id := parsing.delivery_of(tagged[0])):
+        return delivery_id
     headers = mail.get("headers")
     for header in headers if isinstance(headers, list) else []:
         if isinstance(header, dict) and parsing.label_of(header.get("name")).lower() == _ID_HEADER:

@@ -41,13 +41,13 @@ def receive(
         Exception: whatever `store` raised; what was stored before is deleted, the rest comes again.
     """
     sqs = clients.sqs(queue_url)
-    found = clients.manage(
+    received = clients.manage(
         "receive from the queue",
         lambda: sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=BATCH, WaitTimeSeconds=wait),
     )
     stored: list[str] = []
     try:
-        for item in found.get("Messages") or []:
+        for item in received.get("Messages") or []:
             if message := _believed(item, topics, account):
                 body = str(item["Body"]).encode("utf-8", "surrogatepass")
                 store(account, body, message.headers, message.id)

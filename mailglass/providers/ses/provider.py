@@ -60,6 +60,9 @@ class SESProvider(Provider):
 
     name = "ses"
     Options = SESOptions
+    keeps_suppressions = True
+    polled = True
+    grants_rate = True
     retry_status = 503
     signed_headers = (sns.TYPE, sns.MESSAGE_ID, sns.TOPIC)
     options: SESOptions
@@ -175,14 +178,14 @@ class SESProvider(Provider):
 
     def _confirm(self, message: sns.SNSMessage) -> None:
         topic, token = message.topic, message.fields.get("Token", "")
-        found = TOPIC_ARN.match(topic)
-        if found is None or topic not in self.options.topic_arns:
+        named = TOPIC_ARN.match(topic)
+        if named is None or topic not in self.options.topic_arns:
             # it was one of ours when it was verified
             self._tell("mailglass.ses.subscription_ignored", logging.WARNING)
             return
         self.clients.manage(
             "confirm subscription",
-            lambda: self.clients.sns(found["region"]).confirm_subscription(
+            lambda: self.clients.sns(named["region"]).confirm_subscription(
                 TopicArn=topic, Token=token, AuthenticateOnUnsubscribe="true"
             ),
         )

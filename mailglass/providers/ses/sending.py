@@ -56,7 +56,8 @@ def send_parameters(mail: Outgoing, options: SESOptions) -> dict[str, Any]:
         **{name: value for name, value in account.items() if value},
         **own,
         # the sender stands in the message; named here as well, it would take the place of that field
-        "Destination": {"ToAddresses": [mail.recipient.email]} | {key: found for key, found in copies.items() if found},
+        "Destination": {"ToAddresses": [mail.recipient.email]}
+        | {key: addresses for key, addresses in copies.items() if addresses},
         "Content": {"Raw": {"Data": raw}},
         "EmailTags": _tags(mail),
     }
@@ -65,9 +66,9 @@ def send_parameters(mail: Outgoing, options: SESOptions) -> dict[str, Any]:
 def outcome_of(answer: Mapping[str, Any]) -> Outcome:
     """Return the outcome of SES's answer or error, as botocore parsed it."""
     meta = answer.get("ResponseMetadata")
-    found = meta.get("HTTPStatusCode") if isinstance(meta, Mapping) else None
+    code = meta.get("HTTPStatusCode") if isinstance(meta, Mapping) else None
     headers = meta.get("HTTPHeaders") if isinstance(meta, Mapping) else None
-    status = found if isinstance(found, int) else 0
+    status = code if isinstance(code, int) else 0
     error = answer.get("Error")
     if isinstance(error, Mapping):
         return _refusal(error, status, headers if isinstance(headers, Mapping) else {})

@@ -56,10 +56,10 @@ class SNSMessage:
         Raises:
             WebhookBodyError: it is none.
         """
-        found = parsing.parse_json(body) if len(body) <= MAX_MESSAGE else None
-        if not isinstance(found, dict):
+        posted = parsing.parse_json(body) if len(body) <= MAX_MESSAGE else None
+        if not isinstance(posted, dict):
             raise WebhookBodyError("Amazon SNS posts one JSON object")
-        message = cls({key: value for key, value in found.items() if isinstance(value, str)})
+        message = cls({key: value for key, value in posted.items() if isinstance(value, str)})
         if message.type not in SIGNED or "Message" not in message.fields or parsing.text(message.id, 100) is None:
             raise WebhookBodyError("not a message of Amazon SNS; raw message delivery must be off")
         return message
@@ -164,7 +164,7 @@ def _require_signature(message: SNSMessage, certificates: Certificates, allow_v1
 def content_of(message: SNSMessage) -> object:
     """Return the JSON value a notification carries, or None for text that is none."""
     try:
-        found: object = json.loads(message.fields["Message"])
+        event: object = json.loads(message.fields["Message"])
     except (ValueError, RecursionError):
         return None
-    return found
+    return event

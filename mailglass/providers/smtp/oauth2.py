@@ -150,11 +150,11 @@ class FetchedToken:
             return _Fetch(number, None, 0.0, Outcome(kind, reason="oauth2_unavailable"))
         if answer.status != 200:
             return _Fetch(number, None, 0.0, _refusal(answer))
-        found = answer.json()
-        token = found.get("access_token") if isinstance(found, dict) else None
+        body = answer.json()
+        token = body.get("access_token") if isinstance(body, dict) else None
         if not isinstance(token, str) or not token or not (token.isascii() and token.isprintable()):
             return _Fetch(number, None, 0.0, _INVALID)
-        return _Fetch(number, token, asked + _life(found) - MARGIN)
+        return _Fetch(number, token, asked + _life(body) - MARGIN)
 
     def _grant(self) -> dict[str, str]:
         options = self._options
@@ -185,8 +185,8 @@ def current(secret: Secret) -> str:
 
 
 def _refusal(answer: HTTPAnswer) -> Outcome:
-    found = answer.json()
-    error = str(found.get("error")) if isinstance(found, dict) else ""
+    body = answer.json()
+    error = str(body.get("error")) if isinstance(body, dict) else ""
     if answer.status >= 500 or answer.status in _PASSING_STATUSES or error in _PASSING:
         return Outcome(
             OutcomeClass.TRANSIENT,

@@ -47,8 +47,8 @@ class Reply:
     @property
     def enhanced(self) -> str | None:
         """The enhanced status code (RFC 2034), where its class agrees with the reply code."""
-        found = texts.enhanced_in(self.text)
-        return found if found and found[0] == str(self.code)[0] else None
+        code = texts.enhanced_in(self.text)
+        return code if code and code[0] == str(self.code)[0] else None
 
 
 def blames_the_dialogue(reply: Reply) -> bool:

@@ -33,8 +33,10 @@ class StaleSession(MailglassError):
 
 
 class EnvelopePipelining:
-    """Knowledge of the server's pipelining: whether a mail's envelope may travel behind the content of
-    the mail before (RFC 2920 3.1), whether it wants RSET between two mails, whether it takes a second one at all.
+    """Knowledge of the server's sessions.
+
+    It says whether a mail's envelope may travel behind the content of the mail before (RFC 2920 3.1), whether the
+    server wants RSET between two mails, and whether it takes a second one at all.
 
     Shared by an account's sessions: what one of them learns spares the others.
 
@@ -133,8 +135,10 @@ class Session:
 
     @property
     def sound(self) -> bool:
-        """True if it is between two mails. One that an exception tore off in the middle, or whose envelope was said
-        and whose content was not, forbids everything but closing."""
+        """True if it is between two mails.
+
+        A mail that an exception tore off, or whose envelope was said and content was not, forbids all but closing.
+        """
         return self._open and not self._in_mail and self._ahead is None
 
     @property
@@ -425,8 +429,11 @@ class Session:
 
 
 def _may_end_with_data(steps: list[Step]) -> bool:
-    """With several recipients DATA waits: were it in flight while the main one is refused and another accepted, only
-    dropping the connection could keep the mail from going."""
+    """Return whether DATA may be in flight with the envelope: with one recipient alone.
+
+    Were it in flight while the main one is refused and another accepted, only dropping the connection could keep the
+    mail from going.
+    """
     return sum(step.stage is Stage.RCPT for step in steps) == 1
 
 

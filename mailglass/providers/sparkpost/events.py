@@ -82,10 +82,10 @@ def normalise(body: bytes, account: str, *, count_initial_opens: bool) -> list[P
     Raises:
         WebhookBodyError: the body is no JSON array.
     """
-    found = parsing.parse_json(body)
-    if isinstance(found, dict) and isinstance(found.get("msys"), dict):
-        found = [found]
-    if not isinstance(found, list):
+    posted = parsing.parse_json(body)
+    if isinstance(posted, dict) and isinstance(posted.get("msys"), dict):
+        posted = [posted]
+    if not isinstance(posted, list):
         raise WebhookBodyError("SparkPost posts a JSON array")
 
     def read(item: dict[str, Any]) -> ProviderEvent:
@@ -94,7 +94,7 @@ def normalise(body: bytes, account: str, *, count_initial_opens: bool) -> list[P
             return replace(event, kind=EventKind.OPENED)
         return event
 
-    return parsing.read_items(_unwrapped(found), read, _event_name, provider=NAME, account=account)
+    return parsing.read_items(_unwrapped(posted), read, _event_name, provider=NAME, account=account)
 
 
 def read(items: Sequence[Any], account: str) -> list[ProviderEvent]:
@@ -140,16 +140,16 @@ def _event(item: dict[str, Any]) -> ProviderEvent:
 
 def _meaning(item: dict[str, Any]) -> Meaning:
     kind = _type(item)
-    found = EVENTS.get(kind, UNMAPPED)
+    usual = EVENTS.get(kind, UNMAPPED)
     if kind not in BOUNCES | REJECTIONS:
-        return found
+        return usual
     by_class = BOUNCE_CLASSES.get(_number(item.get("bounce_class")) or "")
     if kind in BOUNCES:
-        return by_class or found
+        return by_class or usual
     reason = by_class.reject_reason if by_class else None
     if reason is None and _speaks_of_list(item):
         reason = RejectReason.BLOCKED
-    return Meaning(found.kind, None, reason or found.reject_reason)
+    return Meaning(usual.kind, None, reason or usual.reject_reason)
 
 
 def _speaks_of_list(item: dict[str, Any]) -> bool:

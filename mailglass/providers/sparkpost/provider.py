@@ -37,6 +37,7 @@ class SparkPostProvider(SearchableProvider):
 
     name = sending.NAME
     Options = SparkPostOptions
+    keeps_suppressions = True
     targets_per_search = 20
     max_request = 20_000_000
     # SparkPost posts again on anything that is not 200; it knows no status that stops it

@@ -71,11 +71,11 @@ def encode(mail: Outgoing, options: SparkPostOptions) -> bytes:
 
 def read(answer: HTTPAnswer) -> Outcome:
     """Return the outcome of the one mail of the request."""
-    found = answer.json()
-    found = found if isinstance(found, dict) else {}
+    body = answer.json()
+    body = body if isinstance(body, dict) else {}
     if 200 <= answer.status < 300:
-        return _taken(answer, found.get("results"))
-    return _refusal(answer, _errors(found.get("errors")))
+        return _taken(answer, body.get("results"))
+    return _refusal(answer, _errors(body.get("errors")))
 
 
 def _refusal(answer: HTTPAnswer, errors: list[tuple[str, str]]) -> Outcome:
@@ -115,9 +115,9 @@ def _none_taken(answer: HTTPAnswer, results: dict[str, Any], transmission: str |
     return replace(refusal(answer, NAME, reason="recipients_refused"), provider_message_id=transmission)
 
 
-def _errors(found: Any) -> list[tuple[str, str]]:
+def _errors(listed: Any) -> list[tuple[str, str]]:
     """Codes and descriptions, in the answer's order."""
-    items = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+    items = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
     return [(str(item.get("code") or ""), parsing.label_of(item.get("description"))) for item in items]
 
 

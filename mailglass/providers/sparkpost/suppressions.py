@@ -51,11 +51,11 @@ class SparkPostSuppressions:
     def pull(self, cursor: str | None) -> tuple[list[ListedAddress], str | None]:
         """One page. An address that gets neither kind of mail has two entries, told apart by their `origin`."""
         query = urlencode({"cursor": cursor or "initial", "limit": PAGE})
-        found = answered(self._http, HTTPRequest(f"{PATH}?{query}", method="GET"), self._what("list"))
-        items = found.get("results") if isinstance(found, dict) else None
+        body = answered(self._http, HTTPRequest(f"{PATH}?{query}", method="GET"), self._what("list"))
+        items = body.get("results") if isinstance(body, dict) else None
         if not isinstance(items, list):  # an end that is none would look like an empty list
             raise ProviderCallError(self._what("list"), status=200)
-        following = _next_cursor(found.get("links"))
+        following = _next_cursor(body.get("links"))
         return [entry for item in items if (entry := self._entry(item))], following if following != cursor else None
 
     def push(self, entries: Sequence[ListedAddress]) -> list[bool]:

@@ -342,6 +342,31 @@ def test_a_name_that_cannot_be_looked_up_is_never_a_fault_of_the_domain(name: st
     assert UNKNOWN in {finding.status for finding in report.findings}
 
 
+@pytest.mark.parametrize(
+    ("subject", "record", "wanted"),
+    [
+        ({"return_path": f"b.{DOMAIN}"}, None, WARN),
+        ({"return_path": DOMAIN}, None, FAIL),
+        ({"providers": ("postmark",)}, None, WARN),
+        ({"providers": ("postmark", "smtp")}, None, FAIL),
+        ({"providers": ("mailgun",)}, None, FAIL),
+        ({}, None, FAIL),
+        ({"return_path": f"b.{DOMAIN}"}, "v=spf1 -all", PASS),
+        ({"providers": ("postmark",)}, "v=spf1 -all", PASS),
+        ({}, "v=spf1 -all", FAIL),
+    ],
+)
+def test_spf_lists_hosts_only_where_the_envelope_has_the_domain(
+    subject: Mapping[str, Any], record: str | None, wanted: Status
+) -> None:
+    changes = {SPF: [record] if record else None, f"b.{DOMAIN} TXT": ["v=spf1 ip4:192.0.2.1 -all"]}
+    report = doctor(changes, **subject)
+    own = [finding for finding in report.findings if finding.id in ("spf.record", "spf.terminal")]
+    assert max((finding.status for finding in own), key=list(Status).index) is wanted
+    ready = {row.receiver: row.verdict.value for row in report.receivers}
+    assert (ready["Gmail"] == "ready") is (wanted is not FAIL)
+
+
 def test_a_provider_that_is_included_may_send() -> None:
     report = doctor(WHOLE, providers=("mailjet",))
     assert status(report, "provider.include") is PASS
