@@ -43,6 +43,7 @@ class Subject:
         helo: names that EHLO says.
         providers: the providers that send for it.
         public_suffix_domain: the organisational domain by the Public Suffix List; "" where that is not at hand.
+        online: whether files may be fetched over HTTPS.
     """
 
     domain: str
@@ -54,6 +55,7 @@ class Subject:
     helo: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
     public_suffix_domain: str = ""
+    online: bool = False
 
     @property
     def senders(self) -> tuple[str, ...]:

@@ -131,6 +131,8 @@ class Placer:
         placement = Placement()
         began = clock.monotonic()
         by_account: dict[tuple[str, Route], list[Ready]] = {}
+        # the same lists: most mails have the very same route, and to compare routes costs more
+        by_identity: dict[tuple[str, int], list[Ready]] = {}
         routes: dict[tuple[str, tuple[str, ...]], Route | RouteError] = {}
         unknown: list[Claimed] = []
         for item in ready:
@@ -144,7 +146,10 @@ class Placer:
             elif isinstance(chosen, Verdict):
                 placement.verdicts.append(chosen)
             else:
-                by_account.setdefault((chosen, route), []).append(item)
+                known = by_identity.get((chosen, id(route)))
+                if known is None:
+                    known = by_identity[chosen, id(route)] = by_account.setdefault((chosen, route), [])
+                known.append(item)
         for (account, route), items in by_account.items():
             self._open(lane, placement, account, route, self._asked_to_wait(lane, placement, account, items))
         placement.verdicts += unplaced(self._ledger, unknown)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -21,7 +21,7 @@ from mailglass.engine.verdicts import decide, window
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import breakers, leases
 from mailglass.ledger.database import Database
-from mailglass.ledger.leases import RefusedCopy, Verdict
+from mailglass.ledger.leases import Claimed, RefusedCopy, Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.suppressions import Suppression, refused_again
 from mailglass.mail.addresses import Address, encodable
@@ -66,8 +66,22 @@ class Attempter:
         """Return whether the account's last call had no answer, so that the next one should risk a single mail."""
         return self._unanswered.doubtful(account)
 
-    def attempt(self, lane: Lane, placed: Placed, mails: Sequence[Outgoing], recorder: Recorder) -> bool:
+    def attempt(
+        self,
+        lane: Lane,
+        placed: Placed,
+        mails: Sequence[Outgoing],
+        claimed: Mapping[UUID, Claimed],
+        recorder: Recorder,
+    ) -> bool:
         """Attempt these mails once.
+
+        Args:
+            lane: where they wait.
+            placed: the account that they go through.
+            mails: a piece of its mails.
+            claimed: their deliveries by id, and perhaps others.
+            recorder: writes down what becomes of them.
 
         Returns:
             Whether the account can take more now.
@@ -77,7 +91,8 @@ class Attempter:
             # before the mark: if it cannot be written, nothing was attempted
             leases.note_left_out(self._ledger, lane.tenant, placed.account, left_out)
         attempts = self._mark(placed, mails, recorder)
-        mails = [mail for mail in mails if mail.delivery_id in attempts]
+        if len(attempts) < len(mails):
+            mails = [mail for mail in mails if mail.delivery_id in attempts]
         if not mails:
             self._placer.not_probed(placed)
             return True
@@ -88,7 +103,7 @@ class Attempter:
         duration = round((clock.monotonic() - started) * 1000)
         recorder.report.attempted += len(mails)
         # first of all: what the provider answered is known only here
-        self._record(lane, placed, mails, outcomes, attempts, duration, recorder)
+        self._record(lane, placed, mails, outcomes, claimed, attempts, duration, recorder)
         usable = self._judge_account(placed, mails, outcomes, duration / 1000)
         self._learn(lane, placed, mails, outcomes, recorder)
         return usable
@@ -110,49 +125,49 @@ class Attempter:
         placed: Placed,
         mails: Sequence[Outgoing],
         outcomes: Sequence[Outcome],
-        attempts: dict[UUID, int],
+        claimed: Mapping[UUID, Claimed],
+        attempts: Mapping[UUID, int],
         duration: int,
         recorder: Recorder,
     ) -> None:
         policy = self._settings.streams[Stream(lane.stream)]
         # by the ledger's clock, of which the claim has told: this process's may be wrong by hours
         since_claim = clock.monotonic() - recorder.lease.started
-        ages = {item.delivery.id: item.delivery.age + since_claim for item in placed.items}
         fails_over = any(outcome.kind in _OF_THE_ACCOUNT for outcome in outcomes)
         elsewhere = fails_over and self._elsewhere(placed)
-        claimed = {item.delivery.id: item.delivery for item in placed.items}
-        in_doubt = {item.delivery.id: item.delivery.ask_again for item in placed.items if item.delivery.in_doubt}
+        idempotency_window, accounts = window(placed.provider), len(placed.route.accounts)
+        deliveries = [claimed[mail.delivery_id] for mail in mails]
         verdicts = [
             decide(
-                mail.delivery_id,
+                delivery.id,
                 outcome,
-                attempt=attempts[mail.delivery_id],
-                age=ages[mail.delivery_id],
+                attempt=attempts[delivery.id],
+                age=delivery.age + since_claim,
                 policy=policy,
                 duration_ms=duration,
                 elsewhere=elsewhere,
-                idempotency_window=window(placed.provider),
-                in_doubt=mail.delivery_id in in_doubt,
-                asked_again=in_doubt.get(mail.delivery_id, False),
-                deferrals=claimed[mail.delivery_id].deferrals,
-                lifetime=claimed[mail.delivery_id].lifetime,
-                accounts=len(placed.route.accounts),
+                idempotency_window=idempotency_window,
+                in_doubt=delivery.in_doubt,
+                asked_again=delivery.in_doubt and delivery.ask_again,
+                deferrals=delivery.deferrals,
+                lifetime=delivery.lifetime,
+                accounts=accounts,
             )
-            for mail, outcome in zip(mails, outcomes, strict=True)
+            for delivery, outcome in zip(deliveries, outcomes, strict=True)
         ]
         verdicts = [
             _awaiting(verdict, outcome, placed.account) for verdict, outcome in zip(verdicts, outcomes, strict=True)
         ]
-        refused = _refused(lane, placed.account, mails, outcomes)
-        refused += self._refused_again(lane, placed.account, mails, outcomes)
+        refusals = list(_about_whom(mails, outcomes))
+        refused = _refused(lane, placed.account, mails, outcomes, refusals)
+        refused += self._refused_again(lane, placed.account, refusals)
         recorder.record(verdicts, refused, _refused_copies(mails, outcomes))
         tell_uncertain(lane, placed.account, verdicts)
-        told = [refusal.code for _, refusal in _about_whom(mails, outcomes)]
-        if told:
-            count_refusals(placed.account, told)
+        if refusals:
+            count_refusals(placed.account, [refusal.code for _, refusal in refusals])
 
     def _refused_again(
-        self, lane: Lane, account: str, mails: Sequence[Outgoing], outcomes: Sequence[Outcome]
+        self, lane: Lane, account: str, refusals: Sequence[tuple[Address, Refusal]]
     ) -> list[Suppression]:
         """Return entries for those who were refused as perhaps gone, now and a day or more before.
 
@@ -160,7 +175,7 @@ class Attempter:
         """
         doubts = {
             address.key: rule.days
-            for address, refusal in _about_whom(mails, outcomes)
+            for address, refusal in refusals
             if (rule := suppression(refusal)) is not None and rule.at > 1
         }
         if not doubts:
@@ -270,10 +285,11 @@ def _about_whom(mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> Itera
     for mail, outcome in zip(mails, outcomes, strict=True):
         if outcome.refusal is not None:
             yield mail.recipient, outcome.refusal
-        copies = (*mail.cc, *mail.bcc)
-        for copy in outcome.copies:
-            if 0 <= copy.index < len(copies):
-                yield copies[copy.index], copy.refusal
+        if outcome.copies:
+            copies = (*mail.cc, *mail.bcc)
+            for copy in outcome.copies:
+                if 0 <= copy.index < len(copies):
+                    yield copies[copy.index], copy.refusal
 
 
 def _refused_copies(mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> list[RefusedCopy]:
@@ -296,13 +312,15 @@ def _entry(lane: Lane, account: str, key: str, expires_at: datetime | None) -> S
     )
 
 
-def _refused(lane: Lane, account: str, mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> list[Suppression]:
-    """Recipients and copies that are refused for good, as entries of the suppression list."""
-    gone = [
-        _entry(lane, account, address.key, None)
-        for address, refusal in _about_whom(mails, outcomes)
-        if suppression(refusal) is FIRST
-    ]
+def _refused(
+    lane: Lane,
+    account: str,
+    mails: Sequence[Outgoing],
+    outcomes: Sequence[Outcome],
+    refusals: Sequence[tuple[Address, Refusal]],
+) -> list[Suppression]:
+    """Return recipients and copies that are refused for good, as entries of the suppression list."""
+    gone = [_entry(lane, account, address.key, None) for address, refusal in refusals if suppression(refusal) is FIRST]
     return gone + [
         Suppression(
             tenant=lane.tenant,

@@ -298,11 +298,12 @@ class Engine:
         """Hand an account its mails in pieces, until they are sent, the time is up or the account fails."""
         mails = self._mails(lane, placed, recorder)
         size = self._pace.chunk_size(lane, placed.provider.batch_size)
+        claimed = {item.delivery.id: item.delivery for item in placed.items}
         usable = True
         while mails and usable and not recorder.lease.over and not should_stop():
             most = 1 if self._attempter.doubtful(placed.account) else size
             chunk, mails = mails[:most], mails[most:]
-            usable = self._attempter.attempt(lane, placed, chunk, recorder)
+            usable = self._attempter.attempt(lane, placed, chunk, claimed, recorder)
         if mails:
             recorder.report.more = recorder.report.more or usable
             self._placer.not_probed(placed)

@@ -154,8 +154,9 @@ class Recorder:
             self._write_apart(verdicts, refused, until, copies, refusal)
             return
         self.begin(written)
+        whole = len(written) == len(verdicts)
         for verdict in verdicts:
-            if verdict.id in written:
+            if whole or verdict.id in written:
                 self._count(verdict.status)
 
     def _write_apart(

@@ -49,7 +49,8 @@ def memory(provider: Provider) -> float | None:
 
 def not_started(outcome: Outcome) -> bool:
     """Return whether the deadline, or the end of the mail's life, came before the attempt began."""
-    return outcome == EXPIRED or (outcome.kind is OutcomeClass.TRANSIENT and outcome.reason == _NOT_STARTED)
+    # the class first: most outcomes are of another one, and to compare values costs more
+    return outcome.kind is OutcomeClass.TRANSIENT and (outcome.reason == _NOT_STARTED or outcome == EXPIRED)
 
 
 def backoff(attempt: int, policy: StreamPolicy, rng: random.Random | None = None) -> float:
@@ -101,7 +102,7 @@ def decide(
         lifetime: seconds after which it expired, when it was claimed; None for never.
         rng: where the jitter comes from.
     """
-    if outcome == EXPIRED and not (in_doubt or asked_again):
+    if outcome.kind is OutcomeClass.TRANSIENT and outcome == EXPIRED and not (in_doubt or asked_again):
         # where it is in doubt, its next claim decides
         return Verdict(delivery_id, Status.FAILED, EngineEvent.FAILED, _EXPIRED, counted=False)
     status, delay, reason, counted = Status.QUEUED, None, outcome.reason, True

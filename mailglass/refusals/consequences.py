@@ -257,9 +257,7 @@ WORDS: Final[Mapping[About, str]] = MappingProxyType(
 )
 
 _LISTED_WORDS: Final = "the recipient stands on the provider's own suppression list"
-_LASTING_WORDS: Final[Mapping[Lasting, str]] = MappingProxyType(
-    {_P: "for good", _T: "for now", _U: "perhaps for good"}
-)  # fmt: skip
+_LASTING_WORDS: Final[Mapping[Lasting, str]] = MappingProxyType({_P: "for good", _T: "for now", _U: "perhaps for good"})
 
 
 def in_words(code: str) -> str:

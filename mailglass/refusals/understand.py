@@ -21,9 +21,7 @@ from mailglass.refusals.rows import OPENING
 # what only the address itself can be: nobody has named one yet before RCPT
 _OF_THE_RECIPIENT: Final = frozenset({About.RECIPIENT_UNKNOWN, About.RECIPIENT_DISABLED, About.MAILBOX_FULL})
 _SUPPRESSING: Final = frozenset({About.RECIPIENT_UNKNOWN, About.RECIPIENT_DISABLED})
-_ALWAYS_PASSING: Final = frozenset(
-    {About.MAILBOX_FULL, About.RECIPIENT_RATE, About.SENDER_RATE, About.GREYLISTING}
-)  # fmt: skip
+_ALWAYS_PASSING: Final = frozenset({About.MAILBOX_FULL, About.RECIPIENT_RATE, About.SENDER_RATE, About.GREYLISTING})
 _NAMES_IT: Final = frozenset({Stage.RCPT, Stage.DOT, Stage.REPORT, Stage.PROVIDER_EVENT})
 _NOT_OF_CREDENTIALS: Final = frozenset({About.INFRASTRUCTURE, About.SENDER_RATE, About.SENDER_REPUTATION})
 # RFC 5321 4.3.2: the reply codes that a refused recipient is told with

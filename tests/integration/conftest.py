@@ -1,5 +1,6 @@
 """What integration tests share."""
 
 from tests.cluster import cluster, outside, unused_port
+from tests.settling import desk
 
-__all__ = ["cluster", "outside", "unused_port"]
+__all__ = ["cluster", "desk", "outside", "unused_port"]

@@ -11,8 +11,14 @@ from uuid import UUID
 from mailglass.errors import WebhookBodyError
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers import parsing
-from mailglass.providers.brevo.names import CUSTOM, DELIVERY, NAME, bracketed
 from mailglass.providers.parsing import UNMAPPED, Meaning
+
+NAME: Final = "brevo"
+
+CUSTOM: Final = "X-Mailin-custom"
+"""The header whose text comes back in webhooks."""
+DELIVERY: Final = "mailglass_id"
+METADATA: Final = "mailglass_metadata"
 
 EVENTS: Final[Mapping[str, Meaning]] = {
     "request": Meaning(EventKind.QUEUED),
@@ -44,6 +50,14 @@ MACHINES: Final = frozenset({"proxy_open", "unique_proxy_open"})
 _MILLISECONDS: Final = 100_000_000_000
 _REPLIES: Final = frozenset({"hard_bounce", "soft_bounce", "invalid_email", "deferred"})
 _TIMES: Final = ("ts_epoch", "ts_event", "ts", "date")
+
+
+def bracketed(value: object) -> str | None:
+    """A message id with its angle brackets, which answers have and some webhooks lack."""
+    name = parsing.text(value, parsing.MAX_ID - 2)
+    if name is None or name.startswith("<"):
+        return name
+    return f"<{name}>"
 
 
 def normalise(body: bytes, account: str) -> list[ProviderEvent]:

@@ -11,7 +11,7 @@ from mailglass.mail.outcomes import Outcome
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.brevo import events, search, sending
-from mailglass.providers.brevo.names import NAME
+from mailglass.providers.brevo.events import NAME
 from mailglass.providers.brevo.options import BrevoOptions
 from mailglass.providers.brevo.suppressions import BrevoSuppressions
 from mailglass.providers.http import HTTPAnswer, HTTPRequest

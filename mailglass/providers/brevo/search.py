@@ -7,7 +7,7 @@ from datetime import UTC, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from mailglass.providers.brevo.names import bracketed
+from mailglass.providers.brevo.events import bracketed
 from mailglass.providers.http import HTTPRequest
 from mailglass.providers.http_search import SearchAnswer, query
 from mailglass.providers.search import SearchTarget, taken

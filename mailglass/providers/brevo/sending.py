@@ -17,7 +17,7 @@ from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers import parsing
 from mailglass.providers.brevo import search
-from mailglass.providers.brevo.names import CUSTOM, DELIVERY, METADATA, NAME, bracketed
+from mailglass.providers.brevo.events import CUSTOM, DELIVERY, METADATA, NAME, bracketed
 from mailglass.providers.brevo.options import BrevoOptions
 from mailglass.providers.copies import distinct_copies
 from mailglass.providers.file_types import name_agrees

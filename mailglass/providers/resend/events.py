@@ -10,8 +10,15 @@ from mailglass.errors import WebhookBodyError
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers import parsing
 from mailglass.providers.parsing import UNMAPPED, Meaning
-from mailglass.providers.resend.names import COPIES, DELIVERY, NAME, TAG
 from mailglass.providers.signatures import standard_webhook_id
+
+NAME: Final = "resend"
+
+DELIVERY: Final = "mailglass_id"
+COPIES: Final = "mailglass_copies"
+"""Marks a mail with cc or bcc."""
+TAG: Final = "mailglass_tag_"
+"""With a number behind it."""
 
 EVENTS: Final[Mapping[tuple[str, str], Meaning]] = {
     ("email.scheduled", ""): Meaning(EventKind.QUEUED),

@@ -13,7 +13,7 @@ from mailglass.providers.base import WebhookRequest
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
 from mailglass.providers.http_provider import HTTPProvider
 from mailglass.providers.resend import events, sending
-from mailglass.providers.resend.names import NAME
+from mailglass.providers.resend.events import NAME
 from mailglass.providers.resend.options import ResendOptions
 from mailglass.providers.resend.suppressions import ResendSuppressions
 from mailglass.providers.signatures import (

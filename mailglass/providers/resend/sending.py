@@ -18,7 +18,7 @@ from mailglass.providers.file_types import bare_type, name_agrees
 from mailglass.providers.http import HTTPAnswer, refusal
 from mailglass.providers.http_provider import Unsendable, encode_json, provider_options
 from mailglass.providers.labels import labelled
-from mailglass.providers.resend.names import COPIES, DELIVERY, NAME, TAG
+from mailglass.providers.resend.events import COPIES, DELIVERY, NAME, TAG
 from mailglass.providers.resend.options import ResendOptions
 
 _RESET: Final = ("ratelimit-reset", "seconds")
