@@ -124,7 +124,6 @@ def _domains(account: AccountSettings, settings: Settings) -> Iterable[str]:
 
 
 def _fill(draft: _Draft, account: AccountSettings, environ: Mapping[str, str]) -> None:
-    PROVIDERS.get(account.provider)
     draft.providers[account.provider] = None
     for selector in _selectors(draft.domain, account, environ):
         draft.selectors[selector.name] = selector
