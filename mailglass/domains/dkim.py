@@ -46,7 +46,7 @@ ED25519_PREFIX: Final = bytes.fromhex("302a300506032b6570032100")
 
 @dataclass(frozen=True, slots=True)
 class DKIMResult:
-    """What became of DKIM.
+    """Result of the DKIM checks.
 
     Attributes:
         findings: of all checks.
@@ -118,7 +118,7 @@ class _Key:
 
     @property
     def usable(self) -> bool:
-        """Whether a verifier can use it."""
+        """True if a verifier can use it."""
         return self.record is not None and not any(found.status is Status.FAIL for found in self.findings())
 
     def _finding(

@@ -45,7 +45,7 @@ _WHY: Final = {
 
 @dataclass(frozen=True, slots=True)
 class DMARCResult:
-    """What became of DMARC for one From domain.
+    """Result of the DMARC checks for one From domain.
 
     Attributes:
         domain: of From.
@@ -63,7 +63,7 @@ class DMARCResult:
 
     @property
     def enforced(self) -> bool:
-        """Whether mail that fails is quarantined or rejected."""
+        """True if mail that fails is quarantined or rejected."""
         return self.policy in ("quarantine", "reject")
 
     @property

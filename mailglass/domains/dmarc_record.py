@@ -32,7 +32,7 @@ _VALUES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ReportURI:
-    """Where reports go.
+    """Destination of reports.
 
     Attributes:
         text: as published.
@@ -82,7 +82,7 @@ class DMARCRecord:
 
     @property
     def testing(self) -> bool:
-        """Whether `t=y` asks receivers to apply the next weaker policy."""
+        """True if `t=y` asks receivers to apply the next weaker policy."""
         return self.tags.get("t").lower() == "y"
 
     @property

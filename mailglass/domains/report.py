@@ -25,7 +25,7 @@ _ORDER: Final = {area: number for number, area in enumerate(Area)}
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run saw of one domain.
+    """Results of a run for one domain.
 
     Attributes:
         subject: what was checked.

@@ -1,4 +1,4 @@
-"""What is to be checked: a sending domain with its selectors, Return-Path, addresses, hosts and providers."""
+"""Subject of a check: a sending domain with its selectors, Return-Path, addresses, hosts and providers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Selector:
 
     @property
     def name(self) -> str:
-        """Where the key is published."""
+        """Name at which the key is published."""
         return f"{self.selector}._domainkey.{self.domain}"
 
 

@@ -61,7 +61,7 @@ def bracketed(value: object) -> str | None:
 
 
 def normalise(body: bytes, account: str) -> list[ProviderEvent]:
-    """The events of a body.
+    """Return the events of a body.
 
     Raises:
         WebhookBodyError: it is neither a JSON object nor an array.
