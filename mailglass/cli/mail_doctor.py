@@ -48,7 +48,7 @@ def mail_doctor(
     explain: str | None,
     output_format: str,
 ) -> int:
-    r"""Check whether a domain's mail will be accepted.
+    """Check whether a domain's mail will be accepted.
 
     SPF, DKIM, DMARC, alignment, MX, reverse DNS and what your providers ask for, with the record that mends each
     fault. Needs DNS and nothing else. Without --domain it checks every sending domain of the settings.

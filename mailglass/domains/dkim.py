@@ -142,7 +142,7 @@ class _Key:
         """Run every check of this key."""
         found = self._presence()
         record = self.record
-        if record is None or found.status is not Status.PASS:
+        if record is None or found.status not in (Status.PASS, Status.WARN):
             return [found]
         if record.errors:
             return [
@@ -191,6 +191,14 @@ class _Key:
                 "More than one DKIM key under one selector",
                 f"{len(self.texts)} records: which one a receiver uses is undefined",
                 "Delete all but the one in use.",
+            )
+        if self.record is not None and len(lookup.texts) > 1:
+            return self._finding(
+                "key",
+                Status.WARN,
+                "Other TXT records stand beside the DKIM key",
+                f"{len(lookup.texts)} records: what a receiver makes of several is undefined",
+                "Delete all but the key.",
             )
         if self.record is not None:
             return self._finding("key", Status.PASS, "The DKIM key is published", self.texts[0])
