@@ -21,6 +21,7 @@ def burst(
     """Send mails that meet no weather, and return what became of each.
 
     Args:
+        database: the ledger.
         number: how many; 0 for none.
         run: tells the addresses of one run from those of another.
         tell: told how it goes.

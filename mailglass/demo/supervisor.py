@@ -39,6 +39,7 @@ class Supervisor:
         """Look after a process, too.
 
         Args:
+            child: the process.
             replaceable: False where its end is an error, because what it knows would be lost.
         """
         (self._replaceable if replaceable else self._irreplaceable).append(child)
@@ -93,6 +94,7 @@ def await_ready(children: Mapping[ChildProcess, Ready], timeout: float) -> None:
     """Wait until all are ready; they start side by side.
 
     Args:
+        children: the processes, each with the check of its readiness.
         timeout: seconds for all of them.
 
     Raises:

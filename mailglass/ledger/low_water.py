@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Rescan:
-    """When a scan starts at the beginning again.
+    """Schedule of scans that start at the beginning.
 
     Attributes:
         at: not before this moment of the monotonic clock, where that costs more than it is worth.
@@ -78,7 +78,7 @@ class Rescan:
 
 
 class LowWater(Generic[T]):
-    """Where the scans of one kind start in this process. Safe to use from several threads.
+    """Starts of one kind of scans in this process. Safe to use from several threads.
 
     Args:
         lowest: the beginning.
@@ -144,7 +144,7 @@ def by_id() -> LowWater[UUID]:
 
 
 class Pace:
-    """When a scan is made that always starts at the beginning. Safe to use from several threads."""
+    """Schedule of a scan that always starts at the beginning. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._rescan = Rescan()
@@ -159,7 +159,7 @@ class Pace:
 
 
 class LowWaters:
-    """Where the scans of one process start, but for those of its claims and sweeps."""
+    """Starts of one process's scans, claims and sweeps apart."""
 
     def __init__(self) -> None:
         self.woken = by_moment()
@@ -169,7 +169,7 @@ class LowWaters:
 
 
 class Snapshot(NamedTuple):
-    """What a claim saw, and when.
+    """Observation of a claim, and its moment.
 
     Attributes:
         moment: of the database's clock.
@@ -227,7 +227,7 @@ class Writers:
 
 
 class Mark(NamedTuple):
-    """Where the scan of one priority starts: after this delivery."""
+    """Start of the scan of one priority: after this delivery."""
 
     due_at: datetime
     id: UUID
@@ -235,7 +235,7 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Scanned:
-    """How far the claims of one lane have come."""
+    """Progress of the claims of one lane."""
 
     marks: Mapping[int, Mark]
     writers: tuple[int, ...]
@@ -246,7 +246,7 @@ _NOTHING: Final = _Scanned({}, (), Rescan())
 
 
 class Start(NamedTuple):
-    """Where a claim starts.
+    """Start of a claim.
 
     Attributes:
         params: of the statement `claim`.
@@ -260,7 +260,7 @@ class Start(NamedTuple):
 
 
 class ClaimMarks:
-    """How far the claims of this process have come in each lane. Safe to use from several threads."""
+    """Progress of this process's claims in each lane. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lanes: dict[Lane, _Scanned] = {}
@@ -334,4 +334,4 @@ def _params(marks: Mapping[int, Mark], writers: Sequence[int]) -> dict[str, Any]
 
 
 BEGINNING: Final = Start(_params({}, ()), whole=True)
-"""Where a claim starts of which nothing is known."""
+"""Start of a claim of which nothing is known."""

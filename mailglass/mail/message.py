@@ -73,10 +73,10 @@ _MESSAGE_ID = re.compile(r"<[!-;=?A-~]{1,200}@[!-;=?A-~]{1,200}>\Z")
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file that travels with a message.
+    r"""A file that travels with a message.
 
     Attributes:
-        filename: its name, without a path. Any characters but CR, LF, NUL, `/` and `\\`.
+        filename: its name, without a path. Any characters but CR, LF, NUL, `/` and `\`.
         content: its bytes.
         content_type: `type/subtype`, perhaps with parameters; guessed from the file name when empty.
         content_id: set for an inline image, referred to as `cid:<content_id>` in the HTML. Without angle brackets.

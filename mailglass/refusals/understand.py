@@ -59,7 +59,7 @@ def scope_of(code: str) -> Scope:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """What one part says."""
+    """Reading of one part."""
 
     part: Part
     about: About
@@ -110,7 +110,7 @@ def understand(
 
 @dataclass(frozen=True, slots=True)
 class _Heard:
-    """What was heard, its parts told apart.
+    """The parts of a refusal, told apart.
 
     Attributes:
         level: the enhanced code's class, `4` or `5`; "" for none.
@@ -130,12 +130,12 @@ class _Heard:
 
     @property
     def passing(self) -> bool:
-        """Return whether it passes by itself, by who said it or by its first digit."""
+        """True if it passes by itself, by who said it or by its first digit."""
         return self.again or self._is_temporary(self.level, self.reply)
 
     @property
     def hedged(self) -> bool:
-        """Return whether the words leave open that it passes."""
+        """True if the words leave open that it passes."""
         return any(word in self.words for word in _HEDGED)
 
     @staticmethod

@@ -43,7 +43,7 @@ _DETAILS: Final[Mapping[str, str]] = {"email.bounced": "bounce", "email.suppress
 
 
 def normalise(body: bytes, headers: Mapping[str, str], account: str) -> list[ProviderEvent]:
-    """The one event of a body.
+    """Return the one event of a body.
 
     Raises:
         WebhookBodyError: it is no JSON object.
@@ -121,7 +121,7 @@ def _dict(value: Any) -> dict[str, Any]:
 
 
 def _address(value: Any) -> str | None:
-    """The address in `Name <address>`, or by itself."""
+    """Return the address in `Name <address>`, or by itself."""
     text = parsing.label_of(value)
     return parsing.address_of(text.rpartition("<")[2].partition(">")[0].strip())
 
