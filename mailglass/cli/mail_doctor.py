@@ -48,7 +48,7 @@ def mail_doctor(
     explain: str | None,
     output_format: str,
 ) -> int:
-    r"""Check whether a domain's mail will be accepted.
+    """Check whether a domain's mail will be accepted.
 
     SPF, DKIM, DMARC, alignment, MX, reverse DNS and what your providers ask for, with the record that mends each
     fault. Needs DNS and nothing else. Without --domain it checks every sending domain of the settings.
@@ -108,7 +108,9 @@ def _subjects(
     resolver: str | None,
 ) -> tuple[Sequence[Subject], str]:
     """Return what is to be checked, and the resolver to ask."""
-    from mailglass.domains.configured import sending_domains, subject_for
+    from dataclasses import replace
+
+    from mailglass.domains.configured import public_suffix_domain, sending_domains, subject_for
     from mailglass.settings import get_settings
 
     settings = get_settings()
@@ -127,7 +129,7 @@ def _subjects(
             "missing, and the settings name no sending domain",
             "Give --domain example.com, or `from` in an account's settings",
         )
-    return subjects, where
+    return [replace(item, public_suffix_domain=public_suffix_domain(item.domain)) for item in subjects], where
 
 
 def _examined(subjects: Sequence[Subject], where: str, online: bool) -> list[Report]:

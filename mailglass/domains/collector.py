@@ -95,7 +95,6 @@ class Collector:
         resolver: who is asked.
         timeout: seconds for one try.
         lifetime: seconds for one question with all its tries.
-        budget: seconds for all questions of a run.
         max_questions: of a run.
         fetch: fetches policy files over HTTPS; None for no files.
     """
@@ -106,12 +105,11 @@ class Collector:
         *,
         timeout: float = TIMEOUT,
         lifetime: float = LIFETIME,
-        budget: float = BUDGET,
         max_questions: int = MAX_QUESTIONS,
         fetch: Fetch | None = None,
     ) -> None:
         self._where = resolver or Resolver()
-        self._timeout, self._lifetime, self._budget = timeout, lifetime, budget
+        self._timeout, self._lifetime = timeout, lifetime
         self._left = max_questions
         self._fetch = fetch
         self._together = asyncio.Semaphore(TOGETHER)

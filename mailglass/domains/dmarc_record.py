@@ -14,7 +14,6 @@ POLICIES: Final = ("none", "quarantine", "reject")
 REMOVED: Final = ("pct", "rf", "ri")
 """Tags of RFC 7489 that RFC 9989 has taken away."""
 
-MAX_QUERIES: Final = 8
 MAX_LABELS: Final = 7
 MAX_URIS: Final = 20
 

@@ -62,11 +62,6 @@ class Term:
         """True if its evaluation counts as a lookup."""
         return self.name in COSTLY and (self.modifier == (self.name == "redirect"))
 
-    @property
-    def has_macro(self) -> bool:
-        """True if its domain depends on the message."""
-        return "%" in self.value
-
 
 @dataclass(frozen=True, slots=True)
 class SPFRecord:

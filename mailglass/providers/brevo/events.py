@@ -53,7 +53,7 @@ _TIMES: Final = ("ts_epoch", "ts_event", "ts", "date")
 
 
 def bracketed(value: object) -> str | None:
-    """A message id with its angle brackets, which answers have and some webhooks lack."""
+    """Return a message id with its angle brackets, which answers have and some webhooks lack."""
     name = parsing.text(value, parsing.MAX_ID - 2)
     if name is None or name.startswith("<"):
         return name

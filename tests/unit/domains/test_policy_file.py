@@ -79,6 +79,8 @@ class Site:
                 return
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        # clients that hang up in the middle are what some tests are about
+        self.server.handle_error = lambda *_: None  # type: ignore[method-assign]
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.path)
         self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
@@ -182,6 +184,29 @@ def test_silent_server_is_given_up(site: Site) -> None:
     with pytest.raises(PolicyFileError, match="in time"):
         site.get(timeout=0.5)
     gone.set()
+
+
+def test_server_that_trickles_its_file_does_not_hold_the_run_up(site: Site) -> None:
+    gone = threading.Event()
+
+    def trickle(handler: http.server.BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        while not gone.wait(0.1):
+            handler.wfile.write(b"x")
+
+    site.answer = trickle
+    with DNSServer({**good(), **ZONE}) as server:
+
+        async def run() -> Finding:
+            collector = Collector(parse_resolver(server.address), timeout=5, lifetime=5, fetch=site.fetcher())
+            # no read waits for long, and all of them together do
+            collector._lifetime = 1
+            return found(await examine(Subject(DOMAIN, online=True), collector), "mta_sts.policy")
+
+        finding = asyncio.run(run())
+    gone.set()
+    assert (finding.status, "in time" in finding.observed) == (Status.CANNOT_VERIFY, True)
 
 
 @pytest.mark.parametrize(
