@@ -108,7 +108,9 @@ def _subjects(
     resolver: str | None,
 ) -> tuple[Sequence[Subject], str]:
     """Return what is to be checked, and the resolver to ask."""
-    from mailglass.domains.configured import sending_domains, subject_for
+    from dataclasses import replace
+
+    from mailglass.domains.configured import public_suffix_domain, sending_domains, subject_for
     from mailglass.settings import get_settings
 
     settings = get_settings()
@@ -127,7 +129,7 @@ def _subjects(
             "missing, and the settings name no sending domain",
             "Give --domain example.com, or `from` in an account's settings",
         )
-    return subjects, where
+    return [replace(item, public_suffix_domain=public_suffix_domain(item.domain)) for item in subjects], where
 
 
 def _examined(subjects: Sequence[Subject], where: str, online: bool) -> list[Report]:

@@ -192,7 +192,7 @@ ips = ["192.0.2.1"]
         loaded,
         "ONE.example.",
         selectors=["t1"],
-        senders=["x@news.one.example"],
+        senders=["News <x@news.one.example>"],
         return_path="bounce@c.one.example",
         addresses=["2001:db8::1"],
     )
