@@ -13,7 +13,7 @@ from mailglass.ledger.lifecycle import Doubt, Status
 from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.mail.streams import StreamPolicy
 from mailglass.providers.base import Provider
-from mailglass.refusals.consequences import Retry, breaks_at_once, retry
+from mailglass.refusals.consequences import Hears, Retry, breaks_at_once, hears, retry
 from mailglass.refusals.rows import OPENING
 
 _THROTTLE_DELAY = 5.0
@@ -293,7 +293,11 @@ def _defers(outcome: Outcome) -> bool:
         return not not_started(outcome) and outcome.reason not in UNWRITABLE
     if refusal is None or outcome.kind not in (OutcomeClass.MISCONFIGURED, OutcomeClass.QUOTA):
         return False
-    return refusal.stage not in OPENING and not breaks_at_once(refusal)
+    if breaks_at_once(refusal):
+        return False
+    # a session that does not open counts as no answer, and the breaker ends that; what it tells of a sender, of rates
+    # or of connections ends nothing, and two accounts that say so would hand the mail to each other without a pause
+    return refusal.stage not in OPENING or hears(refusal) not in (Hears.DESTINATION, Hears.NOBODY)
 
 
 def _deferral(

@@ -401,7 +401,7 @@ def test_a_failed_probe_opens_the_breaker_for_twice_as_long(ledger: Database) ->
     assert 15 < breakers(ledger, ["first"])["first"].seconds <= 20
 
 
-def test_transient_failures_move_to_the_next_account_after_the_routes_patience(ledger: Database) -> None:
+def test_transient_failures_move_to_the_next_account_after_failover_after(ledger: Database) -> None:
     setup = Setup(ledger, settings(Route(("first", "second"), failover_after=2)))
     setup.first.script = answer(OutcomeClass.TRANSIENT)
     (delivery_id,) = setup.queue()
