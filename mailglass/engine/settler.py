@@ -49,16 +49,16 @@ _KNOWN_FOR: Final = 60.0
 _SPREAD: Final = 2.0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class SettlingReport:
-    """What one run came to.
+    """Counts of one settling run.
 
     Attributes:
         claimed: deliveries that were looked for.
         found: of these, those that a provider has.
         settled: of these, those that were settled as sent by it.
-        resumed: those that were proved never taken and are queued again, by lane.
-        more: whether others have their turn.
+        resumed: those that were proved never taken and are queued again.
+        more: others have their turn.
     """
 
     claimed: int = 0
@@ -66,6 +66,15 @@ class SettlingReport:
     settled: int = 0
     resumed: int = 0
     more: bool = False
+
+    def __add__(self, other: SettlingReport) -> SettlingReport:
+        return SettlingReport(
+            self.claimed + other.claimed,
+            self.found + other.found,
+            self.settled + other.settled,
+            self.resumed + other.resumed,
+            self.more or other.more,
+        )
 
 
 class Settler:
@@ -100,7 +109,7 @@ class Settler:
         return leases.sweep(self._ledger, self._settings.streams, remembering, spread=spread, mark=self._swept)
 
     def waiting(self) -> bool:
-        """Whether deliveries have their turn to be searched for."""
+        """Return whether deliveries have their turn to be searched for."""
         return bool(self._due())
 
     def run(self, ring: Callable[[Iterable[Lane]], object] = lambda lanes: None) -> SettlingReport:
@@ -119,9 +128,9 @@ class Settler:
         random.shuffle(due)
         for provider in due:
             if clock.monotonic() - started > RUN:
-                report.more = True
+                report += SettlingReport(more=True)
                 break
-            self._settle(provider, report, ring)
+            report += self._settle(provider, ring)
         if report.claimed:
             telemetry.emit(
                 "mailglass.settle",
@@ -143,31 +152,35 @@ class Settler:
         lags = {name: provider.search_lag for name, provider in searchable.items()}
         return [searchable[name] for name in searches.due(self._ledger, lags)]
 
-    def _settle(self, provider: Provider, report: SettlingReport, ring: Callable[[Iterable[Lane]], object]) -> None:
+    def _settle(self, provider: Provider, ring: Callable[[Iterable[Lane]], object]) -> SettlingReport:
+        """Search for a batch of one account's deliveries, and settle those that are found."""
         # the ledger's clock ends the hold a little later than ours ends the search
         taken = searches.claim(self._ledger, provider.account, lag=provider.search_lag, size=SIZE, budget=BUDGET * 1.5)
         if not taken:
-            return
-        report.claimed += len(taken)
+            return SettlingReport()
         results = _find(provider, [self._target(item) for item in taken])
-        if all(result.kind is SearchResultKind.UNKNOWN for result in results):
+        unknown = all(result.kind is SearchResultKind.UNKNOWN for result in results)
+        if unknown:
             # it is slow, or refuses; neither is mended by asking at once about the next ones
             self._paused[provider.account] = clock.monotonic() + PAUSE
-        else:
-            report.more = report.more or len(taken) >= SIZE
         pairs = list(zip(taken, results, strict=True))
         facts = [fact for item, result in pairs for fact in self._facts(provider, item, result)]
         with retryable_ledger_errors():
-            report.settled += apply(self._ledger, facts).settled
+            settled = apply(self._ledger, facts).settled
             resumed = searches.resume(
                 self._ledger,
                 [item for item, result in pairs if _never_taken(provider, item, result)],
                 {stream.value: policy.max_attempts for stream, policy in self._settings.streams.items()},
             )
-        report.found += sum(result.kind is SearchResultKind.FOUND for result in results)
-        report.resumed += len(resumed)
         if resumed:
             ring(set(resumed.values()))
+        return SettlingReport(
+            claimed=len(taken),
+            found=sum(result.kind is SearchResultKind.FOUND for result in results),
+            settled=settled,
+            resumed=len(resumed),
+            more=not unknown and len(taken) >= SIZE,
+        )
 
     def _target(self, item: Search) -> SearchTarget:
         # an attempt whose answer was lost began within its lease; that of a worker that died was noticed at any time
@@ -177,7 +190,7 @@ class Settler:
         return SearchTarget(item.id, item.recipient, after, item.taken_at + _SKEW, item.provider_message_id)
 
     def _facts(self, provider: Provider, item: Search, result: SearchResult) -> list[IncomingEvent]:
-        """That the provider has the mail, and what it told by the way, each as the event that a webhook would bring."""
+        """Return as events of a webhook that the provider has the mail, and what else it told of it."""
         if result.kind is not SearchResultKind.FOUND:
             return []
         taken = ProviderEvent(
@@ -203,7 +216,7 @@ class Settler:
             return None
 
     def _providers(self) -> list[Provider]:
-        """The accounts that can be asked again or searched; looked at anew after a minute, as secrets may appear."""
+        """Return accounts that can be asked again or searched, opened anew after a minute, as secrets may appear."""
         with self._lock:
             moment = clock.monotonic()
             if self._known is None or moment - self._known[0] > _KNOWN_FOR:
@@ -259,7 +272,7 @@ def _find(provider: Provider, targets: Sequence[SearchTarget]) -> list[SearchRes
         )
         results = []
     padded: Mapping[int, SearchResult] = dict(enumerate(results))
-    return [_checked(item, padded.get(place, UNKNOWN)) for place, item in enumerate(targets)]
+    return [_checked(item, padded.get(index, UNKNOWN)) for index, item in enumerate(targets)]
 
 
 def _checked(item: SearchTarget, result: object) -> SearchResult:

@@ -8,7 +8,9 @@ how far its scans have come starts there. What comes up below a mark is seen lat
   once one has ended. Of those that had just begun nothing is below, because no mark is within `MARGIN` of its moment.
 * What others had locked and let go of unchanged, as a claim that was broken off, and what a clock that was set back
   makes due: seen by the next scan from the beginning, a second after the last one, or as long as it takes for that one
-  to have cost a fortieth of the time.
+  to have cost a fortieth of the time, and at most `MOST` seconds.
+* What a statement writes that waited for a lock before its first write: it has no transaction id until then, so no scan
+  is told of it. It is seen by the next scan from the beginning too.
 """
 
 from __future__ import annotations
@@ -33,6 +35,9 @@ LEAST: Final = 1.0
 """Seconds between two scans from the beginning, at the least."""
 SHARE: Final = 40
 """Scans from the beginning cost one part in so many of the time."""
+MOST: Final = 30.0
+"""Seconds between two scans from the beginning, at the most, whatever they cost: how long mail below may wait. A scan's
+seconds are also those of a wait for a connection, and of a database that answered nobody."""
 CHEAP: Final = 0.025
 """Seconds; scans that take less may all start at the beginning, unless one follows the other at once."""
 
@@ -73,7 +78,7 @@ class Rescan:
         """
         if not whole:
             return replace(self, bulk=more)
-        at = clock.monotonic() + max(LEAST, SHARE * seconds)
+        at = clock.monotonic() + max(LEAST, min(SHARE * seconds, MOST))
         return Rescan(at, self.slow + 1 if seconds >= CHEAP else 0, more)
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,6 +16,7 @@ import sqlalchemy
 
 from mailglass import clock
 from mailglass.engine import Engine
+from mailglass.engine.bulkhead import Bulkhead
 from mailglass.engine.recorder import Recorder, new_lease
 from mailglass.errors import LedgerError
 from mailglass.ids import uuid7
@@ -31,6 +33,7 @@ from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.mail.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy
+from mailglass.providers.base import Provider
 from mailglass.routing import Lane, RouteContext, Router, Tenancy
 from mailglass.settings import AccountSettings, EngineSettings, LimitRule, LimitScope, Route, Settings
 from mailglass.testing.provider import FixedAccounts, ScriptedProvider, accepted
@@ -249,6 +252,28 @@ def test_a_call_that_ran_into_its_timeout_opens_the_breaker_at_once(
     assert "first" in breakers(ledger, ["first"])
 
 
+def test_an_error_about_one_account_leaves_no_slot_taken_for_another(
+    ledger: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bulkhead = Bulkhead(4)
+    setup = Setup(ledger, settings(Route(("first", "second"), weights=(1, 1))), bulkhead=bulkhead)
+    setup.queue(20)
+    accounts: Any = setup.engine._selector._accounts
+    open_account, opened = accounts.open, []
+
+    def failing(name: str) -> Provider:
+        opened.append(name)
+        if name != opened[0]:
+            raise MemoryError
+        return open_account(name)
+
+    monkeypatch.setattr(accounts, "open", failing)
+    setup.engine.run(LANE)
+    assert set(opened) == {"first", "second"}
+    assert setup.first.sent or setup.second.sent
+    assert bulkhead._entries() == []
+
+
 def test_calls_that_are_answered_in_between_keep_the_breaker_closed(ledger: Database) -> None:
     setup = Setup(ledger, settings(Route(("first",))))
     setup.first.batch_size = 1  # type: ignore[misc]
@@ -376,7 +401,7 @@ def test_a_failed_probe_opens_the_breaker_for_twice_as_long(ledger: Database) ->
     assert 15 < breakers(ledger, ["first"])["first"].seconds <= 20
 
 
-def test_transient_failures_move_to_the_next_account_after_the_routes_patience(ledger: Database) -> None:
+def test_transient_failures_move_to_the_next_account_after_failover_after(ledger: Database) -> None:
     setup = Setup(ledger, settings(Route(("first", "second"), failover_after=2)))
     setup.first.script = answer(OutcomeClass.TRANSIENT)
     (delivery_id,) = setup.queue()
@@ -610,7 +635,7 @@ def test_a_value_that_the_ledger_cannot_keep_costs_no_other_mail_its_outcome(led
     found = [deliveries.get(ledger, key) for key in ids]
     assert [delivery.status for delivery in found] == [Status.SENT] * 5
     assert [delivery.provider_message_id for delivery in found] == ["p", "p", None, "p", "p"]
-    assert recorder.report.moved == {Status.SENT: 5}
+    assert recorder.moved == {Status.SENT: 5}
 
 
 def test_an_outcome_that_cannot_be_kept_at_all_costs_no_other_mail_its_own(ledger: Database) -> None:

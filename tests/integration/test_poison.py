@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 
+from mailglass import telemetry
 from mailglass.engine import Engine
 from mailglass.errors import MessageError
 from mailglass.ids import uuid7
@@ -131,20 +132,21 @@ def test_poison_sent_in_the_callers_process_is_its_verdict(ledger: Database) -> 
     assert states(ledger, [key]) == [("held", "content_refused")]
 
 
-@pytest.mark.parametrize("room", ["place", "take", "_drop_blocked_copies"])
+@pytest.mark.parametrize("room", ["assign", "admit", "_without_blocked_copies"])
 def test_an_error_of_ours_about_a_mail_is_the_verdict_of_that_mail(
     ledger: Database, monkeypatch: pytest.MonkeyPatch, room: str
 ) -> None:
     ids = queue(ledger, *[GOOD] * 5)
     worker = engine(ledger, provider := ScriptedProvider())
-    owner: Any = {"place": worker._placer, "take": worker._places}.get(room, worker)
+    owner: Any = {"assign": worker._selector, "admit": worker._admission}.get(room, worker)
     original: Callable[..., Any] = getattr(owner, room)
 
-    def failing(lane: Lane, batch: Any, *args: Any, **kwargs: Any) -> Any:
-        items = batch if room == "place" else [item for placed in batch.placed for item in placed.items]
+    def failing(lane: Lane, value: Any, *args: Any) -> Any:
+        batches = value.by_account if room == "admit" else value
+        items = value if room == "assign" else [item for batch in batches for item in batch.deliveries]
         if any(item.delivery.id == ids[3] for item in items):
             raise MemoryError
-        return original(lane, batch, *args, **kwargs)
+        return original(lane, value, *args)
 
     monkeypatch.setattr(owner, room, failing)
     rung: list[bool] = []
@@ -156,19 +158,45 @@ def test_an_error_of_ours_about_a_mail_is_the_verdict_of_that_mail(
     assert rung == [False]
 
 
+def test_a_batch_that_meets_an_error_is_reported_once(ledger: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = queue(ledger, *[GOOD] * 5)
+    worker = engine(ledger, ScriptedProvider())
+    original = worker._selector.assign
+
+    def failing(lane: Lane, ready: Any, *args: Any) -> Any:
+        if any(item.delivery.id == ids[3] for item in ready):
+            raise MemoryError
+        return original(lane, ready, *args)
+
+    monkeypatch.setattr(worker._selector, "assign", failing)
+    told: list[Mapping[str, Any]] = []
+
+    def collect(event: str, fields: Mapping[str, Any]) -> None:
+        if event == "mailglass.dispatch.batch":
+            told.append(fields)
+
+    unsubscribe = telemetry.subscribe(collect)
+    try:
+        report = worker.run(LANE)
+    finally:
+        unsubscribe()
+    assert [(fields["claimed"], fields["sent"], fields["held"]) for fields in told] == [(5, 4, 1)]
+    assert (report.claimed, report.attempted) == (5, 4)
+
+
 def test_an_error_that_comes_after_the_slice_is_over_is_found_all_the_same(
     ledger: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = queue(ledger, *[GOOD] * 5)
     late = engine(ledger, ScriptedProvider(), replace(SETTINGS, engine=EngineSettings(slice=0.0)))
-    original = late._placer.place
+    original = late._selector.assign
 
     def failing(lane: Lane, batch: Any, *args: Any, **kwargs: Any) -> Any:
         if any(item.delivery.id == ids[3] for item in batch):
             raise MemoryError
         return original(lane, batch, *args, **kwargs)
 
-    monkeypatch.setattr(late._placer, "place", failing)
+    monkeypatch.setattr(late._selector, "assign", failing)
     late.run(LANE)
     assert states(ledger, ids)[3] == ("held", "unexpected_error")
     engine(ledger, provider := ScriptedProvider()).run(LANE)

@@ -23,7 +23,7 @@ from mailglass.refusals.understand import understand
 
 # how long a server that may have stumbled over envelopes behind content is spared them
 SPARED: Final = 600.0
-_QUIT_PATIENCE: Final = 1.0
+_QUIT_TIMEOUT: Final = 1.0
 # with more content than this the round trip saved is little, and the copy that joins the two is not
 _MAX_JOINED: Final = 1024 * 1024
 
@@ -211,7 +211,7 @@ class Session:
         """Take leave and close. Never raises, never waits long."""
         if not self._open:
             return
-        until = monotonic() + _QUIT_PATIENCE
+        until = monotonic() + _QUIT_TIMEOUT
         try:
             self._wire.write(b"QUIT\r\n", until)
             self._wire.read_reply(until)

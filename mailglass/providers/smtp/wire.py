@@ -38,7 +38,7 @@ class Wire:
         self.unwritten = 0
         self._sock = sock
         self._buffer = b""
-        self._patience = -1.0
+        self._timeout = -1.0
 
     @property
     def local_address(self) -> str:
@@ -106,7 +106,7 @@ class Wire:
         self._buffer = b""
         self._wait_at_most(until)
         self._sock = context.wrap_socket(self._sock, server_hostname=host)
-        self._patience = -1.0
+        self._timeout = -1.0
 
     def close(self) -> None:
         """Close the socket. Never raises."""
@@ -131,9 +131,9 @@ class Wire:
         left = until - monotonic()
         if left <= 0:
             raise TimeoutError("no time left")
-        if abs(left - self._patience) > _TOLERANCE * left:
+        if abs(left - self._timeout) > _TOLERANCE * left:
             self._sock.settimeout(left)
-            self._patience = left
+            self._timeout = left
 
 
 def as_data(message: bytes) -> bytes:
