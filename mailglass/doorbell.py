@@ -31,6 +31,9 @@ RETENTION = "mailglass.retention"
 SETTLE = "mailglass.settle"
 SUPPRESSIONS = "mailglass.suppressions.sync"
 
+BACKLOG = "backlog"
+"""Argument of the ring of `WEBHOOKS` that lets all others go first."""
+
 _MARK_LIFETIME = 3600
 # seconds that a caller waits for a broker that does not answer
 _BROKER_TIMEOUT = 2.0
@@ -215,9 +218,7 @@ class Doorbell:
         }
         return self._ring(bells, ring_timeout, go_on)
 
-    def ring_task(
-        self, task: str, ring_timeout: float | None = None, argument: str = "", *, last: bool = False
-    ) -> int:
+    def ring_task(self, task: str, ring_timeout: float | None = None, argument: str = "", *, last: bool = False) -> int:
         """Ring a task that serves no lane, unless a ring of it is pending.
 
         Args:

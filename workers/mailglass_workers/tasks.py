@@ -12,6 +12,7 @@ import mailglass.limits  # noqa: F401 - both before the pool forks, so that its 
 from mailglass import telemetry
 from mailglass.celery import app
 from mailglass.doorbell import (
+    BACKLOG,
     DISPATCH,
     DOMAINS,
     POLL,
@@ -37,9 +38,7 @@ from mailglass_workers.webhook_share import WebhookShare
 PRUNED = 10_000
 # seconds after which a ring for one account's suppression list is lost
 SYNC_RING_TIMEOUT = 600.0
-# argument of the ring that processes a backlog of webhooks once no other ring waits
-BACKLOG = "backlog"
-# seconds after which that ring is lost; it may wait as long as there is mail
+# seconds after which a ring for a backlog of webhooks is lost; it may wait as long as there is mail
 BACKLOG_RING_TIMEOUT = 60.0
 
 # of this process

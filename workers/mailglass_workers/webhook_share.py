@@ -22,7 +22,7 @@ REST: Final = 19
 LONGEST_REST: Final = 10.0
 """Seconds; a batch that met a slow database does not stop webhooks for minutes."""
 MAIL_DUE: Final = 1.0
-"""Seconds for which mail counts as due after a claim that left some."""
+"""Seconds for which mail counts as due after a claim of some."""
 BESIDE_MAIL: Final = 64 * 1024
 """Bytes of bodies in one batch while mail is due: some ten to thirty milliseconds."""
 
@@ -46,27 +46,30 @@ class WebhookShare:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._mail_until = float("-inf")
+        self._serves_mail_until = float("-inf")
         self._rests_until = float("-inf")
         self._owed = False
 
     def note_mail(self, more: bool) -> None:
-        """Remember a claim of mail.
+        """Remember that this process claims mail.
 
         Args:
             more: whether it left mail that is due.
         """
         with self._lock:
-            self._mail_until = clock.monotonic() + MAIL_DUE if more else float("-inf")
+            self._serves_mail_until = clock.monotonic() + MAIL_DUE
+            self._mail_until = self._serves_mail_until if more else float("-inf")
 
     def put_off(self, *, was_last: bool) -> bool:
         """Return whether a ring for webhooks must wait, and owe it if so.
 
         Args:
-            was_last: the ring has let all others go first, so only mail that another slot is claiming matters.
+            was_last: the ring has let all others go first, so only a lane that another slot is claiming matters.
         """
         with self._lock:
             now = clock.monotonic()
-            waits = now < self._rests_until and (not was_last or now < self._mail_until)
+            mail_until = self._mail_until if was_last else self._serves_mail_until
+            waits = now < min(self._rests_until, mail_until)
             self._owed = self._owed or waits
             return waits
 
