@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,6 +15,7 @@ from mailglass import Message, deliver_many, tenant
 from mailglass.doorbell import WEBHOOKS
 from mailglass.ids import uuid7s
 from mailglass.ledger import webhooks
+from mailglass.webhooks.process import MAX_BYTES
 from mailglass_workers import webhook_share
 from mailglass_workers.webhook_share import BESIDE_MAIL, LONGEST_REST, MAIL_DUE, REST, WebhookShare
 
@@ -161,6 +163,15 @@ def test_a_backlog_that_let_all_rings_go_first_waits_only_for_mail(clock: Moment
     assert share.put_off(was_last=True)
     clock.seconds += MAIL_DUE
     assert not share.put_off(was_last=True)
+
+
+def test_batches_without_mail_grow_and_the_next_mail_makes_them_small(clock: Moments) -> None:
+    share = WebhookShare()
+    sizes = [serve(share, clock, 0.1, more=True) for _ in range(10)]
+    assert (sizes[0], sizes[-1]) == (BESIDE_MAIL, MAX_BYTES)
+    assert all(after == min(2 * before, MAX_BYTES) for before, after in pairwise(sizes))
+    share.note_mail(more=False)
+    assert serve(share, clock, 0.1, more=True) == BESIDE_MAIL
 
 
 def test_a_batch_of_minutes_stops_webhooks_for_seconds_only(clock: Moments) -> None:
