@@ -6,6 +6,9 @@ READY := $(VENV)/.ready
 JOBS ?= auto
 POOLED ?= tests/integration
 
+# tests start many processes, each of which would compile everything again
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo dev test test-rabbitmq test-pgbouncer test-oldest test-newest chaos lint format bench bench-peers fuzz lock clean
 

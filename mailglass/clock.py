@@ -28,7 +28,7 @@ class Cooldown:
 
     @property
     def active(self) -> bool:
-        """Return whether the pause lasts."""
+        """True if the pause lasts."""
         return monotonic() < self._until
 
     def start(self) -> None:

@@ -257,7 +257,7 @@ class LedgerError(MailglassError):
 
     @property
     def of_a_value(self) -> bool:
-        """Return whether a value is at fault: a data exception, a constraint, a limit, or a driver's refusal."""
+        """True if a value is at fault: a data exception, a constraint, a limit, or a driver's refusal."""
         return self.sqlstate is None or self.sqlstate.startswith(("22", "23", "54"))
 
 

@@ -147,7 +147,9 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     counter = Count()
     selection = [] if any(argument.startswith("-m") for argument in arguments) else ["-m", NOT_BY_DEFAULT]
-    code = int(pytest.main([*selection, *arguments], plugins=[counter]))
+    # each process takes neighbouring tests, which share what a module starts, and then from who has most left
+    spread = ["--dist", "worksteal"] if "-n" in arguments else []
+    code = int(pytest.main([*spread, *selection, *arguments], plugins=[counter]))
     code, complaint = verdict(code, counter.ran, int(FLOOR.read_text(encoding="ascii")), counter.whole)
     if complaint:
         print(complaint, file=sys.stderr)

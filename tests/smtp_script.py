@@ -158,3 +158,11 @@ def send(port: int, *mails: Outgoing, **options: Any) -> list[Outcome]:
 
 def brief(outcomes: list[Outcome]) -> list[tuple[str, str | None]]:
     return [(outcome.kind.value, outcome.reason) for outcome in outcomes]
+
+
+def lose_the_answer(peer: Peer) -> None:
+    """Take a mail to the end of its content, and say nothing to it."""
+    peer.greet(*ALL)
+    peer.hear("MAIL FROM", "RCPT TO", "DATA")
+    peer.say("250 ok", "250 ok", "354 go on")
+    peer.content()

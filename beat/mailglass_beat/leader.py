@@ -37,7 +37,7 @@ class Leader:
 
     @property
     def in_time(self) -> bool:
-        """Return whether this process certainly has the turn, without asking the ledger."""
+        """True if this process certainly has the turn, without asking the ledger."""
         return self._until is not None and clock.monotonic() < self._until
 
     def leads(self) -> bool:

@@ -59,6 +59,7 @@ COMMANDS: Mapping[str, Row] = {
     "pause": Row("mailglass.cli.pausing:pause", "Stop a tenant's mail, or one stream of it, at once."),
     "preflight": Row("mailglass.cli.preflight:preflight", "Check a deployment with its configuration in hand."),
     "resume": Row("mailglass.cli.pausing:resume", "Send a tenant's paused mail again."),
+    "sizing": Row("mailglass.cli.sizing:sizing", "Size a worker for a rate and a provider's latency."),
     "suppressions": Row("mailglass.cli.suppressions:suppressions", "See, edit and synchronise suppression lists."),
     "version": Row("mailglass.cli.version:version", "Print the version."),
     "web": Row(
@@ -148,14 +149,18 @@ def wants_color(environ: Mapping[str, str]) -> bool | None:
     return True if environ.get("FORCE_COLOR") else None
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(arguments: Sequence[str], program: str = PROGRAM) -> int:
     """Run one command line.
+
+    Args:
+        arguments: its words, without the program's name.
+        program: the name that usage messages show.
 
     Returns:
         The exit code: the command's result if it is an int, else as the module says.
     """
     try:
-        result = cli.main(list(arguments), prog_name=PROGRAM, standalone_mode=False)
+        result = cli.main(list(arguments), prog_name=program, standalone_mode=False)
         sys.stdout.flush()
     except OSError as error:
         if error.errno not in _UNWRITABLE or error.filename is not None:

@@ -66,7 +66,7 @@ def show(account: str, output_format: str) -> None:
     if output_format == JSON:
         print_json(account=described)
         return
-    rows = [(name, str(value)) for name, value in described.items() if value not in (None, [], {})]
+    rows = [(name, _as_text(value)) for name, value in described.items() if value not in (None, [], {})]
     print_table(("", ""), [("state", _state_of(state)), *rows])
 
 
@@ -153,6 +153,10 @@ def _as_json(settings: Settings, state: AccountState) -> dict[str, Any]:
     warmup = None if day is None else f"{day.cap} mails on {day.date.isoformat()}"
     account = {"account": state.account, "provider": configured.provider, "limits": limits, "warmup": warmup}
     return account | described
+
+
+def _as_text(value: object) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value)
 
 
 def _moment(moment: datetime) -> str:

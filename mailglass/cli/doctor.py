@@ -21,7 +21,7 @@ _SUMMARY = ("pass", "fail", "cannot_diagnose")
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path("."))
 @format_option
 def doctor(directory: Path, output_format: str) -> int:
-    r"""Tell from an application's source whether webhooks reach mailglass.
+    """Tell from an application's source whether webhooks reach mailglass.
 
     Reads the source below DIRECTORY (default: here) and imports nothing of it. Finds where mailglass is mounted in
     Django, Flask, FastAPI, Starlette or Litestar, and anything before it that would change or refuse the raw body.

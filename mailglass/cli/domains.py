@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mailglass.cli.moments import format_moment
-from mailglass.cli.output import JSON, format_option, print_json, print_table
+from mailglass.cli.output import JSON, format_option, note, print_json, print_table
 
 if TYPE_CHECKING:
     from mailglass.ledger.domains import WatchedDomain
@@ -33,17 +33,9 @@ def domains(output_format: str) -> None:
     if output_format == JSON:
         print_json(watch=settings.domains.watch, domains=[_as_json(item) for item in watched])
         return
-    rows = [
-        (
-            item.domain,
-            item.status or "not checked yet",
-            format_moment(item.since),
-            format_moment(item.checked_at),
-            _worst(item),
-        )
-        for item in watched
-    ]
-    print_table(("DOMAIN", "STATUS", "SINCE", "CHECKED", "FINDINGS"), rows)
+    print_table(("DOMAIN", "STATUS", "SINCE", "CHECKED", "FINDINGS"), [_row(item) for item in watched])
+    if not watched:
+        note("The settings name no sending domain: give an account a `from`, or domains under [accounts.NAME.dns].")
 
 
 def _worst(item: WatchedDomain) -> str:

@@ -32,6 +32,7 @@ FAIL_ON = ("fail", "warn", "never")
     "--fail-on", type=click.Choice(FAIL_ON), default="fail", show_default=True, help="What exit code 1 means."
 )
 @click.option("--resolver", metavar="IP[:PORT]", help="The DNS resolver to ask, instead of the system's.")
+@click.option("--online", is_flag=True, help="Fetch the policy file of MTA-STS over HTTPS too.")
 @click.option("--explain", metavar="CODE", help="Say what a receiver meant by a refusal, such as 5.7.515.")
 @format_option
 def mail_doctor(
@@ -43,10 +44,11 @@ def mail_doctor(
     verbose: bool,
     fail_on: str,
     resolver: str | None,
+    online: bool,
     explain: str | None,
     output_format: str,
 ) -> int:
-    r"""Check whether a domain's mail will be accepted.
+    """Check whether a domain's mail will be accepted.
 
     SPF, DKIM, DMARC, alignment, MX, reverse DNS and what your providers ask for, with the record that mends each
     fault. Needs DNS and nothing else. Without --domain it checks every sending domain of the settings.
@@ -65,7 +67,7 @@ def mail_doctor(
         subjects, where = _subjects(domain, selectors, senders, return_path, addresses, resolver)
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
-    reports = _examined(subjects, where)
+    reports = _examined(subjects, where, online)
     if output_format == JSON:
         _print_json(reports, single=domain is not None)
     else:
@@ -106,7 +108,9 @@ def _subjects(
     resolver: str | None,
 ) -> tuple[Sequence[Subject], str]:
     """Return what is to be checked, and the resolver to ask."""
-    from mailglass.domains.configured import sending_domains, subject_for
+    from dataclasses import replace
+
+    from mailglass.domains.configured import public_suffix_domain, sending_domains, subject_for
     from mailglass.settings import get_settings
 
     settings = get_settings()
@@ -125,13 +129,15 @@ def _subjects(
             "missing, and the settings name no sending domain",
             "Give --domain example.com, or `from` in an account's settings",
         )
-    return subjects, where
+    return [replace(item, public_suffix_domain=public_suffix_domain(item.domain)) for item in subjects], where
 
 
-def _examined(subjects: Sequence[Subject], where: str) -> list[Report]:
+def _examined(subjects: Sequence[Subject], where: str, online: bool) -> list[Report]:
     import asyncio
+    from dataclasses import replace
 
     from mailglass.domains.collector import Collector, examine, parse_resolver
+    from mailglass.domains.policy_file import fetch
 
     try:
         resolver = parse_resolver(where)
@@ -142,7 +148,7 @@ def _examined(subjects: Sequence[Subject], where: str) -> list[Report]:
 
     async def one(subject: Subject) -> Report:
         async with together:
-            return await examine(subject, Collector(resolver))
+            return await examine(replace(subject, online=online), Collector(resolver, fetch=fetch if online else None))
 
     async def run() -> list[Report]:
         return list(await asyncio.gather(*(one(subject) for subject in subjects)))

@@ -36,7 +36,7 @@ _COLOURS = {"pass": "green", "warn": "yellow", "fail": "red", "cannot_check": "m
 )
 @format_option
 def preflight(online: bool, timeout: float, wait: float, output_format: str) -> int:
-    r"""Check a deployment with its configuration in hand.
+    """Check a deployment with its configuration in hand.
 
     Settings and secrets, database, broker, workers, beat, clocks, and whether work is stuck. Changes nothing. Exits
     with 0 if all is well, with 1 if a check failed or could not be made.

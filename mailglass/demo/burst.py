@@ -16,16 +16,17 @@ _TENANT = "acme"
 
 
 def burst(
-    database: Database, number: int, run: str, tell: Callable[[str], None], look: Callable[[], None], patience: float
+    database: Database, number: int, run: str, tell: Callable[[str], None], look: Callable[[], None], timeout: float
 ) -> dict[UUID, Facts]:
     """Send mails that meet no weather, and return what became of each.
 
     Args:
+        database: the ledger.
         number: how many; 0 for none.
         run: tells the addresses of one run from those of another.
         tell: told how it goes.
         look: called every now and then, to keep the platform alive.
-        patience: seconds after which what is not final is left.
+        timeout: seconds after which what is not final is left.
     """
     if not number:
         return {}
@@ -36,5 +37,5 @@ def burst(
             for position in range(number)
         )
     ids = [key for result in results for key in result.ids]
-    Watch(database, ids, lambda done, by: None, look).until_final(patience)
+    Watch(database, ids, lambda done, by: None, look).until_final(timeout)
     return facts_of(database, ids)

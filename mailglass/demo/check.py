@@ -10,7 +10,7 @@ from mailglass.ledger.lifecycle import FINAL, Status
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Recorded:
     """One delivery as the ledger has it.
 
     Attributes:
@@ -60,7 +60,7 @@ class Check:
 
 def check(
     submitted: Iterable[UUID],
-    ledger: Mapping[UUID, Standing],
+    ledger: Mapping[UUID, Recorded],
     received: Mapping[UUID, int],
     repeated: Iterable[UUID] = (),
 ) -> Check:
@@ -80,17 +80,17 @@ def check(
     return Check(**{kind: tuple(ids) for kind, ids in found.items()})
 
 
-def _kinds(standing: Standing | None, times: int) -> Iterable[str]:
-    if standing is None:
+def _kinds(recorded: Recorded | None, times: int) -> Iterable[str]:
+    if recorded is None:
         yield "unknown"
         return
-    if standing.status not in FINAL:
+    if recorded.status not in FINAL:
         yield "unfinished"
-    elif standing.status is Status.SENT and times == 0:
+    elif recorded.status is Status.SENT and times == 0:
         yield "lost"
-    elif standing.status is not Status.SENT and times > 0 and not standing.uncertain:
+    elif recorded.status is not Status.SENT and times > 0 and not recorded.uncertain:
         yield "unrecorded"
-    if times > 1 + standing.resends:
+    if times > 1 + recorded.resends:
         yield "twice"
     elif times > 1:
         yield "resent"

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import sqlalchemy
 
-from mailglass.demo.check import Standing
+from mailglass.demo.check import Recorded
 from mailglass.ledger.database import Database
 from mailglass.ledger.events import OUTCOMES, EngineEvent
 from mailglass.ledger.lifecycle import Status
@@ -46,10 +46,10 @@ class Facts:
     kinds: list[str] = field(default_factory=list)
 
     @property
-    def standing(self) -> Standing:
+    def recorded(self) -> Recorded:
         """The fields that the check compares."""
         uncertain = {EngineEvent.UNCERTAIN.value, OutcomeClass.UNCERTAIN.value} & set(self.kinds)
-        return Standing(self.status, self.kinds.count(EngineEvent.RESENT), bool(uncertain))
+        return Recorded(self.status, self.kinds.count(EngineEvent.RESENT), bool(uncertain))
 
 
 def facts_of(database: Database, ids: Collection[UUID]) -> dict[UUID, Facts]:

@@ -18,6 +18,7 @@ def places(platform: Platform, *, secrets: bool = False) -> dict[str, str]:
     """Return the URLs of its parts.
 
     Args:
+        platform: the running platform.
         secrets: with the passwords of database and broker.
     """
     environment = platform.environment
@@ -56,6 +57,7 @@ def keep(platform: Platform, also: Callable[[], None] = lambda: None) -> NoRetur
     """Keep it alive for ever: until KeyboardInterrupt.
 
     Args:
+        platform: the running platform.
         also: called at every round.
 
     Raises:

@@ -32,7 +32,7 @@ from mailglass.runtime import close_runtime, get_runtime
 from mailglass.settings import configure
 
 # longer than a killed worker's lease, the hold after it and the last retry together; seconds
-_PATIENCE = 75.0
+_TIMEOUT = 75.0
 # different events that make a timeline worth showing
 _RICH = 6
 _POSTING = (ACCOUNTS["acme"], ACCOUNTS["globex"])
@@ -69,24 +69,24 @@ def _play(platform: Platform, outside: Outside, number: int, narrator: Narrator,
     submitted = Submitted()
     watch = Watch(database, submitted.orders, lambda done, by: narrator.show(done, number, by), platform.look)
     submit(read_orders(number, run), run, submitted, watch.tick)
-    watch.until_final(_PATIENCE)
+    watch.until_final(_TIMEOUT)
     quiet = watch.until_quiet(outside, _POSTING)
     facts = facts_of(database, submitted.orders)
     bounced = _bounced(database, submitted.orders, facts.values())
     refused = [bounced.refused] if bounced and bounced.refused else []
-    burst_facts = burst(database, calm, run, narrator.say, platform.look, _PATIENCE)
-    standings = {key: item.standing for key, item in (facts | facts_of(database, refused) | burst_facts).items()}
+    burst_facts = burst(database, calm, run, narrator.say, platform.look, _TIMEOUT)
+    recorded = {key: item.recorded for key, item in (facts | facts_of(database, refused) | burst_facts).items()}
     received = outside.received()
     return Summary(
         orders=number,
         by_status=Counter(item.status.value for item in facts.values()),
         by_outcome=Counter(item.outcome for item in facts.values() if item.outcome),
         by_tenant=Counter(item.tenant for item in facts.values()),
-        check=check([*submitted.orders, *refused, *burst_facts], standings, received, submitted.repeated),
+        check=check([*submitted.orders, *refused, *burst_facts], recorded, received, submitted.repeated),
         pace=pace(facts.values()),
         burst=pace(burst_facts.values()),
-        received=sum(received.get(key, 0) for key in standings if key not in burst_facts),
-        resent=sum(item.resends > 0 for item in standings.values()),
+        received=sum(received.get(key, 0) for key in recorded if key not in burst_facts),
+        resent=sum(item.resends > 0 for item in recorded.values()),
         example=_example(database, facts.values()),
         bounced=bounced,
         outside={name: value for name, value in outside.counts().items() if isinstance(value, int)},

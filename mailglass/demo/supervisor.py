@@ -39,6 +39,7 @@ class Supervisor:
         """Look after a process, too.
 
         Args:
+            child: the process.
             replaceable: False where its end is an error, because what it knows would be lost.
         """
         (self._replaceable if replaceable else self._irreplaceable).append(child)
@@ -56,26 +57,26 @@ class Supervisor:
             if not child.running:
                 self._restart(child)
 
-    def renew(self, names: Collection[str], patience: float) -> None:
+    def renew(self, names: Collection[str], timeout: float) -> None:
         """End processes in their own time and start them again: their files have changed.
 
         Args:
             names: whose.
-            patience: seconds they are given to end; then they are killed.
+            timeout: seconds they are given to end; then they are killed.
         """
         children = [child for child in self._replaceable if child.name in names]
         for child in children:
             _terminate(child)
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         for child in children:
             child.wait(max(0.0, deadline - time.monotonic()))
             child.stop(1.0)
             child.start()
 
-    def ask_to_end(self, patience: float) -> None:
-        """Ask the replaceable ones to end and wait, `patience` seconds at most for all of them together."""
+    def ask_to_end(self, timeout: float) -> None:
+        """Ask the replaceable ones to end and wait, `timeout` seconds at most for all of them together."""
         asked = [child for child in self._replaceable if _terminate(child)]
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         for child in asked:
             child.wait(max(0.0, deadline - time.monotonic()))
 
@@ -93,6 +94,7 @@ def await_ready(children: Mapping[ChildProcess, Ready], timeout: float) -> None:
     """Wait until all are ready; they start side by side.
 
     Args:
+        children: the processes, each with the check of its readiness.
         timeout: seconds for all of them.
 
     Raises:

@@ -176,6 +176,8 @@ def write_environment(path: Path, environment: Mapping[str, str], given: Collect
     """Write the environment to a file that a shell can source.
 
     Args:
+        path: the file.
+        environment: the variables.
         given: variables that were there before; they outlive the run and are therefore not unset by `tidy`.
     """
     ours = " ".join(name for name in environment if name not in given)

@@ -15,7 +15,7 @@ from mailglass.ledger.lifecycle import FINAL
 
 _INTERVAL = 0.2
 # longer than the lease on webhooks that a killed worker held; seconds
-_QUIET_PATIENCE = 70.0
+_QUIET_TIMEOUT = 70.0
 
 
 class Watch:
@@ -47,24 +47,24 @@ class Watch:
         if time.monotonic() - self._last < _INTERVAL:
             return False
         self._look()
-        standing: Counter[str] = Counter()
+        statuses: Counter[str] = Counter()
         for piece in pieces([key for key in self._ids if key not in self._final]):
             for key, state in deliveries.states(self._database, piece).items():
                 if state.status in FINAL:
                     self._final[key] = state.status.value
                 else:
-                    standing[state.status.value] += 1
-        standing.update(self._final.values())
-        self._show(len(self._final), standing)
+                    statuses[state.status.value] += 1
+        statuses.update(self._final.values())
+        self._show(len(self._final), statuses)
         self._last = time.monotonic()
         return len(self._final) == len(self._ids)
 
-    def until_final(self, patience: float) -> bool:
-        """Wait until all are final; false when `patience` seconds passed without one more becoming it."""
+    def until_final(self, timeout: float) -> bool:
+        """Wait until all are final; false when `timeout` seconds passed without one more becoming it."""
         best, deadline = -1, 0.0
         while not self.tick():
             if len(self._final) > best:
-                best, deadline = len(self._final), time.monotonic() + patience
+                best, deadline = len(self._final), time.monotonic() + timeout
             elif time.monotonic() > deadline:
                 return False
             time.sleep(_INTERVAL / 4)
@@ -72,7 +72,7 @@ class Watch:
 
     def until_quiet(self, outside: Outside, accounts: Collection[str]) -> bool:
         """Wait until the providers have told all they know and it is understood; false when that took too long."""
-        deadline = time.monotonic() + _QUIET_PATIENCE
+        deadline = time.monotonic() + _QUIET_TIMEOUT
         while outside.counts()["webhooks_pending"] or webhooks_waiting(self._database, accounts):
             if time.monotonic() > deadline:
                 return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,9 +20,13 @@ import dns.rdatatype
 import dns.resolver
 
 from mailglass.domains.lookups import CAA, MX, TLSA, Facts, Lookup, LookupStatus, Question, Record
+from mailglass.domains.policy_file import POLICY, PolicyFileError, is_public
 from mailglass.domains.report import Report, analyse
 from mailglass.domains.subject import Subject
 from mailglass.errors import ConfigError
+
+Fetch = Callable[[str, Sequence[str], float], Awaitable[str]]
+"""`fetch(host, addresses, timeout)` returns a policy file."""
 
 MAX_QUESTIONS: Final = 400
 """Questions that one run asks at most."""
@@ -91,8 +95,8 @@ class Collector:
         resolver: who is asked.
         timeout: seconds for one try.
         lifetime: seconds for one question with all its tries.
-        budget: seconds for all questions of a run.
         max_questions: of a run.
+        fetch: fetches policy files over HTTPS; None for no files.
     """
 
     def __init__(
@@ -101,12 +105,13 @@ class Collector:
         *,
         timeout: float = TIMEOUT,
         lifetime: float = LIFETIME,
-        budget: float = BUDGET,
         max_questions: int = MAX_QUESTIONS,
+        fetch: Fetch | None = None,
     ) -> None:
         self._where = resolver or Resolver()
-        self._timeout, self._lifetime, self._budget = timeout, lifetime, budget
+        self._timeout, self._lifetime = timeout, lifetime
         self._left = max_questions
+        self._fetch = fetch
         self._together = asyncio.Semaphore(TOGETHER)
         self._problem = ""
         try:
@@ -149,10 +154,21 @@ class Collector:
             async with self._together:
                 # a server that sends one octet at a time does not hold the run up either
                 async with asyncio.timeout(self._lifetime + 1):
-                    answer = await self._resolve(question)
+                    answer = await (self._file(question) if question.rdtype == POLICY else self._resolve(question))
         except (TimeoutError, dns.exception.DNSException, OSError, ValueError, EOFError) as error:
             answer = _failed(question, _cause(error))
         return _timed(answer, (time.monotonic() - started) * 1000, self._where)
+
+    async def _file(self, question: Question) -> Lookup:
+        """Fetch the policy file of a host, from the addresses that the resolver gives."""
+        if self._fetch is None:
+            return _failed(question, "not fetched")
+        found = [await self._resolve(Question(question.name, rdtype)) for rdtype in ("A", "AAAA")]
+        try:
+            text = await self._fetch(question.name, [text for lookup in found for text in lookup.texts], self._timeout)
+        except PolicyFileError as error:
+            return _failed(question, str(error))
+        return Lookup(question, LookupStatus.ANSWER, (text,))
 
     async def _resolve(self, question: Question) -> Lookup:
         name = dns.name.from_text(question.name)
@@ -204,7 +220,7 @@ async def _level(facts: Facts, collector: Collector, left: float) -> Facts:
 
 def _may_be_asked(server: str, where: Resolver) -> bool:
     """Return whether packets may be sent to an address that DNS named: public ones, and the resolver itself."""
-    return server == where.address or ipaddress.ip_address(server).is_global
+    return server == where.address or is_public(server)
 
 
 def _failed(question: Question, error: str, *, bogus: bool = False) -> Lookup:

@@ -90,14 +90,19 @@ def subject_for(
         chosen = [_selector(item.strip().lower(), name) for item in selectors]
         subject = replace(subject, selectors=tuple(known.get(item.name, item) for item in chosen))
     if senders:
-        domains = tuple(sending_domain(item.rpartition("@")[2], "--from") for item in senders)
+        domains = tuple(sending_domain(_domain_of(item), "--from") for item in senders)
         identities = tuple(replace(item, identities=domains) for item in subject.selectors)
         subject = replace(subject, from_domains=domains, selectors=identities)
     if return_path:
-        subject = replace(subject, return_path=sending_domain(return_path.rpartition("@")[2], "--return-path"))
+        subject = replace(subject, return_path=sending_domain(_domain_of(return_path), "--return-path"))
     if addresses:
         subject = replace(subject, addresses=tuple(dict.fromkeys(addresses)))
     return replace(subject, public_suffix_domain=public_suffix_domain(name))
+
+
+def _domain_of(mailbox: str) -> str:
+    """Return the domain of an address with or without a display name; a domain as it is."""
+    return mailbox.rpartition("@")[2].strip("<> ")
 
 
 def public_suffix_domain(domain: str) -> str:
@@ -124,7 +129,6 @@ def _domains(account: AccountSettings, settings: Settings) -> Iterable[str]:
 
 
 def _fill(draft: _Draft, account: AccountSettings, environ: Mapping[str, str]) -> None:
-    PROVIDERS.get(account.provider)
     draft.providers[account.provider] = None
     for selector in _selectors(draft.domain, account, environ):
         draft.selectors[selector.name] = selector

@@ -46,7 +46,7 @@ ED25519_PREFIX: Final = bytes.fromhex("302a300506032b6570032100")
 
 @dataclass(frozen=True, slots=True)
 class DKIMResult:
-    """What became of DKIM.
+    """Result of the DKIM checks.
 
     Attributes:
         findings: of all checks.
@@ -118,7 +118,7 @@ class _Key:
 
     @property
     def usable(self) -> bool:
-        """Whether a verifier can use it."""
+        """True if a verifier can use it."""
         return self.record is not None and not any(found.status is Status.FAIL for found in self.findings())
 
     def _finding(
@@ -142,7 +142,7 @@ class _Key:
         """Run every check of this key."""
         found = self._presence()
         record = self.record
-        if record is None or found.status is not Status.PASS:
+        if record is None or found.status not in (Status.PASS, Status.WARN):
             return [found]
         if record.errors:
             return [
@@ -191,6 +191,14 @@ class _Key:
                 "More than one DKIM key under one selector",
                 f"{len(self.texts)} records: which one a receiver uses is undefined",
                 "Delete all but the one in use.",
+            )
+        if self.record is not None and len(lookup.texts) > 1:
+            return self._finding(
+                "key",
+                Status.WARN,
+                "Other TXT records stand beside the DKIM key",
+                f"{len(lookup.texts)} records: what a receiver makes of several is undefined",
+                "Delete all but the key.",
             )
         if self.record is not None:
             return self._finding("key", Status.PASS, "The DKIM key is published", self.texts[0])

@@ -45,7 +45,7 @@ _WHY: Final = {
 
 @dataclass(frozen=True, slots=True)
 class DMARCResult:
-    """What became of DMARC for one From domain.
+    """Result of the DMARC checks for one From domain.
 
     Attributes:
         domain: of From.
@@ -63,7 +63,7 @@ class DMARCResult:
 
     @property
     def enforced(self) -> bool:
-        """Whether mail that fails is quarantined or rejected."""
+        """True if mail that fails is quarantined or rejected."""
         return self.policy in ("quarantine", "reject")
 
     @property
@@ -385,12 +385,12 @@ class _Checks:
 
     def _mailboxes(self, hosts: list[str]) -> Finding:
         """Check that report mailboxes are at domains that take mail."""
-        lookups = [(host, self._facts.ask(host, "MX"), self._facts.ask(host, "A")) for host in hosts]
-        evidence = tuple(lookup for _, mx, address in lookups for lookup in (mx, address))
+        lookups = [(host, [self._facts.ask(host, rdtype) for rdtype in ("MX", "A", "AAAA")]) for host in hosts]
+        evidence = tuple(lookup for _, found in lookups for lookup in found)
         deaf = [
             host
-            for host, mx, address in lookups
-            if (not mx.failed and not address.failed and not mx.found and not address.found)
+            for host, (mx, *addresses) in lookups
+            if not any(lookup.found or lookup.failed for lookup in (mx, *addresses))
             or (mx.found and all(not record.host for record in mx.hosts))
         ]
         if deaf:

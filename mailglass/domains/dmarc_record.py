@@ -14,7 +14,6 @@ POLICIES: Final = ("none", "quarantine", "reject")
 REMOVED: Final = ("pct", "rf", "ri")
 """Tags of RFC 7489 that RFC 9989 has taken away."""
 
-MAX_QUERIES: Final = 8
 MAX_LABELS: Final = 7
 MAX_URIS: Final = 20
 
@@ -32,7 +31,7 @@ _VALUES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ReportURI:
-    """Where reports go.
+    """Destination of reports.
 
     Attributes:
         text: as published.
@@ -82,7 +81,7 @@ class DMARCRecord:
 
     @property
     def testing(self) -> bool:
-        """Whether `t=y` asks receivers to apply the next weaker policy."""
+        """True if `t=y` asks receivers to apply the next weaker policy."""
         return self.tags.get("t").lower() == "y"
 
     @property

@@ -29,7 +29,7 @@ _ALL: Final = (*_SPF, *_DKIM, *_DMARC)
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a code says about DNS.
+    """Meaning of a code for DNS.
 
     Attributes:
         findings: of the doctor, by `area.check`.
@@ -89,12 +89,12 @@ BY_SUBJECT: Final[Mapping[About, tuple[str, ...]]] = MappingProxyType(
         About.SENDER_ACCOUNT: ("alignment.dmarc",),
     }
 )
-"""Where the code says nothing, by what the refusal is about."""
+"""Areas by the subject of the refusal, for codes that name none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What a refusal means for the sender's DNS.
+    """Meaning of a refusal for the sender's DNS.
 
     Attributes:
         status: the enhanced status; "" if there is none.

@@ -15,7 +15,7 @@ MAX_ANSWERS: Final = 20
 
 
 class Status(StrEnum):
-    """What a check came to."""
+    """Result of a check."""
 
     PASS = "pass"  # noqa: S105 - a verdict
     INFO = "info"
@@ -25,7 +25,7 @@ class Status(StrEnum):
 
 
 RANKS: Final = {status: rank for rank, status in enumerate(Status)}
-"""How bad each status is: the higher the worse."""
+"""Gravity of each status: the higher the worse."""
 
 
 class Area(StrEnum):
@@ -80,7 +80,7 @@ def quoted(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check saw. Everything in it is printable: what strangers publish is escaped here.
+    """Observation of one check. Everything in it is printable: what strangers publish is escaped here.
 
     Attributes:
         area: the section.

@@ -37,74 +37,43 @@ def check_address(facts: Facts, address: str) -> tuple[Finding, ...]:
     lookup = facts.ask(parsed.reverse_pointer, "PTR")
     rdtype = "A" if parsed.version == 4 else "AAAA"
     if lookup.failed:
-        return (
-            _finding(
-                Area.PTR,
-                "reverse",
-                Status.CANNOT_VERIFY,
-                "The address's name could not be looked up",
-                unanswered(lookup),
-                (lookup,),
-                "Run the check again.",
-                str(parsed),
-            ),
-        )
+        title = "The address's name could not be looked up"
+        return (_reverse(Status.CANNOT_VERIFY, title, unanswered(lookup), (lookup,), "Run the check again.", address),)
     names = lookup.texts[:MAX_NAMES]
     if not names:
-        return (
-            _finding(
-                Area.PTR,
-                "reverse",
-                Status.FAIL,
-                "The sending address has no name",
-                f"No PTR record for {parsed}",
-                (lookup,),
-                "Have whoever owns the address publish a PTR record with the sending host's name.",
-                str(parsed),
-                (ToPublish(parsed.reverse_pointer, "PTR", "mail.example.com."),),
-                "RFC 1912 2.1",
-            ),
-        )
+        remedy = "Have whoever owns the address publish a PTR record with the sending host's name."
+        publish = (ToPublish(parsed.reverse_pointer, "PTR", "mail.example.com."),)
+        observed = f"No PTR record for {parsed}"
+        title = "The sending address has no name"
+        return (_reverse(Status.FAIL, title, observed, (lookup,), remedy, address, publish),)
     forward = [(name, facts.ask(name, rdtype)) for name in names]
     evidence = (lookup, *(found for _, found in forward))
     confirmed = [name for name, found in forward if any(_same(parsed, text) for text in found.texts)]
     if confirmed:
-        passed = _finding(
-            Area.PTR,
-            "reverse",
-            Status.PASS,
-            "Name and address confirm each other",
-            f"{parsed} = {confirmed[0]}",
-            evidence,
-            subject=str(parsed),
-        )
+        title, observed = "Name and address confirm each other", f"{parsed} = {confirmed[0]}"
+        passed = _reverse(Status.PASS, title, observed, evidence, "", address)
         return (passed, *_generic(parsed, confirmed[0], lookup))
     if failed := [found for _, found in forward if found.failed]:
-        return (
-            _finding(
-                Area.PTR,
-                "reverse",
-                Status.CANNOT_VERIFY,
-                "The address's name could not be confirmed",
-                unanswered(failed[0]),
-                evidence,
-                "Run the check again.",
-                str(parsed),
-            ),
-        )
-    return (
-        _finding(
-            Area.PTR,
-            "reverse",
-            Status.FAIL,
-            "The address's name does not lead back to it",
-            f"{parsed} is {', '.join(names[:3])}, which has another address",
-            evidence,
-            f"Give {names[0]} an {rdtype} record with {parsed}.",
-            str(parsed),
-            (ToPublish(names[0], rdtype, str(parsed)),),
-            "RFC 1912 2.1",
-        ),
+        title, observed = "The address's name could not be confirmed", unanswered(failed[0])
+        return (_reverse(Status.CANNOT_VERIFY, title, observed, evidence, "Run the check again.", address),)
+    title = "The address's name does not lead back to it"
+    observed = f"{parsed} is {', '.join(names[:3])}, which has another address"
+    remedy = f"Give {names[0]} an {rdtype} record with {parsed}."
+    publish = (ToPublish(names[0], rdtype, str(parsed)),)
+    return (_reverse(Status.FAIL, title, observed, evidence, remedy, address, publish),)
+
+
+def _reverse(
+    status: Status,
+    title: str,
+    observed: str,
+    evidence: tuple[Lookup, ...],
+    remediation: str,
+    address: str,
+    records: tuple[ToPublish, ...] = (),
+) -> Finding:
+    return _finding(
+        Area.PTR, "reverse", status, title, observed, evidence, remediation, address, records, "RFC 1912 2.1"
     )
 
 
@@ -299,68 +268,22 @@ def check_zone(facts: Facts, domain: str) -> tuple[Finding, ...]:
 
 def _dnssec(facts: Facts, domain: str) -> tuple[Finding, ...]:
     soa, ds = facts.ask(domain, "SOA"), facts.ask(domain, "DS")
+
+    def finding(status: Status, title: str, observed: str, remedy: str = "") -> tuple[Finding, ...]:
+        return (_finding(Area.DNSSEC, "signed", status, title, observed, (soa, ds), remedy, reference="RFC 4035 5"),)
+
     if soa.bogus or ds.bogus:
-        return (
-            _finding(
-                Area.DNSSEC,
-                "signed",
-                Status.FAIL,
-                "DNSSEC of the domain is broken",
-                soa.error or ds.error,
-                (soa, ds),
-                "Renew the signatures, or remove the DS records at the registrar until they are right.",
-                reference="RFC 4035 5",
-            ),
-        )
+        remedy = "Renew the signatures, or remove the DS records at the registrar until they are right."
+        return finding(Status.FAIL, "DNSSEC of the domain is broken", soa.error or ds.error, remedy)
     if soa.failed or ds.failed:
-        return (
-            _finding(
-                Area.DNSSEC,
-                "signed",
-                Status.CANNOT_VERIFY,
-                "DNSSEC could not be looked up",
-                unanswered(soa if soa.failed else ds),
-                (soa, ds),
-                "Run the check again.",
-                reference="RFC 4035 5",
-            ),
-        )
+        observed = unanswered(soa if soa.failed else ds)
+        return finding(Status.CANNOT_VERIFY, "DNSSEC could not be looked up", observed, "Run the check again.")
     if soa.authenticated:
-        return (
-            _finding(
-                Area.DNSSEC,
-                "signed",
-                Status.PASS,
-                "The zone is signed",
-                "The resolver validates it",
-                (soa, ds),
-                reference="RFC 4035 3.2.3",
-            ),
-        )
+        return finding(Status.PASS, "The zone is signed", "The resolver validates it")
     if ds.found:
-        return (
-            _finding(
-                Area.DNSSEC,
-                "signed",
-                Status.INFO,
-                "The zone is signed, and this resolver does not validate",
-                "DS records, and no AD flag",
-                (soa, ds),
-                "Ask a validating resolver with --resolver.",
-                reference="RFC 4035 3.2.3",
-            ),
-        )
-    return (
-        _finding(
-            Area.DNSSEC,
-            "signed",
-            Status.INFO,
-            "The zone is not signed",
-            "No DS records",
-            (soa, ds),
-            reference="RFC 4035 3.2.3",
-        ),
-    )
+        title, remedy = "The zone is signed, and this resolver does not validate", "Ask another one with --resolver."
+        return finding(Status.INFO, title, "DS records, and no AD flag", remedy)
+    return finding(Status.INFO, "The zone is not signed", "No DS records")
 
 
 def _nameservers(facts: Facts, domain: str) -> tuple[Finding, ...]:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 
 class LookupStatus(StrEnum):
-    """How a question ended.
+    """End of a question.
 
     `nodata`: the name exists and has no such record. `failed`: nobody could tell, which is never "missing".
     """
@@ -21,7 +21,7 @@ class LookupStatus(StrEnum):
 
 
 class Question(NamedTuple):
-    """What is asked of DNS.
+    """One question to DNS.
 
     Attributes:
         name: in lower-case A-labels, without a final dot.
@@ -93,12 +93,12 @@ class Lookup:
 
     @property
     def failed(self) -> bool:
-        """Whether nothing is known about the records."""
+        """True if nothing is known about the records."""
         return self.status is LookupStatus.FAILED
 
     @property
     def found(self) -> bool:
-        """Whether there are records."""
+        """True if there are records."""
         return self.status is LookupStatus.ANSWER
 
     @property

@@ -164,20 +164,14 @@ def check_dane(facts: Facts, domain: str) -> tuple[Finding, ...]:
     hosts = list(dict.fromkeys(record.host for record in lookup.hosts if record.host))[:MAX_HOSTS]
     checked = [(host, facts.ask(f"_25._tcp.{host}", "TLSA")) for host in hosts]
     published = [(host, found) for host, found in checked if found.found]
-    failed = [found for _, found in checked if found.failed]
-    if failed:
-        return (
-            _dane(
-                Status.CANNOT_VERIFY,
-                "TLSA records could not be looked up",
-                unanswered(failed[0]),
-                tuple(failed),
-                "Run the check again. Senders that follow DANE keep mail back while the look-up fails.",
-            ),
-        )
+    if failed := tuple(found for _, found in checked if found.failed):
+        remedy = "Run the check again. Senders that follow DANE keep mail back while the look-up fails."
+        title = "TLSA records could not be looked up"
+        return (_dane(Status.CANNOT_VERIFY, title, unanswered(failed[0]), failed, remedy),)
     if not published:
         return ()
     evidence = tuple(found for _, found in published)
+    names = ", ".join(host for host, _ in published)
     wrong = [
         f"{host}: {in_words(record)}"
         for host, found in published
@@ -185,38 +179,15 @@ def check_dane(facts: Facts, domain: str) -> tuple[Finding, ...]:
         if isinstance(record, TLSA) and not _is_usable(record)
     ]
     if wrong:
-        return (
-            _dane(
-                Status.FAIL,
-                "A TLSA record cannot be used",
-                "; ".join(wrong),
-                evidence,
-                "Publish usage 3 (DANE-EE) or 2 (DANE-TA) with SHA-256: `3 1 1 <64 hexadecimal digits>`.",
-            ),
-        )
+        remedy = "Publish usage 3 (DANE-EE) or 2 (DANE-TA) with SHA-256: `3 1 1 <64 hexadecimal digits>`."
+        return (_dane(Status.FAIL, "A TLSA record cannot be used", "; ".join(wrong), evidence, remedy),)
     if not all(found.authenticated for found in evidence):
-        return (
-            _dane(
-                Status.WARN,
-                "TLSA records without DNSSEC",
-                ", ".join(host for host, _ in published),
-                evidence,
-                "Sign the zone of the MX hosts, or ask a validating resolver with --resolver. Senders ignore "
-                "TLSA records that are not signed.",
-            ),
-        )
-    missing = [host for host, found in checked if not found.found]
-    if missing:
-        return (
-            _dane(
-                Status.WARN,
-                "Some MX hosts have no TLSA record",
-                ", ".join(missing),
-                evidence,
-                "Publish TLSA records for all MX hosts.",
-            ),
-        )
-    return (_dane(Status.PASS, "DANE protects the MX hosts", ", ".join(host for host, _ in published), evidence),)
+        remedy = "Sign the zone of the MX hosts, or ask a validating resolver with --resolver. Senders ignore the rest."
+        return (_dane(Status.WARN, "TLSA records without DNSSEC", names, evidence, remedy),)
+    if missing := [host for host, found in checked if not found.found]:
+        remedy = "Publish TLSA records for all MX hosts."
+        return (_dane(Status.WARN, "Some MX hosts have no TLSA record", ", ".join(missing), evidence, remedy),)
+    return (_dane(Status.PASS, "DANE protects the MX hosts", names, evidence),)
 
 
 def _is_usable(record: TLSA) -> bool:

@@ -8,9 +8,11 @@ from typing import Any, Final
 from mailglass.domains.dmarc import DMARCResult
 from mailglass.domains.findings import Area, Finding, Status, ToPublish, unanswered
 from mailglass.domains.lookups import Facts, Lookup
+from mailglass.domains.policy_file import PATH, POLICY, parse_policy
 from mailglass.domains.tags import parse_tags, version_of
 
 _ID: Final = re.compile(r"[A-Za-z0-9]{1,32}\Z")
+_EXAMPLE_ID: Final = "20260101000000"
 _WHY: Final = {
     Area.MTA_STS: "MTA-STS lets senders insist on TLS with a valid certificate when they deliver to you.",
     Area.TLS_RPT: "TLS reports tell when others cannot deliver to you over TLS.",
@@ -23,80 +25,73 @@ _REFERENCES: Final = {
 }
 
 
-def check_mta_sts(facts: Facts, domain: str, day: str = "20260101000000") -> tuple[Finding, ...]:
-    """Check the record of MTA-STS. Its policy file needs HTTPS, which is not asked for.
+def check_mta_sts(facts: Facts, domain: str, *, online: bool = False) -> tuple[Finding, ...]:
+    """Check the record of MTA-STS, and the policy file where it may be fetched.
 
     Args:
         facts: the DNS facts.
         domain: the sending domain.
-        day: of the `id=` that is proposed.
+        online: whether the policy file is fetched over HTTPS.
     """
     lookup = facts.ask(f"_mta-sts.{domain}", "TXT")
-    host = facts.ask(f"mta-sts.{domain}", "A")
-    host6 = facts.ask(f"mta-sts.{domain}", "AAAA")
-    publish = (ToPublish(f"_mta-sts.{domain}", "TXT", f"v=STSv1; id={day}"),)
+    publish = (ToPublish(f"_mta-sts.{domain}", "TXT", f"v=STSv1; id={_EXAMPLE_ID}"),)
     if lookup.failed:
         return (_unclear(Area.MTA_STS, lookup),)
     records = [text for text in lookup.texts if version_of(text) == "STSv1"]
     if not records:
-        return (
-            _finding(
-                Area.MTA_STS, "record", Status.INFO, "No MTA-STS", "Senders may deliver to you without TLS", lookup
-            ),
-        )
+        observed = "Senders may deliver to you without TLS"
+        return (_finding(Area.MTA_STS, "record", Status.INFO, "No MTA-STS", observed, lookup),)
     if len(records) > 1:
-        return (
-            _finding(
-                Area.MTA_STS,
-                "record",
-                Status.FAIL,
-                "More than one MTA-STS record",
-                f"{len(records)} records",
-                lookup,
-                "Delete all but one.",
-                publish,
-            ),
-        )
+        title, observed = "More than one MTA-STS record", f"{len(records)} records"
+        remedy = "Delete all but one."
+        return (_finding(Area.MTA_STS, "record", Status.FAIL, title, observed, lookup, remedy, publish),)
     tags = parse_tags(records[0])
     if tags.errors or not _ID.match(tags.get("id")):
-        return (
-            _finding(
-                Area.MTA_STS,
-                "record",
-                Status.FAIL,
-                "The MTA-STS record is malformed",
-                records[0],
-                lookup,
-                "Give an id of up to 32 letters and digits.",
-                publish,
-            ),
-        )
+        title, remedy = "The MTA-STS record is malformed", "Give an id of up to 32 letters and digits."
+        return (_finding(Area.MTA_STS, "record", Status.FAIL, title, records[0], lookup, remedy, publish),)
     present = _finding(Area.MTA_STS, "record", Status.PASS, "MTA-STS is announced", records[0], lookup)
-    if not host.failed and not host6.failed and not host.found and not host6.found:
-        return (
-            present,
-            _finding(
-                Area.MTA_STS,
-                "policy",
-                Status.FAIL,
-                "The host of the MTA-STS policy does not resolve",
-                f"mta-sts.{domain}",
-                host,
-                f"Serve https://mta-sts.{domain}/.well-known/mta-sts.txt.",
-            ),
-        )
-    return (
-        present,
-        _finding(
-            Area.MTA_STS,
-            "policy",
-            Status.CANNOT_VERIFY,
+    return (present, _mta_sts_policy(facts, domain, online))
+
+
+def _mta_sts_policy(facts: Facts, domain: str, online: bool) -> Finding:
+    host = f"mta-sts.{domain}"
+    url = f"https://{host}{PATH}"
+    a, aaaa = facts.ask(host, "A"), facts.ask(host, "AAAA")
+
+    def finding(status: Status, title: str, observed: str, lookup: Lookup, remedy: str = "") -> Finding:
+        return _finding(Area.MTA_STS, "policy", status, title, observed, lookup, remedy)
+
+    if not a.failed and not aaaa.failed and not a.found and not aaaa.found:
+        return finding(Status.FAIL, "The host of the MTA-STS policy does not resolve", host, a, f"Serve {url}.")
+    if not online:
+        title, remedy = (
             "The MTA-STS policy was not fetched",
-            "Only DNS is asked. A policy in `mode: testing` enforces nothing.",
-            host,
-            f"Look at https://mta-sts.{domain}/.well-known/mta-sts.txt: it should say `mode: enforce`.",
-        ),
-    )
+            "Run the check with --online: it should be `mode: enforce`.",
+        )
+        return finding(Status.CANNOT_VERIFY, title, "Only DNS is asked. `mode: testing` enforces nothing.", a, remedy)
+    file = facts.ask(host, POLICY)
+    mx = facts.ask(domain, "MX")
+    if file.failed:
+        title = "The MTA-STS policy could not be fetched"
+        return finding(Status.CANNOT_VERIFY, title, unanswered(file), file, f"Look at {url}, and run the check again.")
+    policy = parse_policy(file.texts[0] if file.texts else "")
+    if policy.errors:
+        title = "The MTA-STS policy is malformed"
+        return finding(Status.FAIL, title, "; ".join(policy.errors), file, f"Correct {url} (RFC 8461 3.2).")
+    if policy.mode != "enforce":
+        title, remedy = "The MTA-STS policy does not enforce TLS", "Set `mode: enforce` once TLS reports look good."
+        return finding(Status.WARN, title, f"mode: {policy.mode}", file, remedy)
+    if mx.failed:
+        title = "The MX records could not be looked up"
+        return finding(Status.CANNOT_VERIFY, title, unanswered(mx), mx, "Run the check again.")
+    strangers = [record.host for record in mx.hosts if record.host and not policy.allows(record.host)]
+    if strangers:
+        title, remedy = (
+            "The MTA-STS policy does not allow an MX host",
+            "Add it as `mx:` to the policy, and change the id.",
+        )
+        return finding(Status.FAIL, title, ", ".join(strangers), file, remedy)
+    return finding(Status.PASS, "The MTA-STS policy enforces TLS", f"mx: {', '.join(policy.patterns[:5])}", file)
 
 
 def check_tls_rpt(facts: Facts, domain: str) -> tuple[Finding, ...]:

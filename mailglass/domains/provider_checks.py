@@ -1,4 +1,4 @@
-"""Whether a domain has what its providers ask for: their include, their CNAME records, their Return-Path."""
+"""Checks of the records that providers ask for: their include, their CNAME records, their Return-Path."""
 
 from __future__ import annotations
 

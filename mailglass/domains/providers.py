@@ -1,4 +1,4 @@
-"""What each provider asks of a sending domain: data, with the page that says so."""
+"""Records that each provider asks of a sending domain: data, with the page that says so."""
 
 from __future__ import annotations
 

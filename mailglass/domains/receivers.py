@@ -11,7 +11,7 @@ from mailglass.domains.findings import Finding, Status
 
 
 class Verdict(StrEnum):
-    """Whether a receiver would take the domain's mail, as far as DNS tells."""
+    """Readiness of a receiver for the domain's mail, as far as DNS tells."""
 
     READY = "ready"
     NOT_READY = "not_ready"
@@ -19,7 +19,7 @@ class Verdict(StrEnum):
 
 
 class RequirementStatus(StrEnum):
-    """Whether one requirement is met. `not_checked`: DNS does not tell, or nothing was given to look at."""
+    """State of one requirement. `not_checked`: DNS does not tell, or nothing was given to look at."""
 
     MET = "met"
     NOT_MET = "not_met"
@@ -121,7 +121,7 @@ RECEIVERS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of one requirement.
+    """Result of one requirement.
 
     Attributes:
         name: as the receiver calls it.

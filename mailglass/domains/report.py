@@ -25,7 +25,7 @@ _ORDER: Final = {area: number for number, area in enumerate(Area)}
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run saw of one domain.
+    """Results of a run for one domain.
 
     Attributes:
         subject: what was checked.
@@ -73,7 +73,12 @@ def analyse(subject: Subject, facts: Facts) -> Report:
             findings += check_alignment(facts, subject, policy, dkim, envelope if subject.return_path else None)
     mx, mx_facts = check_mx(facts, subject.domain)
     bimi, bimi_facts = check_bimi(facts, subject.domain, dmarc)
-    findings += [*mx, *bimi, *check_mta_sts(facts, subject.domain), *check_tls_rpt(facts, subject.domain)]
+    findings += [
+        *mx,
+        *bimi,
+        *check_mta_sts(facts, subject.domain, online=subject.online),
+        *check_tls_rpt(facts, subject.domain),
+    ]
     findings += [*check_dane(facts, subject.domain), *check_zone(facts, subject.domain)]
     findings += [found for address in subject.addresses for found in check_address(facts, address)]
     findings += [found for name in subject.helo for found in check_helo(facts, name)]

@@ -56,7 +56,7 @@ _WHY: Final = {
 
 @dataclass(frozen=True, slots=True)
 class SPFResult:
-    """What became of SPF for one domain.
+    """Result of the SPF checks for one domain.
 
     Attributes:
         findings: of all checks.

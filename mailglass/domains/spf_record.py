@@ -59,13 +59,8 @@ class Term:
 
     @property
     def costs(self) -> bool:
-        """Whether its evaluation counts as a lookup."""
+        """True if its evaluation counts as a lookup."""
         return self.name in COSTLY and (self.modifier == (self.name == "redirect"))
-
-    @property
-    def has_macro(self) -> bool:
-        """Whether its domain depends on the message."""
-        return "%" in self.value
 
 
 @dataclass(frozen=True, slots=True)

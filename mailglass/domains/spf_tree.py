@@ -50,7 +50,7 @@ class Node:
 
 @dataclass(slots=True)
 class Tree:
-    """What the walk saw.
+    """Result of the walk.
 
     Attributes:
         root: the domain's own record.
@@ -78,7 +78,7 @@ class Tree:
 
     @property
     def cut(self) -> bool:
-        """Whether the tree is too large to be followed to its end. Far above any limit by then."""
+        """True if the tree is too large to be followed to its end. Far above any limit by then."""
         return self.followed > MAX_FOLLOWED or any(node.cut for node in walk(self.root))
 
     @property

@@ -1,4 +1,4 @@
-"""What is to be checked: a sending domain with its selectors, Return-Path, addresses, hosts and providers."""
+"""Subject of a check: a sending domain with its selectors, Return-Path, addresses, hosts and providers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Selector:
 
     @property
     def name(self) -> str:
-        """Where the key is published."""
+        """Name at which the key is published."""
         return f"{self.selector}._domainkey.{self.domain}"
 
 
@@ -43,6 +43,7 @@ class Subject:
         helo: names that EHLO says.
         providers: the providers that send for it.
         public_suffix_domain: the organisational domain by the Public Suffix List; "" where that is not at hand.
+        online: whether files may be fetched over HTTPS.
     """
 
     domain: str
@@ -54,6 +55,7 @@ class Subject:
     helo: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
     public_suffix_domain: str = ""
+    online: bool = False
 
     @property
     def senders(self) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ _RESTS_ON: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How a domain differs from its last check.
+    """Difference of a domain from its last check.
 
     Attributes:
         statuses: of the findings that are not `pass`, by their ids; what could not be looked up stays as it was.

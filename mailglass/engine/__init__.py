@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from mailglass.engine.batch import Engine
-from mailglass.engine.recorder import BatchReport
+from mailglass.engine.batch_report import BatchReport
 
 __all__ = ["BatchReport", "Engine"]

@@ -1,18 +1,19 @@
-"""Which account sends which delivery: routes, weights, failover, breakers."""
+"""Selection of accounts for deliveries: routes, weights, failover, breakers."""
 
 from __future__ import annotations
 
 import logging
 import random
 from collections.abc import Sequence, Set
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from uuid import UUID
 
 from mailglass import clock, telemetry
+from mailglass.engine.assignment import AccountBatch, Assignment
 from mailglass.engine.bulkhead import Bulkhead, Call
 from mailglass.engine.destinations import Destinations
-from mailglass.engine.prepare import ACCOUNT_UNAVAILABLE, Ready, refusal
-from mailglass.engine.unplaced import unplaced
+from mailglass.engine.prepare import ACCOUNT_UNAVAILABLE, ReadyDelivery, refusal
+from mailglass.engine.unknown_routes import without_route
 from mailglass.engine.verdicts import NO_EVIDENCE, remembers, window
 from mailglass.errors import ConfigError, RouteError
 from mailglass.ledger.breakers import PAUSED, Breaker, breakers, end_probe, probe
@@ -20,10 +21,8 @@ from mailglass.ledger.database import Runs
 from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, Verdict
 from mailglass.ledger.lifecycle import Doubt, Status
-from mailglass.mail.addresses import Address
 from mailglass.mail.refusal import Scope
 from mailglass.mail.streams import Stream, StreamPolicy, UncertainPolicy
-from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts
 from mailglass.refusals.understand import scope_of
 from mailglass.routing import Lane, RouteContext, Router, ordered_accounts
@@ -40,66 +39,39 @@ _WITHOUT_SLOT = 1.0
 
 
 @dataclass(slots=True)
-class Placed:
-    """The deliveries that one account is to send.
+class _Choices:
+    """Accounts chosen for the deliveries of one batch, while it is gone through.
 
     Attributes:
-        sender: From of those that name none.
-        route: for failover: which other accounts there are.
-        probing: the account's breaker is half-open, and this is the one mail that tries it.
-        places: of those that took a place in the account's plan for the day: the key it is counted under.
-        call: leave to call the provider from one of this worker's slots; None in a process that is no worker.
+        by_account: deliveries by account and route.
+        verdicts: on those that no account sends now.
+        left: those whose only usable accounts were excluded.
+        unknown: those whose route or account this worker does not know.
     """
 
-    account: str
-    provider: Provider
-    sender: Address | None
-    route: Route
-    items: list[Ready] = field(default_factory=list)
-    probing: bool = False
-    places: dict[UUID, str] = field(default_factory=dict)
-    call: Call | None = None
-
-    @property
-    def quick(self) -> bool:
-        """Return whether nobody need fear that the account's provider is slow."""
-        return self.call is None or self.call.quick
-
-    def release(self) -> None:
-        """No call follows: give the worker's slot for it back."""
-        if self.call is not None:
-            self.call.release()
-
-
-@dataclass(slots=True)
-class Placement:
-    """Where the deliveries of a batch go, and what becomes of those that go nowhere now.
-
-    Attributes:
-        left: those for which only accounts that were not to be used could be.
-        without_slot: accounts whose slow calls have all the slots that they may have.
-        calls: leave that this batch has to call providers.
-    """
-
-    placed: list[Placed] = field(default_factory=list)
+    by_account: dict[tuple[str, Route], list[ReadyDelivery]] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
-    left: list[Ready] = field(default_factory=list)
-    without_slot: set[str] = field(default_factory=set)
-    calls: list[Call] = field(default_factory=list)
-
-    def join(self, other: Placement) -> None:
-        """Take over what another one says beside where its deliveries go."""
-        self.without_slot |= other.without_slot
-        self.calls += other.calls
-
-    def release(self) -> None:
-        """The batch is over: no call follows."""
-        for call in self.calls:
-            call.release()
+    left: list[ReadyDelivery] = field(default_factory=list)
+    unknown: list[Claimed] = field(default_factory=list)
 
 
-class Placer:
-    """Places deliveries on accounts. Safe to use from several threads.
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """Result of opening one account for its deliveries.
+
+    Attributes:
+        batch: deliveries that it is to send; None if it sends none now.
+        verdicts: on the others.
+        without_slot: its slow calls hold all the slots that they may have.
+    """
+
+    batch: AccountBatch | None
+    verdicts: tuple[Verdict, ...] = ()
+    without_slot: str | None = None
+
+
+class AccountSelector:
+    """Assigns deliveries to accounts. Safe to use from several threads.
 
     Args:
         settings: routes and accounts.
@@ -118,58 +90,85 @@ class Placer:
         self._router = router
         self._bulkhead = bulkhead
         self.destinations = Destinations(ledger)
-        # the accounts whose providers hang, as a batch that was placed at this moment has found
+        # the accounts whose providers hang, as a batch that was assigned at this moment has found
         self._hanging: tuple[float, dict[str, bool]] = (0.0, {})
         self._cache: dict[tuple[str, ...], tuple[float, dict[str, Breaker]]] = {}
 
-    def place(self, lane: Lane, ready: Sequence[Ready], without: Set[str] = frozenset()) -> Placement:
+    def assign(
+        self, lane: Lane, ready: Sequence[ReadyDelivery], calls: ExitStack, without: Set[str] = frozenset()
+    ) -> Assignment:
         """Choose an account for each delivery.
 
         Args:
+            lane: of the deliveries.
+            ready: deliveries with their content.
+            calls: gives the worker's slots for provider calls back when the batch ends.
             without: accounts that are not to be used now, though they will be.
         """
-        placement = Placement()
+        choices = self._choices(lane, ready, without)
+        batches: list[AccountBatch] = []
+        verdicts = choices.verdicts
+        without_slot: set[str] = set()
+        for (account, route), items in choices.by_account.items():
+            all_quick = all(batch.quick for batch in batches)
+            opened = self._open(lane, account, route, items, calls, all_quick)
+            verdicts += opened.verdicts
+            if opened.batch is not None:
+                batches.append(opened.batch)
+            if opened.without_slot is not None:
+                without_slot.add(opened.without_slot)
+        verdicts += without_route(self._ledger, choices.unknown)
+        return Assignment(
+            by_account=tuple(batches),
+            ended=tuple(verdict for verdict in verdicts if verdict.status is not Status.QUEUED),
+            waiting=tuple(verdict for verdict in verdicts if verdict.status is Status.QUEUED),
+            left=tuple(choices.left),
+            without_slot=frozenset(without_slot),
+        )
+
+    def _choices(self, lane: Lane, ready: Sequence[ReadyDelivery], without: Set[str]) -> _Choices:
+        choices = _Choices()
         began = clock.monotonic()
-        by_account: dict[tuple[str, Route], list[Ready]] = {}
+        # the same lists: most mails have the very same route, and to compare routes costs more
+        by_identity: dict[tuple[str, int], list[ReadyDelivery]] = {}
         routes: dict[tuple[str, tuple[str, ...]], Route | RouteError] = {}
-        unknown: list[Claimed] = []
         for item in ready:
             route = self._route(lane, item, routes)
             if isinstance(route, RouteError) or self._asks_elsewhere(item.delivery):
-                unknown.append(item.delivery)
+                choices.unknown.append(item.delivery)
                 continue
             chosen = self._choose(lane, route, item.delivery, without, began)
             if chosen is None:
-                placement.left.append(item)
+                choices.left.append(item)
             elif isinstance(chosen, Verdict):
-                placement.verdicts.append(chosen)
+                choices.verdicts.append(chosen)
             else:
-                by_account.setdefault((chosen, route), []).append(item)
-        for (account, route), items in by_account.items():
-            self._open(lane, placement, account, route, self._asked_to_wait(lane, placement, account, items))
-        placement.verdicts += unplaced(self._ledger, unknown)
-        return placement
+                known = by_identity.get((chosen, id(route)))
+                if known is None:
+                    known = by_identity[chosen, id(route)] = choices.by_account.setdefault((chosen, route), [])
+                known.append(item)
+        return choices
 
     def elsewhere(self, route: Route, account: str) -> bool:
-        """Whether the route has another account that can be used now."""
+        """Return whether the route has another account that can be used now."""
         others = tuple(name for name in route.accounts if name != account)
         return any(name not in self._breakers(others) for name in others)
 
     def forget(self) -> None:
-        """A breaker has changed: look anew."""
+        """Forget the breakers, because one has changed."""
         self._cache.clear()
 
-    def not_probed(self, placed: Placed) -> None:
+    def not_probed(self, batch: AccountBatch) -> None:
         """Let another mail try a half-open breaker: the one that was to has told nothing of the account."""
-        if placed.probing:
-            end_probe(self._ledger, placed.account)
+        if batch.probing:
+            end_probe(self._ledger, batch.account)
 
     def _asks_elsewhere(self, delivery: Claimed) -> bool:
         """Return whether an account is to be asked about it that only other workers know."""
         return delivery.ask_again and delivery.account is not None and delivery.account not in self._settings.accounts
 
     def _route(
-        self, lane: Lane, item: Ready, routes: dict[tuple[str, tuple[str, ...]], Route | RouteError]
+        self, lane: Lane, item: ReadyDelivery, routes: dict[tuple[str, tuple[str, ...]], Route | RouteError]
     ) -> Route | RouteError:
         try:
             by_delivery = self._router.by_delivery
@@ -188,7 +187,11 @@ class Placer:
     def _choose(
         self, lane: Lane, route: Route, delivery: Claimed, without: Set[str], began: float
     ) -> str | Verdict | None:
-        """The first account that can be used, beginning with the one whose turn it is; None: one of `without` alone."""
+        """Return the first account that can be used, beginning with the one whose turn it is.
+
+        Returns:
+            Its name, or None if only those of `without` could be used, or a verdict if none can be used.
+        """
         order = ordered_accounts(route, delivery.id)
         if delivery.ask_again:
             # under the same idempotency key only this account knows the answer
@@ -214,7 +217,7 @@ class Placer:
         return self._wait(lane, delivery, name, open_breakers[name].seconds)
 
     def _answering(self, usable: Sequence[str], delivery: Claimed, began: float) -> str:
-        """The first account whose provider does not hang just now; what was attempted before stays with the first."""
+        """Return the first account whose provider does not hang now; what was attempted before stays with the first."""
         bulkhead = self._bulkhead
         if bulkhead is None or len(usable) < 2 or delivery.tries or delivery.in_doubt:
             return usable[0]
@@ -232,48 +235,72 @@ class Placer:
         try:
             return remembers(window(self._accounts.open(account)), age)
         except ConfigError:
-            # held for that reason when it is placed
+            # held for that reason when the account is opened
             return True
 
-    def _open(self, lane: Lane, placement: Placement, account: str, route: Route, items: list[Ready]) -> None:
+    def _open(
+        self,
+        lane: Lane,
+        account: str,
+        route: Route,
+        chosen: Sequence[ReadyDelivery],
+        calls: ExitStack,
+        all_quick: bool,
+    ) -> _Opened:
+        """Open an account for its deliveries, as far as it can be called now.
+
+        Args:
+            lane: of the deliveries.
+            account: which one.
+            route: theirs.
+            chosen: the deliveries.
+            calls: gives the slot for its calls back when the batch ends.
+            all_quick: the batch has no other account that may be slow.
+        """
+        items, verdicts = self._come_later(lane, account, chosen)
         try:
             provider = self._accounts.open(account)
         except ConfigError as error:
             telemetry.emit("mailglass.account.failed", level=logging.ERROR, account=account, reason=str(error))
-            placement.verdicts += [refusal(item.delivery, Status.HELD, "account_misconfigured") for item in items]
-            return
+            return _Opened(None, (*verdicts, *_held(items, "account_misconfigured")))
         sender = self._accounts.settings(account).sender or self._settings.default_from
         if sender is None:
-            nameless = [item for item in items if "from" not in item.content]
-            placement.verdicts += [refusal(item.delivery, Status.HELD, "no_sender") for item in nameless]
+            verdicts += _held([item for item in items if "from" not in item.content], "no_sender")
             items = [item for item in items if "from" in item.content]
-        placed = Placed(account, provider, sender, route, items)
         if not items:
-            return
-        if items and not self._admit(placement, placed):
-            placement.without_slot.add(account)
-            placement.verdicts += [
-                self._wait(lane, item.delivery, account, _WITHOUT_SLOT, "account_slow") for item in items
-            ]
-            return
+            return _Opened(None, tuple(verdicts))
+        admitted, call = self._call(account, calls, all_quick)
+        if not admitted:
+            verdicts += (self._wait(lane, item.delivery, account, _WITHOUT_SLOT, "account_slow") for item in items)
+            return _Opened(None, tuple(verdicts), account)
         breaker = self._breakers(route.accounts).get(account)
-        if items and breaker is not None:
-            candidate = _candidate(breaker, items)
-            placed.probing = candidate is not None and probe(self._ledger, account)
-            placed.items = [item for item in items if placed.probing and item is candidate]
-            waiting = [item for item in items if not (placed.probing and item is candidate)]
-            placement.verdicts += [self._wait(lane, item.delivery, account, _PROBING) for item in waiting]
-        if placed.items:
-            placement.placed.append(placed)
-        else:
-            placed.release()
+        if breaker is not None:
+            items, waiting = self._probes(account, breaker, items)
+            verdicts += (self._wait(lane, item.delivery, account, _PROBING) for item in waiting)
+        batch = AccountBatch(account, provider, sender, route, tuple(items), probing=breaker is not None, call=call)
+        if not items:
+            batch.release()
+            return _Opened(None, tuple(verdicts))
+        return _Opened(batch, tuple(verdicts))
 
-    def _asked_to_wait(self, lane: Lane, placement: Placement, account: str, items: list[Ready]) -> list[Ready]:
+    def _probes(
+        self, account: str, breaker: Breaker, items: Sequence[ReadyDelivery]
+    ) -> tuple[list[ReadyDelivery], list[ReadyDelivery]]:
+        """Return the one delivery that tries a half-open breaker now, if any, and those that wait."""
+        candidate = _candidate(breaker, items)
+        if candidate is None or not probe(self._ledger, account):
+            return [], list(items)
+        return [candidate], [item for item in items if item is not candidate]
+
+    def _come_later(
+        self, lane: Lane, account: str, items: Sequence[ReadyDelivery]
+    ) -> tuple[Sequence[ReadyDelivery], list[Verdict]]:
         """Put mail off whose recipients' domain has asked this account to come later; one at a time tries it then."""
         waits = self.destinations.waits(account)
         if not waits:
-            return items
-        going: list[Ready] = []
+            return items, []
+        going: list[ReadyDelivery] = []
+        verdicts: list[Verdict] = []
         for item in items:
             domain = item.delivery.recipient.rpartition("@")[2].lower()
             seconds = None if item.delivery.ask_again else waits.get(domain)
@@ -284,28 +311,32 @@ class Placer:
                 waits[domain] = _TRYING
             else:
                 wait = self._wait(lane, item.delivery, account, seconds, "destination_deferred")
-                placement.verdicts.append(wait._replace(awaits_account=None))
-        return going
+                verdicts.append(wait._replace(awaits_account=None))
+        return going, verdicts
 
-    def _admit(self, placement: Placement, placed: Placed) -> bool:
-        """Whether this worker may call the account now: a batch waits for one account that may be slow at the most."""
+    def _call(self, account: str, calls: ExitStack, all_quick: bool) -> tuple[bool, Call | None]:
+        """Take leave to call an account: a batch waits for one account that may be slow at the most.
+
+        Returns:
+            Whether it may be called now, and the leave, which a process that is no worker does not need.
+        """
         if self._bulkhead is None:
-            return True
-        call = self._bulkhead.admit(placed.account)
-        if call is not None and not call.quick and not all(other.quick for other in placement.placed):
+            return True, None
+        call = self._bulkhead.admit(account)
+        if call is None:
+            return False, None
+        if not call.quick and not all_quick:
             call.release()
-            return False
-        if call is not None:
-            placement.calls.append(call)
-        placed.call = call
-        return call is not None
+            return False, None
+        calls.callback(call.release)
+        return True, call
 
     def _wait(
         self, lane: Lane, delivery: Claimed, account: str, seconds: float, reason: str = ACCOUNT_UNAVAILABLE
     ) -> Verdict:
-        """Due again when an account may be usable; jittered, and no event: nothing was attempted.
+        """Let a delivery wait until an account may be usable; jittered, and without an event: nothing was attempted.
 
-        At the latest when it becomes too old, so that it is held then, and not whenever the account is tried next.
+        It is due at the latest when it becomes too old, so that it is held then, and not at the account's next try.
         """
         delay = max(seconds, 0.5) * (1 + random.random() / 5)  # noqa: S311
         left = self._settings.streams[Stream(lane.stream)].max_age - delivery.age
@@ -313,7 +344,7 @@ class Placer:
         return Verdict(delivery.id, Status.QUEUED, None, reason, delay=delay, counted=False, awaits_account=account)
 
     def _breakers(self, accounts: tuple[str, ...], since: float | None = None) -> dict[str, Breaker]:
-        """The breakers that are not closed.
+        """Return the breakers that are not closed.
 
         Args:
             accounts: of these.
@@ -327,9 +358,9 @@ class Placer:
 
 
 def _turn(delivery: Claimed, order: Sequence[str], route: Route) -> int:
-    """Return whose turn it is: the account's after a certain number of attempts, by what the last refusal was about.
+    """Return the index of the account whose turn it is, by the number of attempts and by the last refusal.
 
-    Greylisting and the like want to see the same sender again. What was about the account wants another one.
+    Greylisting and the like want to see the same sender again. A refusal that was about the account wants another one.
     """
     refusal = delivery.refusal
     if refusal is not None and delivery.account in order:
@@ -340,14 +371,18 @@ def _turn(delivery: Claimed, order: Sequence[str], route: Route) -> int:
 
 
 def _without_answer(delivery: Claimed, policy: StreamPolicy) -> Verdict:
-    """It may have been sent, and nobody can be asked any more: what the policy says of uncertain deliveries."""
+    """Return the policy's verdict on a delivery that may have been sent, with nobody to ask any more."""
     if policy.uncertain is UncertainPolicy.RESEND:
         return Verdict(delivery.id, Status.QUEUED, EngineEvent.RESENT, NO_EVIDENCE, delay=0.0, doubt=Doubt.OPEN)
     return refusal(delivery, Status.HELD, NO_EVIDENCE)._replace(doubt=Doubt.OPEN)
 
 
-def _candidate(breaker: Breaker, items: Sequence[Ready]) -> Ready | None:
-    """The mail that may try a half-open breaker: one that has not failed before.
+def _held(items: Sequence[ReadyDelivery], reason: str) -> list[Verdict]:
+    return [refusal(item.delivery, Status.HELD, reason) for item in items]
+
+
+def _candidate(breaker: Breaker, items: Sequence[ReadyDelivery]) -> ReadyDelivery | None:
+    """Return the mail that may try a half-open breaker: one that has not failed before, or None.
 
     Where none comes for a while the one with the fewest attempts does, and the mail that failed last only alone.
     """

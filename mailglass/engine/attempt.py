@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -12,16 +12,18 @@ from typing import Final
 from uuid import UUID
 
 from mailglass import clock, telemetry
-from mailglass.engine.account_selector import Placed, Placer
+from mailglass.engine.account_selector import AccountSelector
+from mailglass.engine.alerts import alert_uncertain
+from mailglass.engine.assignment import AccountBatch
+from mailglass.engine.batch_report import AttemptResult
 from mailglass.engine.health import BREAKING, Sign, Suspicions, Unanswered, judge, sign_of
 from mailglass.engine.rate_feedback import RateFeedback
 from mailglass.engine.recorder import Recorder
-from mailglass.engine.telling import tell_uncertain
 from mailglass.engine.verdicts import decide, window
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import breakers, leases
 from mailglass.ledger.database import Database
-from mailglass.ledger.leases import RefusedCopy, Verdict
+from mailglass.ledger.leases import Claimed, RefusedCopy, Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.suppressions import Suppression, refused_again
 from mailglass.mail.addresses import Address, encodable
@@ -50,14 +52,16 @@ class Attempter:
     Args:
         settings: the streams' policies.
         ledger: where marks and outcomes go.
-        placer: knows the other accounts of a route, and is told when a breaker changes.
+        selector: knows the other accounts of a route, and is told when a breaker changes.
         rate_feedback: adjusts rates by the answers.
     """
 
-    def __init__(self, settings: Settings, ledger: Database, placer: Placer, rate_feedback: RateFeedback) -> None:
+    def __init__(
+        self, settings: Settings, ledger: Database, selector: AccountSelector, rate_feedback: RateFeedback
+    ) -> None:
         self._settings = settings
         self._ledger = ledger
-        self._placer = placer
+        self._selector = selector
         self._rate_feedback = rate_feedback
         self._unanswered = Unanswered()
         self._suspicions = Suspicions()
@@ -66,93 +70,110 @@ class Attempter:
         """Return whether the account's last call had no answer, so that the next one should risk a single mail."""
         return self._unanswered.doubtful(account)
 
-    def attempt(self, lane: Lane, placed: Placed, mails: Sequence[Outgoing], recorder: Recorder) -> bool:
+    def attempt(
+        self,
+        lane: Lane,
+        batch: AccountBatch,
+        mails: Sequence[Outgoing],
+        claimed: Mapping[UUID, Claimed],
+        recorder: Recorder,
+    ) -> AttemptResult:
         """Attempt these mails once.
 
+        Args:
+            lane: where they wait.
+            batch: deliveries of the account that they go through.
+            mails: a piece of these deliveries, as mails.
+            claimed: their deliveries by id, and perhaps others.
+            recorder: writes down what becomes of them.
+
         Returns:
-            Whether the account can take more now.
+            The number of mails attempted, what was learnt, and whether the account can take more now.
         """
-        provider, lease = placed.provider, recorder.lease
+        provider, lease = batch.provider, recorder.lease
         if left_out := _left_out(provider, mails):
             # before the mark: if it cannot be written, nothing was attempted
-            leases.note_left_out(self._ledger, lane.tenant, placed.account, left_out)
-        attempts = self._mark(placed, mails, recorder)
-        mails = [mail for mail in mails if mail.delivery_id in attempts]
+            leases.note_left_out(self._ledger, lane.tenant, batch.account, left_out)
+        attempts = self._mark(batch, mails, recorder)
+        if len(attempts) < len(mails):
+            mails = [mail for mail in mails if mail.delivery_id in attempts]
         if not mails:
-            self._placer.not_probed(placed)
-            return True
+            self._selector.not_probed(batch)
+            return AttemptResult(0, usable=True)
         recorder.begin(attempts)
         started = clock.monotonic()
-        with placed.call or nullcontext():
+        with batch.call or nullcontext():
             outcomes = _call(provider, mails, lease.send_until)
         duration = round((clock.monotonic() - started) * 1000)
-        recorder.report.attempted += len(mails)
         # first of all: what the provider answered is known only here
-        self._record(lane, placed, mails, outcomes, attempts, duration, recorder)
-        usable = self._judge_account(placed, mails, outcomes, duration / 1000)
-        self._learn(lane, placed, mails, outcomes, recorder)
-        return usable
+        self._record(lane, batch, mails, outcomes, claimed, attempts, duration, recorder)
+        usable = self._judge_account(batch, mails, outcomes, duration / 1000)
+        # slow down where asked
+        self._rate_feedback.apply(batch, mails, outcomes)
+        self._selector.destinations.learn(batch.account, mails, outcomes)
+        learnt = tuple(outcome.provider_message_id for outcome in outcomes if outcome.provider_message_id)
+        return AttemptResult(len(mails), usable, learnt)
 
-    def _mark(self, placed: Placed, mails: Sequence[Outgoing], recorder: Recorder) -> dict[UUID, int]:
+    def _mark(self, batch: AccountBatch, mails: Sequence[Outgoing], recorder: Recorder) -> dict[UUID, int]:
         """Mark what is still ours and has not expired; returns the attempt's number by id."""
         expired: set[UUID] = set()
         ids = [mail.delivery_id for mail in mails]
         token = recorder.lease.token
-        attempts = leases.mark(self._ledger, token, ids, placed.account, placed.provider.name, expired)
+        attempts = leases.mark(self._ledger, token, ids, batch.account, batch.provider.name, expired)
         if len(attempts) < len(ids):
             recorder.expired(expired)
-            self._rate_feedback.not_sent(placed, [key for key in ids if key not in attempts])
+            self._rate_feedback.not_sent(batch, [key for key in ids if key not in attempts])
         return attempts
 
     def _record(
         self,
         lane: Lane,
-        placed: Placed,
+        batch: AccountBatch,
         mails: Sequence[Outgoing],
         outcomes: Sequence[Outcome],
-        attempts: dict[UUID, int],
+        claimed: Mapping[UUID, Claimed],
+        attempts: Mapping[UUID, int],
         duration: int,
         recorder: Recorder,
     ) -> None:
         policy = self._settings.streams[Stream(lane.stream)]
         # by the ledger's clock, of which the claim has told: this process's may be wrong by hours
         since_claim = clock.monotonic() - recorder.lease.started
-        ages = {item.delivery.id: item.delivery.age + since_claim for item in placed.items}
         fails_over = any(outcome.kind in _OF_THE_ACCOUNT for outcome in outcomes)
-        elsewhere = fails_over and self._elsewhere(placed)
-        claimed = {item.delivery.id: item.delivery for item in placed.items}
-        in_doubt = {item.delivery.id: item.delivery.ask_again for item in placed.items if item.delivery.in_doubt}
+        elsewhere = fails_over and self._elsewhere(batch)
+        idempotency_window, accounts = window(batch.provider), len(batch.route.accounts)
+        deliveries = [claimed[mail.delivery_id] for mail in mails]
         verdicts = [
             decide(
-                mail.delivery_id,
+                delivery.id,
                 outcome,
-                attempt=attempts[mail.delivery_id],
-                age=ages[mail.delivery_id],
+                attempt=attempts[delivery.id],
+                age=delivery.age + since_claim,
                 policy=policy,
                 duration_ms=duration,
                 elsewhere=elsewhere,
-                idempotency_window=window(placed.provider),
-                in_doubt=mail.delivery_id in in_doubt,
-                asked_again=in_doubt.get(mail.delivery_id, False),
-                deferrals=claimed[mail.delivery_id].deferrals,
-                lifetime=claimed[mail.delivery_id].lifetime,
-                accounts=len(placed.route.accounts),
+                idempotency_window=idempotency_window,
+                in_doubt=delivery.in_doubt,
+                asked_again=delivery.in_doubt and delivery.ask_again,
+                deferrals=delivery.deferrals,
+                lifetime=delivery.lifetime,
+                accounts=accounts,
             )
-            for mail, outcome in zip(mails, outcomes, strict=True)
+            for delivery, outcome in zip(deliveries, outcomes, strict=True)
         ]
         verdicts = [
-            _awaiting(verdict, outcome, placed.account) for verdict, outcome in zip(verdicts, outcomes, strict=True)
+            _awaiting(verdict, outcome, batch.account) for verdict, outcome in zip(verdicts, outcomes, strict=True)
         ]
-        refused = _refused(lane, placed.account, mails, outcomes)
-        refused += self._refused_again(lane, placed.account, mails, outcomes)
+        refusals = list(_about_whom(mails, outcomes))
+        refused = _refused(lane, batch.account, mails, outcomes, refusals)
+        refused += self._refused_again(lane, batch.account, refusals)
         recorder.record(verdicts, refused, _refused_copies(mails, outcomes))
-        tell_uncertain(lane, placed.account, verdicts)
-        told = [refusal.code for _, refusal in _about_whom(mails, outcomes)]
-        if told:
-            count_refusals(placed.account, told)
+        alert_uncertain(lane, batch.account, verdicts)
+        if refusals:
+            count_refusals(batch.account, [refusal.code for _, refusal in refusals])
 
     def _refused_again(
-        self, lane: Lane, account: str, mails: Sequence[Outgoing], outcomes: Sequence[Outcome]
+        self, lane: Lane, account: str, refusals: Sequence[tuple[Address, Refusal]]
     ) -> list[Suppression]:
         """Return entries for those who were refused as perhaps gone, now and a day or more before.
 
@@ -160,7 +181,7 @@ class Attempter:
         """
         doubts = {
             address.key: rule.days
-            for address, refusal in _about_whom(mails, outcomes)
+            for address, refusal in refusals
             if (rule := suppression(refusal)) is not None and rule.at > 1
         }
         if not doubts:
@@ -175,18 +196,18 @@ class Attempter:
             for _, key in sorted(again)
         ]
 
-    def _elsewhere(self, placed: Placed) -> bool:
+    def _elsewhere(self, batch: AccountBatch) -> bool:
         try:
-            return self._placer.elsewhere(placed.route, placed.account)
+            return self._selector.elsewhere(batch.route, batch.account)
         except LedgerUnavailableError:
-            # queued again is right in both cases: whoever places it next finds out
-            return len(placed.route.accounts) > 1
+            # queued again is right in both cases: whoever assigns it next finds out
+            return len(batch.route.accounts) > 1
 
     def _judge_account(
-        self, placed: Placed, mails: Sequence[Outgoing], outcomes: Sequence[Outcome], seconds: float
+        self, batch: AccountBatch, mails: Sequence[Outgoing], outcomes: Sequence[Outcome], seconds: float
     ) -> bool:
-        """Open or close the account's breaker by what its provider said; whether it can take more now."""
-        account = placed.account
+        """Open or close the account's breaker by what its provider said; return whether it can take more now."""
+        account = batch.account
         judgement = judge(outcomes)
         sign, index = judgement.sign, judgement.index
         suspected = self._suspicions.add(account, mails, outcomes)
@@ -195,25 +216,25 @@ class Attempter:
             sign = Sign.USED_UP if outcomes[index].kind is OutcomeClass.QUOTA else Sign.REFUSED
         if sign is Sign.NO_ANSWER:
             given_up = self._unanswered.add(account, seconds)
-            if not (placed.probing or given_up):
+            if not (batch.probing or given_up):
                 return True
         elif sign not in BREAKING:
-            return self._answered(placed, sign)
+            return self._answered(batch, sign)
         self._unanswered.forget(account)
         self._trip(account, sign, mails[index].delivery_id, outcomes[index])
         return False
 
-    def _answered(self, placed: Placed, sign: Sign) -> bool:
-        """The provider is there: a half-open breaker closes if the account works, else another mail may try it."""
+    def _answered(self, batch: AccountBatch, sign: Sign) -> bool:
+        """Close a half-open breaker if the account works, else let another mail try it; return whether it answered."""
         if sign is not Sign.NOTHING:
-            self._unanswered.forget(placed.account)
-        if placed.probing and sign is Sign.WORKS:
-            if breakers.reset(self._ledger, placed.account):
-                breakers.wake(self._ledger, placed.account)
-            self._placer.forget()
-            telemetry.emit("mailglass.breaker.closed", account=placed.account)
+            self._unanswered.forget(batch.account)
+        if batch.probing and sign is Sign.WORKS:
+            if breakers.reset(self._ledger, batch.account):
+                breakers.wake(self._ledger, batch.account)
+            self._selector.forget()
+            telemetry.emit("mailglass.breaker.closed", account=batch.account)
         else:
-            self._placer.not_probed(placed)
+            self._selector.not_probed(batch)
         return sign is not Sign.NOTHING
 
     def _trip(self, account: str, sign: Sign, delivery: UUID, outcome: Outcome) -> None:
@@ -221,7 +242,7 @@ class Attempter:
         seconds = breakers.trip(
             self._ledger, account, sign.value, reset, delivery=delivery, error=outcome.reason or outcome.kind.value
         )
-        self._placer.forget()
+        self._selector.forget()
         telemetry.emit(
             "mailglass.breaker.opened",
             level=logging.ERROR,
@@ -230,24 +251,9 @@ class Attempter:
             duration_ms=round(seconds * 1000),
         )
 
-    def _learn(
-        self,
-        lane: Lane,
-        placed: Placed,
-        mails: Sequence[Outgoing],
-        outcomes: Sequence[Outcome],
-        recorder: Recorder,
-    ) -> None:
-        """Slow down where asked, notice early webhooks."""
-        self._rate_feedback.apply(placed, mails, outcomes)
-        self._placer.destinations.learn(placed.account, mails, outcomes)
-        learnt = [outcome.provider_message_id for outcome in outcomes if outcome.provider_message_id]
-        if learnt and not recorder.report.orphans_waiting:
-            recorder.report.orphans_waiting = leases.orphans_waiting(self._ledger, learnt)
-
 
 def _awaiting(verdict: Verdict, outcome: Outcome, account: str) -> Verdict:
-    """A mail that its account refused for the account's sake waits for it."""
+    """Let a mail wait for its account that was refused for the account's sake."""
     if verdict.status is not Status.QUEUED or sign_of(outcome) not in (*BREAKING, Sign.SUSPECT):
         return verdict
     return verdict._replace(awaits_account=account)
@@ -270,10 +276,11 @@ def _about_whom(mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> Itera
     for mail, outcome in zip(mails, outcomes, strict=True):
         if outcome.refusal is not None:
             yield mail.recipient, outcome.refusal
-        copies = (*mail.cc, *mail.bcc)
-        for copy in outcome.copies:
-            if 0 <= copy.index < len(copies):
-                yield copies[copy.index], copy.refusal
+        if outcome.copies:
+            copies = (*mail.cc, *mail.bcc)
+            for copy in outcome.copies:
+                if 0 <= copy.index < len(copies):
+                    yield copies[copy.index], copy.refusal
 
 
 def _refused_copies(mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> list[RefusedCopy]:
@@ -296,13 +303,15 @@ def _entry(lane: Lane, account: str, key: str, expires_at: datetime | None) -> S
     )
 
 
-def _refused(lane: Lane, account: str, mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> list[Suppression]:
-    """Recipients and copies that are refused for good, as entries of the suppression list."""
-    gone = [
-        _entry(lane, account, address.key, None)
-        for address, refusal in _about_whom(mails, outcomes)
-        if suppression(refusal) is FIRST
-    ]
+def _refused(
+    lane: Lane,
+    account: str,
+    mails: Sequence[Outgoing],
+    outcomes: Sequence[Outcome],
+    refusals: Sequence[tuple[Address, Refusal]],
+) -> list[Suppression]:
+    """Return recipients and copies that are refused for good, as entries of the suppression list."""
+    gone = [_entry(lane, account, address.key, None) for address, refusal in refusals if suppression(refusal) is FIRST]
     return gone + [
         Suppression(
             tenant=lane.tenant,
@@ -325,7 +334,7 @@ def _expiry(outcome: Outcome) -> datetime | None:
 
 
 def _call(provider: Provider, mails: Sequence[Outgoing], deadline: float) -> list[Outcome]:
-    """The provider's answers; whatever escapes it may have happened after the request was written."""
+    """Return the provider's answers; whatever escapes it may have happened after the request was written."""
     try:
         outcomes = provider.send(mails, deadline=deadline)
     except Exception as error:
@@ -343,7 +352,7 @@ def _call(provider: Provider, mails: Sequence[Outgoing], deadline: float) -> lis
 
 
 def _recordable(outcome: object) -> Outcome:
-    """An outcome that the ledger can take, whatever a provider wrote: one that it refuses would sink its batch's."""
+    """Return an outcome that the ledger can take, whatever a provider wrote: a refused one would sink its batch's."""
     if not isinstance(outcome, Outcome) or not isinstance(outcome.kind, OutcomeClass):
         return Outcome(OutcomeClass.UNCERTAIN, reason="provider_error:no_outcome")
     refusal: object = outcome.refusal

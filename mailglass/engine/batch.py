@@ -9,24 +9,27 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence, Set
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID
 
 from mailglass import clock, telemetry
-from mailglass.engine.account_selector import Placed, Placement, Placer
+from mailglass.engine.account_selector import AccountSelector
+from mailglass.engine.assignment import AccountBatch, Admitted, Assignment
 from mailglass.engine.attempt import Attempter
-from mailglass.engine.batch_size import Pace
+from mailglass.engine.batch_report import AttemptResult, BatchReport, Claim, StepResult
+from mailglass.engine.batch_sizer import BatchSizer
 from mailglass.engine.bulkhead import Bulkhead
-from mailglass.engine.prepare import CONTENT_REFUSED, Ready, refusal, sort_out
-from mailglass.engine.rate_admission import Places
+from mailglass.engine.prepare import CONTENT_REFUSED, Prepared, ReadyDelivery, prepare, refusal
+from mailglass.engine.rate_admission import RateAdmission
 from mailglass.engine.rate_feedback import RateFeedback
-from mailglass.engine.recorder import BatchReport, Recorder, new_lease
+from mailglass.engine.recorder import Recorder, new_lease
 from mailglass.engine.reservation import Reservation
 from mailglass.engine.verdicts import still_in_doubt
-from mailglass.engine.waiting import WaitingLanes
-from mailglass.errors import LedgerUnavailableError
+from mailglass.engine.waiting_lanes import WaitingLanes
+from mailglass.errors import LedgerError, LedgerUnavailableError
 from mailglass.ledger import leases
 from mailglass.ledger.database import Database
 from mailglass.ledger.leases import Claimed, Verdict
@@ -43,8 +46,45 @@ from mailglass.rendering.outgoing import outgoing
 from mailglass.routing import Lane, Router
 from mailglass.settings import Settings
 
-# what a held delivery says that met an error of ours before it could be sent
+# reason of a held delivery that met an error of ours before it could be sent
 UNEXPECTED: Final = "unexpected_error"
+
+
+class _Once:
+    """Callback that is called at most once.
+
+    Args:
+        callback: called with the first argument.
+    """
+
+    def __init__(self, callback: Callable[[bool], None]) -> None:
+        self._callback: Callable[[bool], None] | None = callback
+
+    def __call__(self, argument: bool) -> None:
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback(argument)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """One claimed batch, with what each of its steps needs.
+
+    Attributes:
+        lane: of its deliveries.
+        policy: of their stream.
+        claim: the leased deliveries.
+        recorder: writes down what becomes of them.
+        after_claim: called once, with whether there is more to do at once.
+        should_stop: asked between sends.
+    """
+
+    lane: Lane
+    policy: StreamPolicy
+    claim: Claim
+    recorder: Recorder
+    after_claim: _Once
+    should_stop: Callable[[], bool]
 
 
 class Engine:
@@ -71,13 +111,13 @@ class Engine:
         self._settings = settings
         self._ledger = ledger
         self._router = router or Router(settings)
-        self._pace = Pace(settings.engine.claim_size, settings.engine.slice)
-        self._placer = Placer(settings, ledger, accounts, self._router, bulkhead)
+        self._sizer = BatchSizer(settings.engine.claim_size, settings.engine.slice)
+        self._selector = AccountSelector(settings, ledger, accounts, self._router, bulkhead)
         self._marks = ClaimMarks()
         self._waiting = WaitingLanes(bulkhead)
-        self._places = Places(settings, limiter, self._placer, self._router)
+        self._admission = RateAdmission(settings, limiter, self._selector, self._router)
         self._rate_feedback = RateFeedback(limiter)
-        self._attempter = Attempter(settings, ledger, self._placer, self._rate_feedback)
+        self._attempter = Attempter(settings, ledger, self._selector, self._rate_feedback)
 
     def run(
         self,
@@ -86,9 +126,10 @@ class Engine:
         after_claim: Callable[[bool], None] = lambda full: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> BatchReport:
-        """Claim one batch of a lane and bring each of its deliveries one step on.
+        """Claim one batch of a lane and process each of its deliveries once.
 
         Args:
+            lane: which one.
             after_claim: called with whether there is more to do at once, before anything is sent: the moment to ring
                 again.
             should_stop: asked between sends; when true the rest is given back unsent.
@@ -96,7 +137,7 @@ class Engine:
         if self._waiting.waits(lane):
             after_claim(False)
             return BatchReport()
-        size = self._pace.claim_size(lane)
+        size = self._sizer.claim_size(lane)
         lease = new_lease(self._settings.engine)
         cap = self._router.concurrency(lane)
         engine = self._settings.engine
@@ -104,23 +145,22 @@ class Engine:
             self._ledger, lane, lease.token, size, engine.lease, cap, engine.claim_bytes, marks=self._marks
         )
         full = len(claimed) >= size or any(delivery.left_behind for delivery in claimed)
-        recorder = Recorder(self._ledger, lease, claimed, full=full)
-        # a claim that the cap cut short looks like the lane's last one
-        recorder.report.more = cap is not None and bool(claimed)
-        self._work(lane, claimed, recorder, after_claim, should_stop)
-        return recorder.report
+        claim = Claim(claimed, full=full, capped=cap is not None and bool(claimed))
+        return self._process(self._batch(lane, claim, Recorder(self._ledger, lease, claimed), after_claim, should_stop))
 
     def run_these(self, lane: Lane, ids: Sequence[UUID], reservation: Reservation | None = None) -> BatchReport:
-        """Bring these deliveries one step on, now, unless somebody else has them.
+        """Process these deliveries now; skip any that another worker has leased.
 
         Args:
-            reservation: the places that the one delivery has already.
+            lane: of the deliveries.
+            ids: theirs.
+            reservation: the account and places that the one delivery has already.
         """
         lease = new_lease(self._settings.engine)
         claimed = leases.claim_these(self._ledger, ids, lease.token, self._settings.engine.lease)
         recorder = Recorder(self._ledger, lease, claimed, wait_for_database=False)
-        self._work(lane, claimed, recorder, lambda full: None, lambda: False, reservation)
-        return recorder.report
+        batch = self._batch(lane, Claim(claimed), recorder, lambda full: None, lambda: False)
+        return self._process(batch, reservation)
 
     def reserve(self, item: Item) -> Reservation:
         """Take an account and places within the limits for a delivery that is not recorded yet.
@@ -130,16 +170,15 @@ class Engine:
         Raises:
             LedgerUnavailableError: neither Redis nor the database can be reached.
         """
-        recipient = item.recipient
         claimed = Claimed(
-            item.id,
-            item.message_id,
-            recipient.email,
-            recipient.name,
-            None,
-            0,
-            clock.now(),
-            item.priority,
+            id=item.id,
+            message_id=item.message_id,
+            recipient=item.recipient.email,
+            recipient_name=item.recipient.name,
+            account=None,
+            attempts=0,
+            scheduled_at=clock.now(),
+            priority=item.priority,
             expired=False,
             age=0.0,
             lifetime=None,
@@ -147,197 +186,226 @@ class Engine:
             frozen=item.frozen,
             suppressed_by=None,
         )
-        placement = self._placer.place(item.lane, [Ready(claimed, json.loads(item.content))])
-        report = BatchReport()
-        reservation = Reservation(placement)
-        try:
-            self._places.take(item.lane, placement, report)
-        except BaseException:
-            self.give_back(reservation)
-            raise
-        reservation.limited = report.limited
-        return reservation
+        with ExitStack() as calls:
+            ready = [ReadyDelivery(claimed, json.loads(item.content))]
+            assigned = self._selector.assign(item.lane, ready, calls)
+            return Reservation(self._admission.admit(item.lane, assigned, calls), calls.pop_all())
 
     def give_back(self, reservation: Reservation) -> None:
         """Give back the places of a mail that is not sent; does nothing for one that was handed over to be sent."""
-        if reservation.used:
+        admitted = reservation.withdraw()
+        if admitted is None:
             return
-        reservation.used = True
-        for placed in reservation.placement.placed:
-            self._placer.not_probed(placed)
-            self._rate_feedback.not_sent(placed, list(placed.places))
-        reservation.placement.release()
+        for batch in admitted.batches:
+            self._selector.not_probed(batch)
+            self._rate_feedback.not_sent(batch, batch.cap_keys)
 
-    def _place(
-        self, lane: Lane, ready: Sequence[Ready], report: BatchReport, reservation: Reservation | None
-    ) -> tuple[Placement, list[Verdict]]:
-        """Return where the deliveries go, and what becomes of those that a limit holds up."""
-        if reservation is not None and reservation.placement.placed and ready and not reservation.used:
-            return reservation.placed(ready[0]), []
-        placement = self._placer.place(lane, ready)
-        try:
-            return placement, self._places.take(lane, placement, report)
-        except BaseException:
-            placement.release()
-            raise
-
-    def _work(
+    def _batch(
         self,
         lane: Lane,
-        claimed: Sequence[Claimed],
+        claim: Claim,
         recorder: Recorder,
         after_claim: Callable[[bool], None],
         should_stop: Callable[[], bool],
-        reservation: Reservation | None = None,
-    ) -> None:
-        if not claimed:
-            after_claim(False)
-            return
-        told: list[bool] = []
+    ) -> _Batch:
+        policy = self._settings.streams[Stream(lane.stream)]
+        return _Batch(lane, policy, claim, recorder, _Once(after_claim), should_stop)
 
-        def tell(full: bool) -> None:
-            told.append(full)
-            after_claim(full)
-
+    def _process(self, batch: _Batch, reservation: Reservation | None = None) -> BatchReport:
+        """Process a batch, each delivery alone after an error; report what was done."""
+        claim, recorder = batch.claim, batch.recorder
+        if not claim.deliveries:
+            batch.after_claim(False)
+            return BatchReport()
+        started = clock.monotonic()
+        attempts: list[AttemptResult] = []
         try:
             try:
-                self._step(lane, claimed, recorder, tell, should_stop, reservation)
+                steps = [self._step(batch, claim.deliveries, attempts, reservation)]
             except LedgerUnavailableError:
                 raise
             except Exception as error:
                 if clock.monotonic() >= recorder.lease.send_until:
                     # a time limit, of which nobody knows whose it is: the lease ends, and the next claim is smaller
                     raise
-                _note(lane, error)
-                if not told:
-                    after_claim(recorder.report.full)
-                self._one_by_one(lane, claimed, recorder, should_stop)
+                _note(batch.lane, error)
+                batch.after_claim(claim.full)
+                steps = self._one_by_one(batch, attempts)
+            else:
+                seconds = clock.monotonic() - started
+                self._sizer.learn(batch.lane, sum(attempt.attempted for attempt in attempts), seconds)
         except LedgerUnavailableError:
             with suppress(LedgerUnavailableError):
                 recorder.give_back_rest()
             raise
-
-    def _one_by_one(
-        self, lane: Lane, claimed: Sequence[Claimed], recorder: Recorder, should_stop: Callable[[], bool]
-    ) -> None:
-        """Go on alone with each delivery of a batch that met an error: whichever meets it again is held for it."""
-        policy = self._settings.streams[Stream(lane.stream)]
-        rest = [delivery for delivery in claimed if recorder.holds(delivery.id)]
-        for index, delivery in enumerate(rest):
-            # not when a slice is over: given back to be claimed together again, they would never be told apart
-            if clock.monotonic() >= recorder.lease.send_until or should_stop():
-                recorder.give_back([left.id for left in rest[index:]])
-                return
-            try:
-                self._step(lane, [delivery], recorder, lambda full: None, should_stop)
-            except LedgerUnavailableError:
-                raise
-            except Exception as error:
-                _note(lane, error, delivery)
-                if recorder.holds(delivery.id):
-                    recorder.record([_held(delivery, UNEXPECTED, policy)])
-
-    def _step(
-        self,
-        lane: Lane,
-        claimed: Sequence[Claimed],
-        recorder: Recorder,
-        after_claim: Callable[[bool], None],
-        should_stop: Callable[[], bool],
-        reservation: Reservation | None = None,
-    ) -> None:
-        started = clock.monotonic()
-        report = recorder.report
-        policy = self._settings.streams[Stream(lane.stream)]
-        refused, ready = sort_out(self._ledger, claimed, policy)
-        placement, limited = self._place(lane, ready, report, reservation)
-        try:
-            self._waiting.learn(lane, placement)
-            in_doubt = {delivery.id: delivery for delivery in claimed if delivery.in_doubt}
-            verdicts = [
-                still_in_doubt(verdict, in_doubt[verdict.id], policy) if verdict.id in in_doubt else verdict
-                for verdict in (*refused, *placement.verdicts, *limited)
-            ]
-            # a lane that is held up, by limits or by breakers, comes back when the pump rings it, not at once
-            held_up = 2 * sum(verdict.status is Status.QUEUED for verdict in verdicts) > len(claimed)
-            after_claim(report.full and not held_up)
-            report.more = report.more and not held_up
-            recorder.record(verdicts)
-            self._drop_blocked_copies(lane, placement)
-            # a batch that a slow provider holds up has sent the rest before
-            for placed in sorted(placement.placed, key=lambda placed: not placed.quick):
-                self._send(lane, placed, recorder, should_stop)
-        finally:
-            placement.release()
-        if report.attempted:
-            self._pace.learn(lane, report.attempted, clock.monotonic() - started)
+        orphans_waiting = self._orphans_waiting(attempts)
+        report = BatchReport.of(claim, recorder.moved, steps, attempts, orphans_waiting=orphans_waiting)
         telemetry.emit(
             "mailglass.dispatch.batch",
-            lane=str(lane),
+            lane=str(batch.lane),
             claimed=report.claimed,
             duration_ms=round((clock.monotonic() - started) * 1000),
             **{status.value: count for status, count in report.moved.items() if status.value in telemetry.FIELDS},
         )
+        return report
 
-    def _drop_blocked_copies(self, lane: Lane, placement: Placement) -> None:
-        """Take suppressed cc and bcc out of what is about to be sent; a question repeats what was sent before."""
-        items = [
-            item
-            for placed in placement.placed
-            for item in placed.items
-            if ("cc" in item.content or "bcc" in item.content) and not item.delivery.ask_again
+    def _one_by_one(self, batch: _Batch, attempts: list[AttemptResult]) -> list[StepResult]:
+        """Go on alone with each delivery of a batch that met an error: whichever meets it again is held for it."""
+        recorder = batch.recorder
+        rest = [delivery for delivery in batch.claim.deliveries if recorder.holds(delivery.id)]
+        steps: list[StepResult] = []
+        for index, delivery in enumerate(rest):
+            # not when a slice is over: given back to be claimed together again, they would never be told apart
+            if clock.monotonic() >= recorder.lease.send_until or batch.should_stop():
+                recorder.give_back([left.id for left in rest[index:]])
+                break
+            try:
+                steps.append(self._step(batch, [delivery], attempts))
+            except LedgerUnavailableError:
+                raise
+            except Exception as error:
+                _note(batch.lane, error, delivery)
+                if recorder.holds(delivery.id):
+                    recorder.record([_held(delivery, UNEXPECTED, batch.policy)])
+        return steps
+
+    def _step(
+        self,
+        batch: _Batch,
+        deliveries: Sequence[Claimed],
+        attempts: list[AttemptResult],
+        reservation: Reservation | None = None,
+    ) -> StepResult:
+        """Prepare, assign and admit deliveries; record those that go nowhere now, and send the others.
+
+        Args:
+            batch: to which they belong.
+            deliveries: all of the batch's, or one that is worked on alone.
+            attempts: gets the result of each provider call at once, so that no later error loses it.
+            reservation: the account and places that the one delivery has already.
+        """
+        lane, recorder = batch.lane, batch.recorder
+        with ExitStack() as calls:
+            prepared = prepare(self._ledger, deliveries, batch.policy)
+            assigned, admitted = self._admit(lane, prepared, calls, reservation)
+            self._waiting.learn(lane, admitted)
+            waiting = (*prepared.waiting, *assigned.waiting, *admitted.waiting)
+            # a lane that is held up, by limits or by breakers, comes back when the pump rings it, not at once
+            held_up = 2 * len(waiting) > len(deliveries)
+            batch.after_claim(batch.claim.full and not held_up)
+            ended = _in_doubt(deliveries, (*prepared.ended, *assigned.ended, *admitted.ended), batch.policy)
+            recorder.record((*ended, *waiting))
+            unsent = False
+            # a batch that a slow provider holds up has sent the rest before
+            for mine in sorted(self._without_blocked_copies(lane, admitted.batches), key=lambda mine: not mine.quick):
+                unsent = self._send(batch, mine, attempts) or unsent
+        return StepResult(held_up, unsent, admitted.limited)
+
+    def _admit(
+        self, lane: Lane, prepared: Prepared, calls: ExitStack, reservation: Reservation | None
+    ) -> tuple[Assignment, Admitted]:
+        """Assign deliveries to accounts and take places within the limits, or what was reserved of both."""
+        if reservation is not None and prepared.ready:
+            reserved = reservation.hand_over(prepared.ready[0], calls)
+            if reserved is not None:
+                return Assignment(), reserved
+        assigned = self._selector.assign(lane, prepared.ready, calls)
+        return assigned, self._admission.admit(lane, assigned, calls)
+
+    def _without_blocked_copies(self, lane: Lane, batches: Sequence[AccountBatch]) -> Sequence[AccountBatch]:
+        """Return the batches without suppressed cc and bcc; a question repeats what was sent before."""
+        copies = [
+            Address(email)
+            for batch in batches
+            for item in batch.deliveries
+            if _has_copies(item)
+            for key in ("cc", "bcc")
+            for _, email in item.content.get(key, ())
         ]
-        copies = [Address(email) for item in items for key in ("cc", "bcc") for _, email in item.content.get(key, ())]
         blocked = blocked_copies(self._ledger, lane.tenant, lane.stream, copies) if copies else set()
-        dropped = [item for item in items if blocked and _drop_copies(item.content, blocked)]
-        if dropped:
-            kept = [(item.delivery, _as_text(item.content)) for item in dropped]
-            leases.drop_copies(self._ledger, lane.tenant, kept)
+        if not blocked:
+            return batches
+        kept = [
+            replace(batch, deliveries=tuple(_without_copies(item, blocked) for item in batch.deliveries))
+            for batch in batches
+        ]
+        changed = [
+            (after.delivery, _as_text(after.content))
+            for old, new in zip(batches, kept, strict=True)
+            for before, after in zip(old.deliveries, new.deliveries, strict=True)
+            if after is not before
+        ]
+        if changed:
+            leases.drop_copies(self._ledger, lane.tenant, changed)
+        return kept
 
-    def _send(self, lane: Lane, placed: Placed, recorder: Recorder, should_stop: Callable[[], bool]) -> None:
-        """Hand an account its mails in pieces, until they are sent, the time is up or the account fails."""
-        mails = self._mails(lane, placed, recorder)
-        size = self._pace.chunk_size(lane, placed.provider.batch_size)
+    def _send(self, batch: _Batch, mine: AccountBatch, attempts: list[AttemptResult]) -> bool:
+        """Hand an account its mails in pieces, until they are sent, the time is up or the account fails.
+
+        Args:
+            batch: to which they belong.
+            mine: the account's deliveries.
+            attempts: gets the result of each provider call.
+
+        Returns:
+            Whether mails were given back that the account could take.
+        """
+        recorder = batch.recorder
+        mails = self._mails(batch, mine)
+        size = self._sizer.chunk_size(batch.lane, mine.provider.batch_size)
+        claimed = {item.delivery.id: item.delivery for item in mine.deliveries}
         usable = True
-        while mails and usable and not recorder.lease.over and not should_stop():
-            most = 1 if self._attempter.doubtful(placed.account) else size
+        while mails and usable and not recorder.lease.over and not batch.should_stop():
+            most = 1 if self._attempter.doubtful(mine.account) else size
             chunk, mails = mails[:most], mails[most:]
-            usable = self._attempter.attempt(lane, placed, chunk, recorder)
-        if mails:
-            recorder.report.more = recorder.report.more or usable
-            self._placer.not_probed(placed)
-            # before they can be claimed again
-            self._rate_feedback.not_sent(placed, [mail.delivery_id for mail in mails])
-        recorder.give_back([mail.delivery_id for mail in mails])
+            result = self._attempter.attempt(batch.lane, mine, chunk, claimed, recorder)
+            attempts.append(result)
+            usable = result.usable
+        if not mails:
+            return False
+        left = [mail.delivery_id for mail in mails]
+        self._selector.not_probed(mine)
+        # before they can be claimed again
+        self._rate_feedback.not_sent(mine, left)
+        recorder.give_back(left)
+        return usable
 
-    def _mails(self, lane: Lane, placed: Placed, recorder: Recorder) -> list[Outgoing]:
+    def _mails(self, batch: _Batch, mine: AccountBatch) -> list[Outgoing]:
         """Make the mails of an account; a delivery of whose content there can be none is held."""
-        policy = self._settings.streams[Stream(lane.stream)]
         mails: list[Outgoing] = []
         failed: list[Verdict] = []
-        for item in placed.items:
+        for item in mine.deliveries:
             try:
                 mail = outgoing(
                     delivery_id=item.delivery.id,
-                    tenant=lane.tenant,
-                    stream=lane.stream,
+                    tenant=batch.lane.tenant,
+                    stream=batch.lane.stream,
                     recipient=Address(item.delivery.recipient, item.delivery.recipient_name),
                     created_at=item.delivery.scheduled_at,
                     content=item.content,
-                    default_sender=placed.sender,
-                    start_by=recorder.lease.expiry(item.delivery.lifetime),
+                    default_sender=mine.sender,
+                    start_by=batch.recorder.lease.expiry(item.delivery.lifetime),
                 )
             except Exception as error:
-                _note(lane, error, item.delivery)
-                failed.append(_held(item.delivery, CONTENT_REFUSED, policy))
+                _note(batch.lane, error, item.delivery)
+                failed.append(_held(item.delivery, CONTENT_REFUSED, batch.policy))
             else:
                 mails.append(mail)
         if failed:
             if not mails:
-                self._placer.not_probed(placed)
-            self._rate_feedback.not_sent(placed, [verdict.id for verdict in failed])
-            recorder.record(failed)
+                self._selector.not_probed(mine)
+            self._rate_feedback.not_sent(mine, [verdict.id for verdict in failed])
+            batch.recorder.record(failed)
         return mails
+
+    def _orphans_waiting(self, attempts: Sequence[AttemptResult]) -> bool:
+        """Return whether events wait for one of the ids that providers gave."""
+        learnt = [message_id for attempt in attempts for message_id in attempt.provider_message_ids]
+        try:
+            return bool(learnt) and leases.orphans_waiting(self._ledger, learnt)
+        except (LedgerError, LedgerUnavailableError):
+            # all is recorded, and beat rings for them too
+            return False
 
 
 def _note(lane: Lane, error: Exception, delivery: Claimed | None = None) -> None:
@@ -351,23 +419,41 @@ def _note(lane: Lane, error: Exception, delivery: Claimed | None = None) -> None
 
 
 def _held(delivery: Claimed, reason: str, policy: StreamPolicy) -> Verdict:
-    """Return what becomes of a delivery that no provider can be asked about: a person sees to it."""
+    """Return the verdict on a delivery that no provider can be asked about: a person sees to it."""
     verdict = refusal(delivery, Status.HELD, reason)
     return still_in_doubt(verdict, delivery, policy) if delivery.in_doubt else verdict
 
 
+def _in_doubt(deliveries: Sequence[Claimed], ended: Sequence[Verdict], policy: StreamPolicy) -> Sequence[Verdict]:
+    """Return verdicts on deliveries that end unattempted, with regard to earlier attempts that may have sent them."""
+    doubtful = {delivery.id: delivery for delivery in deliveries if delivery.in_doubt} if ended else {}
+    if not doubtful:
+        return ended
+    return [
+        still_in_doubt(verdict, doubtful[verdict.id], policy) if verdict.id in doubtful else verdict
+        for verdict in ended
+    ]
+
+
 def _as_text(content: dict[str, Any]) -> str:
-    """Content as JSON; as ASCII only where it holds what UTF-8 cannot write."""
+    """Return content as JSON; as ASCII only if it holds what UTF-8 cannot write."""
     text = json.dumps(content, ensure_ascii=False)
     return text if encodable(text) else json.dumps(content)
 
 
-def _drop_copies(content: dict[str, Any], blocked: set[str]) -> bool:
-    """Take suppressed copies out; whether there were any."""
-    found = False
-    for key in ("cc", "bcc"):
-        if key in content:
-            kept = [pair for pair in content[key] if pair[1].lower() not in blocked]
-            found = found or len(kept) != len(content[key])
-            content[key] = kept
-    return found
+def _has_copies(item: ReadyDelivery) -> bool:
+    return ("cc" in item.content or "bcc" in item.content) and not item.delivery.ask_again
+
+
+def _without_copies(item: ReadyDelivery, blocked: Set[str]) -> ReadyDelivery:
+    """Return a delivery without its suppressed copies, or itself if it has none."""
+    if not _has_copies(item):
+        return item
+    kept = {
+        key: [pair for pair in item.content[key] if pair[1].lower() not in blocked]
+        for key in ("cc", "bcc")
+        if key in item.content
+    }
+    if all(len(pairs) == len(item.content[key]) for key, pairs in kept.items()):
+        return item
+    return item._replace(content={**item.content, **kept})

@@ -180,7 +180,7 @@ class Bulkhead:
         return int(_HEAD.unpack_from(self._memory)[0])
 
     def resize(self, slots: int) -> None:
-        """The pool has grown or shrunk."""
+        """Note the slots of a pool that has grown or shrunk."""
         _HEAD.pack_into(self._memory, 0, max(1, slots))
 
     @contextmanager
@@ -193,7 +193,7 @@ class Bulkhead:
             self._local.job = None
 
     def admit(self, account: str) -> Call | None:
-        """Leave to call an account's provider for one batch, or None where its slow calls have what they may have.
+        """Give leave to call an account's provider for one batch, or None where its slow calls have what they may have.
 
         An account may have half of the worker's slots in slow calls, one at the least. All calls of accounts that are
         not known to be quick hold together at most half of the slots; those beside the pool hold none.
@@ -229,7 +229,7 @@ class Bulkhead:
             return any(entry.account == key and entry.until <= begun for entry in self._entries())
 
     def learn(self, key: int, seconds: float) -> None:
-        """A call of an account took so long."""
+        """Note how many seconds a call of an account took."""
         now = clock.monotonic()
         if seconds >= SLOW:
             self._write(key, now)
@@ -252,7 +252,7 @@ class Bulkhead:
             return self._insert(key, True)
 
     def release(self, place: Place) -> None:
-        """A place is free again."""
+        """Free an entry of the table of calls."""
         with self._locked():
             self._clear(place)
 
@@ -300,7 +300,7 @@ class Bulkhead:
             yield _HEAD.size + (key + step) % _KNOWN * _ACCOUNT.size
 
     def _entries(self) -> list[_Entry]:
-        """The calls of processes that live; the places of others are cleared."""
+        """Return the calls of processes that live, and clear the entries of others."""
         now = clock.monotonic()
         table = memoryview(self._memory)[_CALLS_AT:]
         living: dict[int, bool] = {}
@@ -341,7 +341,7 @@ class Bulkhead:
 
 
 def _key(account: str) -> int:
-    """The account in the shared table, never 0."""
+    """Return the account's key in the shared table, never 0."""
     return int.from_bytes(hashlib.blake2b(account.encode(), digest_size=8).digest(), "little") or 1
 
 
@@ -364,5 +364,5 @@ def install(bulkhead: Bulkhead | None) -> None:
 
 
 def current() -> Bulkhead | None:
-    """This worker's bulkhead; None in a process that is no worker."""
+    """Return this worker's bulkhead, or None in a process that is no worker."""
     return _current

@@ -1,4 +1,4 @@
-"""Health of accounts: what the answers of a provider say of the account, and how many went without one."""
+"""Health of accounts, by the answers of their providers and the calls without one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NO_ANSWER_AFTER: Final = 3
 
 
 class Sign(Enum):
-    """What one outcome says of its account."""
+    """Sign of an account's health that one outcome gives."""
 
     WORKS = "works"
     ANSWERS = "answers"  # about this mail: the provider is there, which says nothing of the account's own standing
@@ -50,7 +50,7 @@ BREAKING: Final = frozenset({Sign.REFUSED, Sign.USED_UP})
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a call says of its account.
+    """Sign of an account's health that a call gives.
 
     Attributes:
         sign: the gravest of its outcomes; of calls that were answered in part, that they were.
@@ -112,7 +112,7 @@ class Unanswered:
         return calls >= NO_ANSWER_AFTER
 
     def forget(self, account: str) -> None:
-        """The account has answered, or its breaker is open."""
+        """Forget the calls of an account that has answered, or whose breaker is open."""
         if account in self._calls:
             with self._lock:
                 self._calls.pop(account, None)

@@ -1,4 +1,4 @@
-"""What of a claim is never sent, and the frozen content of the rest."""
+"""Preparation of a claim: end what is never sent, and freeze the content of the rest."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import logging
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -18,103 +19,141 @@ from mailglass.ledger.leases import Claimed, Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.mail.streams import StreamPolicy
 
-# what a held delivery says that waited for an account as long as its stream allows
+# reason of a held delivery that waited for an account as long as its stream allows
 ACCOUNT_UNAVAILABLE = "account_unavailable"
 # seconds until a delivery is offered again whose mailable this worker does not have
 _ELSEWHERE = 15.0
 
 
-class Ready(NamedTuple):
-    """A claimed delivery with its content, ready to be placed on an account."""
-
-    delivery: Claimed
-    content: Any
-
-
-# what a held delivery says whose stored content cannot be made a mail of
+# reason of a held delivery whose stored content cannot be made a mail of
 CONTENT_REFUSED = "content_refused"
 _EVENTS = {
     Status.SUPPRESSED: EngineEvent.SUPPRESSED,
     Status.FAILED: EngineEvent.FAILED,
     Status.HELD: EngineEvent.HELD,
 }
+_Rendered = dict[UUID, dict[str, Any] | TemplateError]
+
+
+class ReadyDelivery(NamedTuple):
+    """A claimed delivery with its content, ready to be assigned to an account."""
+
+    delivery: Claimed
+    content: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Deliveries of a claim that can be sent, and verdicts on the others.
+
+    Attributes:
+        ready: those that can be sent, in the order of the claim.
+        ended: verdicts on those that are never sent.
+        waiting: verdicts on those that are due later.
+    """
+
+    ready: tuple[ReadyDelivery, ...]
+    ended: tuple[Verdict, ...] = ()
+    waiting: tuple[Verdict, ...] = ()
 
 
 def refusal(delivery: Claimed, status: Status, reason: str) -> Verdict:
-    """A delivery that ends, or waits for a person, without an attempt."""
+    """Return the verdict on a delivery that ends, or waits for a person, without an attempt."""
     return Verdict(delivery.id, status, _EVENTS[status], reason)
 
 
-def sort_out(ledger: Runs, claimed: Sequence[Claimed], policy: StreamPolicy) -> tuple[list[Verdict], list[Ready]]:
-    """What is never sent, and the rest with its content; templates are rendered and kept on the way."""
-    refused: list[Verdict] = []
-    ready: list[Ready] = []
-    rendered: dict[UUID, dict[str, Any] | TemplateError] = {}
+def prepare(ledger: Runs, claimed: Sequence[Claimed], policy: StreamPolicy) -> Prepared:
+    """Part what can be sent from what cannot; render what is not frozen yet, and keep it.
+
+    Args:
+        ledger: keeps what is rendered.
+        claimed: leased deliveries.
+        policy: of their stream.
+    """
+    ended: list[Verdict] = []
+    ready: list[ReadyDelivery] = []
+    rendered: _Rendered = {}
     for delivery in claimed:
-        if delivery.suppressed_by is not None:
-            refused.append(refusal(delivery, Status.SUPPRESSED, f"suppressed_{delivery.suppressed_by}"))
-        elif delivery.expired:
-            refused.append(refusal(delivery, Status.FAILED, "expired"))
-        elif delivery.age > policy.max_age and delivery.awaits_account is not None:
+        verdict = _end_of(delivery, policy)
+        if verdict is not None:
+            ended.append(verdict)
+            continue
+        content = _read(delivery.content)
+        if content is None:
+            ended.append(refusal(delivery, Status.HELD, CONTENT_REFUSED))
+            continue
+        if not delivery.frozen and delivery.message_id not in rendered:
+            rendered[delivery.message_id] = _render(content)
+        ready.append(ReadyDelivery(delivery, content))
+    if not rendered:
+        return Prepared(tuple(ready), tuple(ended))
+    kept, verdicts = _frozen(ledger, ready, rendered)
+    ended += (verdict for verdict in verdicts if verdict.status is not Status.QUEUED)
+    return Prepared(
+        tuple(kept), tuple(ended), tuple(verdict for verdict in verdicts if verdict.status is Status.QUEUED)
+    )
+
+
+def _end_of(delivery: Claimed, policy: StreamPolicy) -> Verdict | None:
+    """Return the verdict on a delivery that is not to be sent any more, or None."""
+    if delivery.suppressed_by is not None:
+        return refusal(delivery, Status.SUPPRESSED, f"suppressed_{delivery.suppressed_by}")
+    if delivery.expired:
+        return refusal(delivery, Status.FAILED, "expired")
+    if delivery.age > policy.max_age:
+        if delivery.awaits_account is not None:
             # it was never its own fault: whoever mends the account decides whether it is still wanted
-            refused.append(refusal(delivery, Status.HELD, ACCOUNT_UNAVAILABLE))
-        elif delivery.age > policy.max_age:
-            refused.append(refusal(delivery, Status.FAILED, "too_old"))
-        elif delivery.content is None:
-            refused.append(refusal(delivery, Status.FAILED, "content_scrubbed"))
-        else:
-            content = _read(delivery.content)
-            if content is None:
-                refused.append(refusal(delivery, Status.HELD, CONTENT_REFUSED))
-                continue
-            if not delivery.frozen and delivery.message_id not in rendered:
-                rendered[delivery.message_id] = _render(content)
-            ready.append(Ready(delivery, content))
-    if rendered:
-        ready = _frozen(ledger, ready, rendered, refused)
-    return refused, ready
+            return refusal(delivery, Status.HELD, ACCOUNT_UNAVAILABLE)
+        return refusal(delivery, Status.FAILED, "too_old")
+    if delivery.content is None:
+        return refusal(delivery, Status.FAILED, "content_scrubbed")
+    return None
 
 
 def _frozen(
-    ledger: Runs, ready: Sequence[Ready], rendered: dict[UUID, dict[str, Any] | TemplateError], refused: list[Verdict]
-) -> list[Ready]:
-    """Keep what was rendered before the first attempt, and take what stands should another have been first."""
-    good = {key: json.dumps(content) for key, content in rendered.items() if not isinstance(content, TemplateError)}
-    standing = _freeze(ledger, good, rendered) if good else {}
-    kept: list[Ready] = []
+    ledger: Runs, ready: Sequence[ReadyDelivery], rendered: _Rendered
+) -> tuple[list[ReadyDelivery], list[Verdict]]:
+    """Keep what was rendered before the first attempt, or take what another worker has kept before.
+
+    Returns:
+        Deliveries with frozen content, and verdicts on those without.
+    """
+    contents = {key: json.dumps(content) for key, content in rendered.items() if not isinstance(content, TemplateError)}
+    existing, refused = _freeze(ledger, contents) if contents else ({}, {})
+    kept: list[ReadyDelivery] = []
+    verdicts: list[Verdict] = []
     for item in ready:
         message_id = item.delivery.message_id
         if message_id not in rendered:
             kept.append(item)
-        elif message_id in standing:
-            kept.append(Ready(item.delivery, json.loads(standing[message_id])))
+        elif message_id in existing:
+            kept.append(ReadyDelivery(item.delivery, json.loads(existing[message_id])))
         else:
-            refused.append(_unrendered(item.delivery, rendered[message_id]))
-    return kept
+            verdicts.append(_unrendered(item.delivery, refused.get(message_id, rendered[message_id])))
+    return kept, verdicts
 
 
-def _freeze(
-    ledger: Runs, contents: dict[UUID, str], rendered: dict[UUID, dict[str, Any] | TemplateError]
-) -> dict[UUID, str]:
-    """Keep contents; where the database refuses one, it alone is marked as refused in `rendered`."""
+def _freeze(ledger: Runs, contents: dict[UUID, str]) -> tuple[dict[UUID, str], dict[UUID, TemplateError]]:
+    """Keep contents; return those that exist afterwards, and the error of each that the database refuses."""
     try:
-        return leases.freeze(ledger, contents)
+        return leases.freeze(ledger, contents), {}
     except LedgerError as error:
         if not error.of_a_value:
             raise
-    standing: dict[UUID, str] = {}
+    existing: dict[UUID, str] = {}
+    refused: dict[UUID, TemplateError] = {}
     for key, content in contents.items():
         try:
-            standing |= leases.freeze(ledger, {key: content})
+            existing |= leases.freeze(ledger, {key: content})
         except LedgerError as error:
             if not error.of_a_value:
                 raise
-            rendered[key] = TemplateError("what was rendered cannot be kept", TemplateErrorType.REFUSED)
-    return standing
+            refused[key] = TemplateError("what was rendered cannot be kept", TemplateErrorType.REFUSED)
+    return existing, refused
 
 
 def _unrendered(delivery: Claimed, content: dict[str, Any] | TemplateError) -> Verdict:
-    """What becomes of a delivery that has no frozen content."""
+    """Return the verdict on a delivery that has no frozen content."""
     if not isinstance(content, TemplateError):
         # it was rendered, and there is no place left to keep it
         return refusal(delivery, Status.FAILED, "content_scrubbed")
@@ -126,11 +165,15 @@ def _unrendered(delivery: Claimed, content: dict[str, Any] | TemplateError) -> V
     return refusal(delivery, Status.HELD, f"template_failed:{content.type}")
 
 
-def _read(stored: str) -> dict[str, Any] | None:
+def _read(stored: str | None) -> dict[str, Any] | None:
     """Return stored content, or None if it is none: too deep to read, or not in the shape that messages have."""
     try:
-        content = json.loads(stored)
-        sound = isinstance(content, dict) and all(_SHAPES[key](content[key]) for key in _SHAPES.keys() & content.keys())
+        content = json.loads(stored) if stored is not None else None
+        sound = isinstance(content, dict) and (
+            # most contents have none of these
+            _SHAPES.keys().isdisjoint(content)
+            or all(_SHAPES[key](content[key]) for key in _SHAPES.keys() & content.keys())
+        )
     except Exception as error:
         _note(error)
         return None

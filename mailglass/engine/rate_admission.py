@@ -1,17 +1,18 @@
-"""Who of a batch gets a place within the limits, who goes through another account, and who waits."""
+"""Admission of a batch within the rate limits: mails that may go now, through another account, or later."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
 
 from mailglass import clock, telemetry
-from mailglass.engine.account_selector import Placed, Placement, Placer
-from mailglass.engine.prepare import Ready, refusal
-from mailglass.engine.recorder import BatchReport
+from mailglass.engine.account_selector import AccountSelector
+from mailglass.engine.assignment import AccountBatch, Admitted, Assignment
+from mailglass.engine.prepare import ReadyDelivery, refusal
 from mailglass.errors import ConfigError, RouteError
 from mailglass.ledger.leases import Claimed, Verdict
 from mailglass.ledger.lifecycle import Status
@@ -21,15 +22,16 @@ from mailglass.mail.streams import Stream
 from mailglass.routing import Lane, LimitContext, Router
 from mailglass.settings import LimitRule, Settings
 
-# what a held delivery says where the application's limits could not be learnt
+# reason of a held delivery if the application's limits could not be learnt
 NO_LIMITS: Final = "no_limits"
 
 
 @dataclass(slots=True)
 class _Round:
-    """What is known of one batch while places are taken for it.
+    """Notes on one batch while its mails ask for places; no other batch sees them.
 
     Attributes:
+        lane: of the batch.
         caps: what the accounts' warm-up plans allow today.
         used_up: accounts that have sent what their plans allow today.
         waits: when those that were over a cap may go, by delivery.
@@ -44,113 +46,140 @@ class _Round:
     limits: dict[tuple[str, str, str, bool], tuple[Limit, ...] | None] = field(default_factory=dict)
     extra: dict[str, tuple[LimitRule, ...] | None] = field(default_factory=dict)
 
-    def cap(self, placed: Placed, item: Ready) -> Cap | None:
-        """What an account's plan asks of a mail. One that is asked about again has its place of the day already."""
-        return None if item.delivery.ask_again else self.caps.get(placed.account)
+    def cap(self, batch: AccountBatch, item: ReadyDelivery) -> Cap | None:
+        """Return the cap of an account's plan on a mail; a mail that is asked about again was counted before."""
+        return None if item.delivery.ask_again else self.caps.get(batch.account)
 
-    def over(self, delivery: Claimed, grant: Grant) -> None:
-        """Remember the earliest moment at which one of the accounts it may go through has places again."""
+    def over(self, account: str, delivery: Claimed, grant: Grant) -> None:
+        """Note an account whose plan is used up, and when the delivery may go through one of its accounts."""
+        self.used_up.add(account)
         known = self.waits.get(delivery.id)
         if known is None or grant.delay < known.delay:
             self.waits[delivery.id] = grant
 
 
-class Places:
-    """Takes places for batches. Safe to use from several threads.
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """Answers of the limiter to one question.
+
+    Attributes:
+        batches: those that were asked for, with the mails that got places.
+        over: mails whose account has sent what its plan allows today.
+        limited: mails that a limit holds up, with it.
+        ended: verdicts on mails that nobody knows the limits of.
+    """
+
+    batches: tuple[AccountBatch, ...]
+    over: tuple[ReadyDelivery, ...]
+    limited: tuple[tuple[Claimed, Grant], ...]
+    ended: tuple[Verdict, ...]
+
+
+class RateAdmission:
+    """Admits mails within the rate limits. Safe to use from several threads.
 
     Args:
         settings: limits and warm-up plans.
         limiter: shared by all workers; None for no limits.
-        placer: finds other accounts for what is over an account's plan.
+        selector: finds other accounts for mails over an account's plan.
         router: knows the application's limits.
     """
 
-    def __init__(self, settings: Settings, limiter: Limiter | None, placer: Placer, router: Router) -> None:
+    def __init__(self, settings: Settings, limiter: Limiter | None, selector: AccountSelector, router: Router) -> None:
         self._limiter = limiter
-        self._placer = placer
+        self._selector = selector
         self._router = router
         self._book = RuleBook(settings.limits)
         self._plans = {name: account.warmup for name, account in settings.accounts.items() if account.warmup}
 
-    def take(self, lane: Lane, placement: Placement, report: BatchReport) -> list[Verdict]:
-        """Leave in a placement what may be sent now, all of it asked for at once.
+    def admit(self, lane: Lane, assigned: Assignment, calls: ExitStack) -> Admitted:
+        """Admit what may be sent now; all mails of a batch ask at once.
 
-        What is over the day's plan of an account goes to the next one of its route, and takes that one's places.
+        A mail over the day's plan of its account goes to the next account of its route, and asks for a place there.
 
-        Returns:
-            Of those that may not go now: when they are due.
+        Args:
+            lane: of the batch.
+            assigned: its mails by account.
+            calls: gives back the slots of further accounts.
         """
         if self._limiter is None:
-            return []
-        batch = _Round(lane, self._caps())
-        verdicts: list[Verdict] = []
-        pending, placement.placed = placement.placed, []
+            return Admitted(assigned.by_account, without_slot=assigned.without_slot)
+        notes = _Round(lane, self._caps())
+        batches: list[AccountBatch] = []
+        ended: list[Verdict] = []
+        waiting: list[Verdict] = []
+        limited: list[tuple[Claimed, Grant]] = []
+        without_slot = assigned.without_slot
+        pending = assigned.by_account
         while pending:
-            over = self._ask(self._limiter, batch, pending, verdicts, report)
-            for placed in pending:
-                if placed.items:
-                    placement.placed.append(placed)
+            answers = self._ask(self._limiter, notes, pending)
+            for batch in answers.batches:
+                if batch.deliveries:
+                    batches.append(batch)
                 else:
-                    self._placer.not_probed(placed)
-                    placed.release()
-            again = self._placer.place(lane, over, without=batch.used_up) if over else Placement()
-            verdicts += again.verdicts
-            placement.join(again)
-            for item in again.left:
-                verdicts.append(_limited(item.delivery, batch.waits[item.delivery.id], report))
-            pending = again.placed
-        return verdicts
+                    self._selector.not_probed(batch)
+                    batch.release()
+            again = Assignment()
+            if answers.over:
+                again = self._selector.assign(lane, answers.over, calls, without=frozenset(notes.used_up))
+            ended += (*answers.ended, *again.ended)
+            waiting += again.waiting
+            limited += answers.limited
+            limited += ((item.delivery, notes.waits[item.delivery.id]) for item in again.left)
+            without_slot |= again.without_slot
+            pending = again.by_account
+        waiting += (_limited(delivery, grant) for delivery, grant in limited)
+        last = limited[-1][1] if limited else None
+        return Admitted(tuple(batches), tuple(ended), tuple(waiting), last, without_slot)
 
-    def _ask(
-        self, limiter: Limiter, batch: _Round, pending: Sequence[Placed], verdicts: list[Verdict], report: BatchReport
-    ) -> list[Ready]:
-        """Take what places there are; returns those whose account has sent what its plan allows today."""
-        over: list[Ready] = []
-        asking: list[tuple[Placed, Ready]] = []
+    def _ask(self, limiter: Limiter, notes: _Round, pending: Sequence[AccountBatch]) -> _Answers:
+        """Take places for the mails of these accounts, as far as there are any."""
+        asking: list[tuple[int, ReadyDelivery]] = []
         requests: list[tuple[Limit, ...]] = []
-        for placed in pending:
-            items, placed.items = placed.items, []
-            for item in items:
-                limits = self._limits(batch, placed, item)
+        ended: list[Verdict] = []
+        for index, batch in enumerate(pending):
+            for item in batch.deliveries:
+                limits = self._limits(notes, batch, item)
                 if limits is None:
-                    verdicts.append(refusal(item.delivery, Status.HELD, NO_LIMITS))
+                    ended.append(refusal(item.delivery, Status.HELD, NO_LIMITS))
                 else:
-                    asking.append((placed, item))
+                    asking.append((index, item))
                     requests.append(limits)
-        grants = limiter.take(requests, urgent=batch.lane.stream == Stream.TRANSACTIONAL)
-        for (placed, item), grant in zip(asking, grants, strict=True):
+        grants = limiter.take(requests, urgent=notes.lane.stream == Stream.TRANSACTIONAL)
+        granted: list[list[ReadyDelivery]] = [[] for _ in pending]
+        over: list[ReadyDelivery] = []
+        limited: list[tuple[Claimed, Grant]] = []
+        for (index, item), grant in zip(asking, grants, strict=True):
             if grant.granted:
-                placed.items.append(item)
-                if (cap := batch.cap(placed, item)) is not None:
-                    placed.places[item.delivery.id] = cap.key
+                granted[index].append(item)
             elif grant.used_up:
-                batch.used_up.add(placed.account)
-                batch.over(item.delivery, grant)
+                notes.over(pending[index].account, item.delivery, grant)
                 over.append(item)
             else:
-                verdicts.append(_limited(item.delivery, grant, report))
-        return over
+                limited.append((item.delivery, grant))
+        batches = tuple(_with(notes, batch, items) for batch, items in zip(pending, granted, strict=True))
+        return _Answers(batches, tuple(over), tuple(limited), tuple(ended))
 
-    def _limits(self, batch: _Round, placed: Placed, item: Ready) -> tuple[Limit, ...] | None:
-        """The limits of one mail; None where the application could not tell its own."""
-        cap = batch.cap(placed, item)
+    def _limits(self, notes: _Round, batch: AccountBatch, item: ReadyDelivery) -> tuple[Limit, ...] | None:
+        """Return the limits of one mail; None where the application could not tell its own."""
+        cap = notes.cap(batch, item)
         domain = item.delivery.recipient.rpartition("@")[2]
-        key = (placed.account, domain, _sender_domain(item.content, placed.sender), cap is not None)
-        if key not in batch.limits:
-            extra = self._extra(batch, domain)
-            mail = Mail(batch.lane.tenant, batch.lane.stream, *key[:3])
-            batch.limits[key] = None if extra is None else self._book.rules_for(mail, extra, cap)
-        return batch.limits[key]
+        key = (batch.account, domain, _sender_domain(item.content, batch.sender), cap is not None)
+        if key not in notes.limits:
+            extra = self._extra(notes, domain)
+            mail = Mail(notes.lane.tenant, notes.lane.stream, *key[:3])
+            notes.limits[key] = None if extra is None else self._book.rules_for(mail, extra, cap)
+        return notes.limits[key]
 
-    def _extra(self, batch: _Round, domain: str) -> tuple[LimitRule, ...] | None:
-        if domain not in batch.extra:
-            lane = batch.lane
+    def _extra(self, notes: _Round, domain: str) -> tuple[LimitRule, ...] | None:
+        if domain not in notes.extra:
+            lane = notes.lane
             try:
-                batch.extra[domain] = self._router.limits(LimitContext(lane.tenant, lane.stream, domain))
+                notes.extra[domain] = self._router.limits(LimitContext(lane.tenant, lane.stream, domain))
             except (ConfigError, RouteError) as error:
                 telemetry.emit("mailglass.limits.failed", level=logging.ERROR, lane=str(lane), reason=str(error))
-                batch.extra[domain] = None
-        return batch.extra[domain]
+                notes.extra[domain] = None
+        return notes.extra[domain]
 
     def _caps(self) -> dict[str, Cap]:
         if not self._plans:
@@ -159,9 +188,18 @@ class Places:
         return {name: cap for name, plan in self._plans.items() if (cap := warmup_cap(name, plan, now)) is not None}
 
 
-def _limited(delivery: Claimed, grant: Grant, report: BatchReport) -> Verdict:
-    """Not an attempt and not a failure, so no event: it is due at its slot."""
-    report.limited = grant
+def _with(notes: _Round, batch: AccountBatch, granted: list[ReadyDelivery]) -> AccountBatch:
+    """Return a batch with the mails that got places, and the keys under which its account's plan counts them."""
+    caps = ((item.delivery.id, notes.cap(batch, item)) for item in granted) if batch.account in notes.caps else ()
+    return replace(
+        batch,
+        deliveries=tuple(granted),
+        cap_keys={delivery_id: cap.key for delivery_id, cap in caps if cap is not None},
+    )
+
+
+def _limited(delivery: Claimed, grant: Grant) -> Verdict:
+    """Return the verdict on a mail that is due at its slot: not an attempt and not a failure, so no event."""
     reason = f"rate_limited:{grant.type.value}" if grant.type else "rate_limited"
     return Verdict(delivery.id, Status.QUEUED, None, reason, delay=grant.delay, counted=False)
 

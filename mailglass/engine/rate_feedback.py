@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from mailglass import clock, telemetry
-from mailglass.engine.account_selector import Placed
+from mailglass.engine.assignment import AccountBatch
 from mailglass.limits import Limiter
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
@@ -33,18 +33,18 @@ class RateFeedback:
         # the last signal of each account: whether anything remained, and when it counts anew
         self._last_signals: dict[str, tuple[bool, float]] = {}
 
-    def apply(self, placed: Placed, mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> None:
+    def apply(self, batch: AccountBatch, mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> None:
         """Slow an account down whose provider refused mails, or says that it is about to.
 
         Its plan for the day counts what was sent or may have been: the other mails give their places back.
         """
-        provider = placed.provider
+        provider = batch.provider
         if any(outcome.refusal is not None and hears(outcome.refusal) is Hears.CONCURRENCY for outcome in outcomes):
             provider.hold_back()
         if self._limiter is None:
             return
         answered = zip(mails, outcomes, strict=True)
-        self.not_sent(placed, [mail.delivery_id for mail, outcome in answered if outcome.kind not in _PERHAPS_SENT])
+        self.not_sent(batch, [mail.delivery_id for mail, outcome in answered if outcome.kind not in _PERHAPS_SENT])
         throttled = [outcome for outcome in outcomes if _slows_the_account(outcome)]
         if throttled:
             waits = [outcome.retry_after for outcome in throttled if outcome.retry_after is not None]
@@ -54,9 +54,12 @@ class RateFeedback:
         if signal is not None and signal.remaining < len(outcomes) and self._is_news(provider.account, signal):
             self._limiter.observe(provider.account, signal.remaining, signal.reset_seconds)
 
-    def not_sent(self, placed: Placed, ids: Iterable[UUID]) -> None:
-        """Give back what places these deliveries took in the account's plan for the day."""
-        keys = Counter(placed.places.pop(delivery_id) for delivery_id in ids if delivery_id in placed.places)
+    def not_sent(self, batch: AccountBatch, ids: Iterable[UUID]) -> None:
+        """Give back what places these deliveries took in the account's plan for the day.
+
+        Each delivery gives its place back once: it is not marked, given back unsent, or attempted and not sent.
+        """
+        keys = Counter(batch.cap_keys[delivery_id] for delivery_id in ids if delivery_id in batch.cap_keys)
         if keys and self._limiter is not None:
             self._limiter.give_back(keys)
 

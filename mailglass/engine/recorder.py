@@ -1,10 +1,11 @@
-"""One batch's hold on its deliveries, and writing down what became of them."""
+"""Lease of one batch on its deliveries, and the record of their verdicts."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence, Set
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID, uuid4
@@ -17,34 +18,17 @@ from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, RefusedCopy, Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.suppressions import Suppression
-from mailglass.limits import Grant
 from mailglass.settings import EngineSettings
 
 _RECORD_RETRY: Final = 0.5
 
 
-@dataclass(slots=True)
-class BatchReport:
-    """What one batch came to: deliveries by where they went, and whether the claim was full.
-
-    Attributes:
-        more: the end of this batch has made room for the rest of its lane, under the tenant's cap or in time.
-    """
-
-    claimed: int = 0
-    full: bool = False
-    more: bool = False
-    attempted: int = 0
-    orphans_waiting: bool = False
-    limited: Grant | None = None
-    moved: dict[Status, int] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """When this batch must stop. Moments on the monotonic clock.
+    """Lease of one batch, with the moments on the monotonic clock at which it must stop.
 
     Attributes:
+        token: by which its deliveries are leased.
         stop_at: no further piece is begun.
         send_until: no send starts.
         record_until: the lease ends; nothing can be written any more.
@@ -63,12 +47,12 @@ class Lease:
 
     @property
     def over(self) -> bool:
-        """Whether no further piece may be begun."""
+        """Return whether no further piece may be begun."""
         return clock.monotonic() >= min(self.stop_at, self.send_until)
 
 
 def new_lease(engine: EngineSettings) -> Lease:
-    """A lease that begins now."""
+    """Return a lease that begins now."""
     start = clock.monotonic()
     return Lease(
         token=uuid4(),
@@ -80,13 +64,12 @@ def new_lease(engine: EngineSettings) -> Lease:
 
 
 class Recorder:
-    """Writes verdicts down under one lease.
+    """Writes verdicts down under one lease, and counts them.
 
     Args:
-        ledger: where.
-        lease: by whose token.
-        claimed: what is leased.
-        full: whether there was more to claim.
+        ledger: keeps them.
+        lease: of the batch.
+        claimed: the leased deliveries.
         wait_for_database: whether a database that is away is waited for to give back what was not sent.
     """
 
@@ -96,21 +79,25 @@ class Recorder:
         lease: Lease,
         claimed: Sequence[Claimed],
         *,
-        full: bool = False,
         wait_for_database: bool = True,
     ) -> None:
         self._ledger = ledger
         self._wait_for_database = wait_for_database
         self.lease = lease
-        self.report = BatchReport(claimed=len(claimed), full=full)
+        self._moved: Counter[Status] = Counter()
         self._untouched = {delivery.id for delivery in claimed}
+
+    @property
+    def moved(self) -> Mapping[Status, int]:
+        """Return the number of deliveries by the state that was recorded."""
+        return self._moved
 
     def holds(self, delivery_id: UUID) -> bool:
         """Return whether nothing was written of a leased delivery yet, and no provider was asked about it."""
         return delivery_id in self._untouched
 
     def begin(self, ids: Iterable[UUID]) -> None:
-        """These are handed to a provider: what becomes of them only its answers tell."""
+        """Note that these are handed to a provider, whose answers alone tell what becomes of them."""
         self._untouched.difference_update(ids)
 
     def record(
@@ -119,6 +106,7 @@ class Recorder:
         """Write verdicts down, trying for as long as the lease lives: what a provider answered is known only here.
 
         Args:
+            verdicts: on leased deliveries.
             refused: recipients that a provider refuses, for the suppression list; written with the verdicts or not at
                 all.
             copies: those who got no copy.
@@ -154,9 +142,10 @@ class Recorder:
             self._write_apart(verdicts, refused, until, copies, refusal)
             return
         self.begin(written)
+        whole = len(written) == len(verdicts)
         for verdict in verdicts:
-            if verdict.id in written:
-                self._count(verdict.status)
+            if whole or verdict.id in written:
+                self._moved[verdict.status] += 1
 
     def _write_apart(
         self,
@@ -189,11 +178,8 @@ class Recorder:
     def expired(self, ids: Set[UUID]) -> None:
         """Note those that the mark has failed, because they had expired by then."""
         self.begin(ids)
-        for _ in ids:
-            self._count(Status.FAILED)
-
-    def _count(self, status: Status) -> None:
-        self.report.moved[status] = self.report.moved.get(status, 0) + 1
+        if ids:
+            self._moved[Status.FAILED] += len(ids)
 
     def give_back(self, ids: Iterable[UUID]) -> None:
         """Queue again what was certainly not sent; not counted as an attempt."""

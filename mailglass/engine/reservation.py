@@ -1,31 +1,44 @@
-"""Places within the limits, taken for a mail before anybody can see it."""
+"""Reservation of an account and of places within the limits, taken for a mail before anybody can see it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import replace
 
-from mailglass.engine.account_selector import Placement
-from mailglass.engine.prepare import Ready
-from mailglass.limits import Grant
+from mailglass.engine.assignment import Admitted
+from mailglass.engine.prepare import ReadyDelivery
 
 
-@dataclass(slots=True)
 class Reservation:
-    """What one mail has taken: an account, and its places there.
+    """Account and places within the limits of one mail, handed over or withdrawn once.
 
-    Attributes:
-        placement: with the account that is to send it; with none where no account can be used now.
-        limited: the limit that is reached; None where the mail may go.
-        used: the mail has been handed to the engine with it, which gives back what it does not need.
+    Args:
+        admitted: with the account that is to send the mail; with none where no account can be used now.
+        calls: gives back the worker's slot for the provider call.
     """
 
-    placement: Placement
-    limited: Grant | None = None
-    used: bool = False
+    def __init__(self, admitted: Admitted, calls: ExitStack) -> None:
+        self.limited = admitted.limited
+        """The limit that is reached, or None if the mail may go."""
+        self._admitted: Admitted | None = admitted
+        self._calls = calls
 
-    def placed(self, item: Ready) -> Placement:
-        """Return the placement for the delivery as it was claimed."""
-        self.used = True
-        for placed in self.placement.placed:
-            placed.items = [item]
-        return self.placement
+    def hand_over(self, item: ReadyDelivery, calls: ExitStack) -> Admitted | None:
+        """Return the reserved account with the delivery as it was claimed, or None if nothing is reserved.
+
+        Args:
+            item: the mail's delivery.
+            calls: gives back the worker's slot from here on.
+        """
+        admitted = self._admitted
+        if admitted is None or not admitted.batches:
+            return None
+        self._admitted = None
+        calls.enter_context(self._calls.pop_all())
+        return replace(admitted, batches=tuple(replace(batch, deliveries=(item,)) for batch in admitted.batches))
+
+    def withdraw(self) -> Admitted | None:
+        """Give back the worker's slot; return what else is to be given back, or None if it was handed over."""
+        admitted, self._admitted = self._admitted, None
+        self._calls.close()
+        return admitted

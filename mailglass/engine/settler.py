@@ -51,7 +51,7 @@ _SPREAD: Final = 2.0
 
 @dataclass(slots=True)
 class SettlingReport:
-    """What one run came to.
+    """Counts of one settling run.
 
     Attributes:
         claimed: deliveries that were looked for.
@@ -100,7 +100,7 @@ class Settler:
         return leases.sweep(self._ledger, self._settings.streams, remembering, spread=spread, mark=self._swept)
 
     def waiting(self) -> bool:
-        """Whether deliveries have their turn to be searched for."""
+        """Return whether deliveries have their turn to be searched for."""
         return bool(self._due())
 
     def run(self, ring: Callable[[Iterable[Lane]], object] = lambda lanes: None) -> SettlingReport:
@@ -177,7 +177,7 @@ class Settler:
         return SearchTarget(item.id, item.recipient, after, item.taken_at + _SKEW, item.provider_message_id)
 
     def _facts(self, provider: Provider, item: Search, result: SearchResult) -> list[IncomingEvent]:
-        """That the provider has the mail, and what it told by the way, each as the event that a webhook would bring."""
+        """Return as events of a webhook that the provider has the mail, and what else it told of it."""
         if result.kind is not SearchResultKind.FOUND:
             return []
         taken = ProviderEvent(
@@ -203,7 +203,7 @@ class Settler:
             return None
 
     def _providers(self) -> list[Provider]:
-        """The accounts that can be asked again or searched; looked at anew after a minute, as secrets may appear."""
+        """Return accounts that can be asked again or searched, opened anew after a minute, as secrets may appear."""
         with self._lock:
             moment = clock.monotonic()
             if self._known is None or moment - self._known[0] > _KNOWN_FOR:
@@ -259,7 +259,7 @@ def _find(provider: Provider, targets: Sequence[SearchTarget]) -> list[SearchRes
         )
         results = []
     padded: Mapping[int, SearchResult] = dict(enumerate(results))
-    return [_checked(item, padded.get(place, UNKNOWN)) for place, item in enumerate(targets)]
+    return [_checked(item, padded.get(index, UNKNOWN)) for index, item in enumerate(targets)]
 
 
 def _checked(item: SearchTarget, result: object) -> SearchResult:

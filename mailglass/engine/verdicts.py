@@ -1,9 +1,10 @@
-"""From the outcome of an attempt to what becomes of the delivery: the design's outcome table as a pure function."""
+"""Verdicts: the next state of a delivery by the outcome of its attempt, as pure functions."""
 
 from __future__ import annotations
 
 import random
-from typing import Final
+from collections.abc import Callable
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from mailglass.ledger.events import EngineEvent
@@ -12,7 +13,7 @@ from mailglass.ledger.lifecycle import Doubt, Status
 from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.mail.streams import StreamPolicy
 from mailglass.providers.base import Provider
-from mailglass.refusals.consequences import Retry, breaks_at_once, retry
+from mailglass.refusals.consequences import Hears, Retry, breaks_at_once, hears, retry
 from mailglass.refusals.rows import OPENING
 
 _THROTTLE_DELAY = 5.0
@@ -28,43 +29,77 @@ NO_EVIDENCE = "no_evidence"
 _EXPIRED = "expired"
 UNWRITABLE: Final = frozenset({"encode_failed"})
 """Reasons of outcomes for which nothing was asked of the provider: the mail could not be written in its form."""
-_ENDS = (Status.FAILED, Status.SUPPRESSED, Status.HELD)
+_ENDS: Final = frozenset({Status.FAILED, Status.SUPPRESSED, Status.HELD})
+_WAITS: Final = frozenset({Status.QUEUED, Status.UNCERTAIN})
+_OF_THE_ACCOUNT: Final = frozenset({OutcomeClass.QUOTA, OutcomeClass.MISCONFIGURED})
 
 
 def window(provider: Provider) -> float | None:
-    """Seconds for which a provider takes the same delivery twice as once; None for always, 0 for never."""
+    """Return the seconds for which a provider takes the same delivery twice as once; None for always, 0 for never."""
     return provider.idempotency_window if provider.idempotent else 0.0
 
 
 def remembers(idempotency_window: float | None, age: float) -> bool:
-    """Whether a provider can still be asked about a delivery of this age under the same idempotency key."""
+    """Return whether a provider can still be asked about a delivery of this age under the same idempotency key."""
     return idempotency_window is None or age + _ASK_AGAIN_MARGIN < idempotency_window
 
 
 def memory(provider: Provider) -> float | None:
-    """The age in seconds up to which `remembers` holds for a provider; None for any."""
+    """Return the age in seconds up to which `remembers` holds for a provider; None for any."""
     seconds = window(provider)
     return None if seconds is None else seconds - _ASK_AGAIN_MARGIN
 
 
 def not_started(outcome: Outcome) -> bool:
     """Return whether the deadline, or the end of the mail's life, came before the attempt began."""
-    return outcome == EXPIRED or (outcome.kind is OutcomeClass.TRANSIENT and outcome.reason == _NOT_STARTED)
+    # the class first: most outcomes are of another one, and to compare values costs more
+    return outcome.kind is OutcomeClass.TRANSIENT and (outcome.reason == _NOT_STARTED or outcome == EXPIRED)
 
 
 def backoff(attempt: int, policy: StreamPolicy, rng: random.Random | None = None) -> float:
-    """Seconds to wait after attempt number `attempt` (from 1): exponential with full jitter."""
+    """Return the seconds to wait after attempt number `attempt` (from 1): exponential with full jitter."""
     ceiling = min(policy.backoff_max, policy.backoff_base * 2.0 ** min(attempt - 1, 32))
     return (rng or random).uniform(0.0, ceiling)
 
 
 def deferral(number: int, policy: StreamPolicy, rng: random.Random | None = None) -> float:
-    """Seconds to wait after deferral number `number` (from 1): at least five minutes at the usual figures, doubling.
+    """Return the seconds to wait after deferral number `number` (from 1): five minutes at least by default, doubling.
 
     Greylisting lets a mail pass that comes again after five minutes, so the wait is never shorter than it says.
     """
     base = min(policy.backoff_max, policy.deferral_base * 2.0 ** min(number - 1, 32))
     return base * (rng or random).uniform(*_LATER)
+
+
+class _Attempt(NamedTuple):
+    """An attempt as `decide` is told of it, for the functions of `_BY_CLASS`."""
+
+    number: int
+    age: float
+    policy: StreamPolicy
+    elsewhere: bool
+    idempotency_window: float | None
+    deferrals: int
+    accounts: int
+    rng: random.Random | None
+
+
+class _Next(NamedTuple):
+    """The next state of a delivery by an outcome alone, without regard to its age and to doubts.
+
+    Attributes:
+        status: the state.
+        reason: for people.
+        delay: seconds until it is due again, or for which evidence is waited for.
+        counted: False if the attempt is not held against the mail.
+        deferred: it is counted as a deferral.
+    """
+
+    status: Status
+    reason: str | None
+    delay: float | None = None
+    counted: bool = True
+    deferred: bool = False
 
 
 def decide(
@@ -84,13 +119,15 @@ def decide(
     lifetime: float | None = None,
     rng: random.Random | None = None,
 ) -> Verdict:
-    """What becomes of a delivery after one attempt.
+    """Return the verdict on a delivery after one attempt.
 
     Args:
+        delivery_id: the delivery.
+        outcome: of the attempt.
         attempt: its number, from 1.
         age: seconds since the delivery was recorded.
         policy: of its stream.
-        duration_ms: how long the provider call took.
+        duration_ms: milliseconds that the provider call took.
         elsewhere: another account of the route can be used now.
         idempotency_window: seconds for which the provider takes the same delivery twice as once, so that an uncertain
             one is soon asked about again; None for always, 0 for never.
@@ -99,79 +136,144 @@ def decide(
         deferrals: how often it was deferred before.
         accounts: how many its route has.
         lifetime: seconds after which it expired, when it was claimed; None for never.
-        rng: where the jitter comes from.
+        rng: source of the jitter.
     """
-    if outcome == EXPIRED and not (in_doubt or asked_again):
+    if outcome.kind is OutcomeClass.TRANSIENT and outcome == EXPIRED and not (in_doubt or asked_again):
         # where it is in doubt, its next claim decides
         return Verdict(delivery_id, Status.FAILED, EngineEvent.FAILED, _EXPIRED, counted=False)
-    status, delay, reason, counted = Status.QUEUED, None, outcome.reason, True
-    deferred = _defers(outcome)
-    match outcome.kind:
-        case OutcomeClass.ACCEPTED:
-            status = Status.SENT
-        case OutcomeClass.REJECTED:
-            status = Status.FAILED
-        case OutcomeClass.SUPPRESSED:
-            status = Status.SUPPRESSED
-        case OutcomeClass.MISCONFIGURED | OutcomeClass.QUOTA | OutcomeClass.TRANSIENT if deferred:
-            delay, counted = _deferral(outcome, deferrals, policy, accounts if elsewhere else 1, rng), False
-            if deferrals + 1 >= policy.max_deferrals:
-                status = Status.FAILED if outcome.kind is OutcomeClass.TRANSIENT else Status.HELD
-                reason = f"deferrals_exhausted:{outcome.reason or 'transient'}"
-        case OutcomeClass.MISCONFIGURED if not elsewhere:
-            status = Status.HELD
-        case OutcomeClass.MISCONFIGURED | OutcomeClass.QUOTA if elsewhere:
-            delay, counted = 0.0, False
-        # the window counts from the first attempt, which is not older than the delivery
-        case OutcomeClass.UNCERTAIN if attempt < policy.max_attempts and remembers(idempotency_window, age):
-            status, delay, reason = Status.QUEUED, _jittered(_ASK_AGAIN_DELAY, rng), _ASKED_AGAIN
-        case OutcomeClass.UNCERTAIN:
-            status, delay = Status.UNCERTAIN, policy.uncertain_hold
-        case OutcomeClass.THROTTLED:
-            delay, counted = _jittered(outcome.retry_after or _THROTTLE_DELAY, rng), False
-        case OutcomeClass.QUOTA:
-            delay, counted = _jittered(outcome.retry_after or _QUOTA_DELAY, rng), False
-        case OutcomeClass.TRANSIENT if not_started(outcome):
-            delay, counted = 0.0, False
-        case OutcomeClass.TRANSIENT:
-            # the mail could not be written in the provider's form: that is about the mail
-            delay = max(backoff(attempt, policy, rng), outcome.retry_after or 0.0)
-            if attempt >= policy.max_attempts:
-                status, reason = Status.FAILED, f"attempts_exhausted:{outcome.reason or 'transient'}"
-    if status is Status.QUEUED and age + (delay or 0.0) > policy.max_age:
-        if outcome.kind in (OutcomeClass.QUOTA, OutcomeClass.MISCONFIGURED):
-            # it waits for its account, and no mail fails by that
-            status, reason = Status.HELD, f"account_unavailable:{outcome.reason or outcome.kind.value}"
-        else:
-            status, reason = Status.FAILED, f"too_old:{outcome.reason or outcome.kind.value}"
-    if status is Status.QUEUED and deferred and lifetime is not None:
-        # whoever waits for it hears at its end, and not at the next attempt
-        delay = min(delay or 0.0, max(lifetime, 0.0))
-    doubt = _doubt(outcome, status, asked_again)
-    if in_doubt and not asked_again and status in _ENDS and ends_in_doubt(outcome):
-        # whatever became of the first attempt, nobody can reach the recipient by another one
-        status = Status.FAILED
-    elif doubt is not Doubt.ANSWERED and status in _ENDS and (in_doubt or asked_again or doubt):
-        # that no further attempt is made does not tell what became of the one before
-        waits = asked_again or doubt is not None
-        status, delay = (Status.UNCERTAIN, policy.uncertain_hold) if waits else (Status.HELD, None)
-        reason = outcome.reason if waits else reason
+    told = _Attempt(attempt, age, policy, elsewhere, idempotency_window, deferrals, accounts, rng)
+    following = _BY_CLASS[outcome.kind](outcome, told)
+    if following.status is Status.QUEUED:
+        following = _in_time(following, outcome, told, lifetime)
+    doubt = _doubt(outcome, following.status, asked_again)
+    if following.status in _ENDS and (in_doubt or asked_again or doubt):
+        following = _end_in_doubt(following, outcome, policy, doubt, asked_again)
+    return _verdict(delivery_id, outcome, following, doubt, duration_ms)
+
+
+def _verdict(
+    delivery_id: UUID, outcome: Outcome, following: _Next, doubt: Doubt | None, duration_ms: int | None
+) -> Verdict:
+    status = following.status
     return Verdict(
         id=delivery_id,
         status=status,
         event=EngineEvent.ATTEMPTED,
-        reason=reason,
+        reason=following.reason,
         outcome=outcome.kind.value,
-        delay=delay if status in (Status.QUEUED, Status.UNCERTAIN) else None,
-        counted=counted or status is not Status.QUEUED,
+        delay=following.delay if status in _WAITS else None,
+        counted=following.counted or status is not Status.QUEUED,
         doubt=doubt,
         provider_message_id=outcome.provider_message_id,
         status_code=outcome.status,
         enhanced_status=outcome.enhanced_status,
         duration_ms=duration_ms,
         refusal=None if outcome.refusal is None else outcome.refusal.code,
-        deferred=deferred,
+        deferred=following.deferred,
     )
+
+
+def _accepted(outcome: Outcome, attempt: _Attempt) -> _Next:
+    return _Next(Status.SENT, outcome.reason)
+
+
+def _rejected(outcome: Outcome, attempt: _Attempt) -> _Next:
+    return _Next(Status.FAILED, outcome.reason)
+
+
+def _suppressed(outcome: Outcome, attempt: _Attempt) -> _Next:
+    return _Next(Status.SUPPRESSED, outcome.reason)
+
+
+def _misconfigured(outcome: Outcome, attempt: _Attempt) -> _Next:
+    if _defers(outcome):
+        return _deferred(outcome, attempt, Status.HELD)
+    if attempt.elsewhere:
+        return _Next(Status.QUEUED, outcome.reason, 0.0, counted=False)
+    return _Next(Status.HELD, outcome.reason)
+
+
+def _quota(outcome: Outcome, attempt: _Attempt) -> _Next:
+    if _defers(outcome):
+        return _deferred(outcome, attempt, Status.HELD)
+    delay = 0.0 if attempt.elsewhere else _jittered(outcome.retry_after or _QUOTA_DELAY, attempt.rng)
+    return _Next(Status.QUEUED, outcome.reason, delay, counted=False)
+
+
+def _throttled(outcome: Outcome, attempt: _Attempt) -> _Next:
+    delay = _jittered(outcome.retry_after or _THROTTLE_DELAY, attempt.rng)
+    return _Next(Status.QUEUED, outcome.reason, delay, counted=False)
+
+
+def _transient(outcome: Outcome, attempt: _Attempt) -> _Next:
+    if _defers(outcome):
+        return _deferred(outcome, attempt, Status.FAILED)
+    if not_started(outcome):
+        return _Next(Status.QUEUED, outcome.reason, 0.0, counted=False)
+    # the mail could not be written in the provider's form: that is about the mail
+    if attempt.number >= attempt.policy.max_attempts:
+        return _Next(Status.FAILED, f"attempts_exhausted:{outcome.reason or 'transient'}")
+    delay = max(backoff(attempt.number, attempt.policy, attempt.rng), outcome.retry_after or 0.0)
+    return _Next(Status.QUEUED, outcome.reason, delay)
+
+
+def _uncertain(outcome: Outcome, attempt: _Attempt) -> _Next:
+    # the window counts from the first attempt, which is not older than the delivery
+    if attempt.number < attempt.policy.max_attempts and remembers(attempt.idempotency_window, attempt.age):
+        return _Next(Status.QUEUED, _ASKED_AGAIN, _jittered(_ASK_AGAIN_DELAY, attempt.rng))
+    return _Next(Status.UNCERTAIN, outcome.reason, attempt.policy.uncertain_hold)
+
+
+_BY_CLASS: Final[dict[OutcomeClass, Callable[[Outcome, _Attempt], _Next]]] = {
+    OutcomeClass.ACCEPTED: _accepted,
+    OutcomeClass.REJECTED: _rejected,
+    OutcomeClass.SUPPRESSED: _suppressed,
+    OutcomeClass.MISCONFIGURED: _misconfigured,
+    OutcomeClass.QUOTA: _quota,
+    OutcomeClass.THROTTLED: _throttled,
+    OutcomeClass.TRANSIENT: _transient,
+    OutcomeClass.UNCERTAIN: _uncertain,
+}
+
+
+def _deferred(outcome: Outcome, attempt: _Attempt, at_last: Status) -> _Next:
+    """Defer a mail, or end it in the state `at_last` once its policy allows no further deferral."""
+    if attempt.deferrals + 1 >= attempt.policy.max_deferrals:
+        reason = f"deferrals_exhausted:{outcome.reason or 'transient'}"
+        return _Next(at_last, reason, counted=False, deferred=True)
+    accounts = attempt.accounts if attempt.elsewhere else 1
+    delay = _deferral(outcome, attempt.deferrals, attempt.policy, accounts, attempt.rng)
+    return _Next(Status.QUEUED, outcome.reason, delay, counted=False, deferred=True)
+
+
+def _in_time(following: _Next, outcome: Outcome, attempt: _Attempt, lifetime: float | None) -> _Next:
+    """End a queued mail that would be too old when it is due, and let no deferral outlast its lifetime."""
+    if attempt.age + (following.delay or 0.0) > attempt.policy.max_age:
+        if outcome.kind in _OF_THE_ACCOUNT:
+            # it waits for its account, and no mail fails by that
+            return following._replace(
+                status=Status.HELD, reason=f"account_unavailable:{outcome.reason or outcome.kind.value}"
+            )
+        return following._replace(status=Status.FAILED, reason=f"too_old:{outcome.reason or outcome.kind.value}")
+    if following.deferred and lifetime is not None:
+        # whoever waits for it hears at its end, and not at the next attempt
+        return following._replace(delay=min(following.delay or 0.0, max(lifetime, 0.0)))
+    return following
+
+
+def _end_in_doubt(
+    following: _Next, outcome: Outcome, policy: StreamPolicy, doubt: Doubt | None, asked_again: bool
+) -> _Next:
+    """End a mail that an earlier attempt may have sent, or let it wait for evidence or for a person."""
+    if not asked_again and ends_in_doubt(outcome):
+        # whatever became of the first attempt, nobody can reach the recipient by another one
+        return following._replace(status=Status.FAILED)
+    if doubt is Doubt.ANSWERED:
+        return following
+    # that no further attempt is made does not tell what became of the one before
+    if asked_again or doubt is not None:
+        return following._replace(status=Status.UNCERTAIN, delay=policy.uncertain_hold, reason=outcome.reason)
+    return following._replace(status=Status.HELD)
 
 
 def ends_in_doubt(outcome: Outcome) -> bool:
@@ -191,7 +293,11 @@ def _defers(outcome: Outcome) -> bool:
         return not not_started(outcome) and outcome.reason not in UNWRITABLE
     if refusal is None or outcome.kind not in (OutcomeClass.MISCONFIGURED, OutcomeClass.QUOTA):
         return False
-    return refusal.stage not in OPENING and not breaks_at_once(refusal)
+    if breaks_at_once(refusal):
+        return False
+    # a session that does not open counts as no answer, and the breaker ends that; what it tells of a sender, of rates
+    # or of connections ends nothing, and two accounts that say so would hand the mail to each other without a pause
+    return refusal.stage not in OPENING or hears(refusal) not in (Hears.DESTINATION, Hears.NOBODY)
 
 
 def _deferral(
@@ -246,5 +352,5 @@ def still_in_doubt(verdict: Verdict, delivery: Claimed, policy: StreamPolicy) ->
 
 
 def _jittered(seconds: float, rng: random.Random | None) -> float:
-    """At least the time asked for, spread over a fifth more, so that a backlog does not come back as one."""
+    """Return the time asked for, spread over a fifth more, so that a backlog does not come back as one."""
     return seconds * (rng or random).uniform(1.0, 1.2)

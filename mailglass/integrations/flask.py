@@ -11,8 +11,10 @@ Needs the extra `flask`: `pip install "mailglass[flask]"`.
 
 from __future__ import annotations
 
+import sys
 from typing import Any, cast
 
+import click
 import flask
 from flask import Blueprint, Flask, request
 
@@ -45,11 +47,23 @@ class Mailglass:
 
         Flask-WTF's `CSRFProtect` must exempt `blueprint`. `mailglass doctor` tells if it does not.
         """
-        from mailglass.cli import cli
-
         app.extensions["mailglass"] = self
         app.register_blueprint(self.blueprint, url_prefix=self.url_prefix)
-        app.cli.add_command(cli, "mailglass")
+        app.cli.add_command(_command)
+
+
+@click.command(
+    "mailglass",
+    short_help="Run a command of mailglass.",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def _command(arguments: tuple[str, ...]) -> None:
+    """Hand a command line on as it is: mailglass reports its errors itself, and its exit codes are the same here."""
+    from mailglass.cli import run
+
+    sys.exit(run(arguments, "flask mailglass"))
 
 
 def _webhook(account: str, tenant: str | None = None) -> flask.Response:

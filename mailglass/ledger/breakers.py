@@ -41,7 +41,7 @@ class Breaker:
 
     @property
     def half_open(self) -> bool:
-        """Return whether it can be tried."""
+        """True if it can be tried."""
         return self.seconds <= 0
 
 

@@ -7,7 +7,6 @@ by name.
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +24,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from mailglass import clock
 from mailglass.errors import LedgerError, LedgerUnavailableError, MailglassError
 from mailglass.ledger.pooler import STARTUP_OPTIONS, pooler_refusal
-from mailglass.ledger.statements import statements
+from mailglass.ledger.statements import PARAMETER, numbered, statements
 from mailglass.ledger.unreachable import of_the_url, unreachable, unusable
 from mailglass.settings import get_settings
 from mailglass.settings.servers import database_server
@@ -66,7 +65,7 @@ def _named(name: str) -> sqlalchemy.TextClause:
     Drivers do not agree on what a parameter is: some send what they are given as text, others ask the server for its
     type and want a value of Python's for it. All of them send text as text.
     """
-    return sqlalchemy.text(re.sub(r"%\((\w+)\)s", r"CAST(:\1 AS text)", statements()[name]))
+    return sqlalchemy.text(PARAMETER.sub(r"CAST(:\1 AS text)", statements()[name]))
 
 
 def _as_text(value: object) -> str | None:
@@ -215,8 +214,10 @@ class Database:
             raise self._translated(error, sql, lost=True) from error
         connection: Any = pooled.driver_connection
         try:
-            cursor = connection.cursor(binary=True, row_factory=namedtuple_row)
-            cursor.execute(sql, params() if callable(params) else params)
+            given = params() if callable(params) else params
+            text, names = numbered(sql)
+            cursor = psycopg.RawCursor(connection, row_factory=namedtuple_row)
+            cursor.execute(text, [given[name] for name in names], binary=True)
             return cursor.fetchall() if cursor.description else []
         except psycopg.Error as error:
             # read-only: since a failover this is no primary any more, and a new connection finds the one that is

@@ -61,7 +61,7 @@ class Delivery:
 
     @property
     def final(self) -> bool:
-        """Return whether the engine is done with it."""
+        """True if the engine is done with it."""
         return self.status in FINAL
 
     @property

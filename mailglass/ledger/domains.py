@@ -14,7 +14,7 @@ from mailglass.ledger.database import Runs
 
 @dataclass(frozen=True, slots=True)
 class WatchedDomain:
-    """What is known of one sending domain.
+    """State of one sending domain.
 
     Attributes:
         domain: in A-labels.

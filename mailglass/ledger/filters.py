@@ -61,7 +61,7 @@ class Selection:
 
     @property
     def narrows(self) -> bool:
-        """Return whether it says more than whose they are."""
+        """True if it says more than whose they are."""
         return any(getattr(self, item.name) is not None for item in fields(self) if item.name != "tenant")
 
     def described(self) -> dict[str, object]:

@@ -63,11 +63,13 @@ def lanes_woken(ledger: Runs, size: int = _MOMENTS, mark: LowWater[datetime] | N
     """Return the lanes of mail that was put off and is due by now.
 
     Few such moments are only read: what they ring is soon claimed. Of many the oldest are made ready, so that the next
-    look does not walk over them again.
+    look does not walk over them again. The lanes of all that was made ready are answered, because no later look finds
+    them but that of `lanes_ready`, which is paced.
 
     Args:
         ledger: runs the statements.
-        size: moments of lanes to walk over; the lanes of all later ones are answered by the next call.
+        size: moments of lanes to walk over; the lanes of later ones that were not made ready are answered by the next
+            call.
         mark: how far this process's looks have come; None to start at the beginning.
 
     Raises:
@@ -78,6 +80,7 @@ def lanes_woken(ledger: Runs, size: int = _MOMENTS, mark: LowWater[datetime] | N
     rows = ledger.run("lanes_woken", {"size": size, "after": scan.after})
     # what is left to be claimed is rung again by the next look
     mark.learn(scan, min(seen_by(rows[0].looked_at), *(row.first or row.looked_at for row in rows)))
+    woken = [row for row in rows if row.moments]
     if sum(row.moments for row in rows) >= size:
-        ledger.run("ready", {"size": max(size, _READY), "after": scan.after})
-    return [Lane(row.queue, row.tenant_id, row.stream) for row in rows if row.moments]
+        woken += ledger.run("ready", {"size": max(size, _READY), "after": scan.after})
+    return list({Lane(row.queue, row.tenant_id, row.stream): None for row in woken})

@@ -238,7 +238,7 @@ def mark(
     """
     rows = ledger.run("mark", {"ids": arrays.uuids(ids), "token": str(token), "account": account, "provider": provider})
     attempts = {ids[row.position - 1]: row.attempts for row in rows}
-    if rest := [key for key in ids if key not in attempts]:
+    if len(attempts) < len(ids) and (rest := [key for key in ids if key not in attempts]):
         failed = _expire(ledger, token, rest)
         if expired is not None:
             expired |= failed

@@ -8,7 +8,9 @@ how far its scans have come starts there. What comes up below a mark is seen lat
   once one has ended. Of those that had just begun nothing is below, because no mark is within `MARGIN` of its moment.
 * What others had locked and let go of unchanged, as a claim that was broken off, and what a clock that was set back
   makes due: seen by the next scan from the beginning, a second after the last one, or as long as it takes for that one
-  to have cost a fortieth of the time.
+  to have cost a fortieth of the time, and at most `MOST` seconds.
+* What a statement writes that waited for a lock before its first write: it has no transaction id until then, so no scan
+  is told of it. It is seen by the next scan from the beginning too.
 """
 
 from __future__ import annotations
@@ -33,6 +35,9 @@ LEAST: Final = 1.0
 """Seconds between two scans from the beginning, at the least."""
 SHARE: Final = 40
 """Scans from the beginning cost one part in so many of the time."""
+MOST: Final = 30.0
+"""Seconds between two scans from the beginning, at the most, whatever they cost: how long mail below may wait. A scan's
+seconds are also those of a wait for a connection, and of a database that answered nobody."""
 CHEAP: Final = 0.025
 """Seconds; scans that take less may all start at the beginning, unless one follows the other at once."""
 
@@ -47,7 +52,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Rescan:
-    """When a scan starts at the beginning again.
+    """Schedule of scans that start at the beginning.
 
     Attributes:
         at: not before this moment of the monotonic clock, where that costs more than it is worth.
@@ -73,12 +78,12 @@ class Rescan:
         """
         if not whole:
             return replace(self, bulk=more)
-        at = clock.monotonic() + max(LEAST, SHARE * seconds)
+        at = clock.monotonic() + max(LEAST, min(SHARE * seconds, MOST))
         return Rescan(at, self.slow + 1 if seconds >= CHEAP else 0, more)
 
 
 class LowWater(Generic[T]):
-    """Where the scans of one kind start in this process. Safe to use from several threads.
+    """Starts of one kind of scans in this process. Safe to use from several threads.
 
     Args:
         lowest: the beginning.
@@ -144,7 +149,7 @@ def by_id() -> LowWater[UUID]:
 
 
 class Pace:
-    """When a scan is made that always starts at the beginning. Safe to use from several threads."""
+    """Schedule of a scan that always starts at the beginning. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._rescan = Rescan()
@@ -159,7 +164,7 @@ class Pace:
 
 
 class LowWaters:
-    """Where the scans of one process start, but for those of its claims and sweeps."""
+    """Starts of one process's scans, claims and sweeps apart."""
 
     def __init__(self) -> None:
         self.woken = by_moment()
@@ -169,7 +174,7 @@ class LowWaters:
 
 
 class Snapshot(NamedTuple):
-    """What a claim saw, and when.
+    """Observation of a claim, and its moment.
 
     Attributes:
         moment: of the database's clock.
@@ -227,7 +232,7 @@ class Writers:
 
 
 class Mark(NamedTuple):
-    """Where the scan of one priority starts: after this delivery."""
+    """Start of the scan of one priority: after this delivery."""
 
     due_at: datetime
     id: UUID
@@ -235,7 +240,7 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Scanned:
-    """How far the claims of one lane have come."""
+    """Progress of the claims of one lane."""
 
     marks: Mapping[int, Mark]
     writers: tuple[int, ...]
@@ -246,7 +251,7 @@ _NOTHING: Final = _Scanned({}, (), Rescan())
 
 
 class Start(NamedTuple):
-    """Where a claim starts.
+    """Start of a claim.
 
     Attributes:
         params: of the statement `claim`.
@@ -260,7 +265,7 @@ class Start(NamedTuple):
 
 
 class ClaimMarks:
-    """How far the claims of this process have come in each lane. Safe to use from several threads."""
+    """Progress of this process's claims in each lane. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lanes: dict[Lane, _Scanned] = {}
@@ -334,4 +339,4 @@ def _params(marks: Mapping[int, Mark], writers: Sequence[int]) -> dict[str, Any]
 
 
 BEGINNING: Final = Start(_params({}, ()), whole=True)
-"""Where a claim starts of which nothing is known."""
+"""Start of a claim of which nothing is known."""

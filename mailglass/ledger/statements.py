@@ -17,8 +17,11 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
+from typing import Final
 
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+PARAMETER: Final = re.compile(r"%\((\w+)\)s")
+"""A parameter in psycopg's style."""
 
 
 @cache
@@ -36,3 +39,20 @@ def statements() -> Mapping[str, str]:
                 raise ValueError(f"two statements of the ledger are named {name}")
             found[name] = text.strip()
     return found
+
+
+@cache
+def numbered(sql: str) -> tuple[bytes, tuple[str, ...]]:
+    """Return a statement with PostgreSQL's own parameters `$1`, `$2` and so on, and their names in this order.
+
+    Each statement is translated once. The driver would translate one of more than 4 kB at each run.
+
+    Args:
+        sql: in psycopg's parameter style; a name that stands in it several times is one parameter.
+    """
+    numbers: dict[str, int] = {}
+
+    def number(parameter: re.Match[str]) -> str:
+        return f"${numbers.setdefault(parameter[1], len(numbers) + 1)}"
+
+    return PARAMETER.sub(number, sql).encode(), tuple(numbers)

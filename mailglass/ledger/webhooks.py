@@ -142,7 +142,7 @@ class IncomingEvent:
 
     @property
     def linkable(self) -> bool:
-        """Return whether it names a delivery at all, known or not."""
+        """True if it names a delivery at all, known or not."""
         return self.delivery_id is not None or self.provider_message_id is not None
 
 

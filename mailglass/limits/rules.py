@@ -116,7 +116,7 @@ class Mail:
 
     @property
     def urgent(self) -> bool:
-        """Return whether limits among our own tenants do not bind the mail."""
+        """True if limits among our own tenants do not bind the mail."""
         return self.stream == Stream.TRANSACTIONAL
 
     def key(self, scope: LimitScope) -> str:

@@ -102,8 +102,10 @@ def parse_address(value: object, field: str) -> Address:
 
 def parse_addresses(value: object, field: str) -> tuple[Address, ...]:
     """One address or a list of them. A string is always one address: commas are not split."""
-    if value is None:
+    if value is None or (type(value) is tuple and not value):
         return ()
+    if type(value) is str:
+        return (parse_address(value, field),)
     if isinstance(value, tuple):
         value = tuple(evaluated(part, field) for part in value)
     if isinstance(value, list | tuple) and not (

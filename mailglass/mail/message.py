@@ -73,10 +73,10 @@ _MESSAGE_ID = re.compile(r"<[!-;=?A-~]{1,200}@[!-;=?A-~]{1,200}>\Z")
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file that travels with a message.
+    r"""A file that travels with a message.
 
     Attributes:
-        filename: its name, without a path. Any characters but CR, LF, NUL, `/` and `\\`.
+        filename: its name, without a path. Any characters but CR, LF, NUL, `/` and `\`.
         content: its bytes.
         content_type: `type/subtype`, perhaps with parameters; guessed from the file name when empty.
         content_id: set for an inline image, referred to as `cid:<content_id>` in the HTML. Without angle brackets.
@@ -266,7 +266,7 @@ def check_recipients(value: object) -> tuple[Address, ...]:
         raise MessageError("to", "at least one recipient is needed; beside `bcc` alone, name yourself")
     if len(recipients) > MAX_RECIPIENTS:
         raise MessageError("to", f"at most {MAX_RECIPIENTS} recipients; use deliver_many for more")
-    if len({recipient.key for recipient in recipients}) != len(recipients):
+    if len(recipients) > 1 and len({recipient.key for recipient in recipients}) != len(recipients):
         raise MessageError("to", "a recipient is named twice")
     return recipients
 
@@ -314,6 +314,8 @@ def check_bodies(text: object, html: object) -> None:
 
 def check_headers(value: object) -> tuple[tuple[str, str], ...]:
     """Header fields as pairs; names per RFC 5322 3.6.8, no reserved ones, no CR, LF or NUL."""
+    if type(value) is tuple and not value:
+        return ()
     items: Any = value.items() if isinstance(value, Mapping) else (value or ())
     pairs: list[tuple[str, str]] = []
     for item in items:
@@ -363,6 +365,8 @@ def _as_written(name: str, content: str) -> str:
 
 def check_tags(value: object) -> tuple[str, ...]:
     """Tags: short strings on one line."""
+    if type(value) is tuple and not value:
+        return ()
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise MessageError("tags", "must be a list of str")
     if len(value) > MAX_TAGS:
@@ -402,6 +406,8 @@ def check_metadata(value: object) -> dict[str, str]:
 
 def check_attachments(value: object) -> tuple[Attachment, ...]:
     """Attachments as a tuple; content ids unique."""
+    if type(value) is tuple and not value:
+        return ()
     if not isinstance(value, Sequence) or not all(isinstance(item, Attachment) for item in value):
         raise MessageError("attachments", "must be a list of Attachment")
     content_ids = [item.content_id for item in value if item.content_id]
@@ -412,6 +418,8 @@ def check_attachments(value: object) -> tuple[Attachment, ...]:
 
 def check_stream(value: object) -> Stream:
     """Return a stream by name."""
+    if type(value) is Stream:
+        return value
     try:
         return Stream(value)  # type: ignore[arg-type]
     except ValueError:

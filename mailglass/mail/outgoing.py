@@ -45,7 +45,7 @@ class Outgoing:
 
     @property
     def expired(self) -> bool:
-        """Return whether no attempt may be started any more."""
+        """True if no attempt may be started any more."""
         return self.start_by is not None and monotonic() >= self.start_by
 
     def __repr__(self) -> str:

@@ -114,7 +114,7 @@ class Refusal:
 
     @property
     def of_the_recipient(self) -> bool:
-        """Return whether it is about the recipient alone, whoever sends whatever."""
+        """True if it is about the recipient alone, whoever sends whatever."""
         return self.about.startswith("recipient_")
 
     @property

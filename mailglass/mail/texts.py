@@ -12,9 +12,11 @@ T = TypeVar("T")
 class LazyText(Protocol):
     """A stand-in for a str that is read with `str()`, such as `gettext_lazy` answers."""
 
-    def casefold(self) -> str: ...
+    def casefold(self) -> str:
+        """Return the text casefolded, as a str does."""
 
-    def encode(self) -> bytes: ...
+    def encode(self) -> bytes:
+        """Return the text encoded, as a str does."""
 
 
 # a text as an application gives it
@@ -30,6 +32,7 @@ def evaluated(value: T, field: str) -> T | str:
     A lazy string is read when the message is built, in the language that is active there.
 
     Args:
+        value: any value.
         field: the message's field, named in the error.
 
     Raises:

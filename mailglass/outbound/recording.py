@@ -22,6 +22,8 @@ from mailglass.routing.scope import current_tenant
 from mailglass.runtime import get_runtime
 
 Sendable = Union[Message, Mailable]  # noqa: UP007 - read by Celery at run time
+# made once: `json.dumps` makes an encoder at each call that asks for another form than its own
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def items_of(message: Sendable, tenant: str, schedule: Schedule, first_id: UUID | None = None) -> list[Item]:
@@ -95,10 +97,6 @@ def _content_of(message: Message | Mailable) -> tuple[str, str, str | None]:
     if "html" in body and not body.get("text"):
         return original, _json(with_text(body)), None
     return original, original, None
-
-
-def _json(body: object) -> str:
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
 
 
 def _ids_of(count: int, first_id: UUID | None, digest: str | None) -> tuple[list[UUID], UUID | None]:

@@ -1,4 +1,4 @@
-"""What every provider room offers, and the words it answers in. Knows no table."""
+"""Base of every provider. Knows no table."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class WebhookRequest:
     remote_addr: str = ""
 
     def header(self, name: str) -> str:
-        """The header's value.
+        """Return the header's value.
 
         Raises:
             SignatureError: it is missing.
@@ -48,7 +48,7 @@ class WebhookRequest:
 
 @dataclass(frozen=True, slots=True)
 class RateSignal:
-    """What a provider says, beside an answer, of what it will still take.
+    """Rate limit that a provider states beside an answer.
 
     Attributes:
         remaining: mails, 0 or more.
@@ -143,7 +143,7 @@ class Provider(ABC):
         raise SignatureError(SignatureErrorType.BAD_CREDENTIALS, f"{self.name} posts no webhooks")
 
     def delivery_key(self, request: WebhookRequest) -> str | None:
-        """What identifies this webhook request when the provider posts it again; None: its bytes do."""
+        """Return the key of this webhook, the same when it is posted again, or None if its bytes are the key."""
         return None
 
     def single_use(self, request: WebhookRequest) -> Sequence[bytes]:
@@ -162,7 +162,7 @@ class Provider(ABC):
         return ()
 
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
-        """The events in a verified body.
+        """Return the events in a verified body.
 
         Raises:
             WebhookBodyError: the body is not in a form this provider posts.
@@ -170,7 +170,7 @@ class Provider(ABC):
         return []
 
     def on_webhook(self, body: bytes, headers: Mapping[str, str]) -> None:  # noqa: B027 - optional
-        """What a verified webhook asks of us beside being read, such as to confirm a subscription.
+        """Do what a verified webhook asks beside being read, such as to confirm a subscription.
 
         Called by the task before `normalise`, perhaps several times for one webhook: it must do no harm again.
 
@@ -231,7 +231,7 @@ class Provider(ABC):
         raise NotImplementedError(f"{self.name} has no suppression list that can be read")
 
     def rate_signal(self) -> RateSignal | None:
-        """The tightest that the answers since the last call said of the account's rate limit; None: nothing.
+        """Return the tightest that the answers since the last call said of the account's rate limit; None: nothing.
 
         Asked after every `send`, so it must cost nothing where nothing was said. No I/O.
         """

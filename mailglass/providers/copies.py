@@ -22,7 +22,7 @@ def with_distinct_copies(mail: Outgoing) -> Outgoing:
 
 
 def distinct_copies(mail: Outgoing) -> tuple[list[Address], list[Address]]:
-    """The mail's cc and bcc without the recipient and without repetitions; who is in cc is not in bcc."""
+    """Return the mail's cc and bcc without the recipient and without repetitions; who is in cc is not in bcc."""
     seen = {_person(mail.recipient)}
 
     def unseen(people: Iterable[Address]) -> list[Address]:
@@ -37,6 +37,6 @@ def distinct_copies(mail: Outgoing) -> tuple[list[Address], list[Address]]:
 
 
 def _person(address: Address) -> str:
-    """Whose address it is, however its letters' case and its domain are spelled."""
+    """Return the key of an address, the same however its case and its domain are spelled."""
     local, _, domain = address.email.rpartition("@")
     return f"{normalize('NFC', local).lower()}@{a_labels(domain).lower()}"

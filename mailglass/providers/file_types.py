@@ -1,4 +1,4 @@
-"""Whether a file's name and its content type tell the same: for providers that go by the name's extension."""
+"""Agreement of a file's name and its content type: for providers that go by the name's extension."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def bare_type(attachment: Attachment) -> str:
 
 
 def name_agrees(attachment: Attachment) -> bool:
-    """False where the extension stands for another type than the attachment has, as in a `data.txt` of text/csv.
+    """Return False if the extension stands for another type, as in a `data.txt` of text/csv.
 
     What is not known well enough to contradict, agrees: unknown extensions and types, application/octet-stream, and
     two names of one thing such as text/xml and application/xml.

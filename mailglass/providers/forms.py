@@ -17,7 +17,7 @@ Fields = Sequence[tuple[bytes, bytes]]
 
 
 def read_form(body: bytes) -> Fields:
-    """The fields of a form in their order, names and values decoded to the bytes that were submitted.
+    """Return the fields of a form in their order, names and values decoded to the bytes that were submitted.
 
     Which of the two encodings it is shows in the body itself: a multipart body begins with its boundary
     (RFC 7578 4.1) and has lines, of which an urlencoded one has only one. So the answer does not hang on a header.
@@ -30,12 +30,12 @@ def read_form(body: bytes) -> Fields:
 
 
 def first(fields: Fields, name: str) -> str | None:
-    """The first value under a name, as text; None where there is none."""
+    """Return the first value under a name, as text; None where there is none."""
     return next(iter(values(fields, name)), None)
 
 
 def last(fields: Fields, name: str) -> str | None:
-    """The last value under a name, as text; None where there is none."""
+    """Return the last value under a name, as text; None where there is none."""
     return next(iter(reversed(values(fields, name))), None)
 
 

@@ -117,11 +117,11 @@ class HTTPAnswer:
 
     @property
     def ok(self) -> bool:
-        """Return whether the status says that the request was done."""
+        """True if the status says that the request was done."""
         return 200 <= self.status < 300
 
     def json(self) -> Any:
-        """The body's JSON value, or None if it is not JSON, or of more objects than any answer has."""
+        """Return the body's JSON value, or None if it is not JSON, or of more objects than any answer has."""
         if self.body.count(b"{") + self.body.count(b"[") > MAX_CONTAINERS:
             return None
         try:
@@ -243,7 +243,7 @@ class HTTPClient:
 
 @dataclass(frozen=True, slots=True)
 class _Life:
-    """What belongs to one process: neither sockets nor threads survive a fork."""
+    """State of one process: neither sockets nor threads survive a fork."""
 
     pid: int
     client: httpx.Client
@@ -259,7 +259,7 @@ class _Huge(Exception):
 
 
 class _Progress:
-    """How far a request came onto the wire, by the transport's own trace.
+    """Progress of a request onto the wire, by the transport's own trace.
 
     `written` turns true only when the last byte of the body was handed to the kernel. Until then the other side has
     less than Content-Length announced and cannot have accepted anything, whatever the exception is called.
@@ -272,7 +272,7 @@ class _Progress:
         self.written = False
 
     def note(self, event: str, info: Mapping[str, Any]) -> None:
-        """Called by the transport at each step."""
+        """Note a step of the transport."""
         if event == "http11.send_request_headers.started":
             # a proxy's CONNECT comes through here too and carries nothing of ours
             self.begun = info["request"].method != b"CONNECT"
@@ -281,7 +281,7 @@ class _Progress:
 
 
 def _unpacked(body: bytes, encoding: str) -> bytes:
-    """The answer as it was before it was compressed, which no request of ours asks for; some servers do it anyway.
+    """Return the answer decompressed. No request of ours asks for compression, and some servers compress anyway.
 
     Raises:
         _Huge: it is larger than `MAX_ANSWER`, however small it came.

@@ -1,4 +1,4 @@
-"""What the HTTP rooms share: mails become requests, answers become outcomes, each mail once."""
+"""Base of the HTTP providers: mails become requests, answers become outcomes, each mail once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
+
+from typing_extensions import override
 
 from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
@@ -79,7 +81,7 @@ class HTTPProvider(Provider):
 
     @abstractmethod
     def credentials(self) -> Mapping[str, str]:
-        """The header fields that every request carries."""
+        """Return the header fields that every request carries."""
 
     @abstractmethod
     def encode(self, mail: Outgoing) -> bytes:
@@ -91,20 +93,21 @@ class HTTPProvider(Provider):
 
     @abstractmethod
     def request(self, mails: Sequence[Outgoing], parts: Sequence[bytes]) -> HTTPRequest:
-        """The request that carries these mails, whose encoded forms are `parts`."""
+        """Return the request that carries these mails, whose encoded forms are `parts`."""
 
     @abstractmethod
     def read(self, answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
-        """What the answer says of each mail of the request, in order."""
+        """Return the outcome of each mail of the request, in order."""
 
     def goes_alone(self, mail: Outgoing) -> bool:
-        """Whether a mail must not share its request with others."""
+        """Return whether a mail must not share its request with others."""
         return False
 
     def refuses_whole(self, answer: HTTPAnswer) -> bool:
-        """Whether an answer refuses its request as a whole, perhaps for one of its mails, rather than mail by mail."""
+        """Return whether an answer refuses its request as a whole rather than mail by mail."""
         return answer.status >= 400
 
+    @override
     def send(self, mails: Sequence[Outgoing], *, deadline: float) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
         ready = [item for index, mail in enumerate(mails) if (item := self._ready(index, mail, outcomes))]
@@ -135,9 +138,11 @@ class HTTPProvider(Provider):
             unknown = Outcome(OutcomeClass.UNCERTAIN, reason=f"provider_error:{type(error).__name__}")
         return [outcomes.get(index, unknown) for index in range(len(mails))]
 
+    @override
     def rate_signal(self) -> RateSignal | None:
         return self._gauge.take()
 
+    @override
     def close(self) -> None:
         self.http.close()
 
@@ -245,7 +250,7 @@ def encode_json(value: Any) -> bytes:
 
 
 def provider_options(mail: Outgoing, name: str, written: frozenset[str]) -> dict[str, Any]:
-    """The message's own options for this provider.
+    """Return the message's own options for this provider.
 
     Args:
         mail: the mail.

@@ -1,4 +1,4 @@
-"""What the HTTP rooms that can be searched share: options, one question after another, checked answers."""
+"""Base of the HTTP providers that can be searched: options, one question after another, checked answers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class SearchOptions(HTTPOptions):
 
 @dataclass(frozen=True, slots=True)
 class SearchAnswer:
-    """What one question came to.
+    """Result of one question.
 
     Attributes:
         results: of deliveries that the provider has, by our id as it told it.
@@ -119,7 +119,7 @@ class SearchableProvider(HTTPProvider):
         return None
 
     def ask(self, request: HTTPRequest, *, deadline: float) -> Any:
-        """The JSON value of a good answer, None where its body is no JSON.
+        """Return the JSON value of a good answer, None where its body is no JSON.
 
         Raises:
             ProviderCallError: no answer, or a status that is not 2xx.
@@ -132,7 +132,7 @@ class SearchableProvider(HTTPProvider):
         return answer.json()
 
     def listed(self, value: Any, name: str | None = None) -> list[dict[str, Any]]:
-        """The objects of an answer's list.
+        """Return the objects of an answer's list.
 
         Args:
             value: the answer.
@@ -162,5 +162,5 @@ class SearchableProvider(HTTPProvider):
 
 
 def query(path: str, **fields: str | int) -> HTTPRequest:
-    """A GET with a query."""
+    """Return a GET with a query."""
     return HTTPRequest(f"{path}?{urlencode(fields)}", method="GET")

@@ -45,11 +45,11 @@ def answered(http: HTTPClient, request: HTTPRequest, what: str) -> Any:
 
 
 def refused(answer: HTTPAnswer, what: str) -> ProviderCallError:
-    """The error of an answer that says no."""
+    """Return the error of an answer that says no."""
     retryable = answer.status in _PASSING or answer.status >= 500
     return ProviderCallError(what, status=answer.status, retryable=retryable)
 
 
 def json_request(method: str, path: str, value: Any) -> HTTPRequest:
-    """A request with a JSON body."""
+    """Return a request with a JSON body."""
     return HTTPRequest(path, encode_json(value), {"content-type": "application/json"}, method)

@@ -30,7 +30,7 @@ _EVENT_NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,64}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a provider's name for an event says in the one taxonomy: the right-hand side of an event table."""
+    """Meaning of a provider's name for an event: the right-hand side of an event table."""
 
     kind: EventKind
     bounce_class: BounceClass | None = None
@@ -91,7 +91,7 @@ def _reply(value: object) -> int | None:
 
 
 def parse_json(body: bytes) -> Any:
-    """The body's JSON value.
+    """Return the body's JSON value.
 
     Raises:
         WebhookBodyError: it is not JSON, or holds more than `MAX_CONTAINERS` objects and arrays, each of which takes
@@ -152,19 +152,19 @@ def _poisoned(item: Any) -> ProviderEvent:
 
 
 def text(value: object, limit: int = MAX_ID) -> str | None:
-    """A non-empty string of at most `limit` printable characters, or None: what may become a key or a column."""
+    """Return a non-empty string of at most `limit` printable characters, or None: what may become a key or a column."""
     if isinstance(value, str) and 0 < len(value) <= limit and value.isprintable():
         return value
     return None
 
 
 def label_of(value: object) -> str:
-    """A table key: the string itself, or "" for anything that is none."""
+    """Return a table key: the string itself, or "" for anything that is none."""
     return value if isinstance(value, str) else ""
 
 
 def address_of(value: object) -> str | None:
-    """A recipient as the provider wrote it, or None if it cannot be an address."""
+    """Return a recipient as the provider wrote it, or None if it cannot be an address."""
     address = text(value, 320)
     return address if address and "@" in address else None
 
@@ -176,13 +176,13 @@ def tags_of(value: object) -> tuple[str, ...]:
 
 
 def fingerprint(*parts: object) -> str:
-    """A hex digest of the parts: an identity in which no address can be read."""
+    """Return a hex digest of the parts: an identity in which no address can be read."""
     joined = json.dumps([part if isinstance(part, str | int | bool | None) else str(part) for part in parts])
     return hashlib.sha256(joined.encode()).hexdigest()
 
 
 def whole_fingerprint(item: Any) -> str:
-    """A digest of a whole item, the same for the same content however it is spaced or ordered."""
+    """Return a digest of a whole item, the same for the same content however it is spaced or ordered."""
     try:
         canonical = json.dumps(item, sort_keys=True)
     except (ValueError, RecursionError):
@@ -201,7 +201,7 @@ def delivery_of(value: object) -> UUID | None:
 
 
 def iso_moment(value: object) -> datetime | None:
-    """An ISO 8601 time, in UTC where it names no zone; digits beyond microseconds are dropped."""
+    """Return an ISO 8601 time, in UTC where it names no zone; digits beyond microseconds are dropped."""
     if not isinstance(value, str) or len(value) > 64:
         return None
     try:
@@ -212,7 +212,7 @@ def iso_moment(value: object) -> datetime | None:
 
 
 def epoch_moment(value: object) -> datetime | None:
-    """A Unix time in seconds, as a number or as text."""
+    """Return a Unix time in seconds, as a number or as text."""
     if isinstance(value, bool) or not isinstance(value, int | float | str) or len(str(value)) > 32:
         return None
     try:
@@ -222,13 +222,13 @@ def epoch_moment(value: object) -> datetime | None:
 
 
 def enhanced_status(value: object) -> str | None:
-    """The first enhanced status code (RFC 3463) in a status or reply, or None."""
+    """Return the first enhanced status code (RFC 3463) in a status or reply, or None."""
     match = _ENHANCED.search(value[:2000]) if isinstance(value, str) else None
     return match[1] if match else None
 
 
 def click_hash(target: object) -> str | None:
-    """The digest of a clicked target, which is content and not kept."""
+    """Return the digest of a clicked target, which is content and not kept."""
     if not isinstance(target, str) or not target:
         return None
     return hashlib.sha256(target.encode(errors="surrogatepass")).hexdigest()

@@ -1,4 +1,4 @@
-"""What answers say of a provider's rate limit in their header fields, read by a table and kept until asked for.
+"""Rate limits in the header fields of answers, read by a table and kept until asked for.
 
 A room declares the names its provider uses; the forms of the IETF's draft (draft-ietf-httpapi-ratelimit-headers: one
 field `RateLimit`, or as in its early versions `RateLimit-Remaining` and `RateLimit-Reset`) are understood of everyone.
@@ -31,7 +31,7 @@ _PAIR = re.compile(r"\b(remaining|reset)=(\d{1,15})\b")
 
 @dataclass(frozen=True, slots=True)
 class RateHeaders:
-    """Which header fields a provider answers with.
+    """Header fields of a provider's answers.
 
     Attributes:
         remaining: the field, in lower case, that says how many requests it still takes.
@@ -49,7 +49,7 @@ _EARLY_DRAFT: Final = RateHeaders("ratelimit-remaining", "ratelimit-reset")
 
 
 def read_signal(headers: Mapping[str, str], own: RateHeaders | None = None) -> RateSignal | None:
-    """What an answer says of the rate limit, counted in requests; None where it says nothing that can be understood.
+    """Return the rate limit that an answer names, in requests, or None if it names none that can be read.
 
     Args:
         headers: of the answer, names in lower case.
@@ -63,7 +63,7 @@ def read_signal(headers: Mapping[str, str], own: RateHeaders | None = None) -> R
 
 
 def _combined(field: str) -> RateSignal | None:
-    """The tightest of the limits in a `RateLimit` field."""
+    """Return the tightest of the limits in a `RateLimit` field."""
     signals: list[RateSignal | None] = []
     pairs = {name: float(number) for name, number in _PAIR.findall(field)}
     signals.append(_signal(pairs.get("remaining"), pairs.get("reset")))
@@ -115,7 +115,7 @@ class RateGauge:
                 self._heard = heard
 
     def take(self) -> RateSignal | None:
-        """What was heard, as of now; None where nothing was, or it does not hold any more."""
+        """Return the signal as of now, or None if there is none or it has run out."""
         # cheap where nothing was heard, which is nearly always
         if self._heard is None:
             return None

@@ -14,7 +14,7 @@ GROUP = "mailglass.providers"
 
 
 def provider_class(name: str, key: str = "provider") -> type[Provider]:
-    """The class behind a provider's name, from the entry points of group `mailglass.providers`.
+    """Return the class behind a provider's name, from the entry points of group `mailglass.providers`.
 
     Raises:
         ConfigError: no installed package offers it, or what it offers is not a provider.
@@ -51,7 +51,7 @@ class Accounts:
         self._lock = threading.Lock()
 
     def settings(self, name: str) -> AccountSettings:
-        """The account as it is configured.
+        """Return the account as it is configured.
 
         Raises:
             ConfigError: no such account.
@@ -64,7 +64,7 @@ class Accounts:
             ) from None
 
     def open(self, name: str) -> Provider:
-        """The account's provider.
+        """Return the account's provider.
 
         Raises:
             ConfigError: unknown account or provider, or options that its room refuses.

@@ -41,7 +41,7 @@ class SearchTarget:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What a provider's search says of one delivery.
+    """Result of a provider's search for one delivery.
 
     Attributes:
         kind: found: the provider took it. absent: its search looked at everything it knows and has nothing; whether

@@ -33,7 +33,7 @@ STANDARD_WEBHOOK_HEADERS: Final = tuple(
 
 
 def missing_secret(account: str, option: str) -> ConfigError:
-    """The error of an account whose webhooks cannot be proved because `option` is not set."""
+    """Return the error of an account whose webhooks cannot be proved because `option` is not set."""
     return ConfigError(
         f"accounts.{account}.{option}", "not set, so no webhook of this account can be verified", f"Set {option}"
     )
@@ -53,7 +53,7 @@ def require_basic(request: WebhookRequest, username: str, passwords: Sequence[Se
 
 
 def require_bearer(request: WebhookRequest, tokens: Sequence[Secret]) -> None:
-    """A bearer token (RFC 6750 2.1), any of several.
+    """Require a bearer token (RFC 6750 2.1), any of several.
 
     Raises:
         SignatureError: no token, or a wrong one.
@@ -65,7 +65,7 @@ def require_bearer(request: WebhookRequest, tokens: Sequence[Secret]) -> None:
 
 
 def require_header(request: WebhookRequest, name: str, values: Sequence[Secret]) -> None:
-    """A header of one's own choice that holds one of several secrets.
+    """Require a header that holds one of several secrets.
 
     Raises:
         SignatureError: it is missing or holds another value.
@@ -86,7 +86,9 @@ def networks_of(option: str, texts: Sequence[str]) -> tuple[Network, ...]:
 
 
 def require_ip(request: WebhookRequest, networks: Sequence[Network]) -> None:
-    """A peer in one of these networks. An addition to another proof: a provider's addresses serve all its customers.
+    """Require a peer in one of these networks.
+
+    This only adds to another proof: a provider's addresses serve all its customers.
 
     Raises:
         SignatureError: type `ip_disallowed`; also where the peer's address is not known.
@@ -101,7 +103,7 @@ def require_ip(request: WebhookRequest, networks: Sequence[Network]) -> None:
 
 
 def ecdsa_p256_key(text: str) -> ec.EllipticCurvePublicKey:
-    """A P-256 public key from base64 SubjectPublicKeyInfo DER, with or without PEM's frame.
+    """Return a P-256 public key from base64 SubjectPublicKeyInfo DER, with or without PEM's frame.
 
     Raises:
         SignatureError: type `malformed_key`.
@@ -118,7 +120,7 @@ def ecdsa_p256_key(text: str) -> ec.EllipticCurvePublicKey:
 
 
 def require_ecdsa(keys: Sequence[ec.EllipticCurvePublicKey], signature: str, signed: bytes) -> None:
-    """An ECDSA signature with SHA-256, base64 of ASN.1 DER, by any of several keys.
+    """Require an ECDSA signature with SHA-256, base64 of ASN.1 DER, by any of several keys.
 
     Raises:
         SignatureError: not base64, or no key's signature over these bytes.
@@ -134,7 +136,7 @@ def require_ecdsa(keys: Sequence[ec.EllipticCurvePublicKey], signature: str, sig
 
 
 def require_fresh(timestamp: str, tolerance: float) -> None:
-    """A Unix time in whole seconds at most `tolerance` seconds from now, in either direction.
+    """Require a Unix time in whole seconds at most `tolerance` seconds from now, in either direction.
 
     Raises:
         SignatureError: not a time, or too far away.
@@ -146,7 +148,7 @@ def require_fresh(timestamp: str, tolerance: float) -> None:
 
 
 def standard_webhooks_key(secret: Secret) -> bytes:
-    """The key in a `whsec_` secret, whose base64 may lack its padding.
+    """Return the key in a `whsec_` secret, whose base64 may lack its padding.
 
     Raises:
         SignatureError: type `malformed_key`.
@@ -163,12 +165,12 @@ def standard_webhooks_key(secret: Secret) -> bytes:
 
 
 def standard_webhook_id(headers: Mapping[str, str]) -> str | None:
-    """The id of a request by Standard Webhooks, the one its signature covers; None where it has none."""
+    """Return the id of a request by Standard Webhooks, the one its signature covers; None where it has none."""
     return headers.get(f"{_standard_prefix(headers)}-id") or None
 
 
 def require_standard_webhook(request: WebhookRequest, keys: Sequence[bytes], tolerance: float) -> None:
-    """A signature by Standard Webhooks, as Svix makes it: `v1`, HMAC-SHA256 over id, time and raw body.
+    """Require a signature by Standard Webhooks, as Svix makes it: `v1`, HMAC-SHA256 over id, time and raw body.
 
     Several keys are tried, and of the several signatures a header may hold one has to fit. Other versions, such as
     the asymmetric `v1a`, prove nothing here.
@@ -198,7 +200,7 @@ def require_standard_webhook(request: WebhookRequest, keys: Sequence[bytes], tol
 
 
 def _standard_prefix(headers: Mapping[str, str]) -> str:
-    """Which of the two families of names is complete, else which one is there at all: svix goes first."""
+    """Return the family of names that is complete, else the one that is there at all: svix goes first."""
 
     def there(prefix: str) -> int:
         return sum(f"{prefix}-{part}" in headers for part in ("id", "timestamp", "signature"))
@@ -207,7 +209,7 @@ def _standard_prefix(headers: Mapping[str, str]) -> str:
 
 
 def _version_1(header: str, name: str) -> list[bytes]:
-    """The well-formed `v1` signatures of a list; empty where all are of other versions."""
+    """Return the well-formed `v1` signatures of a list; empty where all are of other versions."""
     entries = [entry.partition(",") for entry in header.split(" ") if entry]
     signatures: list[bytes] = []
     for version, _, encoded in entries:

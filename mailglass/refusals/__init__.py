@@ -1,1 +1,1 @@
-"""What a refusal means: codes, text and labels understood once, and what follows from it, in one table each."""
+"""Meaning of refusals: codes, text and labels understood once, and the consequences in one table each."""

@@ -1,4 +1,4 @@
-"""What follows from a refusal, in one table each. Everything that acts on refusals asks here."""
+"""Consequences of a refusal, in one table each. Everything that acts on refusals asks here."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ SUPPRESSIONS: Final[Mapping[tuple[About, Lasting], SuppressionRule]] = MappingPr
         (_A.MAILBOX_FULL, _P): SECOND,
     }
 )
-"""What is not listed suppresses nobody."""
+"""Anything else suppresses nobody."""
 
 
 def suppression(refusal: Refusal) -> SuppressionRule | None:
@@ -207,7 +207,7 @@ def breaks_at_once(refusal: Refusal) -> bool:
 
 
 class Retry(Enum):
-    """How a mail goes on after a refusal that does not end it."""
+    """Next step of a mail after a refusal that does not end it."""
 
     NEVER = "never"
     AT_ONCE = "at_once"  # on another connection
@@ -257,9 +257,7 @@ WORDS: Final[Mapping[About, str]] = MappingProxyType(
 )
 
 _LISTED_WORDS: Final = "the recipient stands on the provider's own suppression list"
-_LASTING_WORDS: Final[Mapping[Lasting, str]] = MappingProxyType(
-    {_P: "for good", _T: "for now", _U: "perhaps for good"}
-)  # fmt: skip
+_LASTING_WORDS: Final[Mapping[Lasting, str]] = MappingProxyType({_P: "for good", _T: "for now", _U: "perhaps for good"})
 
 
 def in_words(code: str) -> str:

@@ -14,7 +14,7 @@ from mailglass.mail.refusal import About, Lasting
 
 
 class Weight(Enum):
-    """What a label does to a reading that would suppress the recipient."""
+    """Effect of a label on a reading that would suppress the recipient."""
 
     SUPPORTS = "supports"  # proves it where neither text nor code contradicts
     LEAVES = "leaves"  # text and code decide
@@ -39,7 +39,7 @@ class Label:
 
     @property
     def mirrors(self) -> bool:
-        """Return whether the provider itself mails the address no more, which counts where nobody tells why."""
+        """True if the provider itself mails the address no more, which counts where nobody tells why."""
         return self.about is About.UNKNOWN and self.lasting is Lasting.PERMANENT and self.weight is Weight.LEAVES
 
 

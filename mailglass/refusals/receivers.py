@@ -86,7 +86,7 @@ MARKS: Final[tuple[tuple[str, str], ...]] = (
     ("comcast", "comcast"),
     ("t-online", "t_online"),
 )
-"""What a receiver's texts hold and others' do not."""
+"""Marks of a receiver's texts."""
 
 GENERAL: Final = "any"
 

@@ -21,9 +21,7 @@ from mailglass.refusals.rows import OPENING
 # what only the address itself can be: nobody has named one yet before RCPT
 _OF_THE_RECIPIENT: Final = frozenset({About.RECIPIENT_UNKNOWN, About.RECIPIENT_DISABLED, About.MAILBOX_FULL})
 _SUPPRESSING: Final = frozenset({About.RECIPIENT_UNKNOWN, About.RECIPIENT_DISABLED})
-_ALWAYS_PASSING: Final = frozenset(
-    {About.MAILBOX_FULL, About.RECIPIENT_RATE, About.SENDER_RATE, About.GREYLISTING}
-)  # fmt: skip
+_ALWAYS_PASSING: Final = frozenset({About.MAILBOX_FULL, About.RECIPIENT_RATE, About.SENDER_RATE, About.GREYLISTING})
 _NAMES_IT: Final = frozenset({Stage.RCPT, Stage.DOT, Stage.REPORT, Stage.PROVIDER_EVENT})
 _NOT_OF_CREDENTIALS: Final = frozenset({About.INFRASTRUCTURE, About.SENDER_RATE, About.SENDER_REPUTATION})
 # RFC 5321 4.3.2: the reply codes that a refused recipient is told with
@@ -61,7 +59,7 @@ def scope_of(code: str) -> Scope:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """What one part says."""
+    """Reading of one part."""
 
     part: Part
     about: About
@@ -112,7 +110,7 @@ def understand(
 
 @dataclass(frozen=True, slots=True)
 class _Heard:
-    """What was heard, its parts told apart.
+    """The parts of a refusal, told apart.
 
     Attributes:
         level: the enhanced code's class, `4` or `5`; "" for none.
@@ -132,12 +130,12 @@ class _Heard:
 
     @property
     def passing(self) -> bool:
-        """Return whether it passes by itself, by who said it or by its first digit."""
+        """True if it passes by itself, by who said it or by its first digit."""
         return self.again or self._is_temporary(self.level, self.reply)
 
     @property
     def hedged(self) -> bool:
-        """Return whether the words leave open that it passes."""
+        """True if the words leave open that it passes."""
         return any(word in self.words for word in _HEDGED)
 
     @staticmethod

@@ -100,7 +100,7 @@ class _Nesting:
 
     @property
     def ordinary(self) -> bool:
-        """Return whether tags mean here what they mean in the body of a document."""
+        """True if tags mean here what they mean in the body of a document."""
         return not (self._foreign or self._selects)
 
     def see(self, name: str, *, end: bool, closed: bool) -> None:

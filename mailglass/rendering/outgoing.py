@@ -27,6 +27,11 @@ def outgoing(
     """Return one delivery as a provider gets it.
 
     Args:
+        delivery_id: the id of the delivery.
+        tenant: whose it is.
+        stream: its stream.
+        recipient: of this delivery.
+        created_at: when it was recorded.
         content: as `Message.content()` wrote it.
         default_sender: for content that names no sender.
         start_by: on the monotonic clock; when the mail expires, None for never.

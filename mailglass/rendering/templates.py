@@ -57,6 +57,9 @@ def render(cls: type[Mailable], part: str, template: jinja2.Template, context: M
     """Render one template with one context.
 
     Args:
+        cls: the mailable, for the error.
+        template: the compiled template.
+        context: the values.
         part: `subject`, `html` or `text`, for the error.
 
     Raises:

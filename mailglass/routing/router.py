@@ -43,7 +43,7 @@ class Router:
 
     @cached_property
     def by_delivery(self) -> bool:
-        """Return whether deliveries of one lane may have different routes."""
+        """True if deliveries of one lane may have different routes."""
         routes = self._settings.routes
         return self.tenancy is not None or any(
             route.domain != "*" or route.tag != "*" or route.weights for route in routes

@@ -1,4 +1,4 @@
-"""What is known of sending domains: the tables `[accounts.NAME.dns]`, and `[domains]` for the watch."""
+"""Settings of sending domains: the tables `[accounts.NAME.dns]`, and `[domains]` for the watch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WATCH_KEYS: Final = ("resolver", "watch")
 
 @dataclass(frozen=True, slots=True)
 class SendingSettings:
-    """What an account's mail says of its origin, for `mailglass mail-doctor` and the watch.
+    """Origin that an account's mail states, for `mailglass mail-doctor` and the watch.
 
     Attributes:
         domains: that mail comes from; left out, the domain of the account's `from`, else of `default_from`.
@@ -38,7 +38,7 @@ class SendingSettings:
 
 @dataclass(frozen=True, slots=True)
 class DomainSettings:
-    """How sending domains are watched.
+    """Settings of the watch of sending domains.
 
     Attributes:
         resolver: `IP` or `IP:PORT` of the DNS resolver; "" for those of the system.

@@ -76,7 +76,7 @@ class Settings:
 
     @property
     def pooled(self) -> bool:
-        """Return whether a pooler shares the database's sessions."""
+        """True if a pooler shares the database's sessions."""
         return self.pooler == "transaction"
 
     def require_schema_database(self) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mailglass.errors import StackError
 
-_PATIENCE = 15.0
+_LEFT_SERVER_TIMEOUT = 15.0
 
 
 class DirectoryLock:
@@ -82,7 +82,7 @@ def remove_stale_pid_file(pid_file: Path, belongs_to: Path, name: str) -> None:
     Raises:
         StackError: such a server still runs.
     """
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _LEFT_SERVER_TIMEOUT
     while (pid := _server_pid(pid_file, belongs_to)) is not None:
         if time.monotonic() > deadline:
             raise StackError(f"a {name} server (pid {pid}) without a parent still uses {belongs_to}: end it first")

@@ -93,9 +93,9 @@ def _signals_wait() -> Iterator[None]:
     handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
     if threading.current_thread() is threading.main_thread():
         for chosen in (signal.SIGINT, signal.SIGTERM):
-            standing = signal.getsignal(chosen)
-            if callable(standing):
-                handlers[chosen] = standing
+            handler = signal.getsignal(chosen)
+            if callable(handler):
+                handlers[chosen] = handler
                 signal.signal(chosen, lambda number, frame: arrived.append((number, frame)))
     try:
         yield

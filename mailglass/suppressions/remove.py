@@ -33,7 +33,7 @@ class Removal:
 
     @property
     def is_whole(self) -> bool:
-        """Return whether nothing suppresses the address any more."""
+        """True if nothing suppresses the address any more."""
         return self.kept == 0 and all(done is True for done in self.accounts.values())
 
 

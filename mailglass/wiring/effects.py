@@ -1,4 +1,4 @@
-"""The words that several checks share: what follows, and what mends it."""
+"""Consequences and remedies that several checks share."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Diagnosis:
 
     @property
     def exit_code(self) -> int:
-        """0 if the endpoint is wired, 1 if it is not, 2 if that cannot be told. A failure is told before a doubt."""
+        """0 if the endpoint is wired, 1 if it is not, 2 if that cannot be told. A failure counts before a doubt."""
         statuses = {finding.status for finding in self.findings}
         if Status.FAIL in statuses:
             return NOT_WIRED

@@ -24,6 +24,7 @@ from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import Suppression, suppress, suppressions_of
 from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
 from mailglass.routing import Lane
 from mailglass.settings import AccountSettings, EngineSettings, Route, Settings
 from mailglass.testing.provider import FixedAccounts, ScriptedProvider
@@ -155,11 +156,28 @@ def test_unattempted_mail_is_given_back_when_the_database_returns(ledger: Databa
 def test_attempted_mail_is_never_given_back(ledger: Database) -> None:
     ids = queue(ledger, "a@example.com", "b@example.com")
     provider = ScriptedProvider(batch_size=1)
-    # the account's message id is looked up after its answer is recorded
-    with losing(ledger, "orphans_waiting", times=2), pytest.raises(LedgerUnavailableError):
-        engine(ledger, provider).run(LANE)
+    with losing(ledger, "mark", times=0) as left:
+
+        def accepting(mail: Outgoing) -> Outcome:
+            # the mark of the second mail and its repetition
+            left[0] = 2
+            return Outcome(OutcomeClass.ACCEPTED)
+
+        provider.script = accepting
+        with pytest.raises(LedgerUnavailableError):
+            engine(ledger, provider).run(LANE)
     states = deliveries.states(ledger, ids)
     assert [states[key][0] for key in ids] == [Status.SENT, Status.QUEUED]
+
+
+def test_a_failed_lookup_of_early_webhooks_costs_a_batch_nothing(ledger: Database) -> None:
+    ids = queue(ledger, "a@example.com", "b@example.com")
+    with losing(ledger, "orphans_waiting", times=2):
+        report = engine(ledger, ScriptedProvider(batch_size=1)).run(LANE)
+    assert report.moved == {Status.SENT: 2}
+    assert not report.orphans_waiting
+    states = deliveries.states(ledger, ids)
+    assert [states[key][0] for key in ids] == [Status.SENT] * 2
 
 
 def test_a_refused_recipient_is_suppressed_in_the_transaction_that_records_the_refusal(ledger: Database) -> None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -18,37 +15,12 @@ from mailglass.cli import run
 from mailglass.errors import SuppressionType
 from mailglass.ids import uuid7
 from mailglass.ledger import audit
-from mailglass.ledger.database import Database, close_databases
+from mailglass.ledger.database import Database
 from mailglass.ledger.suppressions import Suppression, suppress, suppressions_of
 from mailglass.mail.addresses import Address
-from mailglass.runtime import close_runtime
+from tests.commands import Command
 
-Command = Callable[..., tuple[int, Any]]
 ADA = Address("ada@example.com")
-
-
-@pytest.fixture
-def ledger(database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Database]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MAILGLASS_DATABASE_URL", database_url)
-    database = Database(database_url)
-    yield database
-    database.dispose()
-    close_runtime()
-    close_databases()
-
-
-@pytest.fixture
-def mailglass(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command; the exit code, and the JSON it printed."""
-
-    def command(*arguments: Any) -> tuple[int, Any]:
-        capsys.readouterr()
-        code = run([*[str(argument) for argument in arguments], "--json"])
-        out = capsys.readouterr().out
-        return code, json.loads(out) if out else None
-
-    return command
 
 
 def keep(ledger: Database, status: str, account: str = "main", reason: str | None = None) -> UUID:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,44 +15,22 @@ import sqlalchemy
 from mailglass.cli import run
 from mailglass.ids import uuid7
 from mailglass.ledger import audit, deliveries, leases, selection
-from mailglass.ledger.database import Database, close_databases
+from mailglass.ledger.database import Database
 from mailglass.ledger.filters import Selection
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.tables import deliveries as table
 from mailglass.mail.addresses import Address
 from mailglass.routing import Lane
-from mailglass.runtime import close_runtime
-from mailglass.settings import configure
+from tests.commands import Command
 
 LANE = Lane("mailglass", "acme", "bulk")
 CONTENT = {"v": 1, "subject": "Receipt 1001", "text": "Thank you.\x1b[2J"}
-Command = Callable[..., tuple[int, Any]]
 
 
 @pytest.fixture
-def ledger(database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Database]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MAILGLASS_DATABASE_URL", database_url)
-    database = Database(database_url)
-    yield database
-    database.dispose()
-    configure(None)
-    close_runtime()
-    close_databases()
-
-
-@pytest.fixture
-def mailglass(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command; the exit code, and the JSON it printed."""
-
-    def command(*arguments: Any) -> tuple[int, Any]:
-        capsys.readouterr()
-        code = run(["deliveries", *[str(argument) for argument in arguments], "--json"])
-        out = capsys.readouterr().out
-        return code, json.loads(out) if out else None
-
-    return command
+def mailglass(deliveries_command: Command) -> Command:
+    return deliveries_command
 
 
 def queue(ledger: Database, key: UUID | None = None, lane: Lane = LANE, to: str = "ada", **fields: Any) -> UUID:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -20,7 +18,7 @@ from mailglass.errors import LedgerError
 from mailglass.ids import uuid7
 from mailglass.ledger import audit, deliveries, leases, selection
 from mailglass.ledger.audit import Actor
-from mailglass.ledger.database import Database, close_databases
+from mailglass.ledger.database import Database
 from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.filters import Selection
 from mailglass.ledger.leases import Verdict
@@ -28,37 +26,16 @@ from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
 from mailglass.mail.addresses import Address
 from mailglass.routing import Lane
-from mailglass.runtime import close_runtime
+from tests.commands import Command
 
 BULK = Lane("mailglass", "acme", "bulk")
 RECEIPTS = Lane("mailglass", "acme", "transactional")
 THEIRS = Lane("mailglass", "globex", "bulk")
 
-Command = Callable[..., tuple[int, Any]]
-
 
 @pytest.fixture
-def ledger(database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Database]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MAILGLASS_DATABASE_URL", database_url)
-    database = Database(database_url)
-    yield database
-    database.dispose()
-    close_runtime()
-    close_databases()
-
-
-@pytest.fixture
-def mailglass(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command; the exit code, and the JSON it printed if it was asked for."""
-
-    def command(*arguments: Any) -> tuple[int, Any]:
-        capsys.readouterr()
-        code = run(["deliveries", *[str(argument) for argument in arguments], "--json"])
-        out = capsys.readouterr().out
-        return code, json.loads(out) if out else None
-
-    return command
+def mailglass(deliveries_command: Command) -> Command:
+    return deliveries_command
 
 
 def queue(ledger: Database, count: int = 1, lane: Lane = BULK, **fields: Any) -> list[UUID]:

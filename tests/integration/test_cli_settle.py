@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,7 +14,7 @@ import sqlalchemy
 from mailglass.cli import database, run
 from mailglass.ids import uuid7
 from mailglass.ledger import audit, deliveries, leases
-from mailglass.ledger.database import Database, close_databases
+from mailglass.ledger.database import Database
 from mailglass.ledger.events import EngineEvent, Source, project
 from mailglass.ledger.lanes import lanes_due
 from mailglass.ledger.leases import Verdict
@@ -25,22 +24,10 @@ from mailglass.ledger.settlement import settle as settle_in_ledger
 from mailglass.ledger.submit import Item, submit
 from mailglass.mail.addresses import Address
 from mailglass.routing import Lane
-from mailglass.runtime import close_runtime
 
 LANE = Lane("mailglass", "acme", "bulk")
 THEIRS = Lane("mailglass", "globex", "transactional")
 Command = Callable[..., tuple[int, Any]]
-
-
-@pytest.fixture
-def ledger(database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Database]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MAILGLASS_DATABASE_URL", database_url)
-    database = Database(database_url)
-    yield database
-    database.dispose()
-    close_runtime()
-    close_databases()
 
 
 @pytest.fixture

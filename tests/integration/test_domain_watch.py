@@ -147,6 +147,19 @@ def test_a_claim_whose_process_died_is_checked_by_another_one(watched: Any, serv
     assert kept(watched).status == "info"
 
 
+def test_domain_that_left_the_settings_is_forgotten_after_a_month(watched: Any) -> None:
+    for name, days in (("old.example", 31), ("new.example", 1)):
+        watched.runtime.database.query(
+            sqlalchemy.text(
+                "INSERT INTO mailglass.domains (domain, token, due_at) VALUES"
+                f" ('{name}', gen_random_uuid(), now() - interval '{days} days')"
+            )
+        )
+    tasks.check_domains()
+    left = ledger.known(watched.runtime.database, [DOMAIN, "old.example", "new.example"])
+    assert set(left) == {DOMAIN, "new.example"}
+
+
 def test_many_domains_are_checked_a_few_at_a_time(watched: Any, server: DNSServer) -> None:
     path = Path(watched.environment["MAILGLASS_CONFIG"])
     many = [f"d{number}.example" for number in range(watch.BATCH + 2)]

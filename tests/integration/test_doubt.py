@@ -104,7 +104,7 @@ class Desk:
         for name, provider in self.providers.items():
             provider.script = script(name)
         self.execute("UPDATE mailglass.deliveries SET due_at = now() WHERE due_at IS NOT NULL")
-        self.engine._placer.forget()
+        self.engine._selector.forget()
         try:
             self.engine.run(LANE)
         except Died:

@@ -376,7 +376,7 @@ def test_a_failed_probe_opens_the_breaker_for_twice_as_long(ledger: Database) ->
     assert 15 < breakers(ledger, ["first"])["first"].seconds <= 20
 
 
-def test_transient_failures_move_to_the_next_account_after_the_routes_patience(ledger: Database) -> None:
+def test_transient_failures_move_to_the_next_account_after_failover_after(ledger: Database) -> None:
     setup = Setup(ledger, settings(Route(("first", "second"), failover_after=2)))
     setup.first.script = answer(OutcomeClass.TRANSIENT)
     (delivery_id,) = setup.queue()
@@ -610,7 +610,7 @@ def test_a_value_that_the_ledger_cannot_keep_costs_no_other_mail_its_outcome(led
     found = [deliveries.get(ledger, key) for key in ids]
     assert [delivery.status for delivery in found] == [Status.SENT] * 5
     assert [delivery.provider_message_id for delivery in found] == ["p", "p", None, "p", "p"]
-    assert recorder.report.moved == {Status.SENT: 5}
+    assert recorder.moved == {Status.SENT: 5}
 
 
 def test_an_outcome_that_cannot_be_kept_at_all_costs_no_other_mail_its_own(ledger: Database) -> None:

@@ -174,6 +174,23 @@ def test_urgent_mail_is_claimed_first_whatever_was_passed(
     assert len(claim(ledger, marks)[1]) == 3
 
 
+def claim_params(start: low_water.Start) -> dict[str, Any]:
+    """The parameters of a claim of a batch that starts so."""
+    return {
+        "queue": LANE.queue,
+        "tenant": LANE.tenant,
+        "stream": LANE.stream,
+        "size": BATCH,
+        "token": str(uuid4()),
+        "lease": 60,
+        "cap": None,
+        "max_bytes": 1 << 26,
+        "suspects_first": False,
+        "again": False,
+        **start.params,
+    }
+
+
 def below(ledger: Database, direct_url: str, key: UUID) -> None:
     """Make a held delivery due long ago, as a clock that was set back does."""
     with psycopg.connect(direct_url, autocommit=True) as opened:
@@ -261,6 +278,23 @@ def test_mail_below_a_dear_scan_is_seen_by_the_next_one_from_the_beginning(
     moment = clock.monotonic() + 60
     monkeypatch.setattr(clock, "monotonic", lambda: moment)
     assert leases.sweep(ledger, DEFAULT_POLICIES, mark=swept) == [(LANE, "released")]
+
+
+def test_mail_below_waits_half_a_minute_at_most_whatever_a_scan_cost(
+    ledger: Database, direct_url: str, no_margin: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment, marks = [1000.0], ClaimMarks()
+    monkeypatch.setattr(clock, "monotonic", lambda: moment[0])
+    (key,) = queue(ledger, 1, delay=3600)
+    queue(ledger, 5 * BATCH)
+    start = marks.start(LANE)
+    rows = ledger.run("claim", claim_params(start))
+    # a database that answered nobody for minutes, or a process that stood still
+    marks.learn(LANE, start, rows, 300.0, BATCH)
+    below(ledger, direct_url, key)
+    assert key not in claim_ids(ledger, marks)
+    moment[0] += 30
+    assert claim_ids(ledger, marks)[0] == key
 
 
 def test_the_scan_of_lanes_takes_a_fortieth_of_the_time(ledger: Database, monkeypatch: pytest.MonkeyPatch) -> None:

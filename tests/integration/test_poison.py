@@ -131,20 +131,21 @@ def test_poison_sent_in_the_callers_process_is_its_verdict(ledger: Database) -> 
     assert states(ledger, [key]) == [("held", "content_refused")]
 
 
-@pytest.mark.parametrize("room", ["place", "take", "_drop_blocked_copies"])
+@pytest.mark.parametrize("room", ["assign", "admit", "_without_blocked_copies"])
 def test_an_error_of_ours_about_a_mail_is_the_verdict_of_that_mail(
     ledger: Database, monkeypatch: pytest.MonkeyPatch, room: str
 ) -> None:
     ids = queue(ledger, *[GOOD] * 5)
     worker = engine(ledger, provider := ScriptedProvider())
-    owner: Any = {"place": worker._placer, "take": worker._places}.get(room, worker)
+    owner: Any = {"assign": worker._selector, "admit": worker._admission}.get(room, worker)
     original: Callable[..., Any] = getattr(owner, room)
 
-    def failing(lane: Lane, batch: Any, *args: Any, **kwargs: Any) -> Any:
-        items = batch if room == "place" else [item for placed in batch.placed for item in placed.items]
+    def failing(lane: Lane, value: Any, *args: Any) -> Any:
+        batches = value.by_account if room == "admit" else value
+        items = value if room == "assign" else [item for batch in batches for item in batch.deliveries]
         if any(item.delivery.id == ids[3] for item in items):
             raise MemoryError
-        return original(lane, batch, *args, **kwargs)
+        return original(lane, value, *args)
 
     monkeypatch.setattr(owner, room, failing)
     rung: list[bool] = []
@@ -161,14 +162,14 @@ def test_an_error_that_comes_after_the_slice_is_over_is_found_all_the_same(
 ) -> None:
     ids = queue(ledger, *[GOOD] * 5)
     late = engine(ledger, ScriptedProvider(), replace(SETTINGS, engine=EngineSettings(slice=0.0)))
-    original = late._placer.place
+    original = late._selector.assign
 
     def failing(lane: Lane, batch: Any, *args: Any, **kwargs: Any) -> Any:
         if any(item.delivery.id == ids[3] for item in batch):
             raise MemoryError
         return original(lane, batch, *args, **kwargs)
 
-    monkeypatch.setattr(late._placer, "place", failing)
+    monkeypatch.setattr(late._selector, "assign", failing)
     late.run(LANE)
     assert states(ledger, ids)[3] == ("held", "unexpected_error")
     engine(ledger, provider := ScriptedProvider()).run(LANE)

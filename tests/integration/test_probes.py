@@ -67,7 +67,7 @@ class Desk:
             "UPDATE mailglass.deliveries SET due_at = now() WHERE due_at IS NOT NULL",
         ):
             self.ledger.query(sqlalchemy.text(statement))
-        self.engine._placer.forget()
+        self.engine._selector.forget()
 
     def counts(self) -> dict[str, int]:
         return deliveries.counts(self.ledger)["acme"]

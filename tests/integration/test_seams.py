@@ -121,7 +121,7 @@ def test_while_an_account_is_asked_again_no_other_account_sends_even_when_it_bre
     (delivery_id,) = desk.queue()
     desk.work()
     trip(ledger, "first", "transient")
-    desk.engine._placer.forget()
+    desk.engine._selector.forget()
     desk.work(3)
     assert desk.second.sent == []
     assert desk.doubts(delivery_id) == (Status.QUEUED, True, True)
@@ -139,7 +139,7 @@ def test_an_answer_that_settles_nothing_leaves_the_question_with_its_account(
     desk.work()
     # nothing else has come to try the account for a while
     desk.execute("UPDATE mailglass.breakers SET open_until = now() - interval '1 hour'")
-    desk.engine._placer.forget()
+    desk.engine._selector.forget()
     desk.first.script = accepted
     desk.work()
     assert desk.second.sent == []
@@ -183,7 +183,7 @@ def test_a_question_that_cannot_be_asked_leaves_the_doubt(ledger: Database, obst
     (delivery_id,) = desk.queue()
     desk.work()
     desk.execute(obstacle)
-    desk.engine._placer.forget()
+    desk.engine._selector.forget()
     desk.work()
     assert desk.stands(delivery_id) == (Status.UNCERTAIN, reason)
     assert desk.kinds(delivery_id)[-1] == "uncertain"
@@ -199,7 +199,7 @@ def test_a_question_for_an_account_that_cannot_be_used_waits_for_it(ledger: Data
     (delivery_id,) = desk.queue()
     desk.work()
     trip(ledger, "first", "misconfigured")
-    desk.engine._placer.forget()
+    desk.engine._selector.forget()
     desk.work(2)
     assert desk.doubts(delivery_id) == (Status.QUEUED, True, True)
     assert (len(desk.first.sent), desk.second.sent) == (1, [])
@@ -257,7 +257,7 @@ def test_an_answer_is_recorded_even_where_the_breaker_cannot_be_written(
         return run(name, params)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ledger, "run", without_breakers)
-    desk.engine._placer._cache.clear()
+    desk.engine._selector._cache.clear()
     with pytest.raises(LedgerUnavailableError):
         desk.work()
     assert desk.stands(delivery_id) == (Status.QUEUED, "http_401")

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-import sqlalchemy
 from psycopg.rows import namedtuple_row
 
 from mailglass import clock
-from mailglass.engine import Engine
 from mailglass.engine import settler as settling
 from mailglass.engine.settler import Settler
-from mailglass.ids import uuid7
-from mailglass.ledger import deliveries, leases, searches, webhooks
-from mailglass.ledger.database import Database
-from mailglass.ledger.deliveries import Delivery
-from mailglass.ledger.events import EngineEvent, Event, project
+from mailglass.ledger import leases, searches, webhooks
+from mailglass.ledger.events import project
 from mailglass.ledger.lanes import lanes_due
 from mailglass.ledger.leases import Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.settlement import Settlement, settle
 from mailglass.ledger.statements import statements
-from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import suppressions_of
 from mailglass.mail.addresses import Address
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent
@@ -38,126 +30,9 @@ from mailglass.mail.outcomes import EXPIRED, Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.mail.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy
 from mailglass.providers.search import ABSENT, UNKNOWN, SearchResult, SearchTarget, taken
-from mailglass.routing import Lane
-from mailglass.settings import AccountSettings, Route, Settings
-from mailglass.testing.provider import FixedAccounts, ScriptedProvider, accepted
-from mailglass.webhooks import process
-
-LANE = Lane("mailglass", "acme", "transactional")
-SETTINGS = Settings(
-    accounts={name: AccountSettings(name, "scripted", Address("shop@example.com")) for name in ("main", "other")},
-    routes=(Route(("main", "other")),),
-)
-Says = Callable[[SearchTarget], SearchResult]
-
-
-class Searched(ScriptedProvider):
-    """A provider whose search answers as the test says, once for each delivery that is searched for."""
-
-    searchable = True
-    search_lag = 0.0
-
-    def __init__(self, says: Says = lambda item: UNKNOWN, account: str = "main") -> None:
-        super().__init__(account=account)
-        self.says = says
-        self.targets: list[SearchTarget] = []
-
-    def find(self, targets: Sequence[SearchTarget], *, deadline: float) -> list[SearchResult]:
-        self.targets += targets
-        return [self.says(item) for item in targets]
-
-    def normalise(self, body: bytes, headers: Any) -> list[ProviderEvent]:
-        """Posts the ids of deliveries that were taken."""
-        return [
-            ProviderEvent(EventKind.DELIVERED, f"w-{name}", delivery_id=UUID(name), recipient="u0@example.com")
-            for name in json.loads(body)
-        ]
-
-
-def takes(item: SearchTarget) -> SearchResult:
-    return taken(item.delivery_id, f"p-{item.delivery_id}")
-
-
-@dataclass
-class Desk:
-    """A ledger of the test's own with two accounts, and what one does with it."""
-
-    ledger: Database
-    main: Searched
-    other: ScriptedProvider
-    settings: Settings = SETTINGS
-
-    @property
-    def accounts(self) -> FixedAccounts:
-        return FixedAccounts(self.settings, {"main": self.main, "other": self.other})
-
-    @property
-    def settler(self) -> Settler:
-        return Settler(self.settings, self.ledger, self.accounts)
-
-    def work(self) -> None:
-        """Let what waits be due, and let an engine do its work."""
-        self.rows("UPDATE mailglass.deliveries SET due_at = now() WHERE due_at IS NOT NULL")
-        Engine(self.settings, self.ledger, self.accounts).run(LANE)
-
-    def queue(self, count: int = 1, **options: Any) -> list[UUID]:
-        content = json.dumps({"v": 1, "subject": "Receipt", "text": "Thank you."})
-        items = [
-            Item(uuid7(), LANE, uuid7(), content, Address(f"u{number}@example.com"), **options)
-            for number in range(count)
-        ]
-        return [recorded.id for recorded in submit(self.ledger.run, items)]
-
-    def uncertain(self, count: int = 1) -> list[UUID]:
-        """Deliveries whose answer was lost."""
-        ids = self.queue(count)
-        self.main.script = lambda mail: Outcome(OutcomeClass.UNCERTAIN, reason="answer_lost")
-        Engine(self.settings, self.ledger, self.accounts).run(LANE)
-        self.main.script = accepted
-        assert {self.delivery(key).status for key in ids} == {Status.UNCERTAIN}
-        return ids
-
-    def sending(self, **options: Any) -> UUID:
-        """A delivery whose worker died in the middle of a call."""
-        (delivery_id,) = self.queue(**options)
-        token = uuid4()
-        leases.claim(self.ledger, LANE, token, 10, lease=60)
-        leases.mark(self.ledger, token, [delivery_id], "main", "scripted")
-        self.rows("UPDATE mailglass.deliveries SET lease_expires_at = now()")
-        return delivery_id
-
-    def turn(self) -> None:
-        """Let everybody have their turn to be searched for."""
-        self.rows("UPDATE mailglass.deliveries SET search_at = now() WHERE search_at IS NOT NULL")
-
-    def end_holds(self) -> None:
-        self.rows("UPDATE mailglass.deliveries SET lease_expires_at = now() WHERE lease_expires_at IS NOT NULL")
-
-    def post(self, delivery_id: UUID) -> None:
-        """A webhook that says that the mail was taken."""
-        body = json.dumps([str(delivery_id)]).encode()
-        webhooks.store(self.ledger, "main", "scripted", uuid4().hex, body, {})
-        process.run(self.settings, self.ledger, self.accounts, after_claim=lambda more: None)
-
-    def delivery(self, delivery_id: UUID) -> Delivery:
-        return deliveries.get(self.ledger, delivery_id)
-
-    def timeline(self, delivery_id: UUID) -> list[Event]:
-        return deliveries.timeline(self.ledger, delivery_id)
-
-    def told(self, delivery_id: UUID) -> list[tuple[str, str | None]]:
-        return [(event.kind, event.reason) for event in self.timeline(delivery_id)]
-
-    def rows(self, sql: str, **params: Any) -> list[Any]:
-        return self.ledger.query(sqlalchemy.text(sql).bindparams(**params))
-
-
-@pytest.fixture
-def desk(database_url: str) -> Iterator[Desk]:
-    database = Database(database_url)
-    yield Desk(database, Searched(), ScriptedProvider(account="other"))
-    database.dispose()
-
+from mailglass.settings import Route
+from mailglass.testing.provider import FixedAccounts
+from tests.settling import LANE, SETTINGS, Desk, Died, Says, takes
 
 # searching
 
@@ -510,10 +385,6 @@ def test_nothing_proves_that_a_delivery_was_sent_that_nobody_attempted(desk: Des
     assert desk.delivery(delivery_id).status is Status.CLAIMED
 
 
-class Died(BaseException):
-    """Stands for the end of the process."""
-
-
 @pytest.mark.parametrize("line", ["match", "append", "project"])
 def test_a_process_that_dies_between_finding_and_writing_loses_nothing(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, line: str
@@ -582,197 +453,3 @@ def test_a_webhook_at_the_same_moment_settles_it_once(desk: Desk, order: str) ->
     assert delivery.status is Status.SENT
     assert [kind for kind, _ in desk.told(delivery_id)].count("settled") == 1
     assert delivery.outcome == "delivered" or order == "search first"
-
-
-# absence
-
-
-def test_absence_proves_what_the_account_says_it_proves(desk: Desk) -> None:
-    desk.main.says = lambda item: ABSENT
-    desk.main.absence_proves_after = 3600.0
-    (delivery_id,) = desk.uncertain()
-    assert desk.settler.run().resumed == 0
-    desk.main.absence_proves_after = 0.0
-    desk.turn()
-    rung: list[Lane] = []
-    assert desk.settler.run(rung.extend).resumed == 1
-    assert rung == [LANE]
-    delivery = desk.delivery(delivery_id)
-    assert (delivery.status, delivery.last_error) == (Status.QUEUED, "not_found")
-    assert desk.told(delivery_id)[-1] == ("released", "not_found")
-    desk.work()
-    assert desk.delivery(delivery_id).status is Status.SENT
-
-
-def test_an_absent_delivery_whose_attempts_are_used_up_waits_for_a_person(desk: Desk) -> None:
-    policy = StreamPolicy(max_attempts=1)
-    desk.settings = replace(SETTINGS, streams={**DEFAULT_POLICIES, Stream.TRANSACTIONAL: policy})
-    desk.main.says = lambda item: ABSENT
-    desk.main.absence_proves_after = 0.0
-    (delivery_id,) = desk.uncertain()
-    assert desk.settler.run().resumed == 0
-    desk.end_holds()
-    assert desk.settler.sweep() == [(LANE, "held")]
-    assert desk.delivery(delivery_id).attempts == 1
-
-
-def test_absence_does_not_outweigh_a_webhook(desk: Desk) -> None:
-    desk.main.absence_proves_after = 0.0
-    (delivery_id,) = desk.uncertain()
-
-    def meanwhile(item: SearchTarget) -> SearchResult:
-        desk.post(delivery_id)
-        return ABSENT
-
-    desk.main.says = meanwhile
-    assert desk.settler.run().resumed == 0
-    assert desk.delivery(delivery_id).status is Status.SENT
-
-
-def test_absence_does_not_outweigh_a_webhook_that_was_only_appended(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    desk.main.absence_proves_after = 0.0
-    (delivery_id,) = desk.uncertain()
-
-    def die(*args: Any) -> Any:
-        raise Died
-
-    def meanwhile(item: SearchTarget) -> SearchResult:
-        with monkeypatch.context() as dying:
-            dying.setattr(webhooks, "project", die)
-            with pytest.raises(Died):
-                desk.post(delivery_id)
-        return ABSENT
-
-    desk.main.says = meanwhile
-    assert desk.settler.run().resumed == 0
-    assert desk.delivery(delivery_id).status is Status.UNCERTAIN
-    desk.end_holds()
-    assert desk.settler.sweep() == [(LANE, "settled")]
-
-
-def test_absence_says_nothing_of_a_later_attempt(desk: Desk) -> None:
-    desk.main.absence_proves_after = 0.0
-    (delivery_id,) = desk.uncertain()
-
-    def meanwhile(item: SearchTarget) -> SearchResult:
-        desk.end_holds()
-        desk.settler.sweep()
-        desk.main.script = lambda mail: Outcome(OutcomeClass.UNCERTAIN, reason="answer_lost")
-        desk.work()
-        return ABSENT
-
-    desk.main.says = meanwhile
-    assert desk.settler.run().resumed == 0
-    delivery = desk.delivery(delivery_id)
-    assert (delivery.status, delivery.attempts) == (Status.UNCERTAIN, 2)
-
-
-# asking again
-
-
-def test_a_worker_that_died_at_an_account_that_remembers_leaves_a_question_for_it(desk: Desk) -> None:
-    desk.main.idempotent = True
-    delivery_id = desk.sending()
-    assert desk.settler.sweep() == [(LANE, "uncertain")]
-    delivery = desk.delivery(delivery_id)
-    assert (delivery.status, delivery.account, delivery.last_error) == (Status.QUEUED, "main", "asked_again")
-    event = desk.timeline(delivery_id)[-1]
-    assert (event.kind, event.status, event.reason, event.account) == (
-        EngineEvent.UNCERTAIN,
-        Status.QUEUED,
-        "asked_again",
-        "main",
-    )
-    desk.work()
-    assert desk.delivery(delivery_id).status is Status.SENT
-    assert (len(desk.main.sent), desk.other.sent) == (1, [])
-    assert not desk.settler.waiting()
-
-
-def test_the_question_is_the_mail_that_was_sent_before(desk: Desk) -> None:
-    desk.main.idempotent = True
-    first: list[Outgoing] = []
-
-    def dies(mail: Outgoing) -> Outcome:
-        first.append(mail)
-        raise Died
-
-    (delivery_id,) = desk.queue()
-    desk.main.script = dies  # type: ignore[assignment]
-    with pytest.raises(Died):
-        desk.work()
-    desk.end_holds()
-    desk.settler.sweep()
-    desk.main.script = accepted
-    desk.work()
-    assert desk.main.sent[-1] == first[0]
-    assert desk.delivery(delivery_id).attempts == 2
-
-
-@pytest.mark.parametrize(
-    ("window", "age", "again"), [(None, 10**6, True), (900.0, 0, True), (900.0, 839, True), (900.0, 842, False)]
-)
-def test_only_what_the_provider_still_remembers_is_asked_about_again(
-    desk: Desk, window: float | None, age: int, again: bool
-) -> None:
-    desk.main.idempotent, desk.main.idempotency_window = True, window
-    delivery_id = desk.sending()
-    desk.rows("UPDATE mailglass.deliveries SET scheduled_at = now() - make_interval(secs => :age)", age=age)
-    desk.settler.sweep()
-    assert desk.delivery(delivery_id).status is (Status.QUEUED if again else Status.UNCERTAIN)
-
-
-def test_a_question_is_asked_no_more_often_than_the_stream_has_attempts(desk: Desk) -> None:
-    desk.main.idempotent = True
-    delivery_id = desk.sending()
-    desk.rows("UPDATE mailglass.deliveries SET attempts = 8")
-    desk.settler.sweep()
-    assert desk.delivery(delivery_id).status is Status.UNCERTAIN
-
-
-def test_a_delivery_that_has_expired_is_not_asked_about_again(desk: Desk) -> None:
-    desk.main.idempotent = True
-    delivery_id = desk.sending()
-    desk.rows("UPDATE mailglass.deliveries SET expires_at = now()")
-    desk.settler.sweep()
-    assert desk.delivery(delivery_id).status is Status.UNCERTAIN
-
-
-def test_mail_that_a_webhook_answered_is_not_asked_about_again(desk: Desk) -> None:
-    desk.main.idempotent = True
-    delivery_id = desk.sending()
-    desk.post(delivery_id)
-    assert desk.settler.sweep() == [(LANE, "uncertain")]
-    assert desk.settler.sweep() == [(LANE, "settled")]
-    assert desk.delivery(delivery_id).status is Status.SENT
-    assert desk.main.sent == []
-
-
-def test_at_an_account_that_remembers_nothing_it_is_uncertain_and_searched_for(desk: Desk) -> None:
-    desk.main.says = takes
-    delivery_id = desk.sending()
-    assert desk.settler.sweep() == [(LANE, "uncertain")]
-    assert (desk.delivery(delivery_id).status, desk.delivery(delivery_id).last_error) == (
-        Status.UNCERTAIN,
-        "worker_lost",
-    )
-    desk.settler.run()
-    assert desk.delivery(delivery_id).status is Status.SENT
-    assert desk.main.sent == []
-
-
-def test_a_worker_that_comes_back_after_its_question_was_passed_on_records_nothing(desk: Desk) -> None:
-    desk.main.idempotent = True
-    (delivery_id,) = desk.queue()
-    token = uuid4()
-    leases.claim(desk.ledger, LANE, token, 10, lease=60)
-    leases.mark(desk.ledger, token, [delivery_id], "main", "scripted")
-    desk.end_holds()
-    desk.settler.sweep()
-    late = Verdict(delivery_id, Status.FAILED, EngineEvent.ATTEMPTED, outcome="rejected")
-    assert leases.record(desk.ledger, token, [late]) == set()
-    assert leases.mark(desk.ledger, token, [delivery_id], "main", "scripted") == {}
-    desk.work()
-    assert desk.delivery(delivery_id).status is Status.SENT

@@ -241,7 +241,7 @@ def test_single_worker_at_a_time_is_at_an_accounts_list(desk: Desk) -> None:
     assert desk.run(period=timedelta(0)).status is SyncStatus.COMPLETE
 
 
-def test_a_provider_that_asks_for_patience_gets_it(desk: Desk) -> None:
+def test_a_provider_that_asks_for_a_wait_is_not_asked_before_its_end(desk: Desk) -> None:
     answers = [ProviderCallError("main: list", status=429, retryable=True)] * 2
 
     def busy(cursor: str | None) -> None:

@@ -168,6 +168,12 @@ def test_no_line_of_any_help_is_cut_off(capsys: pytest.CaptureFixture[str], monk
         assert "..." not in listed, names
 
 
+def test_help_shows_no_mark_of_its_own_layout(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in commands(cli.cli):
+        run([*words, "--help"])
+        assert "\\b" not in capsys.readouterr().out, words
+
+
 def test_wrong_usage_exits_with_the_code_of_sysexits_in_every_command() -> None:
     for names in commands(cli.cli):
         assert run([*names, "--no-such-option"]) == 64, names

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailglass.demo.check import Check, Standing, check
+from mailglass.demo.check import Check, Recorded, check
 from mailglass.ledger.lifecycle import FINAL, Status
 
-SENT = Standing(Status.SENT)
+SENT = Recorded(Status.SENT)
 
 
-def one(standing: Standing | None, received: int) -> tuple[UUID, Check]:
+def one(recorded: Recorded | None, received: int) -> tuple[UUID, Check]:
     delivery = uuid4()
-    return delivery, check([delivery], {delivery: standing} if standing else {}, {delivery: received})
+    return delivery, check([delivery], {delivery: recorded} if recorded else {}, {delivery: received})
 
 
 def test_each_sent_once_is_well() -> None:
@@ -38,36 +38,36 @@ def test_a_delivery_received_twice_without_a_resend_in_its_ledger_is_a_fault() -
 
 
 def test_a_delivery_received_twice_is_accounted_for_by_one_resend_after_an_uncertain_outcome() -> None:
-    delivery, result = one(Standing(Status.SENT, resends=1, uncertain=True), 2)
+    delivery, result = one(Recorded(Status.SENT, resends=1, uncertain=True), 2)
     assert result.ok
     assert result.resent == (delivery,)
 
 
 def test_single_resend_does_not_account_for_three() -> None:
-    delivery, result = one(Standing(Status.SENT, resends=1, uncertain=True), 3)
+    delivery, result = one(Recorded(Status.SENT, resends=1, uncertain=True), 3)
     assert result.faults == {"twice": (delivery,)}
 
 
 def test_an_uncertain_outcome_alone_does_not_account_for_two() -> None:
-    delivery, result = one(Standing(Status.SENT, uncertain=True), 2)
+    delivery, result = one(Recorded(Status.SENT, uncertain=True), 2)
     assert result.faults == {"twice": (delivery,)}
 
 
 @pytest.mark.parametrize("status", sorted(set(Status) - FINAL))
 def test_a_delivery_that_is_not_final_is_a_fault(status: Status) -> None:
-    delivery, result = one(Standing(status), 0)
+    delivery, result = one(Recorded(status), 0)
     assert result.faults == {"unfinished": (delivery,)}
 
 
 @pytest.mark.parametrize("status", sorted(FINAL - {Status.SENT}))
 def test_mail_that_was_never_sent_must_not_have_been_received(status: Status) -> None:
-    assert one(Standing(status), 0)[1].ok
-    delivery, result = one(Standing(status), 1)
+    assert one(Recorded(status), 0)[1].ok
+    delivery, result = one(Recorded(status), 1)
     assert result.faults == {"unrecorded": (delivery,)}
 
 
 def test_a_delivery_that_failed_while_its_outcome_was_uncertain_may_have_been_received() -> None:
-    assert one(Standing(Status.FAILED, uncertain=True), 1)[1].ok
+    assert one(Recorded(Status.FAILED, uncertain=True), 1)[1].ok
 
 
 def test_a_delivery_that_is_not_in_the_ledger_is_a_fault() -> None:
@@ -90,7 +90,7 @@ def test_deliveries_of_other_runs_do_not_count() -> None:
 def test_run_is_well_exactly_when_every_delivery_is(rows: list[tuple[Status, int, int, bool]]) -> None:
     ids = [uuid4() for _ in rows]
     ledger = {
-        key: Standing(status, resends, uncertain)
+        key: Recorded(status, resends, uncertain)
         for key, (status, _, resends, uncertain) in zip(ids, rows, strict=True)
     }
     received = {key: row[1] for key, row in zip(ids, rows, strict=True)}

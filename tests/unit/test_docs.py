@@ -172,3 +172,27 @@ def test_tables_of_the_ledger_are_those_of_the_architecture() -> None:
 
 def test_changelog_names_everything_that_can_be_imported() -> None:
     assert [name for name in mailglass.__all__ if f"`{name}`" not in PAGES["CHANGELOG.md"]] == []
+
+
+def _leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the path of every command that has none below it."""
+    if not isinstance(command, click.Group):
+        yield path
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        found = command.get_command(context, name)
+        assert found is not None
+        yield from _leaves(found, (*path, name))
+
+
+def test_changelog_names_every_command() -> None:
+    section = PAGES["CHANGELOG.md"].partition("\n### Commands\n")[2].partition("\n### ")[0]
+    named: set[tuple[str, ...]] = set()
+    for row in section.splitlines():
+        group: tuple[str, ...] = ()
+        for span in re.findall(r"`([^`]+)`", row):
+            *before, name = span.removeprefix("mailglass ").split()
+            group = tuple(before) if before or span.startswith("mailglass ") else group
+            named.add((*group, name))
+    assert named == set(_leaves(cli))

@@ -9,9 +9,11 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from psycopg._queries import PostgresQuery
+from psycopg.adapt import Transformer
 
 import mailglass
-from mailglass.ledger.statements import statements
+from mailglass.ledger.statements import numbered, statements
 
 ROOT = Path(mailglass.__file__).parent
 FILES = sorted(Path(str(files("mailglass.ledger").joinpath("sql"))).iterdir())
@@ -53,3 +55,13 @@ def test_a_statement_begins_with_a_sentence_that_says_its_effect(name: str) -> N
     sentence = re.match(r"-- ([A-Z][a-z]+) [^.]*[.:;]", statements()[name].replace("\n-- ", " "))
     assert sentence
     assert sentence[1] not in {"The", "What", "Whether", "How", "Who", "Which", "As", "For", "Of", "These", "Somebody"}
+
+
+@pytest.mark.parametrize("name", statements())
+def test_a_statement_is_numbered_as_the_driver_would_number_it(name: str) -> None:
+    sql = statements()[name]
+    converted = PostgresQuery(Transformer())
+    converted.convert(sql, dict.fromkeys(re.findall(r"%\((\w+)\)s", sql)))
+    text, names = numbered(sql)
+    assert text == converted.query
+    assert len(names) == len(set(names)) == len(converted.params or ())

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailglass.engine.health import BREAKING, Sign, sign_of
 from mailglass.engine.verdicts import backoff, decide
 from mailglass.ledger.lifecycle import ALLOWED, Status
 from mailglass.mail.outcomes import Outcome, OutcomeClass
-from mailglass.mail.refusal import Stage
+from mailglass.mail.refusal import About, Lasting, Refusal, Scope, Stage
 from mailglass.mail.streams import StreamPolicy
 from mailglass.providers.http import HTTPAnswer
 from mailglass.providers.http import refusal as answered
@@ -189,3 +190,22 @@ def test_resend_of_mail_in_doubt_to_somebody_on_the_providers_list_fails() -> No
     assert outcome.kind is OutcomeClass.SUPPRESSED
     assert decide(uuid4(), outcome, attempt=2, age=0, policy=POLICY, in_doubt=True).status is Status.FAILED
     assert decide(uuid4(), outcome, attempt=2, age=0, policy=POLICY).status is Status.SUPPRESSED
+
+
+refused = st.builds(
+    Refusal,
+    st.sampled_from(About),
+    st.sampled_from(Lasting),
+    st.sampled_from(Scope),
+    st.sampled_from(Stage),
+    deferred=st.booleans(),
+    used_up=st.booleans(),
+)
+
+
+@given(refused)
+def test_mail_goes_to_another_account_at_once_only_if_its_deferral_or_a_breaker_ends_that(met: Refusal) -> None:
+    outcome = Outcome(outcome_class(met), reason="smtp_550", refusal=met)
+    verdict = decide(uuid4(), outcome, attempt=1, age=0, policy=StreamPolicy(), elsewhere=True, accounts=2)
+    if verdict.status is Status.QUEUED and not verdict.delay and not verdict.deferred:
+        assert sign_of(outcome) in BREAKING | {Sign.NO_ANSWER}

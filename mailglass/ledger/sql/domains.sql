@@ -2,7 +2,11 @@
 
 -- name: claim_domains
 -- Claim sending domains whose check is due, each for one worker, up to a number. Answer what was known of them. Run
--- twice, no other worker checks them within `answer_within`.
+-- twice, no other worker checks them within `answer_within`. Domains that nobody has checked for a month are forgotten.
+WITH forgotten AS (
+    DELETE FROM mailglass.domains
+    WHERE due_at < now() - interval '30 days' AND domain <> ALL (CAST(%(domains)s AS text[]))
+)
 INSERT INTO mailglass.domains AS d (domain, token, due_at)
 SELECT n.domain, CAST(%(token)s AS uuid), now() + make_interval(secs => %(answer_within)s)
 FROM unnest(CAST(%(domains)s AS text[])) AS n (domain)

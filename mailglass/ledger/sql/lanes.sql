@@ -38,13 +38,17 @@ FROM (SELECT now() AS looked_at) n LEFT JOIN (SELECT * FROM woken LIMIT %(size)s
 GROUP BY f.queue, f.tenant_id, f.stream, n.looked_at
 
 -- name: ready
--- Count mail that was put off and is due by now as due, the longest due first. Nothing else of it changes.
+-- Count mail that was put off and is due by now as due, the longest due first, and list its lanes. Nothing else of it
+-- changes.
 WITH woken AS MATERIALIZED (
     SELECT d.id FROM mailglass.deliveries d
     WHERE d.due_at <= now() AND d.due_at >= CAST(%(after)s AS timestamptz) AND d.waiting
     ORDER BY d.due_at LIMIT %(size)s FOR UPDATE SKIP LOCKED
+), moved AS (
+    UPDATE mailglass.deliveries d SET waiting = false FROM woken w WHERE d.id = w.id
+    RETURNING d.queue, d.tenant_id, d.stream
 )
-UPDATE mailglass.deliveries d SET waiting = false FROM woken w WHERE d.id = w.id
+SELECT DISTINCT queue, tenant_id, stream FROM moved
 
 -- name: take_turn
 -- Take the turn at a name, or keep it, for a time. It answers whether it was taken, and the seconds until it may be. A

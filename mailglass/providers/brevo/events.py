@@ -11,8 +11,14 @@ from uuid import UUID
 from mailglass.errors import WebhookBodyError
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers import parsing
-from mailglass.providers.brevo.names import CUSTOM, DELIVERY, NAME, bracketed
 from mailglass.providers.parsing import UNMAPPED, Meaning
+
+NAME: Final = "brevo"
+
+CUSTOM: Final = "X-Mailin-custom"
+"""The header whose text comes back in webhooks."""
+DELIVERY: Final = "mailglass_id"
+METADATA: Final = "mailglass_metadata"
 
 EVENTS: Final[Mapping[str, Meaning]] = {
     "request": Meaning(EventKind.QUEUED),
@@ -46,8 +52,16 @@ _REPLIES: Final = frozenset({"hard_bounce", "soft_bounce", "invalid_email", "def
 _TIMES: Final = ("ts_epoch", "ts_event", "ts", "date")
 
 
+def bracketed(value: object) -> str | None:
+    """Return a message id with its angle brackets, which answers have and some webhooks lack."""
+    name = parsing.text(value, parsing.MAX_ID - 2)
+    if name is None or name.startswith("<"):
+        return name
+    return f"<{name}>"
+
+
 def normalise(body: bytes, account: str) -> list[ProviderEvent]:
-    """The events of a body.
+    """Return the events of a body.
 
     Raises:
         WebhookBodyError: it is neither a JSON object nor an array.

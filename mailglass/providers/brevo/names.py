@@ -15,7 +15,7 @@ METADATA: Final = "mailglass_metadata"
 
 
 def bracketed(value: object) -> str | None:
-    """A message id with its angle brackets, which answers have and some webhooks lack."""
+    """Return a message id with its angle brackets, which answers have and some webhooks lack."""
     name = parsing.text(value, parsing.MAX_ID - 2)
     if name is None or name.startswith("<"):
         return name

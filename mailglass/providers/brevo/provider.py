@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from typing_extensions import override
+
 from mailglass.mail.events import ProviderEvent
 from mailglass.mail.outcomes import Outcome
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import WebhookRequest
 from mailglass.providers.brevo import events, search, sending
-from mailglass.providers.brevo.names import NAME
+from mailglass.providers.brevo.events import NAME
 from mailglass.providers.brevo.options import BrevoOptions
 from mailglass.providers.brevo.suppressions import BrevoSuppressions
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
@@ -51,21 +53,27 @@ class BrevoProvider(SearchableProvider):
         super().__init__(account, options)
         self._networks = networks_of("webhook_networks", options.webhook_networks)
 
+    @override
     def credentials(self) -> Mapping[str, str]:
         return {"api-key": self.options.api_key.reveal()}
 
+    @override
     def fitting(self, mail: Outgoing) -> Outgoing:
         return sending.fitting(mail) if self.options.metadata and mail.metadata else mail
 
+    @override
     def encode(self, mail: Outgoing) -> bytes:
         return sending.encode(mail, self.options, searchable=self.searchable)
 
+    @override
     def request(self, mails: Sequence[Outgoing], parts: Sequence[bytes]) -> HTTPRequest:
         return HTTPRequest("/v3/smtp/email", parts[0], {"content-type": "application/json"})
 
+    @override
     def read(self, answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
         return sending.read(answer)
 
+    @override
     def verify(self, request: WebhookRequest) -> None:
         options = self.options
         if options.webhook_username:
@@ -79,9 +87,11 @@ class BrevoProvider(SearchableProvider):
         if self._networks:
             require_ip(request, self._networks)
 
+    @override
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         return events.normalise(body, self.account)
 
+    @override
     def search(self, targets: Sequence[SearchTarget], *, deadline: float) -> SearchAnswer:
         (item,) = targets
         answer = self.ask(search.request(item), deadline=deadline)
@@ -89,5 +99,6 @@ class BrevoProvider(SearchableProvider):
         empty = isinstance(answer, dict) and answer.get("count") == 0
         return SearchAnswer() if empty else search.read(self.listed(answer, "transactionalEmails"), item)
 
+    @override
     def suppression_list(self) -> BrevoSuppressions:
         return BrevoSuppressions(self.http, self.account, self.options.blocked_senders)

@@ -7,7 +7,7 @@ from datetime import UTC, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from mailglass.providers.brevo.names import bracketed
+from mailglass.providers.brevo.events import bracketed
 from mailglass.providers.http import HTTPRequest
 from mailglass.providers.http_search import SearchAnswer, query
 from mailglass.providers.search import SearchTarget, taken
@@ -19,12 +19,12 @@ _DAY: Final = timedelta(days=1)
 
 
 def tag_of(delivery_id: UUID) -> str:
-    """The tag by which a mail is known again."""
+    """Return the tag by which a mail is known again."""
     return f"{TAG}{delivery_id}"
 
 
 def request(item: SearchTarget) -> HTTPRequest:
-    """The mails to the recipient, newest first."""
+    """Return the mails to the recipient, newest first."""
     return query(
         "/v3/smtp/emails",
         email=item.recipient,
@@ -37,7 +37,7 @@ def request(item: SearchTarget) -> HTTPRequest:
 
 
 def read(items: Sequence[dict[str, Any]], item: SearchTarget) -> SearchAnswer:
-    """Whether the mail is among them."""
+    """Return whether the mail is among them."""
     ours = tag_of(item.delivery_id)
     own = [message for message in items if isinstance(tags := message.get("tags"), list) and ours in tags]
     results = {item.delivery_id: taken(item.delivery_id, bracketed(own[0].get("messageId")))} if own else {}

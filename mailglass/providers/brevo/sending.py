@@ -17,7 +17,7 @@ from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers import parsing
 from mailglass.providers.brevo import search
-from mailglass.providers.brevo.names import CUSTOM, DELIVERY, METADATA, NAME, bracketed
+from mailglass.providers.brevo.events import CUSTOM, DELIVERY, METADATA, NAME, bracketed
 from mailglass.providers.brevo.options import BrevoOptions
 from mailglass.providers.copies import distinct_copies
 from mailglass.providers.file_types import name_agrees
@@ -114,7 +114,7 @@ def _refuse_attachment(item: Attachment) -> None:
 
 
 def _contact(address: Address) -> dict[str, str]:
-    """A name that is both not plain ASCII and to be quoted is encoded (RFC 2047), or Brevo would leave it out."""
+    """Encode a name that is not plain ASCII and needs quotes (RFC 2047), or Brevo would leave it out."""
     name = address.name
     if not name:
         return {"email": address.email}
@@ -128,12 +128,12 @@ def _contacts(addresses: Iterable[Address]) -> list[dict[str, str]]:
 
 
 def _as_html(text: str) -> str:
-    """The text for a mail without HTML, which Brevo does not take: the same characters and lines, and no more."""
+    """Return HTML of the same characters and lines for a mail without HTML, which Brevo does not take."""
     return f'<html><body><div style="white-space:pre-wrap">{html.escape(text)}</div></body></html>'
 
 
 def _custom(mail: Outgoing, metadata: bool) -> str:
-    """What comes back in webhooks, as JSON: the delivery's id and the metadata.
+    """Return the JSON that comes back in webhooks: the delivery's id and the metadata.
 
     Brevo also writes it into the mail as a header, and not by the rules if it is no plain ASCII. Metadata that is not
     goes as base64 of its JSON, under one name.

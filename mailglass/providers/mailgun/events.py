@@ -69,7 +69,7 @@ _MAX_TOKEN: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What a webhook says for itself. A subaccount's carries its parent's signature beside its own."""
+    """Signature of a webhook. A subaccount's carries its parent's signature beside its own."""
 
     timestamp: str
     token: str
@@ -77,7 +77,7 @@ class Proof:
 
 
 def proof_of(body: bytes) -> Proof:
-    """The proof in a body.
+    """Return the proof in a body.
 
     Raises:
         SignatureError: it carries none, or not in a form Mailgun writes.
@@ -118,7 +118,7 @@ def require_proof(body: bytes, keys: Sequence[Secret], tolerance: float) -> None
 
 
 def used_tokens(body: bytes, keys: Sequence[Secret]) -> list[bytes]:
-    """The token under each key that proves the body, as digests from which neither can be told."""
+    """Return the token under each key that proves the body, as digests from which neither can be told."""
     proof = proof_of(body)
     token = proof.token.encode("ascii")
     return [
@@ -140,7 +140,7 @@ _ITS_OWN_CODES: Final = frozenset({498, 499})
 
 
 def normalise(body: bytes, account: str) -> list[ProviderEvent]:
-    """The one event of a body.
+    """Return the one event of a body.
 
     Raises:
         WebhookBodyError: it is in neither of the forms Mailgun posts.
@@ -237,14 +237,14 @@ def _header(item: dict[str, Any], name: str) -> Any:
 
 
 def _only_address(value: object) -> str | None:
-    """The address of a To field with one: some events name their recipient nowhere else."""
+    """Return the address of a To field with one: some events name their recipient nowhere else."""
     text = parsing.text(value, 1000)
     people = getaddresses([text]) if text else []
     return parsing.address_of(people[0][1]) if len(people) == 1 else None
 
 
 def _legacy_item(fields: forms.Fields) -> dict[str, Any]:
-    """A form's fields by name. User variables follow Mailgun's own fields, but for those of the signature."""
+    """Return a form's fields by name. User variables follow Mailgun's own fields, but for those of the signature."""
     item: dict[str, Any] = {}
     for name, value in fields:
         item.setdefault(name.decode("utf-8", "replace"), value.decode("utf-8", "replace"))

@@ -1,4 +1,4 @@
-"""What a Mailgun account is told."""
+"""Options of a Mailgun account."""
 
 from __future__ import annotations
 

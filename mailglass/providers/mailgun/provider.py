@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 
+from typing_extensions import override
+
 from mailglass.errors import SignatureError
 from mailglass.mail.events import ProviderEvent
 from mailglass.mail.outcomes import Outcome
@@ -38,46 +40,55 @@ class MailgunProvider(SearchableProvider):
     retry_status = 503
     options: MailgunOptions
 
+    @override
     def credentials(self) -> Mapping[str, str]:
         user = base64.b64encode(f"api:{self.options.api_key.reveal()}".encode()).decode("ascii")
         return {"authorization": f"Basic {user}"}
 
+    @override
     def fitting(self, mail: Outgoing) -> Outgoing:
         return labelled(mail, filter(str.isascii, mail.tags), mail.metadata)
 
+    @override
     def encode(self, mail: Outgoing) -> bytes:
         return sending.encode(mail)
 
+    @override
     def request(self, mails: Sequence[Outgoing], parts: Sequence[bytes]) -> HTTPRequest:
         content_type = f"multipart/form-data; boundary={sending.boundary_of(parts[0])}"
         return HTTPRequest(f"/v3/{self.options.domain}/messages", parts[0], {"content-type": content_type})
 
+    @override
     def read(self, answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
         return [sending.read(answer)]
 
+    @override
     def verify(self, request: WebhookRequest) -> None:
         if not self.options.webhook_signing_keys:
             raise missing_secret(self.account, "webhook_signing_keys")
         events.require_proof(request.body, self.options.webhook_signing_keys, self.options.webhook_tolerance)
 
     def delivery_key(self, request: WebhookRequest) -> str | None:
-        """The signature's token: Mailgun asks its receivers to take each one once."""
+        """Return the signature's token: Mailgun asks its receivers to take each one once."""
         try:
             return events.proof_of(request.body).token
         except SignatureError:
             return None
 
     def single_use(self, request: WebhookRequest) -> Sequence[bytes]:
-        """The signature covers time and token only, so a token of one key proves one body."""
+        """Return the signature covers time and token only, so a token of one key proves one body."""
         return events.used_tokens(request.body, self.options.webhook_signing_keys)
 
+    @override
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         return events.normalise(body, self.account)
 
+    @override
     def search(self, targets: Sequence[SearchTarget], *, deadline: float) -> SearchAnswer:
         (item,) = targets
         answer = self.ask(search.request(item, self.options.domain), deadline=deadline)
         return search.read(self.listed(answer, "items"), item, self.account)
 
+    @override
     def suppression_list(self) -> MailgunSuppressions:
         return MailgunSuppressions(self.http, self.account, self.options.domain)

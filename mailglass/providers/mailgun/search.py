@@ -14,7 +14,7 @@ PAGE: Final = 300
 
 
 def request(item: SearchTarget, domain: str) -> HTTPRequest:
-    """The events of the recipient, oldest first."""
+    """Return the events of the recipient, oldest first."""
     return query(
         f"/v3/{domain}/events",
         begin=int(item.sent_after.timestamp()),
@@ -26,7 +26,7 @@ def request(item: SearchTarget, domain: str) -> HTTPRequest:
 
 
 def read(items: Sequence[dict[str, Any]], item: SearchTarget, account: str) -> SearchAnswer:
-    """Whether one of the events is of the mail: Mailgun has none of a mail that it did not take."""
+    """Return whether one of the events is of the mail: Mailgun has none of a mail that it did not take."""
     told = [event for event in events.read(items, account) if event.delivery_id == item.delivery_id]
     names = [event.provider_message_id for event in told if event.provider_message_id]
     results = {item.delivery_id: taken(item.delivery_id, next(iter(names), None), told)} if told else {}

@@ -21,7 +21,7 @@ from mailglass.providers.http_provider import Unsendable, encode_json, mailbox, 
 NAME: Final = "mailgun"
 
 WRONG_URL: Final = b"Mailgun Magnificent API"
-"""What Mailgun answers, with status 200, at a path that it does not know."""
+"""Mailgun's answer, with status 200, at a path that it does not know."""
 
 _LONGEST_RESET: Final = 3600.0
 _RESERVED_FIELDS: Final = frozenset(
@@ -53,7 +53,7 @@ class _Field:
 
 
 def encode(mail: Outgoing) -> bytes:
-    """The mail as multipart/form-data (RFC 7578), the same bytes for the same mail.
+    """Return the mail as multipart/form-data (RFC 7578), the same bytes for the same mail.
 
     Raises:
         Unsendable: Mailgun has no way to say what the mail says.
@@ -67,12 +67,12 @@ def encode(mail: Outgoing) -> bytes:
 
 
 def boundary_of(form: bytes) -> str:
-    """The boundary with which an encoded form begins."""
+    """Return the boundary with which an encoded form begins."""
     return form[2 : form.index(b"\r\n")].decode("ascii")
 
 
 def read(answer: HTTPAnswer) -> Outcome:
-    """What the answer says of the one mail of the request."""
+    """Return the outcome of the one mail of the request."""
     body = answer.json()
     if answer.status == 200:
         return _accepted(answer, body)
@@ -85,7 +85,7 @@ def read(answer: HTTPAnswer) -> Outcome:
 
 
 def bracketed(message_id: object) -> str | None:
-    """A message id in the form the send call answers it, `<…>`; webhooks give it bare."""
+    """Return a message id in the form the send call answers it, `<…>`; webhooks give it bare."""
     name = parsing.text(message_id, parsing.MAX_ID - 2)
     return name and (name if name.startswith("<") else f"<{name}>")
 
@@ -176,7 +176,7 @@ def _quotable(name: str) -> str:
 
 
 def _line(text: str) -> bytes:
-    """A value that becomes one line of the mail."""
+    """Return a value that becomes one line of the mail."""
     if "\r" in text or "\n" in text:
         raise Unsendable("invalid_text")
     return _utf8(text)

@@ -121,7 +121,7 @@ def _next_list(name: str) -> str | None:
 
 
 def _next_query(body: Any) -> str | None:
-    """The query of the next page. Only that: whatever host the URL names gets no credentials."""
+    """Return the query of the next page. Only that: whatever host the URL names gets no credentials."""
     paging = body.get("paging") if isinstance(body, dict) else None
     url = parsing.text(paging.get("next"), 2000) if isinstance(paging, dict) else None
     try:

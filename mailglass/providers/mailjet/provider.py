@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 
+from typing_extensions import override
+
 from mailglass.mail.events import ProviderEvent
 from mailglass.mail.outcomes import Outcome
 from mailglass.mail.outgoing import Outgoing
@@ -29,35 +31,44 @@ class MailjetProvider(SearchableProvider):
     retry_status = 503
     options: MailjetOptions
 
+    @override
     def credentials(self) -> Mapping[str, str]:
         pair = f"{self.options.api_key.reveal()}:{self.options.secret_key.reveal()}"
         return {"authorization": f"Basic {base64.b64encode(pair.encode()).decode('ascii')}"}
 
+    @override
     def fitting(self, mail: Outgoing) -> Outgoing:
         return sending.fitting(mail)
 
+    @override
     def encode(self, mail: Outgoing) -> bytes:
         return sending.encode(mail)
 
+    @override
     def request(self, mails: Sequence[Outgoing], parts: Sequence[bytes]) -> HTTPRequest:
         sandbox = b',"SandboxMode":true' if self.options.sandbox else b""
         body = b'{"Messages":[' + b",".join(parts) + b"]" + sandbox + b"}"
         return HTTPRequest("/v3.1/send", body, {"content-type": "application/json"})
 
+    @override
     def read(self, answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
         return sending.read(answer, mails)
 
+    @override
     def refuses_whole(self, answer: HTTPAnswer) -> bool:
         return super().refuses_whole(answer) and not sending.has_verdicts(answer)
 
+    @override
     def verify(self, request: WebhookRequest) -> None:
         if not self.options.webhook_username:
             raise missing_secret(self.account, "webhook_username and webhook_passwords")
         require_basic(request, self.options.webhook_username, self.options.webhook_passwords)
 
+    @override
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         return events.normalise(body, self.account)
 
+    @override
     def search(self, targets: Sequence[SearchTarget], *, deadline: float) -> SearchAnswer:
         (item,) = targets
         answer = self.ask(search.request(item), deadline=deadline)

@@ -33,6 +33,6 @@ def read(messages: Sequence[dict[str, Any]], item: SearchTarget) -> SearchAnswer
 
 
 def _own_id(messages: list[dict[str, Any]], recipient: str) -> str | None:
-    """The id of the recipient's own message among those of its copies; None where that cannot be told."""
+    """Return the id of the recipient's own message among those of its copies; None where that cannot be told."""
     own = [item for item in messages if parsing.label_of(item.get("ContactAlt")).lower() == recipient.lower()]
     return next((number(item.get("ID")) for item in own or (messages if len(messages) == 1 else [])), None)

@@ -38,7 +38,7 @@ _LARGEST_ID: Final = 1 << 63
 
 
 def number(value: object) -> str | None:
-    """A 64-bit id as text, since many a JSON reader would round the number; None for none, such as a sandbox's 0."""
+    """Return a 64-bit id as text, which JSON readers do not round, or None for none, such as a sandbox's 0."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 19:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < _LARGEST_ID:
@@ -122,7 +122,7 @@ def _items(body: Any) -> list[Any]:
 
 
 def _item_of(mail: Outgoing, place: int, items: list[Any], mails: int) -> dict[str, Any]:
-    """The verdict on a mail: the one with its id; one without any id only at its own place."""
+    """Return the verdict on a mail: the one with its id; one without any id only at its own place."""
     ours = str(mail.delivery_id)
     verdicts = [item for item in items if isinstance(item, dict)]
     for verdict in verdicts:
@@ -167,7 +167,7 @@ def _error(error: dict[str, Any], answer: HTTPAnswer) -> Outcome:
 
 
 def _message_id(people: Any, mail: Outgoing) -> str | None:
-    """The recipient's own id; copies have others."""
+    """Return the recipient's own id; copies have others."""
     recipients = [person for person in people if isinstance(person, dict)] if isinstance(people, list) else []
     named = [person for person in recipients if parsing.label_of(person.get("Email")).lower() == mail.recipient.key]
     return next((number(person.get("MessageID")) for person in named or recipients[:1]), None)

@@ -19,7 +19,7 @@ from mailglass.settings import Secret
 SIGNATURE: Final = "x-mandrill-signature"
 EVENTS_FIELD: Final = "mandrill_events"
 TEST_KEY: Final = b"test-webhook"
-"""What Mandrill signs with while it tries out a new webhook. It is known to everybody, so it proves nothing."""
+"""Key that Mandrill signs with while it tries out a new webhook. It is known to everybody, so it proves nothing."""
 
 TEST_FORM: Final = ((EVENTS_FIELD.encode(), b"[]"),)
 MAX_TEST: Final = 1000
@@ -54,7 +54,7 @@ EVENTS: Final[Mapping[tuple[str, str], Meaning]] = {
 
 
 def signed_text(url: str, body: bytes) -> bytes:
-    """What Mandrill signs: the URL, then every field's name and decoded value, sorted by name.
+    """Return the bytes that Mandrill signs: the URL, then every field's name and decoded value, sorted by name.
 
     Raises:
         SignatureError: the body is no form, so nothing in it can have been signed.
@@ -85,7 +85,7 @@ def require_signature(signature: str, url: str, body: bytes, keys: Sequence[Secr
 
 
 def is_test(signature: str, url: str, body: bytes) -> bool:
-    """Whether it is Mandrill's try-out of a new webhook: no event in it, so that anybody may send it."""
+    """Return whether it is Mandrill's try-out of a new webhook: no event in it, so that anybody may send it."""
     try:
         if len(body) > MAX_TEST or tuple(forms.read_form(body)) != TEST_FORM:
             return False
@@ -95,12 +95,12 @@ def is_test(signature: str, url: str, body: bytes) -> bool:
 
 
 def identity_of(url: str, body: bytes) -> str:
-    """A digest of what is signed: the same for a body that was only encoded otherwise."""
+    """Return a digest of what is signed: the same for a body that was only encoded otherwise."""
     return hashlib.sha256(signed_text(url, body)).hexdigest()
 
 
 def normalise(body: bytes, account: str) -> list[ProviderEvent]:
-    """The events of a body, up to a thousand; one that cannot be read becomes `unknown` and sinks no other.
+    """Return the events of a body, up to a thousand; one that cannot be read becomes `unknown` and sinks no other.
 
     Raises:
         WebhookBodyError: no form with a JSON array in `mandrill_events`.

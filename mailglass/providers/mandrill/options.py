@@ -1,4 +1,4 @@
-"""What a Mandrill account is told."""
+"""Options of a Mandrill account."""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
+from typing_extensions import override
+
 from mailglass.errors import SignatureError
 from mailglass.mail.events import ProviderEvent
 from mailglass.mail.outcomes import Outcome, OutcomeClass
@@ -38,20 +40,25 @@ class MandrillProvider(SearchableProvider):
     signed_headers = (events.SIGNATURE,)
     options: MandrillOptions
 
+    @override
     def credentials(self) -> Mapping[str, str]:
         return {}  # the key stands in the body of each call
 
+    @override
     def fitting(self, mail: Outgoing) -> Outgoing:
         return sending.fitting(mail, self.options.max_metadata)
 
+    @override
     def encode(self, mail: Outgoing) -> bytes:
         return sending.encode(mail, self.options)
 
+    @override
     def request(self, mails: Sequence[Outgoing], parts: Sequence[bytes]) -> HTTPRequest:
         key = encode_json({"key": self.options.api_key.reveal()})
         body = key[:-1] + b"," + parts[0][1:]
         return HTTPRequest(sending.path_of(mails[0]), body, {"content-type": "application/json"})
 
+    @override
     def read(self, answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
         outcome = sending.read(answer, mails[0])
         if outcome.kind is OutcomeClass.ACCEPTED and outcome.reason:
@@ -64,6 +71,7 @@ class MandrillProvider(SearchableProvider):
             )
         return [outcome]
 
+    @override
     def verify(self, request: WebhookRequest) -> None:
         url = self.options.webhook_url
         if not url:
@@ -76,18 +84,21 @@ class MandrillProvider(SearchableProvider):
         events.require_signature(signature, url, request.body, self.options.webhook_keys)
 
     def delivery_key(self, request: WebhookRequest) -> str | None:
-        """A digest of what is signed, so that a copy in another encoding is the same webhook."""
+        """Return a digest of what is signed, so that a copy in another encoding is the same webhook."""
         try:
             return events.identity_of(self.options.webhook_url or "", request.body)
         except SignatureError:
             return None
 
+    @override
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         return events.normalise(body, self.account)
 
+    @override
     def search(self, targets: Sequence[SearchTarget], *, deadline: float) -> SearchAnswer:
         answer = self.ask(search.request(targets, self.options.api_key), deadline=deadline)
         return search.read(self.listed(answer), targets)
 
+    @override
     def suppression_list(self) -> MandrillSuppressions:
         return MandrillSuppressions(self.http, self.account, self.options)

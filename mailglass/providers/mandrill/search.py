@@ -22,7 +22,7 @@ _DAY: Final = timedelta(days=1)
 
 
 def request(targets: Sequence[SearchTarget], key: Secret) -> HTTPRequest:
-    """The messages to any of the recipients.
+    """Return the messages to any of the recipients.
 
     Metadata can be searched only where its names were entered at Mandrill; addresses always. Dates are whole days.
     """
@@ -41,7 +41,7 @@ def request(targets: Sequence[SearchTarget], key: Secret) -> HTTPRequest:
 
 
 def read(messages: Sequence[dict[str, Any]], targets: Sequence[SearchTarget]) -> SearchAnswer:
-    """Which of the mails are among the messages; a copy has our id too, and another address."""
+    """Return the mails that are among the messages; a copy has our id too, and another address."""
     results: dict[UUID, SearchResult] = {}
     for item in targets:
         own = [

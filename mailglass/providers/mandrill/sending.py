@@ -49,7 +49,7 @@ _RESERVED_FIELDS: Final = frozenset(
 
 
 def encode(mail: Outgoing, options: MandrillOptions) -> bytes:
-    """The call without its key, the same bytes for the same mail.
+    """Return the call without its key, the same bytes for the same mail.
 
     Raises:
         Unsendable: Mandrill has no way to say what the mail says.
@@ -66,14 +66,14 @@ def encode(mail: Outgoing, options: MandrillOptions) -> bytes:
 
 
 def path_of(mail: Outgoing) -> str:
-    """The call for this mail."""
+    """Return the call for this mail."""
     chosen = mail.options.get(NAME)
     templated = isinstance(chosen, Mapping) and "template_name" in chosen
     return "/messages/send-template.json" if templated else "/messages/send.json"
 
 
 def read(answer: HTTPAnswer, mail: Outgoing) -> Outcome:
-    """What the answer says of the mail's recipient; copies have items of their own beside it."""
+    """Return the outcome of the mail's recipient. Copies have items of their own beside it."""
     body = answer.json()
     if answer.status == 200 and isinstance(body, list):
         return _item(answer, body, mail)

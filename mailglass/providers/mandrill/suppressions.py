@@ -56,7 +56,7 @@ class MandrillSuppressions:
         self._options = options
 
     def pull(self, cursor: str | None) -> tuple[list[ListedAddress], str | None]:
-        """The one page there is, without entries that pass."""
+        """Return the one page there is, without entries that pass."""
         listed = self._ask("list", {"include_expired": False})
         return [entry for item in listed if (entry := _entry(item))], None
 
@@ -71,7 +71,7 @@ class MandrillSuppressions:
         return [reply.get("deleted") is True or reply.get("name") == NOT_LISTED for reply in asked]
 
     def _ask(self, verb: str, fields: Mapping[str, Any]) -> Any:
-        """The answer's value: a list of entries, or an object that says what became of one address."""
+        """Return the answer's value: a list of entries, or an object that says what became of one address."""
         body: dict[str, Any] = {"key": self._options.api_key.reveal(), **fields}
         if self._options.subaccount:
             body["subaccount"] = self._options.subaccount

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from typing_extensions import override
+
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.base import Provider
@@ -17,5 +19,6 @@ class NullProvider(Provider):
     Options = NullOptions
     batch_size = 200
 
+    @override
     def send(self, mails: Sequence[Outgoing], *, deadline: float) -> list[Outcome]:
         return [Outcome(OutcomeClass.ACCEPTED, provider_message_id=str(mail.delivery_id)) for mail in mails]

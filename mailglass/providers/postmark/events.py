@@ -107,7 +107,7 @@ def _time(item: dict[str, Any]) -> Any:
 
 
 def _identity(item: dict[str, Any]) -> str:
-    """A bounce's own `ID`; what has none is known by message, kind, recipient and time, hashed."""
+    """Return a bounce's own `ID`; what has none is known by message, kind, recipient and time, hashed."""
     number = item.get("ID")
     if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 1 << 63:
         return str(number)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from typing_extensions import override
+
 from mailglass.mail.events import ProviderEvent
 from mailglass.mail.outcomes import Outcome
 from mailglass.mail.outgoing import Outgoing
@@ -37,36 +39,45 @@ class PostmarkProvider(SearchableProvider):
     retry_status = 503
     options: PostmarkOptions
 
+    @override
     def credentials(self) -> Mapping[str, str]:
         return {"x-postmark-server-token": self.options.server_token.reveal()}
 
+    @override
     def fitting(self, mail: Outgoing) -> Outgoing:
         return labelled(mail, mail.tags[:1], mail.metadata)
 
+    @override
     def encode(self, mail: Outgoing) -> bytes:
         return sending.encode(mail, self.options)
 
+    @override
     def request(self, mails: Sequence[Outgoing], parts: Sequence[bytes]) -> HTTPRequest:
         headers = {"content-type": "application/json"}
         if len(parts) == 1:
             return HTTPRequest("/email", parts[0], headers)
         return HTTPRequest("/email/batch", b"[" + b",".join(parts) + b"]", headers)
 
+    @override
     def read(self, answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
         return sending.read(answer, mails)
 
+    @override
     def verify(self, request: WebhookRequest) -> None:
         if not self.options.webhook_username:
             raise missing_secret(self.account, "webhook_username and webhook_passwords")
         require_basic(request, self.options.webhook_username, self.options.webhook_passwords)
 
+    @override
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         return events.normalise(body, self.account)
 
+    @override
     def search(self, targets: Sequence[SearchTarget], *, deadline: float) -> SearchAnswer:
         (item,) = targets
         answer = self.ask(search.request(item, self.options.message_stream), deadline=deadline)
         return search.read(self.listed(answer, "Messages"), item)
 
+    @override
     def suppression_list(self) -> PostmarkSuppressions:
         return PostmarkSuppressions(self.http, self.account, self.options.message_stream)

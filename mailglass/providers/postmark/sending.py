@@ -87,7 +87,7 @@ def _item(answer: HTTPAnswer, item: Any, mail: Outgoing) -> Outcome:
 
 
 def _is_delayed(item: dict[str, Any]) -> bool:
-    """Whether Postmark has the mail and is slow to send it: it says so, gives an id, and leaves ErrorCode out."""
+    """Return whether Postmark has the mail and is slow to send it: an answer with an id and without ErrorCode."""
     said = parsing.label_of(item.get("Message"))[:1000].lower()
     return "delivery may be delayed" in said and parsing.text(item.get("MessageID")) is not None
 

@@ -48,7 +48,7 @@ class PostmarkSuppressions:
         self._path = f"/message-streams/{quote(stream, safe='')}/suppressions"
 
     def pull(self, cursor: str | None) -> tuple[list[ListedAddress], str | None]:
-        """The whole list: Postmark does not page it. One that is too large for an answer comes by days of listing.
+        """Return the whole list, which Postmark does not page. One too large for an answer comes by days of listing.
 
         The cursor is the first day and the number of days of the next page, `2009-01-01:8192`: half as many where they
         still hold too much, twice as many where they do not.
@@ -124,7 +124,7 @@ class _Days:
 
     @classmethod
     def read(cls, cursor: str | None) -> _Days | None:
-        """What a cursor names; None for none, and for one that is none of ours: the list is read from its beginning."""
+        """Return the days that a cursor names, or None for a foreign one: the list is read from its beginning."""
         start, _, count = (cursor or "").partition(":")
         if not count.isascii() or not count.isdigit() or len(count) > 4:
             return None
@@ -144,7 +144,7 @@ class _Days:
         return self.start + timedelta(self.count) > clock.now().date() + timedelta(1)
 
     def half(self) -> _Days | None:
-        """The first half of them; None of a single day."""
+        """Return the first half of them; None of a single day."""
         return _Days(self.start, self.count // 2) if self.count > 1 else None
 
     def following(self) -> _Days:
@@ -155,7 +155,7 @@ class _Days:
 
 
 def _statuses(answer: HTTPAnswer, what: str) -> dict[str, str]:
-    """What became of each address, by the address: the order of an answer's items is not promised."""
+    """Return the result of each address, by the address: the order of an answer's items is not promised."""
     body = answer.json()
     items = body.get("Suppressions") if isinstance(body, dict) else None
     if not isinstance(items, list):

@@ -10,8 +10,15 @@ from mailglass.errors import WebhookBodyError
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
 from mailglass.providers import parsing
 from mailglass.providers.parsing import UNMAPPED, Meaning
-from mailglass.providers.resend.names import COPIES, DELIVERY, NAME, TAG
 from mailglass.providers.signatures import standard_webhook_id
+
+NAME: Final = "resend"
+
+DELIVERY: Final = "mailglass_id"
+COPIES: Final = "mailglass_copies"
+"""Marks a mail with cc or bcc."""
+TAG: Final = "mailglass_tag_"
+"""With a number behind it."""
 
 EVENTS: Final[Mapping[tuple[str, str], Meaning]] = {
     ("email.scheduled", ""): Meaning(EventKind.QUEUED),
@@ -36,7 +43,7 @@ _DETAILS: Final[Mapping[str, str]] = {"email.bounced": "bounce", "email.suppress
 
 
 def normalise(body: bytes, headers: Mapping[str, str], account: str) -> list[ProviderEvent]:
-    """The one event of a body.
+    """Return the one event of a body.
 
     Raises:
         WebhookBodyError: it is no JSON object.
@@ -114,7 +121,7 @@ def _dict(value: Any) -> dict[str, Any]:
 
 
 def _address(value: Any) -> str | None:
-    """The address in `Name <address>`, or by itself."""
+    """Return the address in `Name <address>`, or by itself."""
     text = parsing.label_of(value)
     return parsing.address_of(text.rpartition("<")[2].partition(">")[0].strip())
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from typing_extensions import override
+
 from mailglass.mail.events import ProviderEvent
 from mailglass.mail.outcomes import Outcome
 from mailglass.mail.outgoing import Outgoing
@@ -11,7 +13,7 @@ from mailglass.providers.base import WebhookRequest
 from mailglass.providers.http import HTTPAnswer, HTTPRequest
 from mailglass.providers.http_provider import HTTPProvider
 from mailglass.providers.resend import events, sending
-from mailglass.providers.resend.names import NAME
+from mailglass.providers.resend.events import NAME
 from mailglass.providers.resend.options import ResendOptions
 from mailglass.providers.resend.suppressions import ResendSuppressions
 from mailglass.providers.signatures import (
@@ -51,20 +53,25 @@ class ResendProvider(HTTPProvider):
         self._keys = [standard_webhooks_key(secret) for secret in options.webhook_secrets]
         self.idempotent = not options.batch
 
+    @override
     def credentials(self) -> Mapping[str, str]:
         return {"authorization": f"Bearer {self.options.api_key.reveal()}"}
 
+    @override
     def fitting(self, mail: Outgoing) -> Outgoing:
         return sending.fitting(mail)
 
+    @override
     def encode(self, mail: Outgoing) -> bytes:
         return sending.encode(mail, self.options)
 
+    @override
     def goes_alone(self, mail: Outgoing) -> bool:
         # the batch call takes neither attachments nor a time
         timed = "scheduled_at" in (mail.options.get(self.name) or {})
         return not self.options.batch or bool(mail.attachments) or timed
 
+    @override
     def request(self, mails: Sequence[Outgoing], parts: Sequence[bytes]) -> HTTPRequest:
         headers = {"content-type": "application/json", "idempotency-key": sending.key_of(mails)}
         if len(parts) == 1:
@@ -73,19 +80,24 @@ class ResendProvider(HTTPProvider):
         headers["x-batch-validation"] = "strict"
         return HTTPRequest("/emails/batch", b"[" + b",".join(parts) + b"]", headers)
 
+    @override
     def read(self, answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
         return sending.read(answer, mails)
 
+    @override
     def verify(self, request: WebhookRequest) -> None:
         if not self._keys:
             raise missing_secret(self.account, "webhook_secrets")
         require_standard_webhook(request, self._keys, self.options.webhook_tolerance)
 
+    @override
     def delivery_key(self, request: WebhookRequest) -> str | None:
         return standard_webhook_id(request.headers)
 
+    @override
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         return events.normalise(body, headers, self.account)
 
+    @override
     def suppression_list(self) -> ResendSuppressions:
         return ResendSuppressions(self.http, self.account)

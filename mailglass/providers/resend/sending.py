@@ -18,7 +18,7 @@ from mailglass.providers.file_types import bare_type, name_agrees
 from mailglass.providers.http import HTTPAnswer, refusal
 from mailglass.providers.http_provider import Unsendable, encode_json, provider_options
 from mailglass.providers.labels import labelled
-from mailglass.providers.resend.names import COPIES, DELIVERY, NAME, TAG
+from mailglass.providers.resend.events import COPIES, DELIVERY, NAME, TAG
 from mailglass.providers.resend.options import ResendOptions
 
 _RESET: Final = ("ratelimit-reset", "seconds")
@@ -92,7 +92,7 @@ def read(answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
 
 
 def _sender(address: Address) -> str:
-    """A name with a comma is quoted (RFC 5322 3.4); Resend refuses one that is encoded or holds an address."""
+    """Return a name with a comma is quoted (RFC 5322 3.4); Resend refuses one that is encoded or holds an address."""
     if _UNFIT_SENDER.search(address.name):
         raise Unsendable("unsupported_sender_name")
     if _QUOTED_SENDER.search(address.name):
@@ -101,7 +101,7 @@ def _sender(address: Address) -> str:
 
 
 def _mailbox(address: Address) -> str:
-    """A name that would have to be quoted is encoded instead (RFC 2047): Resend refuses quoted ones."""
+    """Return a name that would have to be quoted is encoded instead (RFC 2047): Resend refuses quoted ones."""
     if not address.name:
         return address.email
     name = address.name

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from typing_extensions import override
+
 from mailglass.errors import SignatureError, SignatureErrorType
 from mailglass.mail.events import ProviderEvent
 from mailglass.mail.outcomes import Outcome
@@ -41,22 +43,28 @@ class SendGridProvider(SearchableProvider):
         super().__init__(account, options)
         self._keys = [ecdsa_p256_key(key) for key in options.webhook_public_keys]
 
+    @override
     def credentials(self) -> Mapping[str, str]:
         headers = {"authorization": f"Bearer {self.options.api_key.reveal()}"}
         return headers | {"on-behalf-of": self.options.subuser} if self.options.subuser else headers
 
+    @override
     def fitting(self, mail: Outgoing) -> Outgoing:
         return sending.fitting(mail)
 
+    @override
     def encode(self, mail: Outgoing) -> bytes:
         return sending.encode(mail)
 
+    @override
     def request(self, mails: Sequence[Outgoing], parts: Sequence[bytes]) -> HTTPRequest:
         return HTTPRequest("/v3/mail/send", parts[0], {"content-type": "application/json"})
 
+    @override
     def read(self, answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
         return [sending.read(answer)]
 
+    @override
     def verify(self, request: WebhookRequest) -> None:
         if not self._keys:
             raise missing_secret(self.account, "webhook_public_keys")
@@ -67,9 +75,11 @@ class SendGridProvider(SearchableProvider):
         if self.options.webhook_tolerance is not None:
             require_fresh(timestamp, self.options.webhook_tolerance)
 
+    @override
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         return events.normalise(body, self.account)
 
+    @override
     def search(self, targets: Sequence[SearchTarget], *, deadline: float) -> SearchAnswer:
         (item,) = targets
         messages = self.listed(self.ask(search.request(item), deadline=deadline), "messages")
@@ -79,5 +89,6 @@ class SendGridProvider(SearchableProvider):
                 return SearchAnswer({item.delivery_id: taken(item.delivery_id, sending.message_id(name))})
         return SearchAnswer(whole=not messages)
 
+    @override
     def suppression_list(self) -> SendGridSuppressions:
         return SendGridSuppressions(self.http, self.account)

@@ -26,7 +26,7 @@ _RESERVED_FIELDS: Final = frozenset(
 
 
 def message_id(value: object) -> str | None:
-    """The part before the first dot: what `X-Message-Id` and a webhook's `sg_message_id` have in common."""
+    """Return the part before the first dot: what `X-Message-Id` and a webhook's `sg_message_id` have in common."""
     name = parsing.text(value)
     return (name.partition(".")[0] or None) if name else None
 

@@ -24,7 +24,7 @@ REASONS: Final[Mapping[str, str]] = {
 """
 
 GLOBAL: Final = "/v3/asm/suppressions/global"
-"""Where the entries of `unsubscribes` are added and deleted; `/v3/suppression/unsubscribes` only lists them."""
+"""Path at which entries of `unsubscribes` are added and deleted; `/v3/suppression/unsubscribes` only lists them."""
 
 PAGE: Final = 500
 BATCH: Final = 500
@@ -106,7 +106,7 @@ class SendGridSuppressions:
 
 
 def _place(cursor: str | None) -> tuple[str, int]:
-    """The list and the offset that a cursor names; one that is none of ours begins at the beginning."""
+    """Return the list and the offset that a cursor names; one that is none of ours begins at the beginning."""
     name, _, offset = (cursor or "").partition(":")
     if name in REASONS and len(offset) <= 12 and offset.isascii() and offset.isdigit():
         return name, int(offset)

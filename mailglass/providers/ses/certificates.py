@@ -58,7 +58,7 @@ def check_url(url: str) -> None:
 
 
 def fetch_certificate(url: str) -> bytes:
-    """The PEM text at a checked URL, by one request, redirects not followed.
+    """Return the PEM text at a checked URL, by one request, redirects not followed.
 
     Raises:
         ProviderCallError: no answer, or another one than the certificate.
@@ -75,7 +75,7 @@ def fetch_certificate(url: str) -> bytes:
 
 
 def pem_of(answer: HTTPAnswer | Outcome) -> bytes:
-    """The body of a 200.
+    """Return the body of a 200.
 
     Raises:
         ProviderCallError: any other answer, or none.
@@ -95,7 +95,7 @@ class _Failure(Enum):
 
 @dataclass(slots=True)
 class _Entry:
-    """What is known of one URL: a key, a failure, or that somebody is asking just now (`until` infinite)."""
+    """State of one URL: a key, a failure, or a fetch under way (`until` infinite)."""
 
     key: Future[RSAPublicKey | _Failure] = field(default_factory=Future)
     until: float = float("inf")
@@ -121,7 +121,7 @@ class Certificates:
         self._lock = threading.Lock()
 
     def key(self, url: str) -> RSAPublicKey:
-        """The public key of the certificate at a URL.
+        """Return the public key of the certificate at a URL.
 
         Raises:
             SignatureError: type `malformed_key`: not a URL of Amazon SNS, or no RSA certificate there.
@@ -175,7 +175,7 @@ def _unavailable() -> ProviderCallError:
 
 
 def _public_key(pem: bytes) -> RSAPublicKey:
-    """The key of a certificate. Its dates are not looked at: AWS's own validators do not either.
+    """Return the key of a certificate. Its dates are not looked at: AWS's own validators do not either.
 
     Raises:
         ValueError: no certificate, or not with an RSA key.

@@ -163,7 +163,7 @@ def code_of(error: ClientError) -> str:
 
 
 class _Life:
-    """What belongs to one process: neither sockets nor threads nor a held lock survive a fork."""
+    """State of one process: neither sockets nor threads nor a held lock survive a fork."""
 
     def __init__(self, concurrency: int) -> None:
         # they would write whole requests, or URLs in which addresses stand

@@ -57,7 +57,7 @@ _PARTS: Final[Mapping[str, tuple[str, str]]] = {
     "Click": ("click", ""),
     "Subscription": ("subscription", ""),
 }
-"""Where an event's own facts stand and, in them, its recipients; "" for those of the mail."""
+"""Fields of an event's own facts and, in them, of its recipients; "" for those of the mail."""
 
 # one act by one of the recipients, SES does not say which: still one event
 _ONE_ACT: Final = frozenset({"Open", "Click", "Subscription"})
@@ -70,7 +70,7 @@ _ID_HEADER: Final = "x-mailglass-id"
 
 
 def read_events(body: bytes, account: str) -> list[ProviderEvent]:
-    """The events in a verified message: one per recipient, none in a message that is about a subscription to a topic.
+    """Return the events in a verified message: one per recipient, none in a message about a subscription.
 
     Raises:
         WebhookBodyError: not a message of SNS, or its content is no event of SES.
@@ -148,7 +148,7 @@ def _meaning(kind: str, part: Mapping[str, Any]) -> Meaning:
 
 
 def _details(kind: str, part: Mapping[str, Any]) -> list[str]:
-    """What else the event says of itself, the most exact first."""
+    """Return the event's further words for itself, the most exact first."""
     if kind == "Bounce":
         name = parsing.label_of(part.get("bounceType"))
         return [f"{name}/{parsing.label_of(part.get('bounceSubType'))}", name]
@@ -160,7 +160,7 @@ def _details(kind: str, part: Mapping[str, Any]) -> list[str]:
 
 
 def _opts_out(part: Mapping[str, Any]) -> bool:
-    """Whether the person left the list, or a topic of it that they were not out of before."""
+    """Return whether the person left the list, or a topic of it that they were not out of before."""
     new, old = _object(part.get("newTopicPreferences")), _object(part.get("oldTopicPreferences"))
     return new.get("unsubscribeAll") is True or bool(_topics_out(new) - _topics_out(old))
 
@@ -202,7 +202,7 @@ def _delivery_id(mail: Mapping[str, Any]) -> Any:
 
 
 def _labels(mail: Mapping[str, Any]) -> tuple[str, ...]:
-    """The application's tags, in the order in which it wrote them."""
+    """Return the application's tags, in the order in which it wrote them."""
     numbered: dict[int, str] = {}
     for name, values in _object(mail.get("tags")).items():
         number = name.removeprefix(LABEL_TAG)
@@ -212,7 +212,7 @@ def _labels(mail: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _address(value: object) -> str | None:
-    """The address itself where SES repeats a header's `Name <address>`."""
+    """Return the address itself where SES repeats a header's `Name <address>`."""
     text = parsing.text(value, MAX_MAILBOX)
     return parsing.address_of(parseaddr(text)[1] if text and "<" in text else text)
 

@@ -137,7 +137,7 @@ class _Reader:
         self._exchange = exchange
 
     def read(self, size: int = -1) -> bytes:
-        """The next piece; b"" when all were handed over."""
+        """Return the next piece; b"" when all were handed over."""
         if self._place >= len(self._body):
             self._exchange.written = True
             return b""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import BotoCoreError
+from typing_extensions import override
 
 from mailglass.errors import MessageError, ProviderCallError
 from mailglass.mail.events import ProviderEvent
@@ -31,7 +32,7 @@ from mailglass.telemetry import emit
 
 @dataclass(frozen=True, slots=True)
 class SendQuota:
-    """What SES lets the account send in its region, counted in recipients. Above it SES refuses and queues nothing.
+    """Quota of the account in its region, counted in recipients. Above it SES refuses and queues nothing.
 
     Attributes:
         per_second: the most per second.
@@ -72,14 +73,16 @@ class SESProvider(Provider):
         self.batch_size = max(self.batch_size, ROUNDS * options.concurrency)
         self._certificates = Certificates(fetch)
 
+    @override
     def fitting(self, mail: Outgoing) -> Outgoing:
         return fitting(mail)
 
+    @override
     def send(self, mails: Sequence[Outgoing], *, deadline: float) -> list[Outcome]:
         return self.clients.each(lambda mail: self._send_one(mail, deadline), mails)
 
     def send_quota(self) -> SendQuota:
-        """What the account may send, for the rate limiter.
+        """Return the account's quota, for the rate limiter.
 
         Raises:
             ProviderCallError: SES did not say.
@@ -93,6 +96,7 @@ class SESProvider(Provider):
             raise ProviderCallError(f"{self.account}: get account, without a quota") from None
         return SendQuota(per_second, None if per_day < 0 else per_day, sent, answer.get("SendingEnabled") is not False)
 
+    @override
     def granted_rate(self) -> float | None:
         try:
             quota = self.send_quota()
@@ -104,6 +108,7 @@ class SESProvider(Provider):
             self._tell("mailglass.ses.allowance_spent", logging.WARNING)
         return quota.per_second
 
+    @override
     def verify(self, request: WebhookRequest) -> None:
         if not self.options.topic_arns:
             raise missing_secret(self.account, "topic_arns")
@@ -115,10 +120,12 @@ class SESProvider(Provider):
             tolerance=self.options.webhook_tolerance,
         )
 
+    @override
     def delivery_key(self, request: WebhookRequest) -> str | None:
         # verified to be the body's own; the same at every repetition and in every subscription of the topic
         return request.headers.get(sns.MESSAGE_ID)
 
+    @override
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         return read_events(body, self.account)
 
@@ -136,13 +143,16 @@ class SESProvider(Provider):
         elif message.type == sns.CONFIRMATION:
             self._confirm(message)
 
+    @override
     def collect(self, store: Store) -> int:
         # a short wait makes SQS ask all of its servers, so that "none" means none
         return poll(self, store, wait=1)
 
+    @override
     def suppression_list(self) -> SESSuppressionList:
         return SESSuppressionList(self.clients, self.options.tenant_name)
 
+    @override
     def close(self) -> None:
         self.clients.close()
 

@@ -32,7 +32,7 @@ _ENCODED: Final = "b64_"
 
 
 def send_parameters(mail: Outgoing, options: SESOptions) -> dict[str, Any]:
-    """The parameters of SendEmail.
+    """Return the parameters of SendEmail.
 
     Raises:
         Unsendable: SES has no way to say what the mail says.
@@ -64,7 +64,7 @@ def send_parameters(mail: Outgoing, options: SESOptions) -> dict[str, Any]:
 
 
 def outcome_of(answer: Mapping[str, Any]) -> Outcome:
-    """What SES's answer or error says, as botocore parsed it."""
+    """Return the outcome of SES's answer or error, as botocore parsed it."""
     meta = answer.get("ResponseMetadata")
     code = meta.get("HTTPStatusCode") if isinstance(meta, Mapping) else None
     headers = meta.get("HTTPHeaders") if isinstance(meta, Mapping) else None
@@ -79,7 +79,7 @@ def outcome_of(answer: Mapping[str, Any]) -> Outcome:
 
 
 def decode_tag(text: str) -> str:
-    """A message tag's name or value as the application wrote it."""
+    """Return a message tag's name or value as the application wrote it."""
     if not text.startswith(_ENCODED):
         return text
     encoded = text.removeprefix(_ENCODED)
@@ -114,7 +114,7 @@ def _is_short(text: str) -> bool:
 
 
 def _tag_text(text: str) -> str:
-    """A text in the letters that message tags are made of: as it is, or in base64url behind a mark."""
+    """Return a text in the letters that message tags are made of: as it is, or in base64url behind a mark."""
     if _TAG_TEXT.match(text) and not text.startswith(_ENCODED):
         return text
     try:

@@ -51,7 +51,7 @@ class SNSMessage:
 
     @classmethod
     def parse(cls, body: bytes) -> SNSMessage:
-        """The message in a body.
+        """Return the message in a body.
 
         Raises:
             WebhookBodyError: it is none.
@@ -66,14 +66,17 @@ class SNSMessage:
 
     @property
     def type(self) -> str:
+        """Type of the message."""
         return self.fields.get("Type", "")
 
     @property
     def id(self) -> str:
+        """Id of the message."""
         return self.fields.get("MessageId", "")
 
     @property
     def topic(self) -> str:
+        """ARN of the topic."""
         return self.fields.get("TopicArn", "")
 
     @property
@@ -82,7 +85,7 @@ class SNSMessage:
         return {header: self.fields[name] for header, name in _TWINS if name in self.fields}
 
     def signed_bytes(self) -> bytes:
-        """What the signature covers: each field's name and value on a line of its own.
+        """Return the bytes that the signature covers: each field's name and value on a line of its own.
 
         Raises:
             ValueError: a field is missing, or a value is one that no UTF-8 can carry.
@@ -102,7 +105,7 @@ def require_signed(
     allow_v1: bool,
     tolerance: float,
 ) -> None:
-    """A message of one of our topics, signed by AWS, of now.
+    """Require a message of one of our topics, signed by AWS, of now.
 
     What costs nothing is looked at first, so that a stranger's request causes no request of ours.
 
@@ -159,7 +162,7 @@ def _require_signature(message: SNSMessage, certificates: Certificates, allow_v1
 
 
 def content_of(message: SNSMessage) -> object:
-    """The JSON value a notification carries, or None for text that is none."""
+    """Return the JSON value a notification carries, or None for text that is none."""
     try:
         event: object = json.loads(message.fields["Message"])
     except (ValueError, RecursionError):

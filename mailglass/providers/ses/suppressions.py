@@ -31,6 +31,7 @@ class SESSuppressionList:
         self._tenant = {"TenantName": tenant_name} if tenant_name else {}
 
     def pull(self, cursor: str | None) -> tuple[list[ListedAddress], str | None]:
+        """Return one page of the list, and the cursor of the next."""
         parameters = {"PageSize": PAGE, **self._tenant} | ({"NextToken": cursor} if cursor else {})
         answer = self._clients.manage(
             "list suppressed destinations",
@@ -40,9 +41,11 @@ class SESSuppressionList:
         return [listed for entry in entries if (listed := _listed(entry))], answer.get("NextToken") or None
 
     def push(self, entries: Sequence[ListedAddress]) -> list[bool]:
+        """Add entries to the list."""
         return [self._put(entry) for entry in entries]
 
     def remove(self, addresses: Sequence[str]) -> list[bool]:
+        """Take addresses off the list."""
         return [self._delete(address) for address in addresses]
 
     def _put(self, entry: ListedAddress) -> bool:

@@ -12,7 +12,7 @@ from mailglass.mail.outcomes import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Mechanism:
-    """How one mechanism answers.
+    """Answers of one mechanism.
 
     Attributes:
         name: as the server announces it.
@@ -67,10 +67,10 @@ class TokenUnavailable(MailglassError):
 
 
 class TokenSource(Protocol):
-    """Where access tokens come from. Safe to use from several threads."""
+    """Source of access tokens. Safe to use from several threads."""
 
     def token(self, until: float) -> str:
-        """A token that should do.
+        """Return a token that should do.
 
         Args:
             until: on `mailglass.clock.monotonic()`; to be had by then.

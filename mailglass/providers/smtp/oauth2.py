@@ -38,7 +38,7 @@ _PASSING_STATUSES: Final = frozenset({408, 425, 429})
 
 
 def token_source(options: SMTPOptions) -> TokenSource | None:
-    """Where the account's tokens come from; None where it has no OAuth 2.0 options."""
+    """Return the source of the account's tokens, or None without OAuth 2.0 options."""
     if options.oauth2_token is not None:
         return GivenToken(options.oauth2_token)
     if options.oauth2_token_url is not None:
@@ -57,9 +57,11 @@ class GivenToken:
         self._secret = secret
 
     def token(self, until: float) -> str:
+        """Return an access token that is valid just now."""
         return current(self._secret)
 
     def renew(self, refused: str, until: float) -> str | None:
+        """Return another token than the refused one, or None if there is none."""
         token = current(self._secret)
         return None if token == refused else token
 
@@ -106,12 +108,14 @@ class FetchedToken:
         self._last = _Fetch(0, None, 0.0)
 
     def token(self, until: float) -> str:
+        """Return an access token that is valid just now."""
         last = self._last
         if last.token is not None and monotonic() < last.good_until:
             return last.token
         return self._next(last, until)
 
     def renew(self, refused: str, until: float) -> str | None:
+        """Return another token than the refused one, or None if there is none."""
         last = self._last
         if last.token is not None and last.token != refused:
             return last.token
@@ -123,7 +127,7 @@ class FetchedToken:
         self._client.close()
 
     def _next(self, seen: _Fetch, until: float) -> str:
-        """The round after the one that was seen: this thread's own, or another's that is under way."""
+        """Return the round after the one that was seen: this thread's own, or another's that is under way."""
         if self._pid != os.getpid():
             # in a forked child the parent's thread that held the lock does not run
             self._lock, self._pid = threading.Lock(), os.getpid()
@@ -170,7 +174,7 @@ _INVALID: Final = Outcome(OutcomeClass.MISCONFIGURED, reason="oauth2_answer_inva
 
 
 def current(secret: Secret) -> str:
-    """The secret; behind `file:PATH` as the file has it now, so that somebody else may keep it fresh."""
+    """Return the secret; behind `file:PATH` as the file has it now, so that somebody else may keep it fresh."""
     kind, _, path = secret.reference.partition(":")
     if kind != "file":
         return secret.reveal()

@@ -1,4 +1,4 @@
-"""How a session is opened: connect, greeting, EHLO, TLS, AUTH. Whatever fails here, nothing was sent."""
+"""Opening of a session: connect, greeting, EHLO, TLS, AUTH. Whatever fails here, nothing was sent."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def open_session(
     tokens: TokenSource | None = None,
     pipelining: EnvelopePipelining | None = None,
 ) -> Session:
-    """A session that is ready for its first mail.
+    """Return a session that is ready for its first mail.
 
     Args:
         options: the account's.
@@ -158,7 +158,7 @@ class _Opening:
         raise _misconfigured("auth_unavailable")
 
     def _renew_token(self) -> bool:
-        """Whether there is another token to try: one may be revoked before its time is over."""
+        """Return whether there is another token to try: one may be revoked before its time is over."""
         if self._tokens is None or self._token is None:
             return False
         token = self._tokens.renew(self._token, self._until)
@@ -183,7 +183,7 @@ class _Opening:
 
 
 def _own_name(local_address: str) -> str:
-    """This host's name if it is a full one, else its address as a literal (RFC 5321 4.1.4)."""
+    """Return this host's name if it is a full one, else its address as a literal (RFC 5321 4.1.4)."""
     name = socket.gethostname()
     if "." in name and name.isascii() and name.replace(".", "").replace("-", "").isalnum():
         return name

@@ -21,7 +21,7 @@ _HELO = re.compile(r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*|\[[A-Za-z0-9.:]+\])\Z"
 
 @dataclass(frozen=True, slots=True)
 class SMTPOptions:
-    """How to reach a submission server.
+    """Options of a submission server.
 
     Args:
         host: name or IP address.
@@ -98,7 +98,7 @@ class SMTPOptions:
 
     @property
     def uses_oauth2(self) -> bool:
-        """Whether AUTH takes an access token in place of a password."""
+        """True if AUTH takes an access token in place of a password."""
         return self.oauth2_token is not None or self.oauth2_token_url is not None
 
     def _check_credentials(self) -> None:
@@ -154,7 +154,7 @@ class SMTPOptions:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether the host, by name or address, is this machine."""
+    """Return whether the host, by name or address, is this machine."""
     if host == "localhost":
         return True
     try:
@@ -164,7 +164,7 @@ def is_loopback(host: str) -> bool:
 
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """A client's TLS context: certificate and host name are verified, TLS 1.2 or newer.
+    """Return a client's TLS context: certificate and host name are verified, TLS 1.2 or newer.
 
     Raises:
         ConfigError: `ca_file` holds no certificates that can be read.

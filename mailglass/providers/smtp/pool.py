@@ -96,7 +96,7 @@ class SessionPool:
 
     @property
     def wanted(self) -> bool:
-        """Whether a batch waits for its first slot: those who hold a second one should let go of it."""
+        """True if a batch waits for its first slot: those who hold a second one should let go of it."""
         return self._waiting > 0
 
     def lend(self, work: Callable[[], None]) -> bool:
@@ -123,7 +123,7 @@ class SessionPool:
         return True
 
     def take(self) -> Session:
-        """A kept session that still answers, else a new one.
+        """Return a kept session that still answers, else a new one.
 
         Raises:
             SessionFailed: none could be opened.
@@ -137,7 +137,7 @@ class SessionPool:
         return self._connect()
 
     def connect(self) -> Session:
-        """A new session.
+        """Return a new session.
 
         Raises:
             SessionFailed: it could not be opened.

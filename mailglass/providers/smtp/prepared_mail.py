@@ -1,4 +1,4 @@
-"""What is said for one mail: its envelope as commands, as far as the server's features go, and its bytes."""
+"""Prepared form of one mail: its envelope as commands, as far as the server's features go, and its bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mailglass.providers.smtp.wire import as_data
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What a server said it can, in its answer to EHLO.
+    """Extensions that a server named in its answer to EHLO.
 
     Attributes:
         words: every keyword in upper case, with its parameters.
@@ -22,7 +22,7 @@ class Features:
 
     @classmethod
     def parse(cls, reply: Reply) -> Features:
-        """The features in the lines after the first (RFC 5321 4.1.1.1)."""
+        """Return the features in the lines after the first (RFC 5321 4.1.1.1)."""
         words: dict[str, str] = {}
         for line in reply.lines[1:]:
             # "AUTH=LOGIN" is what servers wrote for clients older than RFC 4954
@@ -35,7 +35,7 @@ class Features:
         return keyword in self.words
 
     def without(self, keyword: str) -> Features:
-        """The same but for one of them."""
+        """Return the same but for one of them."""
         return Features({word: parameters for word, parameters in self.words.items() if word != keyword})
 
     @property
@@ -117,7 +117,7 @@ class Step:
     copy: int = 0
 
     def accepted_by(self, reply: Reply) -> bool:
-        """Whether the mail goes on with this reply."""
+        """Return whether the mail goes on with this reply."""
         return reply.code == START_INPUT if self.stage is Stage.DATA else reply.ok
 
 

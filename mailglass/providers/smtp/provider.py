@@ -8,6 +8,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
+from typing_extensions import override
+
 from mailglass import telemetry
 from mailglass.bounces import proofs
 from mailglass.bounces.events import read_bounce
@@ -63,6 +65,7 @@ class SMTPProvider(Provider):
         self._signer = Signer(options.dkim)
         self._proofs = Proofs([secret.reveal() for secret in options.bounce_secret], options.bounce_domain)
 
+    @override
     def send(self, mails: Sequence[Outgoing], *, deadline: float) -> list[Outcome]:
         if not mails or not self._pool.acquire_slot(deadline):
             return [_NOT_STARTED] * len(mails)
@@ -71,6 +74,7 @@ class SMTPProvider(Provider):
         finally:
             self._pool.release_slot()
 
+    @override
     def hold_back(self) -> None:
         self._pool.hold_back()
 
@@ -83,6 +87,7 @@ class SMTPProvider(Provider):
             raise ProviderCallError(f"{self.account}: {failure.outcome.reason}", retryable=retryable) from None
         return True
 
+    @override
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         reading = read_bounce(body, self._proofs, headers.get(CAME_TO, ""))
         if reading.doubt is not None:
@@ -92,7 +97,7 @@ class SMTPProvider(Provider):
         return list(reading.events)
 
     def _pack(self, mail: Outgoing) -> PreparedMail:
-        """The mail as it is said to a server.
+        """Return the mail as it is said to a server.
 
         Raises:
             ValueError: there is no way to say it.
@@ -106,10 +111,11 @@ class SMTPProvider(Provider):
         return PreparedMail.of(envelope, mime.message_id(mail)[1:-1], message, _copies(mail, envelope))
 
     def _within_margin(self) -> SMTPOptions:
-        """The options with a timeout that a mail begun last may take twice, for its content and for the answer."""
+        """Return the options with a timeout that the last mail may take twice, for its content and for the answer."""
         options: SMTPOptions = self.options
         return options if options.timeout * 2 <= self.overrun else replace(options, timeout=self.overrun / 2)
 
+    @override
     def close(self) -> None:
         self._pool.close()
         if self._tokens is not None:
@@ -135,7 +141,7 @@ def _copies(mail: Outgoing, envelope: Envelope) -> tuple[int, ...]:
 
 
 def _envelope(mail: Outgoing, proofs: Proofs) -> Envelope:
-    """The envelope; blind copies that the server cannot address are optional, the mail does not depend on them.
+    """Return the envelope; blind copies that the server cannot address are optional, the mail does not depend on them.
 
     Raises:
         ValueError: an address that no command line can carry.

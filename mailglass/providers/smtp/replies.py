@@ -36,6 +36,7 @@ class Reply:
 
     @property
     def ok(self) -> bool:
+        """True for a reply of 2xx."""
         return 200 <= self.code < 300
 
     @property
@@ -51,7 +52,7 @@ class Reply:
 
 
 def blames_the_dialogue(reply: Reply) -> bool:
-    """Whether a reply may be about how commands were sent rather than about the mail."""
+    """Return whether a reply may be about how commands were sent rather than about the mail."""
     return reply.code < 400 or reply.code in _SYNTAX_OR_SEQUENCE or _OUT_OF_STEP.search(reply.text) is not None
 
 
@@ -64,7 +65,7 @@ def blames_the_session(stage: Stage, reply: Reply) -> bool:
 
 
 def refusal(stage: Stage, reply: Reply, *, recipients: int = 1, host: str = "") -> Outcome:
-    """The outcome of a mail that this reply refused. Only for replies that settle it: nothing was sent.
+    """Return the outcome of a mail that this reply refused. Only for replies that settle it: nothing was sent.
 
     Args:
         stage: what the reply answers.

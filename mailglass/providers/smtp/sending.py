@@ -87,7 +87,7 @@ class Batch:
         self._asked_for_help = False
 
     def send(self) -> list[Outcome]:
-        """The outcome of each mail, in their order.
+        """Return the outcome of each mail, in their order.
 
         Where a fault of ours or a time limit ends the batch, what servers have answered still counts; a mail that
         somebody held may have been sent.
@@ -109,7 +109,7 @@ class Batch:
             ]
 
     def take(self) -> _Job | None:
-        """The next mail, to be settled or given back; None when there is none to start any more."""
+        """Return the next mail, to be settled or given back; None when there is none to start any more."""
         while True:
             with self._changed:
                 if self._over or not self._left or monotonic() >= self.deadline:
@@ -201,7 +201,7 @@ class Batch:
                     return
 
     def _nobody_carries(self) -> bool:
-        """Whether to wait no longer: a helper without a mail counts only where the caller cannot go on itself."""
+        """Return whether to wait no longer. A helper without a mail counts only if the caller cannot go on itself."""
         if self._held:
             return False
         if self._failure is not None:

@@ -23,7 +23,7 @@ from mailglass.refusals.understand import understand
 
 # how long a server that may have stumbled over envelopes behind content is spared them
 SPARED: Final = 600.0
-_QUIT_PATIENCE: Final = 1.0
+_QUIT_TIMEOUT: Final = 1.0
 # with more content than this the round trip saved is little, and the copy that joins the two is not
 _MAX_JOINED: Final = 1024 * 1024
 
@@ -33,8 +33,10 @@ class StaleSession(MailglassError):
 
 
 class EnvelopePipelining:
-    """What the server bears beyond one mail after the other: whether a mail's envelope may travel behind the content of
-    the mail before (RFC 2920 3.1), whether it wants RSET between two mails, whether it takes a second one at all.
+    """Knowledge of the server's sessions.
+
+    It says whether a mail's envelope may travel behind the content of the mail before (RFC 2920 3.1), whether the
+    server wants RSET between two mails, and whether it takes a second one at all.
 
     Shared by an account's sessions: what one of them learns spares the others.
 
@@ -50,16 +52,17 @@ class EnvelopePipelining:
 
     @property
     def allowed(self) -> bool:
+        """True while envelopes may be sent ahead."""
         return self._allowed and monotonic() >= self._spared_until and not (self.wants_reset or self.one_mail)
 
     @property
     def wants_reset(self) -> bool:
-        """Return whether the server was met that takes a further mail only after RSET."""
+        """True if the server was met that takes a further mail only after RSET."""
         return monotonic() < self._reset_until
 
     @property
     def one_mail(self) -> bool:
-        """Return whether the server was met that takes one mail a session."""
+        """True if the server was met that takes one mail a session."""
         return monotonic() < self._single_until
 
     def learn_reset(self) -> None:
@@ -71,7 +74,7 @@ class EnvelopePipelining:
         self._single_until = monotonic() + SPARED
 
     def spare(self) -> None:
-        """The server may have stumbled over it: do without for a while."""
+        """Do without it for a while: the server may have stumbled over it."""
         self._spared_until = monotonic() + SPARED
 
 
@@ -132,17 +135,19 @@ class Session:
 
     @property
     def sound(self) -> bool:
-        """Whether it is between two mails. One that an exception tore off in the middle, or whose envelope was said
-        and whose content was not, forbids everything but closing."""
+        """True if it is between two mails.
+
+        A mail that an exception tore off, or whose envelope was said and content was not, forbids all but closing.
+        """
         return self._open and not self._in_mail and self._ahead is None
 
     @property
     def usable(self) -> bool:
-        """Whether any mail may go here next."""
+        """True if any mail may go here next."""
         return self.sound and self.transactions < (1 if self._pipelining.one_mail else self._max_mails)
 
     def expects(self, prepared: PreparedMail) -> bool:
-        """Whether this mail, and no other, may go here next: its envelope was said already."""
+        """Return whether this mail, and no other, may go here next: its envelope was said already."""
         return self._open and not self._in_mail and self._ahead is not None and self._ahead.prepared is prepared
 
     def objection(self, prepared: PreparedMail) -> Outcome | None:
@@ -191,7 +196,7 @@ class Session:
         return outcome
 
     def is_alive(self) -> bool:
-        """Whether the server still answers; asks with NOOP."""
+        """Return whether the server still answers; asks with NOOP."""
         until = monotonic() + self._probe_timeout
         try:
             self._wire.write(b"NOOP\r\n", until)
@@ -206,7 +211,7 @@ class Session:
         """Take leave and close. Never raises, never waits long."""
         if not self._open:
             return
-        until = monotonic() + _QUIT_PATIENCE
+        until = monotonic() + _QUIT_TIMEOUT
         try:
             self._wire.write(b"QUIT\r\n", until)
             self._wire.read_reply(until)
@@ -278,7 +283,7 @@ class Session:
         return self._run(steps, until) or self._run([DATA], until)
 
     def _read_ahead(self, ahead: _PipelinedEnvelope, until: float) -> tuple[Stage, Reply] | None:
-        """What became of an envelope that is on its way; said again by itself where its travelling may be to blame."""
+        """Return the refusal of an envelope sent ahead, or None. Send it again alone if pipelining may be at fault."""
         after_refusal, self._needs_reset = self._needs_reset, True
         refused = self._run(ahead.steps, until, said=True)
         if refused is None:
@@ -350,7 +355,7 @@ class Session:
         return reply
 
     def _end_unwanted_input(self, refused_at: Stage, until: float) -> None:
-        """The server asks for content although it refused what that needs (RFC 2920 section 3.1 lets it)."""
+        """End a DATA that the server accepted without a recipient (RFC 2920 section 3.1 lets it)."""
         if refused_at is not Stage.RCPT:
             self.close()  # it may hold a recipient, who would get an empty mail
             return
@@ -393,7 +398,7 @@ class Session:
         return _PipelinedEnvelope(following, [*steps, DATA] if _may_end_with_data(steps) else steps)
 
     def _answer(self, prepared: PreparedMail) -> Outcome:
-        """The server's word about a mail that was written completely."""
+        """Return the server's word about a mail that was written completely."""
         try:
             reply = self._wire.read_reply(monotonic() + self._timeout)
         except (OSError, ProtocolError):
@@ -424,8 +429,11 @@ class Session:
 
 
 def _may_end_with_data(steps: list[Step]) -> bool:
-    """With several recipients DATA waits: were it in flight while the main one is refused and another accepted, only
-    dropping the connection could keep the mail from going."""
+    """Return whether DATA may be in flight with the envelope: with one recipient alone.
+
+    Were it in flight while the main one is refused and another accepted, only dropping the connection could keep the
+    mail from going.
+    """
     return sum(step.stage is Stage.RCPT for step in steps) == 1
 
 

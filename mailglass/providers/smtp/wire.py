@@ -38,19 +38,21 @@ class Wire:
         self.unwritten = 0
         self._sock = sock
         self._buffer = b""
-        self._patience = -1.0
+        self._timeout = -1.0
 
     @property
     def local_address(self) -> str:
+        """Address of this end of the connection."""
         return str(self._sock.getsockname()[0])
 
     @property
     def peer_address(self) -> str:
+        """Address of the server's end of the connection."""
         return str(self._sock.getpeername()[0])
 
     @property
     def has_unread(self) -> bool:
-        """Whether something was received that no reply was made of yet."""
+        """True if something was received that no reply was made of yet."""
         return bool(self._buffer)
 
     def write(self, data: bytes, until: float) -> None:
@@ -72,7 +74,7 @@ class Wire:
             self.unwritten = left - self._sock.send(view[begun : begun + _CHUNK])
 
     def read_reply(self, until: float) -> Reply:
-        """The next reply, all its lines.
+        """Return the next reply, all its lines.
 
         Args:
             until: on `mailglass.clock.monotonic()`.
@@ -104,7 +106,7 @@ class Wire:
         self._buffer = b""
         self._wait_at_most(until)
         self._sock = context.wrap_socket(self._sock, server_hostname=host)
-        self._patience = -1.0
+        self._timeout = -1.0
 
     def close(self) -> None:
         """Close the socket. Never raises."""
@@ -129,13 +131,13 @@ class Wire:
         left = until - monotonic()
         if left <= 0:
             raise TimeoutError("no time left")
-        if abs(left - self._patience) > _TOLERANCE * left:
+        if abs(left - self._timeout) > _TOLERANCE * left:
             self._sock.settimeout(left)
-            self._patience = left
+            self._timeout = left
 
 
 def as_data(message: bytes) -> bytes:
-    """The message as it follows DATA: lines end in CRLF only, leading dots are doubled, the final dot is there.
+    """Return the message as it follows DATA: lines end in CRLF only, leading dots are doubled, the final dot is there.
 
     Bare CR and LF are made CRLF first: a server that takes them for line ends could be talked into seeing a second
     mail in the first one's body (SMTP smuggling).

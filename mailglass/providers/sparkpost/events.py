@@ -77,7 +77,7 @@ _CLASS: Final = "msys"
 
 
 def normalise(body: bytes, account: str, *, count_initial_opens: bool) -> list[ProviderEvent]:
-    """The events of a body; a ping has none. One that cannot be read becomes `unknown` and sinks no other.
+    """Return the events of a body; a ping has none. One that cannot be read becomes `unknown` and sinks no other.
 
     Raises:
         WebhookBodyError: the body is no JSON array.
@@ -103,7 +103,7 @@ def read(items: Sequence[Any], account: str) -> list[ProviderEvent]:
 
 
 def _unwrapped(items: list[Any]) -> Iterator[Any]:
-    """The events under `msys`, each with the name of its class; what is not wrapped stays as it is."""
+    """Yield the events under `msys`, each with the name of its class; what is not wrapped stays as it is."""
     for item in items:
         wrapped = item.get("msys") if isinstance(item, dict) else None
         if not isinstance(wrapped, dict):
@@ -153,7 +153,7 @@ def _meaning(item: dict[str, Any]) -> Meaning:
 
 
 def _speaks_of_list(item: dict[str, Any]) -> bool:
-    """Whether SparkPost's own list was in the way, and so somebody who is on it for a reason that only it tells."""
+    """Return whether SparkPost's own list was in the way, which alone tells the reason."""
     return any("suppress" in parsing.label_of(item.get(name)).lower() for name in ("raw_reason", "reason"))
 
 
@@ -170,7 +170,7 @@ def _moment(value: object) -> datetime | None:
 
 
 def _number(value: object) -> str | None:
-    """What SparkPost writes as digits in a string, and sometimes as a number."""
+    """Return a field that SparkPost writes as digits in a string, and sometimes as a number."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 64:
         return str(value)
     return parsing.text(value, 100)
@@ -181,5 +181,5 @@ def _identity(item: dict[str, Any]) -> str:
 
 
 def _by_machine(client: Any) -> bool:
-    """Fetched by a mail provider ahead of, or on behalf of, its user."""
+    """Return whether a mail provider fetched it ahead of, or on behalf of, its user."""
     return isinstance(client, dict) and (client.get("is_prefetched") is True or client.get("is_proxy") is True)

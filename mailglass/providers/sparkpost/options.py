@@ -1,4 +1,4 @@
-"""What a SparkPost account is told."""
+"""Options of a SparkPost account."""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from typing_extensions import override
+
 from mailglass.errors import SignatureError, SignatureErrorType
 from mailglass.mail.events import ProviderEvent
 from mailglass.mail.outcomes import Outcome
@@ -43,24 +45,30 @@ class SparkPostProvider(SearchableProvider):
     signed_headers = (events.BATCH_ID,)
     options: SparkPostOptions
 
+    @override
     def credentials(self) -> Mapping[str, str]:
         headers = {"authorization": self.options.api_key.reveal()}
         if self.options.subaccount is not None:
             headers["x-msys-subaccount"] = str(self.options.subaccount)
         return headers
 
+    @override
     def fitting(self, mail: Outgoing) -> Outgoing:
         return sending.fitting(mail, self.options.max_metadata)
 
+    @override
     def encode(self, mail: Outgoing) -> bytes:
         return sending.encode(mail, self.options)
 
+    @override
     def request(self, mails: Sequence[Outgoing], parts: Sequence[bytes]) -> HTTPRequest:
         return HTTPRequest(sending.PATH, parts[0], {"content-type": "application/json"})
 
+    @override
     def read(self, answer: HTTPAnswer, mails: Sequence[Outgoing]) -> list[Outcome]:
         return [sending.read(answer)]
 
+    @override
     def verify(self, request: WebhookRequest) -> None:
         proofs = self._proofs(request)
         if not proofs:
@@ -74,21 +82,24 @@ class SparkPostProvider(SearchableProvider):
         raise min(errors, key=lambda error: _FURTHEST.index(error.type))
 
     def delivery_key(self, request: WebhookRequest) -> str | None:
-        """The batch's id, which SparkPost repeats when it posts the batch again."""
+        """Return the batch's id, which SparkPost repeats when it posts the batch again."""
         return parsing.text(request.headers.get(events.BATCH_ID), 100)
 
+    @override
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         return events.normalise(body, self.account, count_initial_opens=self.options.count_initial_opens)
 
+    @override
     def search(self, targets: Sequence[SearchTarget], *, deadline: float) -> SearchAnswer:
         answer = self.ask(search.request(targets), deadline=deadline)
         return search.read(self.listed(answer, "results"), targets, self.account)
 
+    @override
     def suppression_list(self) -> SparkPostSuppressions:
         return SparkPostSuppressions(self.http, self.account, self.options.subaccount)
 
     def _proofs(self, request: WebhookRequest) -> list[Callable[[], None]]:
-        """The ways to prove a webhook that this account is told of."""
+        """Return the ways to prove a webhook that this account is told of."""
         options = self.options
         proofs: list[Callable[[], None]] = []
         if options.webhook_username:

@@ -13,11 +13,11 @@ from mailglass.providers.sparkpost import events
 
 PAGE: Final = 10_000
 KINDS: Final = "injection,delivery,delay,bounce,out_of_band,policy_rejection,generation_failure,generation_rejection"
-"""What SparkPost records of a mail that it took; each event costs space in an answer of at most 8 MB."""
+"""Events that SparkPost records of a mail that it took; each event costs space in an answer of at most 8 MB."""
 
 
 def request(targets: Sequence[SearchTarget]) -> HTTPRequest:
-    """The events of all the recipients; a URL has room for some twenty (4096 characters)."""
+    """Return the events of all the recipients; a URL has room for some twenty (4096 characters)."""
     return query(
         "/api/v1/events/message",
         events=KINDS,
@@ -31,7 +31,7 @@ def request(targets: Sequence[SearchTarget]) -> HTTPRequest:
 
 
 def read(items: Sequence[dict[str, Any]], targets: Sequence[SearchTarget], account: str) -> SearchAnswer:
-    """Which of the mails the events are of: SparkPost has none of a mail that it did not take."""
+    """Return the mails that the events are of: SparkPost has none of a mail that it did not take."""
     told = events.read(items, account)
     results = {}
     for item in targets:

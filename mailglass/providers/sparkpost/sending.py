@@ -45,7 +45,7 @@ def fitting(mail: Outgoing, max_metadata: int) -> Outgoing:
 
 
 def encode(mail: Outgoing, options: SparkPostOptions) -> bytes:
-    """The transmission that carries one mail.
+    """Return the transmission that carries one mail.
 
     Raises:
         Unsendable: SparkPost has no way to say what the mail says.
@@ -70,7 +70,7 @@ def encode(mail: Outgoing, options: SparkPostOptions) -> bytes:
 
 
 def read(answer: HTTPAnswer) -> Outcome:
-    """What the answer says of the one mail of the request."""
+    """Return the outcome of the one mail of the request."""
     body = answer.json()
     body = body if isinstance(body, dict) else {}
     if 200 <= answer.status < 300:
@@ -144,7 +144,7 @@ def _switches(mail: Outgoing, options: SparkPostOptions) -> dict[str, Any]:
 
 
 def _recipients(mail: Outgoing) -> list[dict[str, Any]]:
-    """The recipient, then everybody who gets a copy: each sees the recipient in To."""
+    """Return the recipient, then everybody who gets a copy: each sees the recipient in To."""
     metadata = {"mailglass_id": str(mail.delivery_id), **mail.metadata}
     shared: dict[str, Any] = {"metadata": metadata}
     if mail.tags:

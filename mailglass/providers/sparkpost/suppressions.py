@@ -124,7 +124,7 @@ def _rows(entry: ListedAddress) -> list[dict[str, str]]:
 
 
 def _next_cursor(links: Any) -> str | None:
-    """The cursor of the next page. Only that: whatever host a link names gets no credentials."""
+    """Return the cursor of the next page. Only that: whatever host a link names gets no credentials."""
     for link in links if isinstance(links, list) else []:
         if isinstance(link, dict) and link.get("rel") == "next":
             try:

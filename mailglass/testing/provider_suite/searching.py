@@ -45,7 +45,7 @@ class SearchSuite(Declaration):
         assert _kinds(_find(provider, 2, within=-1.0)) == [SearchResultKind.UNKNOWN] * 2
         assert wire.seen == []
 
-    def test_nothing_sought_is_nothing_asked(self, provider: Provider, wire: Wire) -> None:
+    def test_a_search_without_targets_asks_nothing(self, provider: Provider, wire: Wire) -> None:
         assert list(provider.find([], deadline=clock.monotonic() + _WITHIN)) == []
         assert wire.seen == []
 

@@ -52,7 +52,7 @@ class Kill:
         mails: how many were queued.
         struck_at: how many had arrived when the signal was sent.
         twice: mails that were accepted more than once.
-        missing: mails that were not accepted within the patience.
+        missing: mails that were not accepted within the timeout.
         held: of the missing and the accepted, those that the sender's own record shows as uncertain, for a person.
         lost: mails that are missing and that no record shows as uncertain.
     """

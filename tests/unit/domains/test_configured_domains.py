@@ -53,8 +53,9 @@ hosts = ["click.xn--bcher-kva.example"]
     )
     assert subject.domain == "xn--bcher-kva.example"
     assert [item.name for item in subject.selectors] == [
-        "s1._domainkey.xn--bcher-kva.example", "s2._domainkey.xn--bcher-kva.example",
-    ]  # fmt: skip
+        "s1._domainkey.xn--bcher-kva.example",
+        "s2._domainkey.xn--bcher-kva.example",
+    ]
     assert subject.return_path == "pm-bounces.xn--bcher-kva.example"
     assert (subject.addresses, subject.hosts) == (("192.0.2.1", "2001:db8::1"), ("click.xn--bcher-kva.example",))
     assert subject.providers == ("postmark",)
@@ -65,12 +66,14 @@ hosts = ["click.xn--bcher-kva.example"]
     [
         ('provider = "smtp"\nhost = "h"\nfrom = "a@one.example"', ["one.example"]),
         ('provider = "smtp"\nhost = "h"', ["default.example"]),
-        ('provider = "mailgun"\napi_key = "env:K"\ndomain = "MG.one.example"\nfrom = "a@one.example"',
-         ["one.example", "mg.one.example"]),
+        (
+            'provider = "mailgun"\napi_key = "env:K"\ndomain = "MG.one.example"\nfrom = "a@one.example"',
+            ["one.example", "mg.one.example"],
+        ),
         ('provider = "null"', []),
         ('provider = "null"\n[accounts.a.dns]\ndomains = ["one.example"]', ["one.example"]),
     ],
-)  # fmt: skip
+)
 def test_sending_domains_are_those_of_from_unless_they_are_named(tmp_path: Path, table: str, wanted: list[str]) -> None:
     loaded = settings(tmp_path, f'default_from = "x@default.example"\n[accounts.a]\n{table}\n')
     assert [subject.domain for subject in sending_domains(loaded, {})] == wanted
@@ -148,12 +151,16 @@ key = "env:DKIM"
 @pytest.mark.parametrize(
     ("table", "key"),
     [
-        ('domains = ["not a domain"]', "domains"), ('domains = "one.example"', "domains"),
-        ('dkim_selectors = ["a b"]', "dkim_selectors"), ('return_path = "x@"', "return_path"),
-        ("return_path = 5", "return_path"), ('ips = ["one.example"]', "ips"), ('hosts = ["-"]', "hosts"),
+        ('domains = ["not a domain"]', "domains"),
+        ('domains = "one.example"', "domains"),
+        ('dkim_selectors = ["a b"]', "dkim_selectors"),
+        ('return_path = "x@"', "return_path"),
+        ("return_path = 5", "return_path"),
+        ('ips = ["one.example"]', "ips"),
+        ('hosts = ["-"]', "hosts"),
         ('selectors = ["s1"]', "selectors"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_setting_is_named_with_its_remedy(tmp_path: Path, table: str, key: str) -> None:
     with pytest.raises(ConfigError, match=rf"accounts\.a\.dns\.{key}"):
         settings(tmp_path, f'[accounts.a]\nprovider = "null"\n[accounts.a.dns]\n{table}\n')
@@ -165,7 +172,7 @@ def test_a_wrong_setting_of_the_watch_is_named(tmp_path: Path, table: str) -> No
         settings(tmp_path, f"[domains]\n{table}\n")
 
 
-def test_what_is_asked_for_goes_before_the_settings(tmp_path: Path) -> None:
+def test_options_of_the_command_go_before_the_settings(tmp_path: Path) -> None:
     loaded = settings(
         tmp_path,
         """
@@ -182,9 +189,13 @@ ips = ["192.0.2.1"]
     kept = subject_for(loaded, "one.example")
     assert (kept.return_path, kept.addresses, len(kept.selectors)) == ("b.one.example", ("192.0.2.1",), 1)
     asked = subject_for(
-        loaded, "ONE.example.", selectors=["t1"], senders=["x@news.one.example"],
-        return_path="bounce@c.one.example", addresses=["2001:db8::1"],
-    )  # fmt: skip
+        loaded,
+        "ONE.example.",
+        selectors=["t1"],
+        senders=["News <x@news.one.example>"],
+        return_path="bounce@c.one.example",
+        addresses=["2001:db8::1"],
+    )
     assert [item.name for item in asked.selectors] == ["t1._domainkey.one.example"]
     assert (asked.senders, asked.return_path) == (("news.one.example",), "c.one.example")
     assert asked.addresses == ("2001:db8::1",)

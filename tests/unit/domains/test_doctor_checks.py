@@ -90,6 +90,7 @@ DKIM_CASES = [
     Case("dkim.key", FAIL, {KEY: None, f"s1._domainkey.{DOMAIN} CNAME": ["gone.provider.example."]}),
     Case("dkim.key", UNKNOWN, server={"servfail": [f"s1._domainkey.{DOMAIN}"]}),
     Case("dkim.key", FAIL, {KEY: ["v=DKIM1; p=", "v=DKIM1; k=rsa; p="]}),
+    Case("dkim.key", WARN, {KEY: [f"v=DKIM1; p={rsa_key(2048)}", "other text"]}),
     Case("dkim.syntax", FAIL, {KEY: ["v=DKIM1; k=rsa; p=not base64!"]}),
     Case("dkim.syntax", FAIL, {KEY: ["v=DKIM1; p=AAAA"]}),
     Case("dkim.syntax", FAIL, {KEY: ["v=DKIM2; p=AAAA"]}),

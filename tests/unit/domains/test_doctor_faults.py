@@ -146,6 +146,13 @@ def test_a_public_suffix_ends_the_walk_one_label_below_it() -> None:
     assert report.facts["dmarc"]["record_domain"] == "com"
 
 
+def test_a_record_that_ends_the_walk_needs_nothing_above_it() -> None:
+    changes = {DMARC: ["v=DMARC1; p=reject; psd=n"], f"news.{DOMAIN} TXT": ["v=spf1 -all"]}
+    report = doctor(changes, domain=f"news.{DOMAIN}", server={"servfail": ["_dmarc.com"]})
+    assert found(report, "dmarc.record").status is Status.PASS
+    assert report.facts["dmarc"]["organizational_domain"] == DOMAIN
+
+
 def test_a_good_dmarc_record_is_not_warned_about_for_its_defaults() -> None:
     report = doctor({DMARC: [f"v=DMARC1; p=reject; rua=mailto:dmarc@{DOMAIN}"]})
     assert {finding.status for finding in report.findings if finding.area == "dmarc"} == {Status.PASS}

@@ -1,4 +1,4 @@
-"""When an uncertain delivery is next searched for at its provider."""
+"""Moments at which uncertain deliveries are searched for at their providers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose turn it is, for work that one process at a time does: the pump, and the beat that leads."""
+"""Turns of work that one process at a time does: the pump, and the beat that leads."""
 
 from __future__ import annotations
 

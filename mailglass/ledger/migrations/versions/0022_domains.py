@@ -1,4 +1,4 @@
-"""What the watch has seen of sending domains, and when each is looked at again.
+"""Observations of the watch of sending domains, and when each is looked at again.
 
 Older workers go on: they do not look.
 """

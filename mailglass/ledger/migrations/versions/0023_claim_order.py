@@ -1,4 +1,4 @@
-"""What is due at one moment stands in the order of its ids, so that a claim can begin where the last one ended.
+"""Deliveries due at one moment stand in the order of their ids, so a claim can begin where the last one ended.
 
 Older workers go on: to them it is the same index.
 """

@@ -1,4 +1,4 @@
-"""Lanes whose mail waits for a slot: claiming it, only to put it back, would be work for nothing."""
+"""Lanes whose mail waits for a slot; to claim it, only to put it back, would be work for nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from typing import Final
 
 from mailglass import clock
-from mailglass.engine.account_selector import Placement
+from mailglass.engine.assignment import Admitted
 from mailglass.engine.bulkhead import Bulkhead
 from mailglass.routing import Lane
 
@@ -27,13 +27,13 @@ class WaitingLanes:
         self._lanes: dict[Lane, tuple[float, frozenset[str]]] = {}
         self._lock = threading.Lock()
 
-    def learn(self, lane: Lane, placement: Placement) -> None:
-        """Heed what placing a batch of this lane has shown."""
-        if placement.without_slot and not placement.placed:
+    def learn(self, lane: Lane, admitted: Admitted) -> None:
+        """Note whether a batch of this lane found no slot."""
+        if admitted.without_slot and not admitted.batches:
             with self._lock:
                 if len(self._lanes) >= _REMEMBERED:
                     self._lanes.clear()
-                self._lanes[lane] = (clock.monotonic() + _LOOKED_INTO, frozenset(placement.without_slot))
+                self._lanes[lane] = (clock.monotonic() + _LOOKED_INTO, admitted.without_slot)
 
     def waits(self, lane: Lane) -> bool:
         """Return whether a claim of this lane would only be put back."""

@@ -1,4 +1,4 @@
-"""What an operator must hear of even where only warnings are logged."""
+"""Alerts: log lines for operators, at the level of warnings."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from mailglass.routing import Lane
 _LINES: Final = 10
 
 
-def tell_uncertain(lane: Lane, account: str, verdicts: Sequence[Verdict]) -> None:
-    """Say which deliveries may have been sent and nobody knows."""
+def alert_uncertain(lane: Lane, account: str, verdicts: Sequence[Verdict]) -> None:
+    """Log deliveries that may have been sent, with nobody knowing."""
     uncertain = [verdict for verdict in verdicts if verdict.status is Status.UNCERTAIN]
     for verdict in uncertain[:_LINES]:
         telemetry.emit(

@@ -1,4 +1,4 @@
-"""How much of a lane to take at once, so that lanes take turns every half second whatever the provider's speed."""
+"""Sizes of batches, so that lanes take turns every half second whatever the provider's speed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _WEIGHT: Final = 0.5
 _REMEMBERED: Final = 10_000
 
 
-class Pace:
-    """Learns seconds per mail of each lane. Safe to use from several threads.
+class BatchSizer:
+    """Sizes of claims and provider calls, by the seconds per mail of each lane. Safe to use from several threads.
 
     Args:
         most: deliveries in one claim at the most.
@@ -31,14 +31,21 @@ class Pace:
         self._lock = threading.Lock()
 
     def claim_size(self, lane: Lane) -> int:
-        """Deliveries to claim: what a slice has time for, as far as is known."""
+        """Return the number of deliveries to claim: what a slice has time for, as far as is known."""
         seconds = self._seconds.get(lane)
         size = _FIRST if seconds is None else int(self._slice / seconds)
         return max(min(_LEAST, self._most), min(self._most, size))
 
     def chunk_size(self, lane: Lane, batch_size: int) -> int:
-        """Mails for one provider call: at most half a slice's worth, so that a batch can end between two; but not less
-        than a quarter of what the provider would take."""
+        """Return the number of mails for one provider call.
+
+        It is at most half a slice's worth, so that a batch can end between two calls, and at least a quarter of what
+        the provider takes.
+
+        Args:
+            lane: of the mails.
+            batch_size: mails that one call of the provider takes.
+        """
         seconds = self._seconds.get(lane)
         if seconds is None:
             return batch_size

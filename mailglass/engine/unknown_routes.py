@@ -22,8 +22,8 @@ _ELSEWHERE: Final = 15.0
 _NOBODY_KNOWS: Final = 600.0
 
 
-def unplaced(ledger: Runs, deliveries: Sequence[Claimed]) -> list[Verdict]:
-    """Return what becomes of claimed deliveries that cannot be placed by this worker."""
+def without_route(ledger: Runs, deliveries: Sequence[Claimed]) -> list[Verdict]:
+    """Return verdicts on claimed deliveries that this worker has no account for."""
     if not deliveries:
         return []
     since = leases.note_unplaced(ledger, [delivery.id for delivery in deliveries])
