@@ -6,7 +6,7 @@ takes other work. A call at an account that is known to be slow begins there. Of
 calls together hold at most half of the slots, so that not even the first two seconds can stop a worker.
 
 All of this is about one worker, so its figures stand in memory that the processes of its pool share: no query, no
-round trip, and nothing that could be unreachable. The place of a process that died is free again at once.
+round trip, and nothing that could be unreachable. The entry of a process that died is free again at once.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ SLOW: Final = 2.0
 HANGING: Final = 10.0
 # seconds without a slow call after which a quick one shows that an account is quick again
 RECOVERY: Final = 10.0
-# more accounts than this share places in the table, and may be taken for unknown
+# more accounts than this share entries in the table, and may be taken for unknown
 _KNOWN: Final = 1024
 _TRIES: Final = 16
 _HEAD: Final = struct.Struct("<Q")
-# account, when a call of it was last slow (0: never); both 0 where the place is free
+# account, when a call of it was last slow (0: never); both 0 where the entry is free
 _ACCOUNT: Final = struct.Struct("<Qd")
-# process, account, when the place is free again whatever happens, 1 where the call is beside the pool
+# process, account, when the entry is free again whatever happens, 1 where the call is beside the pool
 _CALL: Final = struct.Struct("<QQdQ")
 _CALLS_AT: Final = _HEAD.size + _KNOWN * _ACCOUNT.size
 
 
-class Place(NamedTuple):
-    """A place in the table of calls: its number, and until when it is held, which nobody else's place there has."""
+class Entry(NamedTuple):
+    """Entry of the table of calls: its position, and until when it is held, which no other entry there has had."""
 
-    number: int
+    position: int
     until: float
 
 
-class _Entry(NamedTuple):
+class _Call(NamedTuple):
     account: int
     beside: bool
     until: float
@@ -81,19 +81,19 @@ class Call:
         bulkhead: who gave it.
         account: whose provider.
         key: the account in the shared table.
-        place: in the shared table; None for a quick account, which needs none.
+        entry: in the shared table; None for a quick account, which needs none.
         beside: the slot need not wait for the call.
         job: who watches.
     """
 
     def __init__(
-        self, bulkhead: Bulkhead, account: str, key: int, place: Place | None, beside: bool, job: Job | None
+        self, bulkhead: Bulkhead, account: str, key: int, entry: Entry | None, beside: bool, job: Job | None
     ) -> None:
         self.account = account
         self.beside = beside
         self._bulkhead = bulkhead
         self._key = key
-        self._place = place
+        self._entry = entry
         self._job = job
         self._began: float | None = None
         # the slot may let the call go while its batch ends
@@ -103,7 +103,7 @@ class Call:
     @property
     def quick(self) -> bool:
         """Return whether the account was known to be quick when leave was given."""
-        return self._place is None
+        return self._entry is None
 
     @property
     def seconds(self) -> float:
@@ -132,18 +132,18 @@ class Call:
         """Let the slot go while the call goes on, unless too many do so already, or its batch has ended."""
         with self._lock:
             if not self.beside and not self._over:
-                place = self._bulkhead.step_aside(self._key, self._place)
-                if place is not None:
-                    self._place, self.beside = place, True
+                entry = self._bulkhead.step_aside(self._key, self._entry)
+                if entry is not None:
+                    self._entry, self.beside = entry, True
             return self.beside
 
     def release(self) -> None:
         """Give the leave back: no further call of this batch follows."""
         with self._lock:
             self._over = True
-            place, self._place = self._place, None
-        if place is not None:
-            self._bulkhead.release(place)
+            entry, self._entry = self._entry, None
+        if entry is not None:
+            self._bulkhead.release(entry)
 
 
 class Bulkhead:
@@ -207,8 +207,8 @@ class Bulkhead:
         with self._locked():
             if not self._fits(key, beside, self._entries()):
                 return None
-            place = self._insert(key, beside)
-        return None if place is None else Call(self, account, key, place, beside, job)
+            entry = self._insert(key, beside)
+        return None if entry is None else Call(self, account, key, entry, beside, job)
 
     def has_room(self, account: str) -> bool:
         """Return whether `admit` would give leave now."""
@@ -238,7 +238,7 @@ class Bulkhead:
         if known is None or (known and now - known >= RECOVERY):
             self._write(key, 0.0)
 
-    def step_aside(self, key: int, place: Place | None) -> Place | None:
+    def step_aside(self, key: int, entry: Entry | None) -> Entry | None:
         """Note that a call goes on beside the pool; None where it must hold its slot."""
         self._write(key, clock.monotonic())
         if not self.leaves:
@@ -247,14 +247,14 @@ class Bulkhead:
             entries = self._entries()
             if sum(other.beside for other in entries) >= 2 * self._beside_most:
                 return None
-            if place is not None:
-                self._clear(place)
+            if entry is not None:
+                self._clear(entry)
             return self._insert(key, True)
 
-    def release(self, place: Place) -> None:
+    def release(self, entry: Entry) -> None:
         """Free an entry of the table of calls."""
         with self._locked():
-            self._clear(place)
+            self._clear(entry)
 
     @property
     def _half(self) -> int:
@@ -264,7 +264,7 @@ class Bulkhead:
     def _beside_most(self) -> int:
         return 2 * self.slots + 2
 
-    def _fits(self, key: int, beside: bool, entries: list[_Entry]) -> bool:
+    def _fits(self, key: int, beside: bool, entries: list[_Call]) -> bool:
         if sum(entry.account == key for entry in entries) >= self._half:
             return False
         if beside:
@@ -277,29 +277,29 @@ class Bulkhead:
         return None if known is None else known > 0
 
     def _slow_at(self, key: int) -> float | None:
-        for place in self._places(key):
-            found, slow_at = _ACCOUNT.unpack_from(self._memory, place)
-            if found == key:
+        for offset in self._offsets(key):
+            account, slow_at = _ACCOUNT.unpack_from(self._memory, offset)
+            if account == key:
                 return float(slow_at)
-            if not found:
+            if not account:
                 return None
         return None
 
     def _write(self, key: int, slow_at: float) -> None:
         with self._locked():
-            places = list(self._places(key))
-            for place in places:
-                if _ACCOUNT.unpack_from(self._memory, place)[0] in (key, 0):
+            offsets = list(self._offsets(key))
+            for offset in offsets:
+                if _ACCOUNT.unpack_from(self._memory, offset)[0] in (key, 0):
                     break
             else:
-                place = places[0]
-            _ACCOUNT.pack_into(self._memory, place, key, slow_at)
+                offset = offsets[0]
+            _ACCOUNT.pack_into(self._memory, offset, key, slow_at)
 
-    def _places(self, key: int) -> Iterator[int]:
+    def _offsets(self, key: int) -> Iterator[int]:
         for step in range(_TRIES):
             yield _HEAD.size + (key + step) % _KNOWN * _ACCOUNT.size
 
-    def _entries(self) -> list[_Entry]:
+    def _entries(self) -> list[_Call]:
         """Return the calls of processes that live, and clear the entries of others."""
         now = clock.monotonic()
         table = memoryview(self._memory)[_CALLS_AT:]
@@ -311,23 +311,23 @@ class Bulkhead:
             if pid not in living:
                 living[pid] = _lives(pid)
             if living[pid] and now < until:
-                entries.append(_Entry(account, bool(beside), until))
+                entries.append(_Call(account, bool(beside), until))
             else:
-                self._clear(Place(index, until))
+                self._clear(Entry(index, until))
         return entries
 
-    def _insert(self, key: int, beside: bool) -> Place | None:
+    def _insert(self, key: int, beside: bool) -> Entry | None:
         for index in range(self._capacity):
             offset = _CALLS_AT + index * _CALL.size
             if not _CALL.unpack_from(self._memory, offset)[0]:
-                place = Place(index, clock.monotonic() + self._lease)
-                _CALL.pack_into(self._memory, offset, os.getpid(), key, place.until, int(beside))
-                return place
+                entry = Entry(index, clock.monotonic() + self._lease)
+                _CALL.pack_into(self._memory, offset, os.getpid(), key, entry.until, int(beside))
+                return entry
         return None
 
-    def _clear(self, place: Place) -> None:
-        offset = _CALLS_AT + place.number * _CALL.size
-        if _CALL.unpack_from(self._memory, offset)[2] == place.until:
+    def _clear(self, entry: Entry) -> None:
+        offset = _CALLS_AT + entry.position * _CALL.size
+        if _CALL.unpack_from(self._memory, offset)[2] == entry.until:
             _CALL.pack_into(self._memory, offset, 0, 0, 0.0, 0)
 
     @contextmanager

@@ -49,7 +49,7 @@ _KNOWN_FOR: Final = 60.0
 _SPREAD: Final = 2.0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class SettlingReport:
     """Counts of one settling run.
 
@@ -57,8 +57,8 @@ class SettlingReport:
         claimed: deliveries that were looked for.
         found: of these, those that a provider has.
         settled: of these, those that were settled as sent by it.
-        resumed: those that were proved never taken and are queued again, by lane.
-        more: whether others have their turn.
+        resumed: those that were proved never taken and are queued again.
+        more: others have their turn.
     """
 
     claimed: int = 0
@@ -66,6 +66,15 @@ class SettlingReport:
     settled: int = 0
     resumed: int = 0
     more: bool = False
+
+    def __add__(self, other: SettlingReport) -> SettlingReport:
+        return SettlingReport(
+            self.claimed + other.claimed,
+            self.found + other.found,
+            self.settled + other.settled,
+            self.resumed + other.resumed,
+            self.more or other.more,
+        )
 
 
 class Settler:
@@ -119,9 +128,9 @@ class Settler:
         random.shuffle(due)
         for provider in due:
             if clock.monotonic() - started > RUN:
-                report.more = True
+                report += SettlingReport(more=True)
                 break
-            self._settle(provider, report, ring)
+            report += self._settle(provider, ring)
         if report.claimed:
             telemetry.emit(
                 "mailglass.settle",
@@ -143,31 +152,35 @@ class Settler:
         lags = {name: provider.search_lag for name, provider in searchable.items()}
         return [searchable[name] for name in searches.due(self._ledger, lags)]
 
-    def _settle(self, provider: Provider, report: SettlingReport, ring: Callable[[Iterable[Lane]], object]) -> None:
+    def _settle(self, provider: Provider, ring: Callable[[Iterable[Lane]], object]) -> SettlingReport:
+        """Search for a batch of one account's deliveries, and settle those that are found."""
         # the ledger's clock ends the hold a little later than ours ends the search
         taken = searches.claim(self._ledger, provider.account, lag=provider.search_lag, size=SIZE, budget=BUDGET * 1.5)
         if not taken:
-            return
-        report.claimed += len(taken)
+            return SettlingReport()
         results = _find(provider, [self._target(item) for item in taken])
-        if all(result.kind is SearchResultKind.UNKNOWN for result in results):
+        unknown = all(result.kind is SearchResultKind.UNKNOWN for result in results)
+        if unknown:
             # it is slow, or refuses; neither is mended by asking at once about the next ones
             self._paused[provider.account] = clock.monotonic() + PAUSE
-        else:
-            report.more = report.more or len(taken) >= SIZE
         pairs = list(zip(taken, results, strict=True))
         facts = [fact for item, result in pairs for fact in self._facts(provider, item, result)]
         with retryable_ledger_errors():
-            report.settled += apply(self._ledger, facts).settled
+            settled = apply(self._ledger, facts).settled
             resumed = searches.resume(
                 self._ledger,
                 [item for item, result in pairs if _never_taken(provider, item, result)],
                 {stream.value: policy.max_attempts for stream, policy in self._settings.streams.items()},
             )
-        report.found += sum(result.kind is SearchResultKind.FOUND for result in results)
-        report.resumed += len(resumed)
         if resumed:
             ring(set(resumed.values()))
+        return SettlingReport(
+            claimed=len(taken),
+            found=sum(result.kind is SearchResultKind.FOUND for result in results),
+            settled=settled,
+            resumed=len(resumed),
+            more=not unknown and len(taken) >= SIZE,
+        )
 
     def _target(self, item: Search) -> SearchTarget:
         # an attempt whose answer was lost began within its lease; that of a worker that died was noticed at any time

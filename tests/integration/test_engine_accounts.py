@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,6 +16,7 @@ import sqlalchemy
 
 from mailglass import clock
 from mailglass.engine import Engine
+from mailglass.engine.bulkhead import Bulkhead
 from mailglass.engine.recorder import Recorder, new_lease
 from mailglass.errors import LedgerError
 from mailglass.ids import uuid7
@@ -31,6 +33,7 @@ from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.mail.streams import DEFAULT_POLICIES, Stream, StreamPolicy, UncertainPolicy
+from mailglass.providers.base import Provider
 from mailglass.routing import Lane, RouteContext, Router, Tenancy
 from mailglass.settings import AccountSettings, EngineSettings, LimitRule, LimitScope, Route, Settings
 from mailglass.testing.provider import FixedAccounts, ScriptedProvider, accepted
@@ -247,6 +250,28 @@ def test_a_call_that_ran_into_its_timeout_opens_the_breaker_at_once(
     setup.queue()
     setup.engine.run(LANE)
     assert "first" in breakers(ledger, ["first"])
+
+
+def test_an_error_about_one_account_leaves_no_slot_taken_for_another(
+    ledger: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bulkhead = Bulkhead(4)
+    setup = Setup(ledger, settings(Route(("first", "second"), weights=(1, 1))), bulkhead=bulkhead)
+    setup.queue(20)
+    accounts: Any = setup.engine._selector._accounts
+    open_account, opened = accounts.open, []
+
+    def failing(name: str) -> Provider:
+        opened.append(name)
+        if name != opened[0]:
+            raise MemoryError
+        return open_account(name)
+
+    monkeypatch.setattr(accounts, "open", failing)
+    setup.engine.run(LANE)
+    assert set(opened) == {"first", "second"}
+    assert setup.first.sent or setup.second.sent
+    assert bulkhead._entries() == []
 
 
 def test_calls_that_are_answered_in_between_keep_the_breaker_closed(ledger: Database) -> None:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 
+from mailglass import telemetry
 from mailglass.engine import Engine
 from mailglass.errors import MessageError
 from mailglass.ids import uuid7
@@ -155,6 +156,32 @@ def test_an_error_of_ours_about_a_mail_is_the_verdict_of_that_mail(
     assert states(ledger, ids) == [("sent", None)] * 4
     assert len(provider.sent) == 4
     assert rung == [False]
+
+
+def test_a_batch_that_meets_an_error_is_reported_once(ledger: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = queue(ledger, *[GOOD] * 5)
+    worker = engine(ledger, ScriptedProvider())
+    original = worker._selector.assign
+
+    def failing(lane: Lane, ready: Any, *args: Any) -> Any:
+        if any(item.delivery.id == ids[3] for item in ready):
+            raise MemoryError
+        return original(lane, ready, *args)
+
+    monkeypatch.setattr(worker._selector, "assign", failing)
+    told: list[Mapping[str, Any]] = []
+
+    def collect(event: str, fields: Mapping[str, Any]) -> None:
+        if event == "mailglass.dispatch.batch":
+            told.append(fields)
+
+    unsubscribe = telemetry.subscribe(collect)
+    try:
+        report = worker.run(LANE)
+    finally:
+        unsubscribe()
+    assert [(fields["claimed"], fields["sent"], fields["held"]) for fields in told] == [(5, 4, 1)]
+    assert (report.claimed, report.attempted) == (5, 4)
 
 
 def test_an_error_that_comes_after_the_slice_is_over_is_found_all_the_same(
