@@ -93,7 +93,7 @@ def judge(outcomes: Sequence[Outcome]) -> Judgement:
 
 
 class Unanswered:
-    """Count of the calls in a row that accounts gave no answer to. One per process; safe to use from several threads."""
+    """Count of calls in a row that accounts did not answer. One per process; safe to use from several threads."""
 
     def __init__(self) -> None:
         self._calls: dict[str, int] = {}
