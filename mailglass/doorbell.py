@@ -31,14 +31,18 @@ RETENTION = "mailglass.retention"
 SETTLE = "mailglass.settle"
 SUPPRESSIONS = "mailglass.suppressions.sync"
 
+BACKLOG = "backlog"
+"""Argument of the ring of `WEBHOOKS` that lets all others go first."""
+
 _MARK_LIFETIME = 3600
 # seconds that a caller waits for a broker that does not answer
 _BROKER_TIMEOUT = 2.0
 # rings that are marked together: what a process that dies between mark and ring leaves to be repaired, and what no
 # server works on for long
 _CHUNK = 200
-# of tasks (""), and of lanes by their stream: the lower, the sooner
-_RANKS = {"": 0, Stream.TRANSACTIONAL: 0, Stream.OPERATIONAL: 3, Stream.BULK: 6}
+# of tasks (""), of tasks that wait for all others, and of lanes by their stream: the lower, the sooner
+_LAST = "last"
+_RANKS = {"": 0, Stream.TRANSACTIONAL: 0, Stream.OPERATIONAL: 3, Stream.BULK: 6, _LAST: 9}
 
 # KEYS: marks; ARGV: timeout of a ring in ms (-1: only free marks), lifetime in s. Answers the positions that were set.
 # A mark that a clock a minute ahead of this one has set, as before a failover, is old.
@@ -214,19 +218,20 @@ class Doorbell:
         }
         return self._ring(bells, ring_timeout, go_on)
 
-    def ring_task(self, task: str, ring_timeout: float | None = None, argument: str = "") -> int:
+    def ring_task(self, task: str, ring_timeout: float | None = None, argument: str = "", *, last: bool = False) -> int:
         """Ring a task that serves no lane, unless a ring of it is pending.
 
         Args:
             task: its name.
             ring_timeout: as in `ring`.
             argument: such as an account's name; each has a ring of its own.
+            last: let every other ring of the queue go first.
 
         Returns:
             The number of rings published.
         """
         queue = self._settings.tasks.get(task, DEFAULT_QUEUE)
-        bell = _Bell(task, (argument,) if argument else (), queue, self._priorities[""])
+        bell = _Bell(task, (argument,) if argument else (), queue, self._priorities[_LAST if last else ""])
         return self._ring({_task_bell(task, argument): bell}, ring_timeout)
 
     def repair(self, lanes: Iterable[Lane], ring_timeout: float, go_on: Callable[[], bool] = lambda: True) -> int:

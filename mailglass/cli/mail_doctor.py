@@ -29,7 +29,11 @@ FAIL_ON = ("fail", "warn", "never")
 @click.option("--ip", "addresses", multiple=True, metavar="IP", help="An address that sends; may be repeated.")
 @click.option("--verbose", is_flag=True, help="Show the evidence: queries, answers, TTL, server, milliseconds.")
 @click.option(
-    "--fail-on", type=click.Choice(FAIL_ON), default="fail", show_default=True, help="What exit code 1 means."
+    "--fail-on",
+    type=click.Choice(FAIL_ON),
+    default="fail",
+    show_default=True,
+    help="The least status that exits with 1.",
 )
 @click.option("--resolver", metavar="IP[:PORT]", help="The DNS resolver to ask, instead of the system's.")
 @click.option("--online", is_flag=True, help="Fetch the policy file of MTA-STS over HTTPS too.")

@@ -162,18 +162,24 @@ class Recorder:
         """
         if len(verdicts) > 1:
             middle = len(verdicts) // 2
+            early = {verdict.id for verdict in verdicts[:middle]}
             try:
-                self._write(verdicts[:middle], (), until)
+                self._write(verdicts[:middle], (), until, [copy for copy in copies if copy.delivery_id in early])
             finally:
                 # what one half cannot keep costs the other half nothing
-                self._write(verdicts[middle:], refused, until, copies)
+                rest = [copy for copy in copies if copy.delivery_id not in early]
+                self._write(verdicts[middle:], refused, until, rest)
             return
         (verdict,) = verdicts
         bare = verdict._replace(provider_message_id=None, enhanced_status=None, refusal=None)
         if bare == verdict and not refused and not copies:
             raise refusal
         telemetry.emit("mailglass.record.refused", level=logging.ERROR, delivery_id=str(verdict.id))
-        self._write([bare], (), until)
+        if bare != verdict:
+            # who is to be suppressed, of the other mails too, does not go with what this one cannot keep
+            self._write([bare], refused, until, copies)
+        else:
+            self._write([bare], (), until)
 
     def expired(self, ids: Set[UUID]) -> None:
         """Note those that the mark has failed, because they had expired by then."""

@@ -24,8 +24,8 @@ from mailglass.webhooks.applying import Applied, apply, link, retryable_ledger_e
 from mailglass.webhooks.incoming_events import incoming_event
 
 LEASE = 60.0
-# parsed, a body takes some ten times its size in memory
-MAX_BYTES = 4 * 1024 * 1024
+# parsed, a body takes some ten times its size in memory, and a slot is taken for a fifth of a second
+MAX_BYTES = 512 * 1024
 RETRY_AFTER = 60.0
 
 
@@ -75,6 +75,7 @@ def run(
     *,
     after_claim: Callable[[bool], None],
     mark: LowWater[UUID] | None = None,
+    max_bytes: int = MAX_BYTES,
 ) -> WebhookReport:
     """Process one batch of stored webhooks.
 
@@ -84,6 +85,7 @@ def run(
         accounts: normalise their webhooks.
         after_claim: called after the claim, with whether more webhooks are waiting: the moment to ring again.
         mark: how far this process's claims have come; None to start at the beginning.
+        max_bytes: bodies claimed at once at the most, unless the first one is larger.
 
     Returns:
         The counts of the batch.
@@ -93,7 +95,7 @@ def run(
     """
     started = clock.monotonic()
     with retryable_ledger_errors():
-        claim = webhooks.claim(database, settings.webhooks.batch_size, MAX_BYTES, LEASE, mark)
+        claim = webhooks.claim(database, settings.webhooks.batch_size, max_bytes, LEASE, mark)
         after_claim(claim.more)
         report = _work(settings, database, accounts, claim)
     if report.claimed:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from mailglass.wiring.bodies import keyword, reads_of, size_of, unpacks
-from mailglass.wiring.effects import ALTERED, INSTALL, TOO_SMALL, UNWIRED
+from mailglass.wiring.effects import ALTERED, TOO_SMALL, UNWIRED
 from mailglass.wiring.findings import Finding, Status
 from mailglass.wiring.project import Module, Project
 
@@ -56,7 +56,7 @@ def _mount(project: Project, framework: str, application: Module, call: ast.Call
         Status.FAIL,
         "the application mounts no mailglass",
         UNWIRED,
-        f'{INSTALL}, or mount mailglass.web.app at "/mailglass"',
+        'Mount mailglass.web.app at "/mailglass"',
         application.path,
         call.lineno,
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from mailglass.wiring.bodies import reads_of, size_of, strings, unpacks
-from mailglass.wiring.effects import ALTERED, INSTALL, REFUSED, TOO_SMALL, UNWIRED
+from mailglass.wiring.effects import ALTERED, REFUSED, TOO_SMALL, UNWIRED
 from mailglass.wiring.findings import Finding, Status
 from mailglass.wiring.project import Module, Project
 
@@ -22,9 +22,10 @@ def diagnose(project: Project) -> Iterator[Finding]:
     settings = [module for module in project.modules if _assigned(module, "INSTALLED_APPS") is not None]
     if not settings:
         return
-    yield _mount(project, settings[0])
+    mount = _mount(project, settings[0])
+    yield mount
     for module in settings:
-        yield from _settings(project, module)
+        yield from _settings(project, module, mounted=mount.status is Status.PASS)
 
 
 def _mount(project: Project, settings: Module) -> Finding:
@@ -45,21 +46,21 @@ def _mount(project: Project, settings: Module) -> Finding:
         Status.FAIL,
         f"no URL pattern includes {URLS}",
         UNWIRED,
-        f'{INSTALL}, or add path("mailglass/", include("{URLS}")) to urlpatterns',
+        "Serve the endpoint by `mailglass web` beside it, and check that by `mailglass preflight`",
         place.path,
         assigned.lineno if assigned is not None else None,
     )
 
 
-def _settings(project: Project, module: Module) -> Iterator[Finding]:
+def _settings(project: Project, module: Module, *, mounted: bool) -> Iterator[Finding]:
     apps = _assigned(module, "INSTALLED_APPS")
-    if apps is not None and APP not in {text for text, _ in strings(_all_values(module, "INSTALLED_APPS"))}:
+    if mounted and apps is not None and APP not in {text for text, _ in strings(_all_values(module, "INSTALLED_APPS"))}:
         yield Finding(
             "django.app",
             Status.FAIL,
             f"INSTALLED_APPS lacks {APP}",
-            "Neither the e-mail backend's checks nor `manage.py mailglass` are there.",
-            INSTALL,
+            "The endpoint's URLs are included without their application.",
+            f"Add {APP!r} to INSTALLED_APPS",
             module.path,
             apps.lineno,
         )

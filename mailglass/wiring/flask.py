@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from mailglass.wiring.bodies import reads_of, size_of
-from mailglass.wiring.effects import ALTERED, INSTALL, REFUSED, TOO_SMALL, UNWIRED
+from mailglass.wiring.effects import ALTERED, REFUSED, TOO_SMALL, UNWIRED
 from mailglass.wiring.findings import Finding, Status
 from mailglass.wiring.project import Module, Project
 
@@ -54,7 +54,7 @@ def _mount(project: Project, application: Module, flask: ast.Call) -> Finding:
         Status.FAIL,
         "the application has no Mailglass extension",
         UNWIRED,
-        f"{INSTALL}, or call Mailglass(app) where the application is made",
+        "Call Mailglass(app) where the application is made",
         application.path,
         flask.lineno,
     )

@@ -106,7 +106,7 @@ UNWIRED = {
 
 
 @pytest.mark.parametrize("name", UNWIRED)
-def test_an_unwired_application_fails_with_its_place_and_the_installer(tmp_path: Path, name: str) -> None:
+def test_an_unwired_application_fails_with_its_place(tmp_path: Path, name: str) -> None:
     files, place = UNWIRED[name]
     root = project(tmp_path, files)
     (finding,) = [found for key, found in bad(root).items() if key.endswith(".mount")]

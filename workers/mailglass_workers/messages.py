@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from mailglass import clock, telemetry
-from mailglass.doorbell import DISPATCH, SUPPRESSIONS
+from mailglass.doorbell import BACKLOG, DISPATCH, SUPPRESSIONS, WEBHOOKS
 from mailglass.routing import Lane
 from mailglass.settings.queues import TASKS
 
@@ -181,6 +181,9 @@ def _check_arguments(name: str, task: Any, args: list[Any], kwargs: Mapping[str,
             Lane.parse(args[0])
         except ValueError:
             raise RefusedError("lane") from None
+    elif name == WEBHOOKS:
+        if args not in ([], [BACKLOG]):
+            raise RefusedError("arguments")
     elif name in _OURS:
         most = 1 if name == SUPPRESSIONS else 0
         if len(args) > most or any(not isinstance(value, str) or len(value) > _LONGEST_NAME for value in args):

@@ -12,6 +12,7 @@ import mailglass.limits  # noqa: F401 - both before the pool forks, so that its 
 from mailglass import telemetry
 from mailglass.celery import app
 from mailglass.doorbell import (
+    BACKLOG,
     DISPATCH,
     DOMAINS,
     POLL,
@@ -31,11 +32,17 @@ from mailglass.runtime import get_runtime
 from mailglass.suppressions import sync
 from mailglass.webhooks import poll, process, reconcile
 from mailglass_workers import pumping, slots, stopping
+from mailglass_workers.webhook_share import WebhookShare
 
 # rate limits that one statement forgets
 PRUNED = 10_000
 # seconds after which a ring for one account's suppression list is lost
 SYNC_RING_TIMEOUT = 600.0
+# seconds after which a ring for a backlog of webhooks is lost; it may wait as long as there is mail
+BACKLOG_RING_TIMEOUT = 60.0
+
+# of this process
+webhook_share = WebhookShare()
 
 
 def guarded(work: Callable[..., Any]) -> Callable[..., Any]:
@@ -87,10 +94,16 @@ def dispatch(lane: str) -> None:
     runtime.doorbell.answer(claimed_lane)
 
     def ring_again(full: bool) -> None:
+        webhook_share.note_mail(full)
         if full:
             runtime.doorbell.ring([claimed_lane])
 
-    report = runtime.engine.run(claimed_lane, after_claim=ring_again, should_stop=stopping.is_set)
+    try:
+        report = runtime.engine.run(claimed_lane, after_claim=ring_again, should_stop=stopping.is_set)
+    finally:
+        if webhook_share.take_up():
+            runtime.doorbell.answer_task(WEBHOOKS)
+            runtime.doorbell.ring_task(WEBHOOKS)
     if report.more:
         runtime.doorbell.ring([claimed_lane])
     if report.orphans_waiting:
@@ -124,22 +137,42 @@ def settle() -> None:
 
 @app.task(name=WEBHOOKS)
 @guarded
-def process_webhooks() -> None:
-    """Normalise, match, append, project and suppress a batch of stored webhooks."""
+def process_webhooks(kind: str = "") -> None:
+    """Normalise, match, append, project and suppress a batch of stored webhooks, unless mail goes first.
+
+    A ring that is put off keeps its mark, so that webhooks that arrive meanwhile ring nobody. If this process dies
+    with it, the pump rings again.
+
+    Args:
+        kind: "", or `BACKLOG` for a ring that let all others go first.
+    """
     runtime = get_runtime()
-    runtime.doorbell.answer_task(WEBHOOKS)
+    doorbell = runtime.doorbell
 
-    def ring_again(full: bool) -> None:
-        if full:
-            runtime.doorbell.ring_task(WEBHOOKS)
+    def ring_backlog() -> None:
+        doorbell.ring_task(WEBHOOKS, BACKLOG_RING_TIMEOUT, BACKLOG, last=True)
 
-    process.run(
-        runtime.settings,
-        runtime.database,
-        runtime.accounts,
-        after_claim=ring_again,
-        mark=runtime.low_water.webhooks,
-    )
+    if webhook_share.put_off(was_last=kind == BACKLOG):
+        if kind != BACKLOG:
+            ring_backlog()
+        return
+    doorbell.answer_task(WEBHOOKS)
+    doorbell.answer_task(WEBHOOKS, BACKLOG)
+
+    def ring_again(more: bool) -> None:
+        if more:
+            ring_backlog()
+
+    with webhook_share.taken() as taken:
+        report = process.run(
+            runtime.settings,
+            runtime.database,
+            runtime.accounts,
+            after_claim=ring_again,
+            mark=runtime.low_water.webhooks,
+            max_bytes=taken.max_bytes,
+        )
+        taken.more = report.more
 
 
 @app.task(name=RECONCILE)
