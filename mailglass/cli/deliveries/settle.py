@@ -51,7 +51,7 @@ def uncertain(tenant: str | None, account: str | None, limit: int, output_format
 @click.argument("ids", metavar="[ID...]", nargs=-1, type=click.UUID)
 @click.option("--sent", is_flag=True, help="They went out.")
 @click.option("--resend", is_flag=True, help="Send them again; some recipients may get two.")
-@click.option("--give-up", is_flag=True, help="They are not to be sent any more.")
+@click.option("--give-up", is_flag=True, help="Do not send them again; they fail.")
 @click.option(
     "--status",
     type=click.Choice(["uncertain", "queued", "held"]),
