@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from mailglass.domains.findings import Area, Finding, Status, ToPublish, in_words, unanswered
@@ -108,49 +109,28 @@ def _without(domain: str, lookup: Lookup, addresses: tuple[Lookup, Lookup]) -> F
 
 def _targets(facts: Facts, lookup: Lookup) -> list[Finding]:
     hosts = list(dict.fromkeys(record.host for record in lookup.hosts))[:MAX_HOSTS]
-    seen = [(host, facts.ask(host, "A"), facts.ask(host, "AAAA")) for host in hosts if not is_address(host)]
-    evidence = tuple(lookup for _, *lookups in seen for lookup in lookups)
     literal = [host for host in hosts if is_address(host)]
-    dead = [host for host, a, aaaa in seen if not a.failed and not aaaa.failed and not a.found and not aaaa.found]
-    aliases = [f"{host} -> {a.chain[-1]}" for host, a, _ in seen if a.chain]
-    failed = [lookup for lookup in evidence if lookup.failed]
+    seen = {host: (facts.ask(host, "A"), facts.ask(host, "AAAA")) for host in hosts if host not in literal}
+    evidence = tuple(found for both in seen.values() for found in both)
+    dead = [host for host, both in seen.items() if not any(map(_may_exist, both))]
+    aliases = [f"{host} -> {a.chain[-1]}" for host, (a, _) in seen.items() if a.chain]
+    failed = next((lookup for lookup in evidence if lookup.failed), None)
     if literal or (dead and len(dead) == len(hosts)):
-        wrong = ", ".join([*literal, *dead])
-        return [
-            _mx(
-                "target",
-                Status.FAIL,
-                "The MX hosts have no address",
-                wrong,
-                evidence,
-                "Name hosts with A or AAAA records.",
-                reference="RFC 5321 5.1",
-            )
-        ]
+        title, remedy = "The MX hosts have no address", "Name hosts with A or AAAA records."
+        return [_mx("target", Status.FAIL, title, ", ".join([*literal, *dead]), evidence, remedy)]
     if dead or aliases:
-        return [
-            _mx(
-                "target",
-                Status.WARN,
-                "Some MX hosts are aliases or have no address",
-                ", ".join([*dead, *aliases]),
-                evidence,
-                "Name hosts that have A or AAAA records themselves.",
-                reference="RFC 2181 10.3",
-            )
-        ]
-    if failed:
-        return [
-            _mx(
-                "target",
-                Status.CANNOT_VERIFY,
-                "Some MX hosts could not be looked up",
-                unanswered(failed[0]),
-                evidence,
-                "Run the check again.",
-            )
-        ]
+        title = "Some MX hosts are aliases or have no address"
+        remedy = "Name hosts that have A or AAAA records themselves."
+        observed = ", ".join([*dead, *aliases])
+        return [_mx("target", Status.WARN, title, observed, evidence, remedy, reference="RFC 2181 10.3")]
+    if failed is not None:
+        title, remedy = "Some MX hosts could not be looked up", "Run the check again."
+        return [_mx("target", Status.CANNOT_VERIFY, title, unanswered(failed), evidence, remedy)]
     return [_mx("target", Status.PASS, "The MX hosts have addresses", ", ".join(hosts), evidence)]
+
+
+def _may_exist(lookup: Lookup) -> bool:
+    return lookup.failed or lookup.found
 
 
 def check_dane(facts: Facts, domain: str) -> tuple[Finding, ...]:
@@ -170,6 +150,16 @@ def check_dane(facts: Facts, domain: str) -> tuple[Finding, ...]:
         return (_dane(Status.CANNOT_VERIFY, title, unanswered(failed[0]), failed, remedy),)
     if not published:
         return ()
+    return (_dane_of(checked, published),)
+
+
+def _dane_of(checked: Sequence[tuple[str, Lookup]], published: Sequence[tuple[str, Lookup]]) -> Finding:
+    """Return the finding of the associations that are published.
+
+    Args:
+        checked: every host with its answer.
+        published: those of them that have records.
+    """
     evidence = tuple(found for _, found in published)
     names = ", ".join(host for host, _ in published)
     wrong = [
@@ -180,14 +170,14 @@ def check_dane(facts: Facts, domain: str) -> tuple[Finding, ...]:
     ]
     if wrong:
         remedy = "Publish usage 3 (DANE-EE) or 2 (DANE-TA) with SHA-256: `3 1 1 <64 hexadecimal digits>`."
-        return (_dane(Status.FAIL, "A TLSA record cannot be used", "; ".join(wrong), evidence, remedy),)
+        return _dane(Status.FAIL, "A TLSA record cannot be used", "; ".join(wrong), evidence, remedy)
     if not all(found.authenticated for found in evidence):
         remedy = "Sign the zone of the MX hosts, or ask a validating resolver with --resolver. Senders ignore the rest."
-        return (_dane(Status.WARN, "TLSA records without DNSSEC", names, evidence, remedy),)
+        return _dane(Status.WARN, "TLSA records without DNSSEC", names, evidence, remedy)
     if missing := [host for host, found in checked if not found.found]:
         remedy = "Publish TLSA records for all MX hosts."
-        return (_dane(Status.WARN, "Some MX hosts have no TLSA record", ", ".join(missing), evidence, remedy),)
-    return (_dane(Status.PASS, "DANE protects the MX hosts", names, evidence),)
+        return _dane(Status.WARN, "Some MX hosts have no TLSA record", ", ".join(missing), evidence, remedy)
+    return _dane(Status.PASS, "DANE protects the MX hosts", names, evidence)
 
 
 def _is_usable(record: TLSA) -> bool:

@@ -188,27 +188,42 @@ def _answer(requirement: Requirement, findings: Sequence[Finding]) -> Answer:
     relevant = [finding for finding in findings if finding.code in requirement.checks]
     if not relevant:
         return Answer(requirement.name, RequirementStatus.NOT_CHECKED, (), requirement.hint)
-    # the keys of one selector stand or fall together, and one that holds is enough
-    keyed = [item for item in relevant if requirement.one_of and item.code.startswith("dkim.") and item.subject]
+    keyed = [item for item in relevant if _is_of_selector(item, requirement)]
     common = [item for item in relevant if item not in keyed]
-    failed = [item for item in common if item.status is Status.FAIL]
-    unclear = [item for item in common if item.status is Status.CANNOT_VERIFY]
-    by_subject: dict[str, list[Finding]] = {}
-    for item in keyed:
-        by_subject.setdefault(item.subject, []).append(item)
-    states = [max(items, key=_severity) for items in by_subject.values()]
-    if states and all(_severity(item) for item in states):
-        failed += [item for items in by_subject.values() for item in items if item.status is Status.FAIL]
-        unclear += [item for items in by_subject.values() for item in items if item.status is Status.CANNOT_VERIFY]
-        if any(item.status is Status.CANNOT_VERIFY for item in states):
-            failed = [item for item in failed if item in common]
+    failed, unclear = _of_selectors(keyed)
+    failed = [*_with(Status.FAIL, common), *failed]
+    unclear = [*_with(Status.CANNOT_VERIFY, common), *unclear]
     if failed:
         return Answer(requirement.name, RequirementStatus.NOT_MET, _ids(failed))
     if unclear:
         return Answer(requirement.name, RequirementStatus.CANNOT_VERIFY, _ids(unclear))
-    return Answer(
-        requirement.name, RequirementStatus.MET, _ids([item for item in relevant if item.status is not Status.FAIL])
-    )
+    met = [item for item in relevant if item.status is not Status.FAIL]
+    return Answer(requirement.name, RequirementStatus.MET, _ids(met))
+
+
+def _is_of_selector(finding: Finding, requirement: Requirement) -> bool:
+    return bool(requirement.one_of and finding.code.startswith("dkim.") and finding.subject)
+
+
+def _of_selectors(findings: Sequence[Finding]) -> tuple[list[Finding], list[Finding]]:
+    """Return the failed and the unclear findings of DKIM selectors, both empty if one selector holds.
+
+    The findings of one selector stand or fall together, and one selector that holds is enough. If one is unclear, none
+    counts as failed.
+    """
+    by_selector: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_selector.setdefault(finding.subject, []).append(finding)
+    worst = [max(items, key=_severity) for items in by_selector.values()]
+    if not all(_severity(item) for item in worst):
+        return [], []
+    unclear = _with(Status.CANNOT_VERIFY, findings)
+    is_unclear = any(item.status is Status.CANNOT_VERIFY for item in worst)
+    return [] if is_unclear else _with(Status.FAIL, findings), unclear
+
+
+def _with(status: Status, findings: Sequence[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.status is status]
 
 
 def _severity(finding: Finding) -> int:

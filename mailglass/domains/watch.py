@@ -107,12 +107,16 @@ def compare(before: Mapping[str, str], report: Report) -> Change:
         before: statuses by the ids of findings; what is not there was `pass`.
         report: of this check.
     """
-    unclear = {
-        finding.area
-        for finding in report.findings
-        if finding.status is Status.CANNOT_VERIFY and any(lookup.failed for lookup in finding.evidence)
-    }
-    unclear |= {area for area, others in _RESTS_ON.items() if others & unclear}
+    after = _statuses(before, report)
+    worse = tuple(identity for identity in after if _rank(after[identity]) > _rank(before.get(identity)))
+    better = tuple(identity for identity in before if _rank(after.get(identity)) < _rank(before[identity]))
+    worst = max((Status(status) for status in after.values()), key=lambda status: RANKS[status], default=Status.PASS)
+    return Change(after, worst, worse, better)
+
+
+def _statuses(before: Mapping[str, str], report: Report) -> dict[str, str]:
+    """Return the statuses that are not `pass`; those that could not be looked up are as before."""
+    unclear = _unclear_areas(report)
     after: dict[str, str] = {}
     for finding in report.findings:
         status = finding.status.value
@@ -124,10 +128,17 @@ def compare(before: Mapping[str, str], report: Report) -> Change:
     for identity, status in before.items():
         if identity not in seen and Area(identity.partition(".")[0]) in unclear:
             after[identity] = status
-    worse = tuple(identity for identity in after if _rank(after[identity]) > _rank(before.get(identity)))
-    better = tuple(identity for identity in before if _rank(after.get(identity)) < _rank(before[identity]))
-    worst = max((Status(status) for status in after.values()), key=lambda status: RANKS[status], default=Status.PASS)
-    return Change(after, worst, worse, better)
+    return after
+
+
+def _unclear_areas(report: Report) -> set[Area]:
+    """Return the areas in which a look-up failed, and those that rest on them."""
+    unclear = {
+        finding.area
+        for finding in report.findings
+        if finding.status is Status.CANNOT_VERIFY and any(lookup.failed for lookup in finding.evidence)
+    }
+    return unclear | {area for area, others in _RESTS_ON.items() if others & unclear}
 
 
 def _rank(status: str | None) -> int:

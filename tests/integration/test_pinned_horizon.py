@@ -133,7 +133,7 @@ def test_mail_of_one_moment_is_not_walked_over_again(
     ledger: Remembering, direct_url: str, pin: psycopg.Connection, no_margin: None
 ) -> None:
     marks = ClaimMarks()
-    queue(ledger, 30 * BATCH, start_moment=clock.now() + timedelta(seconds=1))
+    queue(ledger, 30 * BATCH, start_moment=clock.now() + timedelta(seconds=4))
     assert claim(ledger, marks)[1] == []
     wait_until_due(ledger)
     drain(ledger, marks, 5)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import uvicorn
 
@@ -100,16 +101,7 @@ async def serve(options: LabOptions) -> None:
         event_delay=options.event_delay,
         latency=options.latency,
     )
-    postmark = PostmarkLab(
-        world,
-        options.postmark_account,
-        options.postmark_token,
-        options.webhook_username,
-        options.webhook_password or "",
-    )
-    sendgrid = SendGridLab(
-        world, options.sendgrid_account, options.sendgrid_key, signing_key(options.sendgrid_signing_key)
-    )
+    postmark, sendgrid = _fixed_accounts(world, options)
     accounts = open_accounts(world, options.accounts)
     inbox = Inbox()
     smtp = SMTPLab(
@@ -121,18 +113,7 @@ async def serve(options: LabOptions) -> None:
         keep=inbox.keep,
     )
     listener = _listen(options.http_port)
-    server = _Server(
-        uvicorn.Config(
-            lab_app(world, [postmark, sendgrid, inbox], accounts),
-            http=HangingUpProtocol,
-            loop="asyncio",
-            lifespan="off",
-            log_level="warning",
-            access_log=False,
-            timeout_graceful_shutdown=1,
-            timeout_keep_alive=60,
-        )
-    )
+    server = _server(lab_app(world, [postmark, sendgrid, inbox], accounts))
     serving = asyncio.create_task(server.serve([listener]))
     try:
         smtp_port = None if options.smtp_port is None else await smtp.start(HOST, options.smtp_port)
@@ -152,6 +133,31 @@ async def serve(options: LabOptions) -> None:
         await smtp.stop()
         await serving
         witness.close()
+
+
+def _fixed_accounts(world: World, options: LabOptions) -> tuple[PostmarkLab, SendGridLab]:
+    """Open the two accounts that every lab has."""
+    password = options.webhook_password or ""
+    key = signing_key(options.sendgrid_signing_key)
+    return (
+        PostmarkLab(world, options.postmark_account, options.postmark_token, options.webhook_username, password),
+        SendGridLab(world, options.sendgrid_account, options.sendgrid_key, key),
+    )
+
+
+def _server(app: Any) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,
+            http=HangingUpProtocol,
+            loop="asyncio",
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=1,
+            timeout_keep_alive=60,
+        )
+    )
 
 
 class _Server(uvicorn.Server):
