@@ -22,7 +22,7 @@ def actor_option(command: F) -> F:
         "actor",
         metavar="NAME",
         callback=_named,
-        help="Who does it, for the audit; default: the operating system's user and host.",
+        help="Your name in the audit; default: the operating system's user and host.",
     )(command)
 
 

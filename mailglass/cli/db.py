@@ -99,7 +99,7 @@ def check(output_format: str) -> None:
     default=300.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long to wait at most.",
+    help="Seconds to wait at most.",
 )
 @format_option
 def wait(timeout: float, output_format: str) -> None:

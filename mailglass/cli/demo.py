@@ -21,7 +21,12 @@ _WEB_PORT = 8025
 
 @click.command()
 @click.option(
-    "--messages", type=click.IntRange(1, 1_000_000), default=600, show_default=True, metavar="N", help="How many mails."
+    "--messages",
+    type=click.IntRange(1, 1_000_000),
+    default=600,
+    show_default=True,
+    metavar="N",
+    help="Number of mails.",
 )
 @click.option(
     "--burst",

@@ -15,7 +15,7 @@ from mailglass.settings.values import NAME
 if TYPE_CHECKING:
     from mailglass.ledger.database import Database
 
-_TENANT = click.option("--tenant", required=True, help="Whose mail.")
+_TENANT = click.option("--tenant", required=True, help="The tenant that sends the mail.")
 _STREAM = click.option(
     "--stream", type=click.Choice([stream.value for stream in Stream]), help="Only this stream of it."
 )

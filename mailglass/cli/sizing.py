@@ -31,7 +31,13 @@ def _parsed(parse: Callable[[str], float]) -> Callable[[click.Context, click.Par
     metavar="DURATION",
     help="Time of one request to the provider, for example 80ms.",
 )
-@click.option("--mails-per-request", type=click.IntRange(1, 1000), default=1, show_default=True)
+@click.option(
+    "--mails-per-request",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="1 for SMTP and SES; bulk APIs take more.",
+)
 @click.option(
     "--concurrency",
     type=click.IntRange(1, MAX_CONCURRENCY),
@@ -40,8 +46,20 @@ def _parsed(parse: Callable[[str], float]) -> Callable[[click.Context, click.Par
     help="The account's requests in flight in one process.",
 )
 @click.option("--headroom", type=click.FloatRange(0.0, 10.0), default=0.3, show_default=True, help="Share for peaks.")
-@click.option("--pool", type=click.Choice([PREFORK, "threads", "gevent"]), default=PREFORK, show_default=True)
-@click.option("--transport", type=click.Choice(["http", "smtp"]), default="http", show_default=True)
+@click.option(
+    "--pool",
+    type=click.Choice([PREFORK, "threads", "gevent"]),
+    default=PREFORK,
+    show_default=True,
+    help="The worker's pool (-P).",
+)
+@click.option(
+    "--transport",
+    type=click.Choice(["http", "smtp"]),
+    default="http",
+    show_default=True,
+    help="The transport of the account.",
+)
 @format_option
 def sizing(output_format: str, **given: Any) -> None:
     """Size a worker for a rate and a provider's latency.

@@ -60,6 +60,9 @@ def caught(file: Path, smtp_port: int, username: str, password: str) -> str:
             name: {**{key: body[key] for key in _KEPT if key in body}, **server} if isinstance(body, dict) else body
             for name, body in accounts.items()
         }
+    domains = document.get("domains", {})
+    # no mail goes out, so nothing is asked of DNS about its domains either
+    document["domains"] = {**domains, "watch": False} if isinstance(domains, dict) else domains
     return "\n".join(f"{_key(name)} = {_value(value)}" for name, value in document.items()) + "\n"
 
 

@@ -25,6 +25,9 @@ _OURS = "# end with the run: "
 _SETTINGS = """\
 # Written by `mailglass {purpose}`, and anew at its next start.
 
+[domains]
+watch = false
+
 [accounts.acme-postmark]
 provider = "postmark"
 from = "Acme Hardware <orders@acme.example>"

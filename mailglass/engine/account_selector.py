@@ -71,7 +71,7 @@ class _Opened:
 
 
 class AccountSelector:
-    """Assigns deliveries to accounts. Safe to use from several threads.
+    """Selector of the account for each delivery. Safe to use from several threads.
 
     Args:
         settings: routes and accounts.

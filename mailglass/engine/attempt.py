@@ -47,7 +47,7 @@ _CLEANED: Final = ("provider_message_id", "reason", "enhanced_status", "status",
 
 
 class Attempter:
-    """Attempts pieces of batches. Safe to use from several threads.
+    """Attempts of pieces of batches. Safe to use from several threads.
 
     Args:
         settings: the streams' policies.
@@ -115,7 +115,7 @@ class Attempter:
         return AttemptResult(len(mails), usable, learnt)
 
     def _mark(self, batch: AccountBatch, mails: Sequence[Outgoing], recorder: Recorder) -> dict[UUID, int]:
-        """Mark what is still ours and has not expired; returns the attempt's number by id."""
+        """Mark what is still ours and has not expired; return the attempt's number by id."""
         expired: set[UUID] = set()
         ids = [mail.delivery_id for mail in mails]
         token = recorder.lease.token

@@ -88,7 +88,7 @@ class _Batch:
 
 
 class Engine:
-    """Claims, sends and records. One per process; safe to use from several threads.
+    """Engine that claims, sends and records. One per process; safe to use from several threads.
 
     Args:
         settings: routes, policies and the engine's own figures.
@@ -192,7 +192,7 @@ class Engine:
             return Reservation(self._admission.admit(item.lane, assigned, calls), calls.pop_all())
 
     def give_back(self, reservation: Reservation) -> None:
-        """Give back the places of a mail that is not sent; does nothing for one that was handed over to be sent."""
+        """Give back the places of a mail that is not sent; do nothing for one that was handed over to be sent."""
         admitted = reservation.withdraw()
         if admitted is None:
             return

@@ -147,7 +147,9 @@ class Call:
 
 
 class Bulkhead:
-    """Counts the slow calls of one worker. To be made before its pool forks; safe to use from several threads.
+    """Bulkhead of one worker, which counts its slow calls.
+
+    Make it before the pool forks. Safe to use from several threads.
 
     Args:
         slots: batches that the worker runs at once.

@@ -20,7 +20,7 @@ _CACHED: Final = 2.0
 
 
 class Destinations:
-    """Knows which domains an account waits for, over all workers. Safe to use from several threads.
+    """Domains that accounts wait for, over all workers. Safe to use from several threads.
 
     Args:
         ledger: where it is kept.

@@ -93,7 +93,7 @@ def judge(outcomes: Sequence[Outcome]) -> Judgement:
 
 
 class Unanswered:
-    """Counts the calls in a row that accounts gave no answer to. One per process; safe to use from several threads."""
+    """Count of calls in a row that accounts did not answer. One per process; safe to use from several threads."""
 
     def __init__(self) -> None:
         self._calls: dict[str, int] = {}
@@ -124,7 +124,7 @@ class Unanswered:
 
 @dataclass(slots=True)
 class _Suspected:
-    """Whose mail an account has refused for its own sake, since it last accepted one.
+    """Mails that an account has refused for its own sake, since it last accepted one.
 
     Attributes:
         receivers: recipient domains, each with the mail that it refused.
@@ -153,7 +153,7 @@ class _Suspected:
 
 
 class Suspicions:
-    """Collects mails that were refused for their account's sake where something else may be at fault.
+    """Collection of mails that were refused for their account's sake where something else may be at fault.
 
     One recipient's server may have spoken, or the sender of one tenant may be the one that is not allowed. The account
     is at fault when three recipient domains have refused it, or three sender domains were refused, with none accepted

@@ -76,7 +76,7 @@ class _Answers:
 
 
 class RateAdmission:
-    """Admits mails within the rate limits. Safe to use from several threads.
+    """Admission of mails within the rate limits. Safe to use from several threads.
 
     Args:
         settings: limits and warm-up plans.

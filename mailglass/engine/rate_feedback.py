@@ -22,7 +22,7 @@ _PERHAPS_SENT: Final = frozenset({OutcomeClass.ACCEPTED, OutcomeClass.UNCERTAIN}
 
 
 class RateFeedback:
-    """Adjusts accounts' rates by what their providers answer. Safe to use from several threads; never raises.
+    """Feedback of providers' answers on their accounts' rates. Safe to use from several threads; never raises.
 
     Args:
         limiter: keeps the rates; None for no limits.

@@ -64,7 +64,7 @@ def new_lease(engine: EngineSettings) -> Lease:
 
 
 class Recorder:
-    """Writes verdicts down under one lease, and counts them.
+    """Record of verdicts under one lease, with their counts.
 
     Args:
         ledger: keeps them.

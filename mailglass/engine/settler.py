@@ -78,7 +78,7 @@ class SettlingReport:
 
 
 class Settler:
-    """Settles uncertain deliveries. One per process; safe to use from several threads.
+    """Settler of uncertain deliveries. One per process; safe to use from several threads.
 
     Args:
         settings: accounts, and the streams' policies.

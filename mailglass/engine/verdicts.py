@@ -22,6 +22,8 @@ _QUOTA_DELAY = 300.0
 _LATER = (1.02, 1.1)
 _ASK_AGAIN_DELAY = 3.0
 _ASK_AGAIN_MARGIN = 60.0
+_MOST_JITTER = 1.2
+_LAST_HALVES = 60.0
 _NOT_STARTED = "deadline"
 # reasons, for people: the column `in_doubt` says what the engine goes by
 _ASKED_AGAIN = "asked_again"
@@ -247,13 +249,17 @@ def _deferred(outcome: Outcome, attempt: _Attempt, at_last: Status) -> _Next:
 
 
 def _in_time(following: _Next, outcome: Outcome, attempt: _Attempt, lifetime: float | None) -> _Next:
-    """End a queued mail that would be too old when it is due, and let no deferral outlast its lifetime."""
+    """End a queued mail that would be too old by its own backoff, and let no deferral outlast its lifetime."""
     if attempt.age + (following.delay or 0.0) > attempt.policy.max_age:
         if outcome.kind in _OF_THE_ACCOUNT:
             # it waits for its account, and no mail fails by that
             return following._replace(
                 status=Status.HELD, reason=f"account_unavailable:{outcome.reason or outcome.kind.value}"
             )
+        left = attempt.policy.max_age - attempt.age
+        if left >= _LAST_HALVES and (outcome.retry_after or 0.0) * _MOST_JITTER >= (following.delay or 0.0):
+            # a provider that asks for more than the mail has left ends no mail by that: half of it is waited
+            return following._replace(delay=left / 2)
         return following._replace(status=Status.FAILED, reason=f"too_old:{outcome.reason or outcome.kind.value}")
     if following.deferred and lifetime is not None:
         # whoever waits for it hears at its end, and not at the next attempt
@@ -353,4 +359,4 @@ def still_in_doubt(verdict: Verdict, delivery: Claimed, policy: StreamPolicy) ->
 
 def _jittered(seconds: float, rng: random.Random | None) -> float:
     """Return the time asked for, spread over a fifth more, so that a backlog does not come back as one."""
-    return seconds * (rng or random).uniform(1.0, 1.2)
+    return seconds * (rng or random).uniform(1.0, _MOST_JITTER)

@@ -16,7 +16,7 @@ _REMEMBERED: Final = 10_000
 
 
 class WaitingLanes:
-    """Remembers lanes whose last claim found no slot for any of its accounts. Safe to use from several threads.
+    """Lanes whose last claim found no slot for any of its accounts. Safe to use from several threads.
 
     Args:
         bulkhead: of this worker; None where nothing ever waits for a slot.

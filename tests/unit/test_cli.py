@@ -415,3 +415,9 @@ def test_every_error_class_reaches_the_user_as_a_sentence(add: Any, capsys: pyte
     add("fail", fail)
     assert run(["fail"]) == 1
     assert capsys.readouterr().err == "mailglass: it is so: do this\n"
+
+
+@pytest.mark.parametrize("words", [[], ["--sent", "--resend"], ["--resend", "--give-up"]])
+def test_settling_by_no_word_or_by_two_is_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["deliveries", "settle", "--status", "held", "--yes", *words]) == 64
+    assert "by one of --sent, --resend and --give-up" in capsys.readouterr().err

@@ -34,7 +34,7 @@ def test_settings_come_out_as_they_went_in(document: dict) -> None:
     assert tomllib.loads(written) == document
 
 
-def test_every_account_is_caught_and_nothing_else_changes(tmp_path: Path) -> None:
+def test_every_account_is_caught_no_domain_is_watched_and_nothing_else_changes(tmp_path: Path) -> None:
     file = tmp_path / "mailglass.toml"
     file.write_text(
         'database_url = "env:LIVE"\nbroker_url = "env:LIVE"\ntemplates = ["shop"]\n'
@@ -59,6 +59,7 @@ def test_every_account_is_caught_and_nothing_else_changes(tmp_path: Path) -> Non
         },
         "routes": [{"accounts": ["live"]}],
         "streams": {"bulk": {"max_attempts": 3}},
+        "domains": {"watch": False},
     }
 
 

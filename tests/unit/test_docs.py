@@ -188,6 +188,20 @@ def _leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tupl
         yield from _leaves(found, (*path, name))
 
 
+@pytest.mark.parametrize("path", list(_leaves(cli)), ids=" ".join)
+def test_options_of_a_command_have_a_help_that_opens_with_no_question(path: tuple[str, ...]) -> None:
+    command: click.Command = cli
+    for name in path:
+        assert isinstance(command, click.Group)
+        found = command.get_command(click.Context(command), name)
+        assert found is not None
+        command = found
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert option.help, option.opts
+            assert not re.match(r"(?:What|Whether|How|Who|Whose)\b", option.help), option.opts
+
+
 def test_changelog_names_every_command() -> None:
     section = PAGES["CHANGELOG.md"].partition("\n### Commands\n")[2].partition("\n### ")[0]
     named: set[tuple[str, ...]] = set()

@@ -66,6 +66,20 @@ def test_a_transient_failure_honours_retry_after() -> None:
     assert verdict.delay == 500
 
 
+@pytest.mark.parametrize("kind", [OutcomeClass.THROTTLED, OutcomeClass.TRANSIENT])
+@given(wait=st.floats(60, 7 * 86400.0))
+def test_wait_that_a_provider_asks_for_ends_no_mail_before_a_last_minute(kind: OutcomeClass, wait: float) -> None:
+    age, attempts = 0.0, 0
+    while POLICY.max_age - age >= 60:
+        outcome = Outcome(kind, reason="http_503", retry_after=wait)
+        deferrals = attempts if kind is OutcomeClass.TRANSIENT else 0
+        verdict = decide(uuid4(), outcome, attempt=1, age=age, policy=POLICY, deferrals=min(deferrals, 1))
+        assert verdict.status is Status.QUEUED
+        age, attempts = age + verdict.delay, attempts + 1
+        assert age <= POLICY.max_age
+    assert attempts <= POLICY.max_age / 30
+
+
 def test_retry_that_would_come_too_late_fails_now_with_both_reasons() -> None:
     outcome = Outcome(OutcomeClass.THROTTLED, reason="http_429", retry_after=60)
     verdict = decide(uuid4(), outcome, attempt=1, age=POLICY.max_age, policy=POLICY)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("ids", metavar="[ID...]", nargs=-1, type=click.UUID)
-@click.option("--tenant", required=True, help="Whose they are; others' are left alone.")
+@click.option("--tenant", required=True, help="The tenant that they belong to; others' are left alone.")
 @click.option("--status", type=click.Choice(["queued", "held"]), help="Only those that stand there.")
 @options(*DUE, *FILTERS, YES)
 @actor_option

@@ -22,7 +22,7 @@ _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 @click.command()
 @click.argument("ids", metavar="[ID...]", nargs=-1, type=click.UUID)
-@click.option("--tenant", required=True, help="Whose they are; others' are left alone.")
+@click.option("--tenant", required=True, help="The tenant that they belong to; others' are left alone.")
 @click.option("--at", "moment", type=Moment(), metavar="MOMENT", help="Make them due then.")
 @click.option("--now", is_flag=True, help="Make them due now.")
 @click.option("--status", type=click.Choice(["queued"]), help="All that are queued.")

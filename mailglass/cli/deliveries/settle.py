@@ -49,9 +49,9 @@ def uncertain(tenant: str | None, account: str | None, limit: int, output_format
 
 @click.command()
 @click.argument("ids", metavar="[ID...]", nargs=-1, type=click.UUID)
-@click.option("--sent", "how", flag_value="sent", help="They went out.")
-@click.option("--resend", "how", flag_value="resend", help="Send them again; some recipients may get two.")
-@click.option("--give-up", "how", flag_value="give_up", help="They are not to be sent any more.")
+@click.option("--sent", is_flag=True, help="They went out.")
+@click.option("--resend", is_flag=True, help="Send them again; some recipients may get two.")
+@click.option("--give-up", is_flag=True, help="Do not send them again; they fail.")
 @click.option(
     "--status",
     type=click.Choice(["uncertain", "queued", "held"]),
@@ -66,7 +66,6 @@ def uncertain(tenant: str | None, account: str | None, limit: int, output_format
 @format_option
 def settle(
     ids: tuple[UUID, ...],
-    how: str | None,
     status: str | None,
     tenant: str | None,
     account: str | None,
@@ -75,6 +74,7 @@ def settle(
     yes: bool,
     actor: str,
     output_format: str,
+    **words: bool,
 ) -> int:
     """Settle deliveries that may have been sent.
 
@@ -83,11 +83,12 @@ def settle(
     """
     from mailglass.ledger.settlement import Settlement
 
-    if how is None:
-        raise click.UsageError("Say what became of them: --sent, --resend or --give-up.")
+    given = [word for word, is_given in words.items() if is_given]
+    if len(given) != 1:
+        raise click.UsageError("Say what became of them, by one of --sent, --resend and --give-up.")
     if bool(ids) == bool(status) or (ids and any((tenant, account, stream, before))):
         raise click.UsageError("Give ids, or --status, which --tenant, --account, --stream and --before narrow.")
-    database, settlement = cli_database.open_database(), Settlement(how)
+    database, settlement = cli_database.open_database(), Settlement(given[0])
     if ids:
         return _settle_these(database, ids, settlement, yes, actor, output_format)
     from mailglass.ledger.filters import Selection

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mailglass.errors import SuppressionType
     from mailglass.ledger.suppressions import Suppression
 
-_tenant = click.option("--tenant", required=True, help="Whose mail it stops; * for everybody's.")
+_tenant = click.option("--tenant", required=True, help="The tenant whose mail it stops; * for everybody's.")
 _stream = click.option(
     "--stream", type=click.Choice([stream.value for stream in Stream]), help="Only mail of this stream."
 )
@@ -77,7 +77,7 @@ def add(
 
 @click.command("remove-domain")
 @click.argument("domain")
-@click.option("--tenant", required=True, help="Whose list; * for the one that binds everybody.")
+@click.option("--tenant", required=True, help="The tenant of the list; * for the one that binds everybody.")
 @actor_option
 @format_option
 def remove_domain(domain: str, tenant: str, actor: str, output_format: str) -> int:
@@ -105,7 +105,7 @@ def remove_domain(domain: str, tenant: str, actor: str, output_format: str) -> i
 
 @click.command()
 @click.argument("address")
-@click.option("--tenant", required=True, help="Whose mail.")
+@click.option("--tenant", required=True, help="The tenant that sends the mail.")
 @format_option
 def check(address: str, tenant: str, output_format: str) -> None:
     """List the entries that suppress an address."""

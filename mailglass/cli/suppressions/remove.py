@@ -13,7 +13,7 @@ from mailglass.settings import get_settings
 
 @click.command()
 @click.argument("address", metavar="ADDRESS")
-@click.option("--tenant", required=True, help="Whose list; * for the one that binds everybody.")
+@click.option("--tenant", required=True, help="The tenant of the list; * for the one that binds everybody.")
 @click.option("--at", "names", multiple=True, metavar="ACCOUNT", help="Off this account's provider's list, too.")
 @click.option("--force", is_flag=True, help="Also where the person has complained.")
 @actor_option
