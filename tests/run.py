@@ -68,7 +68,7 @@ class Count:
         if report.when == "call" and report.outcome in ("passed", "failed"):
             self.ran += 1
 
-    @pytest.hookimpl(optionalhook=True)
+    @pytest.hookimpl(tryfirst=True, optionalhook=True)
     def pytest_xdist_auto_num_workers(self) -> int:
         # most tests wait for other processes most of the time
         return max(2, 2 * (os.cpu_count() or 1))
