@@ -40,6 +40,13 @@ class ConfigError(MailglassError):
 class MessageError(MailglassError, ValueError):
     """A message, address or attachment cannot be accepted as it was built.
 
+    >>> from mailglass import Message, MessageError
+    >>> try:
+    ...     Message(to="ada", subject="Receipt", text="Thank you.")
+    ... except MessageError as error:
+    ...     print(error.field)
+    to
+
     Attributes:
         field: the field at fault, for example `to` or `headers`.
     """

@@ -27,6 +27,11 @@ from mailglass.routing import Lane
 class Delivery:
     """One message to one recipient, as the ledger knows it. Times are aware; the provider's facts are its own.
 
+    >>> from mailglass import Message, deliver
+    >>> delivery = deliver(Message(to="ada@example.com", subject="Receipt 1001", text="Thank you."))
+    >>> delivery.status.value, delivery.account
+    ('sent', 'main')
+
     Attributes:
         in_doubt: the outcome of an attempt is not known, so it may have been sent, whatever its status says.
         ask_again: its account is to be asked about it again, under the same idempotency key.

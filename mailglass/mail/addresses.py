@@ -30,6 +30,11 @@ MAX_MAILBOX = 1024
 class Address:
     """One mailbox.
 
+    >>> from mailglass import Address, Message
+    >>> message = Message(to=Address("ada@example.com", "Ada"), subject="Receipt", text="Thank you.")
+    >>> message.to[0].email, message.to[0].name
+    ('ada@example.com', 'Ada')
+
     Attributes:
         email: the addr-spec, its domain in lower-case A-labels (RFC 5891).
         name: the display name, or "".

@@ -47,11 +47,13 @@ _TEMPLATES = ("subject", "html", "html_template", "text", "text_template")
 class Mailable:
     """The base of an application's templated mails.
 
-        class Receipt(Mailable):
-            subject = "Receipt {{ order.number }}"
-            html_template = "receipt.html"
-
-        deliver_later(Receipt(to="ada@example.com", context={"order": {"number": 4711}}))
+    >>> from mailglass import Mailable, deliver_later
+    >>> class Receipt(Mailable):
+    ...     subject = "Receipt {{ order.number }}"
+    ...     html = "<p>Thank you, {{ name }}.</p>"
+    >>> receipt = Receipt(to="ada@example.com", context={"order": {"number": 4711}, "name": "Ada"})
+    >>> receipt.to[0].email, str(receipt.stream)
+    ('ada@example.com', 'transactional')
 
     Templates are Jinja2, found in `templates/` beside the module that defines the class, then in the directories of
     the setting `templates`. HTML is escaped, subject and text are not; an undefined name is an error. Without a text

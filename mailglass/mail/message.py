@@ -75,6 +75,10 @@ _MESSAGE_ID = re.compile(r"<[!-;=?A-~]{1,200}@[!-;=?A-~]{1,200}>\Z")
 class Attachment:
     r"""A file that travels with a message.
 
+    >>> from mailglass import Attachment
+    >>> Attachment("receipt.pdf", b"%PDF-1.7").content_type
+    'application/pdf'
+
     Attributes:
         filename: its name, without a path. Any characters but CR, LF, NUL, `/` and `\`.
         content: its bytes.
@@ -132,6 +136,11 @@ class Attachment:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """One mail to one or several people, each of whom gets a delivery of their own.
+
+    >>> from mailglass import Message
+    >>> message = Message(to="ada@example.com", subject="Receipt 1001", html="<p>Thank you.</p>", tags=["receipt"])
+    >>> message.subject, str(message.stream)
+    ('Receipt 1001', 'transactional')
 
     Every value is checked when the message is built; what is refused raises `MessageError`, which names the field
     and never echoes content.

@@ -8,7 +8,12 @@ from typing import Literal, TypeAlias, Union
 
 
 class Stream(StrEnum):
-    """The three kinds of mail."""
+    """The three kinds of mail.
+
+    >>> from mailglass import Message, Stream
+    >>> Message(to="ada@example.com", subject="News", text="Hello.", stream=Stream.BULK).stream.value
+    'bulk'
+    """
 
     TRANSACTIONAL = "transactional"
     OPERATIONAL = "operational"

@@ -31,6 +31,11 @@ _CODES = {outcome: code for code, outcome in enumerate(_OUTCOMES)}
 class ItemResult:
     """Result of one message.
 
+    >>> from mailglass import Message, deliver_many
+    >>> (result,) = deliver_many([Message(to="ada@example.com", subject="News", text="Hello.")])
+    >>> result.outcome.value, len(result.ids), result.error
+    ('queued', 1, None)
+
     Attributes:
         outcome: queued, suppressed, invalid or duplicate; unknown if the database was lost.
         ids: the deliveries, one for each recipient; none for an invalid message. With an unknown outcome, the ids that
@@ -44,7 +49,13 @@ class ItemResult:
 
 
 class BatchResults(Sequence[ItemResult]):
-    """Sequence of `ItemResult`. A million of them take some 25 MB, because ids and outcomes are stored as bytes."""
+    """Sequence of `ItemResult`. A million of them take some 25 MB, because ids and outcomes are stored as bytes.
+
+    >>> from mailglass import Message, deliver_many
+    >>> results = deliver_many([Message(to="ada@example.com", subject="News", text="Hello.")])
+    >>> len(results), results[0].outcome.value
+    (1, 'queued')
+    """
 
     def __init__(self) -> None:
         self._outcomes = bytearray()

@@ -9,6 +9,11 @@ from enum import Enum
 class CancelOutcome(Enum):
     """Result of `DeliveryResult.cancel`; true only if the delivery was canceled.
 
+    >>> from mailglass import Message, deliver_later
+    >>> later = deliver_later.apply_async((Message(to="ada@example.com", subject="Hi", text="Hi."),), countdown=60)
+    >>> later.cancel()
+    <CancelOutcome.CANCELED: 'canceled'>
+
     CANCELED: it is never sent.
     IN_DOUBT: it may have been sent, because the outcome of an attempt is not known. It can only be settled.
     LEFT: a worker has claimed it, or it has ended.
@@ -25,6 +30,11 @@ class CancelOutcome(Enum):
 @dataclass(frozen=True, slots=True)
 class CancelCounts:
     """Result of `cancel_many` and `DeliveryGroup.cancel`; true if at least one delivery was canceled.
+
+    >>> from mailglass import Message, cancel_many, deliver_later
+    >>> later = deliver_later.apply_async((Message(to="ada@example.com", subject="Hi", text="Hi."),), countdown=60)
+    >>> cancel_many(stream="transactional").canceled
+    1
 
     Attributes:
         canceled: number of canceled deliveries, which are never sent.

@@ -108,6 +108,10 @@ class Settings:
 def load_settings(environ: Mapping[str, str] | None = None, path: str | Path | None = None) -> Settings:
     """Read and check everything.
 
+    >>> from mailglass import load_settings
+    >>> load_settings({"MAILGLASS_DATABASE_URL": "postgresql:///shop"}).log_level
+    'info'
+
     Args:
         environ: the environment; os.environ when left out.
         path: the TOML file; else `MAILGLASS_CONFIG`, else `mailglass.toml` in the working directory if it is there.
@@ -135,7 +139,11 @@ def get_settings() -> Settings:
 
 
 def configure(settings: Settings | None) -> None:
-    """Use these settings in this process; None forgets them, so that the next call loads them again."""
+    """Use these settings in this process; None forgets them, so that the next call loads them again.
+
+    >>> from mailglass import configure, load_settings
+    >>> configure(load_settings({"MAILGLASS_DATABASE_URL": "postgresql:///shop"}))
+    """
     global _current
     _current = settings
 

@@ -17,8 +17,9 @@ from mailglass.runtime import close_runtime
 from mailglass.settings import AccountSettings, Route, Secret, Settings, configure
 
 WITH_EXAMPLES = (
-    "DeliveryGroup DeliveryResult cancel_many current_tenant deliver deliver_later deliver_many deliver_many_or_raise "
-    "release_many tenant"
+    "Address Attachment BatchResults CancelCounts CancelOutcome Delivery DeliveryGroup DeliveryResult ItemResult "
+    "Mailable Message MessageError Stream cancel_many configure current_tenant deliver deliver_later deliver_many "
+    "deliver_many_or_raise load_settings release_many tenant"
 ).split()
 MODULES = ("mailglass.routing.hooks", "mailglass.web")
 
