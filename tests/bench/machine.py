@@ -38,7 +38,7 @@ provider = "null"
 TEXT = "Thank you for your order. We have packed it with care, and it is on its way to you.\n" * 5
 HTML = f"<html><body>{'<p>Thank you for your order. It is on its way to you.</p>' * 10}</body></html>"
 _TEMPLATE = "ledger_template"
-_PATIENCE = 300.0
+_TIMEOUT = 300.0
 _POLL = 0.01
 
 
@@ -157,11 +157,11 @@ def wait_until(fact: Callable[[], bool], child: ChildProcess | None = None) -> f
     Raises:
         RuntimeError: it did not within minutes, or the child ended first.
     """
-    deadline = time.perf_counter() + _PATIENCE
+    deadline = time.perf_counter() + _TIMEOUT
     while not fact():
         if child is not None and not child.running:
             raise RuntimeError(f"the worker ended (exit code {child.returncode}):\n{child.output()[-2000:]}")
         if time.perf_counter() > deadline:
-            raise RuntimeError(f"waited {_PATIENCE:.0f} s in vain")
+            raise RuntimeError(f"waited {_TIMEOUT:.0f} s in vain")
         time.sleep(_POLL)
     return time.perf_counter()

@@ -110,7 +110,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     argv = [sys.executable, "-c", code, str(stack_root / "pg")]
     orphan = psutil.Process(int(subprocess.run(argv, capture_output=True, check=False).stdout))
     try:
-        monkeypatch.setattr(directory, "_PATIENCE", 0.2)
+        monkeypatch.setattr(directory, "_LEFT_SERVER_TIMEOUT", 0.2)
         with pytest.raises(StackError, match=rf"a PostgreSQL server \(pid {orphan.pid}\) without a parent"):
             EmbeddedPostgres(stack_root / "pg").start()
         assert orphan.is_running()

@@ -33,7 +33,7 @@ CONCURRENCIES = (10, 50, 200)
 GOALS = {"awa": 2.0, "oban": 2.0, "procrastinate": 15.0}
 OURS = "mailglass"
 _SENT = "SELECT count(*) FROM mailglass.deliveries WHERE status = 'sent'"
-_PATIENCE = 120.0
+_TIMEOUT = 120.0
 _TOML = """
 default_from = "shop@example.com"
 log_level = "error"
@@ -140,7 +140,7 @@ def _done(name: str, url: str, count: Path) -> Callable[[], int]:
 
 
 def _wait(done: Callable[[], int], wanted: int) -> None:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _TIMEOUT
     while (so_far := done()) < wanted:
         if time.monotonic() > deadline:
             raise RuntimeError(f"{so_far} of {wanted} mails were worked on")
