@@ -86,14 +86,23 @@ class Databases:
     def take(self) -> str:
         """Return the name of an empty database."""
         name = next(self.names)
-        if self._spare:
-            self._execute("ALTER DATABASE {} RENAME TO {}", self._spare.pop(), name)
-            return name
+        while self._spare:
+            if self._renamed(self._spare.pop(), name):
+                return name
         self._execute("CREATE DATABASE {} TEMPLATE {}", name, self.template)
         if self._fresh is None:
             with self._connect(name) as connection:
                 self._fresh = self._state(connection)
         return name
+
+    def _renamed(self, spare: str, name: str) -> bool:
+        """Rename an empty database, or drop it if a process of its last test has come back to it."""
+        try:
+            self._execute("ALTER DATABASE {} RENAME TO {}", spare, name)
+        except psycopg.errors.ObjectInUse:
+            self._execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", spare)
+            return False
+        return True
 
     def give_back(self, name: str) -> None:
         """Empty a database for another test; drop it where that cannot be done or would be no gain."""

@@ -20,6 +20,7 @@ from kombu import Connection
 from mailglass.settings import Settings, configure, get_settings
 from mailglass.stack.guardian import start_time
 from mailglass.stack.valkey import EmbeddedValkey
+from tests.databases import Databases, PostgresServer
 
 CONFTEST = Path(__file__).parents[1] / "conftest.py"
 WAITS_FOR_EVER = """
@@ -79,6 +80,23 @@ def test_databases_of_earlier_tests_are_dropped(empty_database_url: str) -> None
         pattern = own.rpartition("_")[0] + "_%"
         found = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", [pattern]).fetchall()
     assert found == [(own,)]
+
+
+def test_a_database_that_a_process_comes_back_to_is_dropped_and_replaced(
+    postgres: PostgresServer, migrated_template: str
+) -> None:
+    databases = Databases(postgres, migrated_template, iter(f"test_returned_{os.getpid()}_{n}" for n in range(9)))
+    first = databases.take()
+    databases.give_back(first)
+    late = psycopg.connect(postgres.url(first), autocommit=True)
+    second = databases.take()
+    late.close()
+    databases.give_back(second)
+    with psycopg.connect(postgres.url("postgres")) as connection:
+        names = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
+    databases.close()
+    assert second in names
+    assert first not in names
 
 
 @pytest.mark.parametrize("turn", [1, 2])
