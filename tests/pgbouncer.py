@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -93,11 +92,11 @@ def find_program() -> str:
 def give_sessions(server_url: str) -> None:
     """Give the URL's role what a pooler does not pass on, in all databases of the server."""
     role = unquote(urlsplit(server_url).username or "postgres")
-    with psycopg.connect(server_url, autocommit=True) as connection:
+    with psycopg.connect(server_url) as connection:
+        # another process of this test run does the same
+        connection.execute("SELECT pg_advisory_xact_lock(hashtext('give_sessions'))")
         for name, value in SESSION.items():
             statement = sql.SQL("ALTER ROLE {} SET {} = {}").format(
                 sql.Identifier(role), sql.Identifier(name), sql.Literal(value)
             )
-            # another process of this test run does the same
-            with suppress(psycopg.errors.InternalError):
-                connection.execute(statement)
+            connection.execute(statement)

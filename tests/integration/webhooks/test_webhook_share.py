@@ -27,8 +27,8 @@ WAITING = """SELECT count(*) FROM pg_stat_activity
 
 
 @pytest.fixture
-def ledger(database_url: str) -> Any:
-    with psycopg.connect(database_url, autocommit=True) as connection:
+def ledger(direct_url: str) -> Any:
+    with psycopg.connect(direct_url, autocommit=True) as connection:
         yield connection
 
 
@@ -86,11 +86,11 @@ def test_mail_beside_a_backlog_of_webhooks_has_the_larger_share_and_both_progres
 
 
 def test_a_backlog_of_webhooks_has_every_slot_while_no_mail_is_due(
-    grid: Any, ledger: Any, database_url: str, wait_for: Callable[..., Any]
+    grid: Any, ledger: Any, direct_url: str, wait_for: Callable[..., Any]
 ) -> None:
     stored = 40
     ids = store(grid, ledger, stored)
-    with psycopg.connect(database_url) as reader:
+    with psycopg.connect(direct_url) as reader:
         reader.execute("SELECT 1 FROM mailglass.deliveries WHERE id = ANY(%s) FOR UPDATE", (ids,))
         grid.worker("-c", "2")
         wait_for(lambda: count(ledger, WAITING) == 2, timeout=60)
