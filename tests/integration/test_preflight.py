@@ -6,8 +6,10 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import sqlalchemy
 
@@ -20,6 +22,8 @@ from mailglass.preflight.findings import Finding, Status, passed
 from mailglass.preflight.run import run
 from mailglass.preflight.surroundings import Surroundings, Worker
 from mailglass.settings import configure, get_settings, load_settings
+
+SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "preflight.json"
 
 
 def surroundings(**changes: Any) -> Surroundings:
@@ -45,7 +49,9 @@ def printed(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Any]
     def run_command(*options: str) -> tuple[int, Any]:
         capsys.readouterr()
         code = command(["preflight", "--timeout", "1", "--format", "json", *options])
-        return code, json.loads(capsys.readouterr().out)
+        printed = json.loads(capsys.readouterr().out)
+        jsonschema.validate(printed, json.loads(SCHEMA.read_text(encoding="utf-8")))
+        return code, printed
 
     return run_command
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from mailglass.cli import run
 from mailglass.wiring.doctor import diagnose
 from mailglass.wiring.findings import Finding, Status
 
+SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "doctor.json"
 DJANGO = {
     "manage.py": "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings')\n",
     "shop/__init__.py": "",
@@ -230,7 +232,9 @@ def test_the_command_prints_the_place_and_ends_with_a_count(tmp_path: Path, caps
     assert lines[0] == "[fail] flask.mount: the application has no Mailglass extension (app.py:2)"
     assert lines[-1] == "mailglass doctor: pass=0 fail=1 cannot_diagnose=0"
     assert run(["doctor", str(tmp_path), "--format", "json"]) == 1
-    assert json.loads(capsys.readouterr().out)["findings"][0]["line"] == 2
+    printed = json.loads(capsys.readouterr().out)
+    jsonschema.validate(printed, json.loads(SCHEMA.read_text(encoding="utf-8")))
+    assert printed["findings"][0]["line"] == 2
 
 
 def test_a_directory_that_is_none_is_an_error_with_the_remedy(
