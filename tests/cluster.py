@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from kombu import Connection, Queue
 from kombu.message import Message
@@ -111,11 +113,27 @@ def frozen(broker: Any) -> Iterator[None]:
     """A broker that takes connections and answers nothing."""
     if broker.pid is None:
         pytest.skip("needs a broker that may be frozen: unset MAILGLASS_TEST_BROKER_URL")
+    group = [process for process in psutil.process_iter() if _group_of(process.pid) == broker.pid]
     os.killpg(broker.pid, signal.SIGSTOP)
     try:
+        # a process that runs on another processor stops a moment later
+        deadline = time.monotonic() + 30
+        while any(process.is_running() and process.status() in _RUNS for process in group):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         yield
     finally:
         os.killpg(broker.pid, signal.SIGCONT)
+
+
+_RUNS = frozenset({psutil.STATUS_RUNNING, psutil.STATUS_SLEEPING, psutil.STATUS_DISK_SLEEP})
+
+
+def _group_of(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
 
 
 @dataclass
