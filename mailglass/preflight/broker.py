@@ -36,7 +36,7 @@ def eviction_is_safe(surroundings: Surroundings) -> Iterator[Finding]:
     """Check that neither Redis server may drop keys to make room."""
     settings = surroundings.settings
     urls = {"redis": settings.redis_url.reveal() if settings.redis_url else ""}
-    if settings.broker_url.reveal().startswith(("redis", "rediss", "valkey")):
+    if settings.broker_url.reveal().startswith("redis"):
         urls["broker"] = settings.broker_url.reveal().split(";")[0]
     for role, url in urls.items():
         if url:

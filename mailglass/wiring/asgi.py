@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from mailglass.wiring.bodies import keyword, reads_of, size_of, unpacks
-from mailglass.wiring.effects import ALTERED, TOO_SMALL, UNWIRED
+from mailglass.wiring.effects import ALTERED, CONSUMED, TOO_SMALL, UNWIRED
 from mailglass.wiring.findings import Finding, Status
 from mailglass.wiring.project import Module, Project
 
@@ -95,7 +95,7 @@ def _middleware(module: Module, framework: str) -> Iterator[Finding]:
                 f"{framework}.middleware",
                 Status.FAIL,
                 f"{node.name} reads request.{read.attr}() before the endpoint",
-                ALTERED.replace("The signature is over the raw bytes, so", "It consumes the raw bytes, so"),
+                CONSUMED,
                 "Read `await request.body()` instead, or let it pass over the webhook path",
                 module.path,
                 read.lineno,

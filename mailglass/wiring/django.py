@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from mailglass.wiring.bodies import reads_of, size_of, strings, unpacks
-from mailglass.wiring.effects import ALTERED, REFUSED, TOO_SMALL, UNWIRED
+from mailglass.wiring.effects import ALTERED, CONSUMED, REFUSED, TOO_SMALL, UNWIRED
 from mailglass.wiring.findings import Finding, Status
 from mailglass.wiring.project import Module, Project
 
@@ -104,7 +104,7 @@ def _middleware(project: Project, module: Module) -> Iterator[Finding]:
                 "django.middleware",
                 Status.FAIL,
                 f"{name} reads request.{read.attr} before the view",
-                ALTERED.replace("The signature is over the raw bytes, so", "It consumes the raw bytes, so"),
+                CONSUMED,
                 "Read request.body instead, or let it pass over the webhook path",
                 source.path,
                 read.lineno,

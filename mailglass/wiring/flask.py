@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from mailglass.wiring.bodies import reads_of, size_of
-from mailglass.wiring.effects import ALTERED, REFUSED, TOO_SMALL, UNWIRED
+from mailglass.wiring.effects import CONSUMED, REFUSED, TOO_SMALL, UNWIRED
 from mailglass.wiring.findings import Finding, Status
 from mailglass.wiring.project import Module, Project
 
@@ -98,7 +98,7 @@ def _before_requests(module: Module) -> Iterator[Finding]:
                 "flask.before_request",
                 Status.FAIL,
                 f"{node.name} reads request.{read.attr} before the view",
-                ALTERED.replace("The signature is over the raw bytes, so", "It consumes the raw bytes, so"),
+                CONSUMED,
                 'Return early for the webhook path: `if request.blueprint == "mailglass": return`',
                 module.path,
                 read.lineno,
