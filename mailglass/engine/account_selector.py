@@ -171,9 +171,7 @@ class AccountSelector:
         """Return whether an account is to be asked about it that only other workers know."""
         return delivery.ask_again and delivery.account is not None and delivery.account not in self._settings.accounts
 
-    def _route(
-        self, lane: Lane, item: ReadyDelivery, routes: dict[_Facts, Route | RouteError]
-    ) -> Route | RouteError:
+    def _route(self, lane: Lane, item: ReadyDelivery, routes: dict[_Facts, Route | RouteError]) -> Route | RouteError:
         try:
             by_delivery = self._router.by_delivery
         except RouteError as error:

@@ -14,11 +14,11 @@ from mailglass.errors import (
     SuppressedError,
     SuppressionType,
 )
+from mailglass.ledger.session import NOT_GIVEN
 from mailglass.mail.mailable import Mailable
 from mailglass.mail.message import Message
 from mailglass.outbound.recording import Sendable, items_of, raise_if_suppressed, record_items
 from mailglass.outbound.schedule import Schedule
-from mailglass.outbound.session import NOT_GIVEN
 from mailglass.routing import Mode
 from mailglass.routing.scope import current_tenant
 from mailglass.runtime import get_runtime

@@ -10,12 +10,12 @@ from uuid import UUID, uuid5
 
 from mailglass.errors import IdempotencyError, MessageError, SuppressedError, SuppressionType
 from mailglass.ids import uuid7
+from mailglass.ledger.session import NOT_GIVEN, is_psycopg, runner_of
 from mailglass.ledger.submit import Item, Recorded, content_id, derived_content_id, submit
 from mailglass.mail.addresses import Address, encodable
 from mailglass.mail.mailable import Mailable
 from mailglass.mail.message import Message
 from mailglass.outbound.schedule import Schedule, expires_before_due
-from mailglass.outbound.session import NOT_GIVEN, is_psycopg, runner_of
 from mailglass.rendering.content import with_text
 from mailglass.routing import Lane, Mode, RouteContext
 from mailglass.routing.scope import current_tenant
