@@ -40,9 +40,11 @@ NOT_GIVEN: Final = NotGiven.NOT_GIVEN
 
 def _ledger() -> Database:
     # an import of `deliver_later` opens nothing, and reads no settings
-    from mailglass.runtime import get_runtime
+    from mailglass.ledger.database import get_database
+    from mailglass.settings import get_settings
 
-    return get_runtime().database
+    settings = get_settings()
+    return get_database(settings.require_database(), settings.pooled)
 
 
 def runner_of(session: object) -> Runner:
