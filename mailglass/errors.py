@@ -316,3 +316,7 @@ class TemplateError(MailglassError):
 
 class StackError(MailglassError):
     """A local server or child process of `mailglass demo` or `mailglass dev` did not start."""
+
+
+class OutboxError(MailglassError):
+    """A test asked its outbox or mailbox for something that it cannot do, such as a real send."""

@@ -84,7 +84,7 @@ def test_examples_of_testing_pass_in_a_suite_of_their_own(cluster: Cluster, tmp_
     (tmp_path / "test_shop.py").write_text("\n".join([tests[0], imports, *tests[1:]]), encoding="utf-8")
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(tmp_path)]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "3 passed" in done.stdout, done.stdout + done.stderr
+    assert "5 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_example_of_operating_cancels_what_it_says(cluster: Cluster, run: Callable[..., ModuleType]) -> None:
