@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -20,7 +20,7 @@ from mailglass.engine.health import BREAKING, Sign, Suspicions, Unanswered, judg
 from mailglass.engine.rate_feedback import RateFeedback
 from mailglass.engine.recorder import Recorder
 from mailglass.engine.verdicts import decide, window
-from mailglass.errors import LedgerUnavailableError
+from mailglass.errors import LedgerUnavailableError, failure
 from mailglass.ledger import breakers, leases
 from mailglass.ledger.database import Database
 from mailglass.ledger.leases import Claimed, RefusedCopy, Verdict
@@ -264,10 +264,12 @@ def _left_out(provider: Provider, mails: Sequence[Outgoing]) -> list[tuple[UUID,
     found = []
     for mail in mails:
         if mail.tags or mail.metadata:
-            # what else a provider cannot say of a mail, its attempt finds out
-            with suppress(Exception):
+            try:
                 if reason := left_out(mail, provider.fitting(mail)):
                     found.append((mail.delivery_id, mail.created_at, reason))
+            except BaseException as error:
+                # what else a provider cannot say of a mail, its attempt finds out
+                failure(error)
     return found
 
 
@@ -337,15 +339,16 @@ def _call(provider: Provider, mails: Sequence[Outgoing], deadline: float) -> lis
     """Return the provider's answers; whatever escapes it may have happened after the request was written."""
     try:
         outcomes = provider.send(mails, deadline=deadline)
-    except Exception as error:
+    except BaseException as error:
+        name = failure(error)
         telemetry.emit(
             "mailglass.dispatch.provider_failed",
             level=logging.ERROR,
             account=provider.account,
             provider=provider.name,
-            error_type=type(error).__name__,
+            error_type=name,
         )
-        return [Outcome(OutcomeClass.UNCERTAIN, reason=f"provider_error:{type(error).__name__}")] * len(mails)
+        return [Outcome(OutcomeClass.UNCERTAIN, reason=f"provider_error:{name}")] * len(mails)
     if len(outcomes) != len(mails):
         return [Outcome(OutcomeClass.UNCERTAIN, reason="provider_error:wrong_count")] * len(mails)
     return [_recordable(outcome) for outcome in outcomes]
