@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mailglass.errors import ProviderCallError, SuppressionType
+from mailglass.errors import ConfigError, ProviderCallError, SuppressionType
 from mailglass.ledger import audit
 from mailglass.ledger.database import Runs
 from mailglass.ledger.suppressions import EVERYONE, Suppression, suppressions_of, unsuppress
@@ -57,16 +57,23 @@ def remove_address(
         tenant: the owner of the list; `*` for the list that binds all tenants.
         address: to remove.
         actor: name for the audit, which holds no address.
-        at: accounts whose providers remove the address too; by default those of the tenant that push.
+        at: accounts whose providers remove the address too; by default those of the tenant that push. Outside
+            production none may be named, and none is asked.
         force: remove complaints too.
 
     Returns:
         The counts, and the answer of each provider.
 
     Raises:
-        ConfigError: an account is unknown, or cannot be opened.
+        ConfigError: an account is unknown, or cannot be opened, or may not be changed outside production.
         LedgerUnavailableError: the database cannot be reached.
     """
+    if at and settings.recipients is not None:
+        raise ConfigError(
+            "environments",
+            "outside production no provider's suppression list is changed",
+            "Remove the address there by hand, or run this in production",
+        )
     entries = suppressions_of(ledger, tenant, address)
     own = [entry for entry in entries if entry.tenant == tenant]
     result = Removal(kept=len(entries) - len(own))
@@ -95,7 +102,7 @@ def _pushing(settings: Settings, tenant: str) -> list[str]:
     return [
         name
         for name, account in settings.accounts.items()
-        if account.suppressions in _WRITES and account.tenant == tenant
+        if account.suppressions in _WRITES and account.tenant == tenant and settings.recipients is None
     ]
 
 
