@@ -22,7 +22,7 @@ def failure_in_a_thread(error: BaseException) -> str:
 
 
 @pytest.mark.parametrize("error", [Panic(), ValueError(), MemoryError(), SystemExit(2), KeyboardInterrupt()])
-def test_whatever_code_raises_in_a_thread_is_its_failure(error: BaseException) -> None:
+def test_code_that_raises_in_a_thread_has_failed(error: BaseException) -> None:
     assert failure_in_a_thread(error) == type(error).__name__
 
 

@@ -40,9 +40,11 @@ NOT_GIVEN: Final = NotGiven.NOT_GIVEN
 
 def _ledger() -> Database:
     # an import of `deliver_later` opens nothing, and reads no settings
-    from mailglass.runtime import get_runtime
+    from mailglass.ledger.database import get_database
+    from mailglass.settings import get_settings
 
-    return get_runtime().database
+    settings = get_settings()
+    return get_database(settings.require_database(), settings.pooled)
 
 
 def runner_of(session: object) -> Runner:
@@ -67,6 +69,25 @@ def runner_of(session: object) -> Runner:
     run = _runner(database.run_on, connection)
     _check(connection.engine, run)
     return run
+
+
+class Ledger:
+    """The ledger in a transaction of its own, or in the caller's.
+
+    Args:
+        session: as `runner_of` takes it.
+
+    Raises:
+        TypeError: it is no session or connection.
+        SessionError: it belongs to another database than the ledger's.
+    """
+
+    def __init__(self, session: object) -> None:
+        self._run = runner_of(session)
+
+    def run(self, name: str, params: Mapping[str, Any] | None = None) -> Rows:
+        """Run one statement by its name, and return its rows."""
+        return self._run(name, params or {})
 
 
 def is_psycopg(session: object) -> bool:
