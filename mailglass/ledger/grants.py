@@ -47,6 +47,7 @@ _PRODUCER: Final = (
 _SUPPRESSIONS: Final = (
     "suppress",
     "unsuppress",
+    "unsuppress_these",
     "suppressions_of",
     "suppressions_after",
     "count_suppressions",
@@ -67,6 +68,7 @@ _BY_HAND: Final = frozenset(
         "audit_entries",
         "replay_webhooks",
         "unsuppress",
+        "unsuppress_these",
         "suppressions_of",
         "suppressions_after",
         "suppressions_before",

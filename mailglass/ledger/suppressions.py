@@ -139,6 +139,12 @@ def unsuppress(
     return bool(ledger.run("unsuppress", params))
 
 
+def unsuppress_these(ledger: Runs, entries: Iterable[Suppression], *, force: bool = False) -> int:
+    """Remove entries that were read from the ledger, complaints only with `force`; return how many were removed."""
+    ids = arrays.uuids(entry.id for entry in entries)
+    return len(ledger.run("unsuppress_these", {"ids": ids, "force": force}))
+
+
 def suppressions_of(ledger: Runs, tenant: str, address: Address) -> list[Suppression]:
     """Return the live entries that stop mail to an address, for the tenant or for all."""
     rows = ledger.run("suppressions_of", {"key": address.key, "domain": address.domain, "tenant": tenant})

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mailglass.errors import SuppressionType
     from mailglass.ledger.suppressions import Suppression
+    from mailglass.suppressions.bulk import RemovalCounts, remove_many
     from mailglass.suppressions.csv_export import export_csv
     from mailglass.suppressions.csv_import import ImportReport, import_csv
     from mailglass.suppressions.editing import add, remove
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _HOME_OF = {
     "ImportReport": "mailglass.suppressions.csv_import",
     "Removal": "mailglass.suppressions.removal",
+    "RemovalCounts": "mailglass.suppressions.bulk",
     "Suppression": "mailglass.ledger.suppressions",
     "SuppressionType": "mailglass.errors",
     "add": "mailglass.suppressions.editing",
@@ -36,12 +38,14 @@ _HOME_OF = {
     "get": "mailglass.suppressions.listing",
     "import_csv": "mailglass.suppressions.csv_import",
     "remove": "mailglass.suppressions.editing",
+    "remove_many": "mailglass.suppressions.bulk",
     "search": "mailglass.suppressions.listing",
 }
 
 __all__ = [
     "ImportReport",
     "Removal",
+    "RemovalCounts",
     "Suppression",
     "SuppressionType",
     "add",
@@ -51,6 +55,7 @@ __all__ = [
     "get",
     "import_csv",
     "remove",
+    "remove_many",
     "search",
 ]
 

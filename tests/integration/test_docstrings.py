@@ -23,6 +23,7 @@ WITH_EXAMPLES = (
 ).split()
 MODULES = (
     "mailglass.routing.hooks",
+    "mailglass.suppressions.bulk",
     "mailglass.suppressions.csv_export",
     "mailglass.suppressions.csv_import",
     "mailglass.suppressions.editing",

@@ -321,3 +321,29 @@ def test_files_that_cannot_be_used_are_a_usage_error(site: Database, mailglass: 
     assert mailglass("suppressions", "import", tmp_path / "none.csv", "--tenant", "acme")[0] == 64
     assert mailglass("suppressions", "import", tmp_path, "--tenant", "acme")[0] == 64
     assert mailglass("suppressions", "export", tmp_path / "none" / "list.csv")[0] == 64
+
+
+def test_a_wave_of_bounces_is_undone_in_one_audited_step(site: Database, mailglass: Command) -> None:
+    suppressions.add([f"u{number}@outlook.com" for number in range(3)], tenant="acme", reason="hard_bounce")
+    suppressions.add("ada@outlook.com", tenant="acme", reason="complaint")
+    suppressions.add(["bob@outlook.com", "outlook.com"], tenant="acme")
+    suppressions.add("cy@example.com", tenant="acme", reason="hard_bounce")
+    command = ("suppressions", "undo", "--reason", "hard_bounce", "--domain", "outlook.com")
+    assert mailglass(*command)[1]["removed"] == 3
+    assert suppressions.count(tenant="acme") == 7
+    assert mailglass(*command, "--yes", "--as", "ops")[1]["removed"] == 3
+    assert values() == ["ada@outlook.com", "bob@outlook.com", "outlook.com", "cy@example.com"]
+    done, intended = audit.entries(site)[:2]
+    assert done.detail == {**intended.detail, "count": 3}
+    assert (done.actor, done.detail["filter"]) == ("ops", {"reason": "hard_bounce", "domain": "outlook.com"})
+    old = Suppression("acme", "u1@outlook.com", "hard_bounce", "sync", created_at=clock.now() - timedelta(hours=1))
+    assert suppression_sync.mirror(site, [old]) == 0
+
+
+def test_complaints_stay_in_a_removal_by_filter_unless_forced(site: Database) -> None:
+    suppressions.add("ada@example.com", tenant="acme", reason="complaint")
+    counts = suppressions.remove_many(tenant="acme", domain="example.com")
+    assert (counts.found, counts.removed, counts.kept) == (1, 0, 1)
+    assert suppressions.remove_many(tenant="acme", domain="example.com", force=True).removed == 1
+    with pytest.raises(MessageError, match="filters"):
+        suppressions.remove_many(tenant="acme")

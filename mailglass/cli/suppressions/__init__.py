@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, Row] = {
     "remove-domain": Row(f"{_HERE}.edit:remove_domain", "Remove a domain from the list."),
     "show": Row(f"{_HERE}.entries:show", "Show one entry, or all of an address."),
     "sync": Row(f"{_HERE}.sync:sync", "Synchronise the list with the providers'."),
+    "undo": Row(f"{_HERE}.undo:undo", "Remove all entries that match a filter."),
 }
 
 

@@ -37,7 +37,7 @@ def export(target: str, output_format: str, **given: Any) -> None:
     chosen = chosen_filter(given).given()
     tenant = chosen.pop("tenant", ANY_TENANT)
     try:
-        with _progress("exported") as show:
+        with progress_bar("exported") as show:
             count = export_csv(sys.stdout if target == "-" else target, tenant=tenant, progress=show, **chosen)
     except OSError as error:
         if target == "-":
@@ -93,7 +93,7 @@ def import_(
 
     reached: list[int] = []
     try:
-        with _open(source) as file, _refusals(refused) as on_refused, _progress("lines") as show:
+        with _open(source) as file, _refusals(refused) as on_refused, progress_bar("lines") as show:
 
             def progress(report: ImportReport) -> None:
                 reached[:] = [report.line]
@@ -170,7 +170,7 @@ def _refusals(path: str | None) -> Iterator[Callable[[int, str], None] | None]:
 
 
 @contextmanager
-def _progress(unit: str) -> Iterator[Callable[[int], None] | None]:
+def progress_bar(unit: str) -> Iterator[Callable[[int], None] | None]:
     """Show how far it is on a terminal; yields None where standard error is none."""
     if not sys.stderr.isatty():
         yield None

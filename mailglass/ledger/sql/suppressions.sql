@@ -42,6 +42,19 @@ WITH removed AS (
 )
 SELECT id FROM removed
 
+-- name: unsuppress_these
+-- Remove suppressions by their ids, and remember that they were removed. One that was replaced since has another id.
+WITH removed AS (
+    DELETE FROM mailglass.suppressions
+    WHERE id = ANY (CAST(%(ids)s AS uuid[])) AND (CAST(%(force)s AS boolean) OR reason <> 'complaint')
+    RETURNING id, value, tenant_id, scope, stream
+), remembered AS (
+    INSERT INTO mailglass.suppression_removals (value, tenant_id, scope, stream)
+    SELECT value, tenant_id, scope, stream FROM removed ORDER BY value, tenant_id, scope, stream
+    ON CONFLICT (value, tenant_id, scope, stream) DO UPDATE SET removed_at = excluded.removed_at
+)
+SELECT id FROM removed
+
 -- name: suppressions_after
 -- List entries in the order in which they were made, after one of them.
 SELECT s.id, s.tenant_id, s.scope, s.value, s.stream, s.reason, s.source, s.account, s.created_at, s.expires_at
