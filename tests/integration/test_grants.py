@@ -212,11 +212,11 @@ def test_a_web_process_keeps_webhooks_and_sees_no_mail(
 
 
 def test_an_application_edits_the_suppression_list_and_sees_no_mail(
-    owner: psycopg.Connection, grantee: str, database_url: str, site: Settings
+    owner: psycopg.Connection, grantee: str, grantee_url: str, site: Settings
 ) -> None:
-    granted(owner, Role.SUPPRESSIONS, grantee, database_url).dispose()
+    granted(owner, Role.SUPPRESSIONS, grantee, grantee_url).dispose()
     close_runtime()
-    configure(Settings(database_url=Secret(url_of(database_url, grantee), "test"), accounts=site.accounts))
+    configure(Settings(database_url=Secret(grantee_url, "test"), accounts=site.accounts))
     assert suppressions.add(["ada@example.com", "example.org"], tenant="acme") == 2
     file = io.StringIO("email\nbob@example.com\n")
     assert suppressions.import_csv(file, tenant="acme", reason="manual", dry_run=True).added == 1
@@ -224,7 +224,7 @@ def test_an_application_edits_the_suppression_list_and_sees_no_mail(
     assert suppressions.count(tenant="acme") == len(list(suppressions.search(tenant="acme"))) == 2
     assert suppressions.remove("ada@example.com", tenant="acme").is_whole
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        psycopg.connect(url_of(database_url, grantee)).execute("SELECT * FROM mailglass.deliveries")
+        psycopg.connect(grantee_url).execute("SELECT * FROM mailglass.deliveries")
 
 
 def test_a_reader_counts_the_backlog_and_sees_no_address(
