@@ -32,7 +32,7 @@ from mailglass.routing import Lane
 from mailglass.runtime import get_runtime
 from mailglass.settings import Settings, SyncMode, configure, get_settings
 from mailglass.suppressions import sync
-from mailglass.suppressions.remove import remove
+from mailglass.suppressions.removal import remove_address
 from mailglass.testing.provider import FixedAccounts, ScriptedProvider
 from tests.integration.test_suppression_sync import replace_time
 from tests.settling import LANE, Desk, takes
@@ -83,7 +83,7 @@ def test_no_provider_call_of_a_copied_ledger_names_anybody_outside(
         assert delivered == set(ids)
 
 
-def test_what_was_redirected_and_left_out_stands_in_the_ledger_once_and_without_an_address(desk: Desk) -> None:
+def test_redirected_and_left_out_mail_stands_in_the_ledger_once_and_without_an_address(desk: Desk) -> None:
     within(desk, REDIRECTS)
     (key,) = copied(desk, [Address("ada@customer.test")], [{"bcc": [["", "bob@customer.test"]]}])
     desk.main.script = lambda mail: Outcome(OutcomeClass.TRANSIENT)
@@ -180,8 +180,8 @@ def test_no_providers_suppression_list_is_changed_outside_production(desk: Desk)
     assert sync.run(chosen, desk.ledger, accounts, "main").error is None
     ada = Address("ada@customer.test")
     with pytest.raises(ConfigError, match="outside production"):
-        remove(chosen, desk.ledger, accounts, "acme", ada, actor="grace", at=["main"])
-    assert remove(chosen, desk.ledger, accounts, "acme", ada, actor="grace").is_whole
+        remove_address(chosen, desk.ledger, accounts, "acme", ada, actor="grace", at=["main"])
+    assert remove_address(chosen, desk.ledger, accounts, "acme", ada, actor="grace").is_whole
 
 
 def test_calls_in_this_process_and_by_a_worker_are_guarded_alike(
