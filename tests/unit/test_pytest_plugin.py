@@ -7,12 +7,12 @@ import sys
 import textwrap
 import tomllib
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
-PLUGIN = "mailglass.testing.pytest_plugin"
+from tests.plugin import PLUGIN, plugin_options
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -24,9 +24,7 @@ def project(tmp_path: Path) -> Run:
         for name, text in files.items():
             (tmp_path / f"{name}.py").write_text(textwrap.dedent(text), encoding="utf-8")
         (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
-        installed = entry_points(group="pytest11", name="mailglass")
-        named = () if installed else ("-p", PLUGIN)
-        argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *named, *options]
+        argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plugin_options(), *options]
         return subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     return run
