@@ -217,6 +217,7 @@ accounts = ["relay"]
         "MAILGLASS_CONFIG": str(config),
         "MAILGLASS_DATABASE_URL": database_url,
         "MAILGLASS_BROKER_URL": broker_url,
+        "MAILGLASS_HEARTBEATS": str(tmp_path / "heartbeats"),
     }
     if servers.pooled:
         environment["MAILGLASS_POOLER"] = "transaction"
