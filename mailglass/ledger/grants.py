@@ -41,7 +41,7 @@ _PRODUCER: Final = (
     "ledger_identity",
     *_BELLS,
 )
-_WEB: Final = ("store_webhooks", *_BELLS)
+_WEB: Final = ("store_webhooks", "note_secrets", "ledger_identity", *_BELLS)
 # what only people run, from the command line
 _BY_HAND: Final = frozenset(
     {
