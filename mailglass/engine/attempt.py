@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -19,9 +19,15 @@ from mailglass.engine.provider_call import Change, call, clean_text
 from mailglass.engine.rate_feedback import RateFeedback
 from mailglass.engine.recorder import Recorder
 from mailglass.engine.verdicts import decide, window
+<<<<<<< HEAD
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import breakers, leases, secret_uses
+=======
+from mailglass.errors import LedgerUnavailableError, failure
+from mailglass.ledger import breakers, leases
+>>>>>>> main
 from mailglass.ledger.database import Database
+from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, RefusedCopy, Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.secret_uses import SecretNote
@@ -98,7 +104,7 @@ class Attempter:
         provider, lease = batch.provider, recorder.lease
         if left_out := _left_out(provider, mails):
             # before the mark: if it cannot be written, nothing was attempted
-            leases.note_left_out(self._ledger, lane.tenant, batch.account, left_out)
+            leases.note(self._ledger, lane.tenant, batch.account, EngineEvent.LEFT_OUT, left_out)
         attempts = self._mark(batch, mails, recorder)
         if len(attempts) < len(mails):
             mails = [mail for mail in mails if mail.delivery_id in attempts]
@@ -291,10 +297,12 @@ def _left_out(provider: Provider, mails: Sequence[Outgoing]) -> list[tuple[UUID,
     found = []
     for mail in mails:
         if mail.tags or mail.metadata:
-            # what else a provider cannot say of a mail, its attempt finds out
-            with suppress(Exception):
+            try:
                 if reason := left_out(mail, provider.fitting(mail)):
                     found.append((mail.delivery_id, mail.created_at, reason))
+            except BaseException as error:
+                # what else a provider cannot say of a mail, its attempt finds out
+                failure(error)
     return found
 
 

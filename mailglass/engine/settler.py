@@ -18,7 +18,7 @@ from typing import Final
 
 from mailglass import clock, telemetry
 from mailglass.engine.verdicts import memory
-from mailglass.errors import ConfigError
+from mailglass.errors import ConfigError, failure
 from mailglass.ledger import leases, searches
 from mailglass.ledger.database import Database
 from mailglass.ledger.deliveries import Delivery
@@ -26,6 +26,7 @@ from mailglass.ledger.low_water import by_moment
 from mailglass.ledger.searches import Search
 from mailglass.ledger.webhooks import IncomingEvent, StoredWebhook
 from mailglass.mail.events import EventKind, ProviderEvent
+from mailglass.mail.recipients import RecipientPolicy
 from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts
 from mailglass.providers.search import UNKNOWN, SearchResult, SearchResultKind, SearchTarget
@@ -187,7 +188,8 @@ class Settler:
         # later, and began after the delivery was to leave
         lease = timedelta(seconds=self._settings.engine.lease)
         after = min(item.first - lease, item.scheduled_at) - _SKEW
-        return SearchTarget(item.id, item.recipient, after, item.taken_at + _SKEW, item.provider_message_id)
+        recipient = _search_recipient(self._settings.recipients, item.recipient)
+        return SearchTarget(item.id, recipient, after, item.taken_at + _SKEW, item.provider_message_id)
 
     def _facts(self, provider: Provider, item: Search, result: SearchResult) -> list[IncomingEvent]:
         """Return as events of a webhook that the provider has the mail, and what else it told of it."""
@@ -232,20 +234,21 @@ class Settler:
         except ConfigError:
             # where it is to send, the engine says so
             return None
-        except Exception as error:
+        except BaseException as error:
             # a room that fails as it is opened must not keep expired leases from being taken back
-            telemetry.emit(
-                "mailglass.account.failed", level=logging.ERROR, account=account, error_type=type(error).__name__
-            )
+            telemetry.emit("mailglass.account.failed", level=logging.ERROR, account=account, error_type=failure(error))
             return None
 
 
-def search_for(provider: Provider, held: Sequence[Delivery]) -> list[SearchResult]:
+def search_for(
+    provider: Provider, held: Sequence[Delivery], recipients: RecipientPolicy | None = None
+) -> list[SearchResult]:
     """Return what an account's provider says of deliveries that may have been sent; at most `SIZE` of them.
 
     Args:
         provider: of an account that can be searched.
         held: deliveries that were handed over at any time since they were recorded, if at all.
+        recipients: who may get mail in this environment; None for everybody.
     """
     until = clock.now() + _SKEW
     return _find(
@@ -253,7 +256,7 @@ def search_for(provider: Provider, held: Sequence[Delivery]) -> list[SearchResul
         [
             SearchTarget(
                 item.id,
-                item.recipient,
+                _search_recipient(recipients, item.recipient),
                 min(item.created_at, item.scheduled_at) - _SKEW,
                 until,
                 item.provider_message_id,
@@ -263,13 +266,18 @@ def search_for(provider: Provider, held: Sequence[Delivery]) -> list[SearchResul
     )
 
 
+def _search_recipient(recipients: RecipientPolicy | None, recipient: str) -> str:
+    """Return the address that a provider was given: another one where the mail was redirected."""
+    return recipient if recipients is None else recipients.search_recipient(recipient)
+
+
 def _find(provider: Provider, targets: Sequence[SearchTarget]) -> list[SearchResult]:
     """Return the provider's results; what escapes it, and what is about another delivery, is unknown."""
     try:
         results = list(provider.find(targets, deadline=clock.monotonic() + BUDGET))
-    except Exception as error:
+    except BaseException as error:
         telemetry.emit(
-            "mailglass.search.failed", account=provider.account, provider=provider.name, error_type=type(error).__name__
+            "mailglass.search.failed", account=provider.account, provider=provider.name, error_type=failure(error)
         )
         results = []
     padded: Mapping[int, SearchResult] = dict(enumerate(results))

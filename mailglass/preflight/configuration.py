@@ -9,7 +9,8 @@ from mailglass.preflight.findings import Finding, failed, passed, unchecked, war
 from mailglass.preflight.secrets import check_secrets
 from mailglass.preflight.surroundings import Surroundings
 from mailglass.providers.registry import Accounts
-from mailglass.settings.completeness import settings_problems
+from mailglass.settings.completeness import describe_recipients, settings_problems
+from mailglass.settings.environments import PRODUCTION
 
 
 def settings_are_whole(surroundings: Surroundings) -> Iterator[Finding]:
@@ -23,6 +24,16 @@ def settings_are_whole(surroundings: Surroundings) -> Iterator[Finding]:
     if not problems:
         accounts, routes = len(settings.accounts), len(settings.routes)
         yield passed("settings", f"{settings.file or 'the environment'}: {accounts} accounts, {routes} routes")
+
+
+def recipients_are_told(surroundings: Surroundings) -> Iterator[Finding]:
+    """Tell whom mail goes to; warn where production keeps it from somebody."""
+    settings = surroundings.settings
+    told = f"{settings.environment or 'no environment is named'}: {describe_recipients(settings)}"
+    if settings.recipients is not None and settings.environment == PRODUCTION:
+        yield warned("recipients", told, "Remove allow and redirect_to in production, unless you mean them")
+    else:
+        yield passed("recipients", told)
 
 
 def logging_is_for_production(surroundings: Surroundings) -> Iterator[Finding]:
