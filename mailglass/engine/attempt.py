@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -19,13 +19,8 @@ from mailglass.engine.provider_call import Change, call, clean_text
 from mailglass.engine.rate_feedback import RateFeedback
 from mailglass.engine.recorder import Recorder
 from mailglass.engine.verdicts import decide, window
-<<<<<<< HEAD
-from mailglass.errors import LedgerUnavailableError
-from mailglass.ledger import breakers, leases, secret_uses
-=======
 from mailglass.errors import LedgerUnavailableError, failure
-from mailglass.ledger import breakers, leases
->>>>>>> main
+from mailglass.ledger import breakers, leases, secret_uses
 from mailglass.ledger.database import Database
 from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, RefusedCopy, Verdict
