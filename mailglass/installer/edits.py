@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from mailglass.errors import ConfigError
 from mailglass.installer import managed
+from mailglass.installer.conflicts import conflict
 from mailglass.installer.managed import Kind, Piece
 from mailglass.installer.places import Place, Reading
 from mailglass.installer.plan import Action, ByHand, Step
 from mailglass.installer.source import Source
-
-CONFLICT: Final = ".mailglass_conflict"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +76,23 @@ def has_block(raw: bytes, name: str) -> bool:
     return any(f"# mailglass: {word} {name}".encode() in raw for word in ("begin", "end"))
 
 
-def edit(root: Path, wanted: Wanted) -> Step | ByHand:
+def edit(root: Path, wanted: Wanted, raw: bytes) -> Step | ByHand:
     """Return the step that gives a file its block, or what a person must do where no place for it is certain.
 
     Args:
         root: the project.
         wanted: the block.
+        raw: the file's bytes, or those that an earlier step will have written.
 
     Raises:
         ConfigError: the file cannot be read as Python, or something else has the name of the conflict file.
     """
-    raw = (root / wanted.path).read_bytes()
     source = Source.read(wanted.path, raw)
     try:
         found = managed.pieces(source)
         blocks = [piece for piece in found if piece.name == wanted.block]
-        lines = [piece for piece in found if piece.kind is Kind.LINE and piece.intact and wanted.imports]
-        bare = managed.without(source, sorted([*blocks, *lines], key=lambda piece: piece.start))
+        imports = [piece for piece in found if piece.kind is Kind.LINE and piece.intact and wanted.imports]
+        bare = managed.without(source, [*blocks, *imports])
         addition = _addition(Reading(bare), wanted)
     except (SyntaxError, RecursionError):
         raise ConfigError(
@@ -104,8 +102,9 @@ def edit(root: Path, wanted: Wanted) -> Step | ByHand:
     if addition is None:
         return kept if wanted.wired and all(piece.intact for piece in blocks) else wanted.by_hand
     if not all(piece.intact for piece in blocks):
-        return _conflict(root, wanted, source, addition)
-    if _is_same(addition, blocks, lines):
+        lines = [*map(managed.line, addition.imports), *managed.block(wanted.block, addition.body)]
+        return conflict(root, wanted.path, wanted.block, lines)
+    if _is_same(addition, blocks, imports):
         return kept
     after = _with(bare, wanted, addition).encode()
     try:
@@ -138,10 +137,9 @@ def _addition(reading: Reading, wanted: Wanted) -> _Addition | None:
     return _Addition(place, body, imports, import_line)
 
 
-def _is_same(addition: _Addition, blocks: list[Piece], lines: list[Piece]) -> bool:
-    return [piece.body for piece in blocks] == [addition.body] and sorted(piece.body[0] for piece in lines) == sorted(
-        addition.imports
-    )
+def _is_same(addition: _Addition, blocks: Sequence[Piece], imports: Sequence[Piece]) -> bool:
+    lines = tuple(sorted(piece.body[0] for piece in imports))
+    return [piece.body for piece in blocks] == [addition.body] and lines == tuple(sorted(addition.imports))
 
 
 def _with(bare: Source, wanted: Wanted, addition: _Addition) -> Source:
@@ -150,28 +148,3 @@ def _with(bare: Source, wanted: Wanted, addition: _Addition) -> Source:
     if addition.imports:
         added[addition.import_line] = [managed.line(code) for code in addition.imports]
     return bare.insert(added)
-
-
-def _conflict(root: Path, wanted: Wanted, source: Source, addition: _Addition) -> Step:
-    """Return the step that writes beside an edited block the one that would have been written."""
-    path = f"{wanted.path}{CONFLICT}"
-    lines = [managed.line(code) for code in addition.imports]
-    lines += managed.block(wanted.block, addition.body)
-    after = "".join(f"{line}\n" for line in lines).encode()
-    file = root / path
-    before = file.read_bytes() if file.is_file() else None
-    if before is not None and not is_conflict(before):
-        raise ConfigError(path, "it is no conflict file of mailglass", "Move it away, and run the command again")
-    return Step(
-        Action.CONFLICT, path, f"holds the block {wanted.block} of {wanted.path}, which was edited", before, after
-    )
-
-
-def is_conflict(raw: bytes) -> bool:
-    """Return whether bytes are a conflict file as it was written: managed pieces and nothing else."""
-    try:
-        source = Source.read("", raw)
-        found = managed.pieces(source)
-    except (ConfigError, SyntaxError):
-        return False
-    return bool(found) and all(piece.intact for piece in found) and not managed.without(source, found).lines

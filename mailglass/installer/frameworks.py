@@ -29,7 +29,7 @@ _BY_HAND: Final = {
     "litestar": (
         "from litestar import asgi",
         _WEB,
-        'app.register(asgi("/mailglass", is_mount=True)(mailglass_webhooks))',
+        'app.register(asgi("/mailglass", is_mount=True, copy_scope=True)(mailglass_webhooks))',
     ),
 }
 _SETTINGS_BY_HAND: Final = (f'INSTALLED_APPS += ["{django.APP}"]',)
@@ -87,9 +87,7 @@ def _flask(project: Project) -> Wiring:
     made = flask.applications(project)
     found = flask.mount(project, *made[0]) if made else None
     wired = found is not None and found.status is Status.PASS
-    started = [
-        (module, call) for module in project.modules for name, call in module.calls if name == flask.EXTENSION
-    ]
+    started = [(module, call) for module in project.modules for name, call in module.calls if name == flask.EXTENSION]
     if found is not None and started and not wired and not _is_managed(project, started[0][0]):
         module, call = started[0]
         lines = (f"{_target(module, call) or 'mailglass'}.init_app(app)",)
@@ -119,7 +117,7 @@ def _application(
         return Wiring(module.path)
     if len(made) > 1:
         places = ", ".join(f"{found.path}:{node.lineno}" for found, node in made[:5])
-        reason = f"{len(made)} {framework} applications are made, and which one serves webhooks is not certain: {places}"
+        reason = f"{len(made)} {framework} applications are made, and any of them may serve webhooks: {places}"
         return Wiring(None, by_hand=[ByHand(reason, None, None, lines)])
     reason = "the application is not made by a statement `name = ...` on a line of its own"
     wanted = Wanted(
@@ -158,7 +156,7 @@ def _routes(place: Place) -> Code:
 
 
 def _litestar(place: Place) -> Code:
-    line = f'{place.target}.register({{asgi}}("/mailglass", is_mount=True)({{mailglass_webhooks}}))'
+    line = f'{place.target}.register({{asgi}}("/mailglass", is_mount=True, copy_scope=True)({{mailglass_webhooks}}))'
     return Code((line,), {"asgi": "litestar.asgi", "mailglass_webhooks": "mailglass.web.app"})
 
 

@@ -69,14 +69,24 @@ class Plan:
     Attributes:
         framework: the application's, or None if that is not certain.
         steps: the files, also those that are kept.
-        by_hand: what a person must do first. If there is any, nothing is changed.
+        by_hand: what a person must do first. If there is any, there are no steps.
+        keeps_matter: True if a file that is kept means that the aim is missed.
     """
 
     framework: str | None
     steps: Sequence[Step]
     by_hand: Sequence[ByHand] = ()
+    keeps_matter: bool = False
 
     @property
     def writes(self) -> list[Step]:
         """The steps that change a file."""
         return [step for step in self.steps if step.before != step.after]
+
+    @property
+    def exit_code(self) -> int:
+        """0 if all is as it should be after the plan, 1 if edited text is in the way, 2 if a person must add lines."""
+        if self.by_hand:
+            return NOT_FOUND
+        missed = {Action.CONFLICT, Action.KEEP} if self.keeps_matter else {Action.CONFLICT}
+        return LEFT if any(step.action in missed for step in self.steps) else DONE
