@@ -117,7 +117,7 @@ class Engine:
         self._waiting = WaitingLanes(bulkhead)
         self._admission = RateAdmission(settings, limiter, self._selector, self._router)
         self._rate_feedback = RateFeedback(limiter)
-        self._attempter = Attempter(settings, ledger, self._selector, self._rate_feedback)
+        self._attempter = Attempter(settings, ledger, accounts, self._selector, self._rate_feedback)
 
     def run(
         self,

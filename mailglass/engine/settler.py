@@ -30,7 +30,7 @@ from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts
 from mailglass.providers.search import UNKNOWN, SearchResult, SearchResultKind, SearchTarget
 from mailglass.routing import Lane
-from mailglass.settings import AccountSettings, Settings
+from mailglass.settings import Settings
 from mailglass.webhooks.applying import apply, retryable_ledger_errors
 from mailglass.webhooks.incoming_events import incoming_event
 
@@ -91,7 +91,7 @@ class Settler:
         self._ledger = ledger
         self._accounts = accounts
         self._swept = by_moment()
-        self._known: tuple[float, list[Provider]] | None = None
+        self._known: tuple[float, list[str]] | None = None
         self._paused: dict[str, float] = {}
         self._lock = threading.Lock()
 
@@ -216,25 +216,26 @@ class Settler:
             return None
 
     def _providers(self) -> list[Provider]:
-        """Return accounts that can be asked again or searched, opened anew after a minute, as secrets may appear."""
+        """Return accounts that can be asked again or searched. What cannot be opened is tried again after a minute."""
         with self._lock:
             moment = clock.monotonic()
             if self._known is None or moment - self._known[0] > _KNOWN_FOR:
-                opened = (self._open(account) for account in self._settings.accounts.values())
-                useful = [provider for provider in opened if provider and (provider.idempotent or provider.searchable)]
-                self._known = (moment, useful)
-            return self._known[1]
+                self._known = (moment, list(self._settings.accounts))
+            opened = [provider for name in self._known[1] if (provider := self._open(name)) is not None]
+            useful = [provider for provider in opened if provider.idempotent or provider.searchable]
+            self._known = (self._known[0], [provider.account for provider in useful])
+            return useful
 
-    def _open(self, account: AccountSettings) -> Provider | None:
+    def _open(self, account: str) -> Provider | None:
         try:
-            return self._accounts.open(account.name)
+            return self._accounts.open(account)
         except ConfigError:
             # where it is to send, the engine says so
             return None
         except Exception as error:
             # a room that fails as it is opened must not keep expired leases from being taken back
             telemetry.emit(
-                "mailglass.account.failed", level=logging.ERROR, account=account.name, error_type=type(error).__name__
+                "mailglass.account.failed", level=logging.ERROR, account=account, error_type=type(error).__name__
             )
             return None
 
