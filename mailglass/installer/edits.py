@@ -119,22 +119,35 @@ def _addition(reading: Reading, wanted: Wanted) -> _Addition | None:
     if place is None:
         return None
     code = wanted.code(place)
-    names: dict[str, str] = {}
-    missing: dict[str, list[str]] = {}
-    for name, full in code.imports.items():
-        module, _, attribute = full.rpartition(".")
-        known = reading.imported(full, place.line)
-        names[name] = known or (name if reading.is_free(name) else f"mailglass_{name.lower()}")
-        if known is None:
-            as_name = "" if names[name] == attribute else f" as {names[name]}"
-            missing.setdefault(module, []).append(f"{attribute}{as_name}")
-    imports = tuple(f"from {module} import {', '.join(sorted(given))}" for module, given in sorted(missing.items()))
+    names, imports = _imports(reading, code, place)
     body = tuple(line.format(**names) for line in code.lines)
     import_line = reading.last_import(place.line) if imports else None
     if import_line is None:
         # beside code that imports nothing above, the imports are part of the block
         return _Addition(place, (*imports, *body), (), 0)
     return _Addition(place, body, imports, import_line)
+
+
+def _imports(reading: Reading, code: Code, place: Place) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the name that each import has in the file, and the lines that are missing for it."""
+    names: dict[str, str] = {}
+    plain: dict[str, list[str]] = {}
+    renamed: list[str] = []
+    for name, full in code.imports.items():
+        module, _, attribute = full.rpartition(".")
+        known = reading.imported(full, place.line)
+        names[name] = known or name
+        if known is not None:
+            continue
+        # import sorters join a plain import to others from the same module, and leave a renamed one as it is
+        if name == attribute and reading.is_free(name) and not reading.imports_from(module):
+            plain.setdefault(module, []).append(name)
+            continue
+        others = (given for given in (name, f"_{name}", f"mailglass_{name}") if given != attribute)
+        names[name] = next((given for given in others if reading.is_free(given)), f"_mailglass_{name}")
+        renamed.append(f"from {module} import {attribute} as {names[name]}")
+    lines = [f"from {module} import {', '.join(sorted(given))}" for module, given in plain.items()]
+    return names, tuple(sorted([*lines, *renamed]))
 
 
 def _is_same(addition: _Addition, blocks: Sequence[Piece], imports: Sequence[Piece]) -> bool:

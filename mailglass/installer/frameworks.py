@@ -156,8 +156,11 @@ def _routes(place: Place) -> Code:
 
 
 def _litestar(place: Place) -> Code:
-    line = f'{place.target}.register({{asgi}}("/mailglass", is_mount=True, copy_scope=True)({{mailglass_webhooks}}))'
-    return Code((line,), {"asgi": "litestar.asgi", "mailglass_webhooks": "mailglass.web.app"})
+    # each block is written as formatters would write it, so that they leave it alone
+    mount = '    {asgi}("/mailglass", is_mount=True, copy_scope=True)({mailglass_webhooks}),'
+    return Code(
+        (f"{place.target}.register(", mount, ")"), {"asgi": "litestar.asgi", "mailglass_webhooks": "mailglass.web.app"}
+    )
 
 
 def _django(project: Project) -> Wiring:

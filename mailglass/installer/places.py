@@ -129,6 +129,12 @@ class Reading:
                         return bound
         return None
 
+    def imports_from(self, module: str) -> bool:
+        """Return whether a plain `from module import ...` stands in the module."""
+        statements = (statement for statement in self.module.body if isinstance(statement, cst.SimpleStatementLine))
+        imports = (node for statement in statements for node in statement.body if isinstance(node, cst.ImportFrom))
+        return any(node.module is not None and get_full_name_for_node(node.module) == module for node in imports)
+
     def is_free(self, name: str) -> bool:
         """Return whether no name of the file is spelt so."""
         return not any(isinstance(node, cst.Name) and node.value == name for node in _walk(self.module))

@@ -14,6 +14,8 @@ from mailglass.errors import ConfigError
 _LINE: Final = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 _ENDING: Final = re.compile(r"(?:\r\n|\r|\n)\Z")
 _BOM: Final = b"\xef\xbb\xbf"
+# bytes of the first two lines, where a coding cookie stands
+_HEAD: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,9 @@ class Source:
             ConfigError: the bytes are no text in the file's own encoding, or not the only ones that spell it.
         """
         try:
-            encoding = tokenize.detect_encoding(io.BytesIO(raw).readline)[0].removesuffix("-sig")
+            # by lines as Python sees them: tokenize knows one of the three line endings only
+            head = io.BytesIO(b"\n".join(raw[:_HEAD].splitlines()[:2]) + b"\n")
+            encoding = tokenize.detect_encoding(head.readline)[0].removesuffix("-sig")
             bom = _BOM if raw.startswith(_BOM) else b""
             text = raw[len(bom) :].decode(encoding)
             faithful = text.encode(encoding) == raw[len(bom) :]

@@ -13,7 +13,7 @@ from mailglass.installer.conflicts import CONFLICT, is_conflict
 from mailglass.installer.managed import Kind, Piece
 from mailglass.installer.plan import Action, Plan, Step
 from mailglass.installer.source import Source
-from mailglass.installer.writing import TEMPORARY
+from mailglass.installer.writing import TEMPORARY, temporary_of
 from mailglass.wiring.project import MAX_BYTES, source_files
 
 _NAMES: Final = frozenset({starter.SETTINGS, starter.ENVIRONMENT, PurePosixPath(starter.TEMPLATE).name})
@@ -38,7 +38,10 @@ def plan_uninstall(root: Path) -> Plan:
     found: list[tuple[int, Step]] = []
     for path in source_files(root, _may_be_ours):
         found += [(rank, step) for rank, step in [_step(root, path)] if step is not None]
-    return Plan(None, [step for _, step in sorted(found, key=lambda item: item[0])], keeps_matter=True)
+    steps = [step for _, step in sorted(found, key=lambda item: item[0])]
+    # what a killed run left beside a file is replaced when the file is changed
+    replaced = {temporary_of(step.path) for step in steps if step.action is Action.CHANGE}
+    return Plan(None, [step for step in steps if step.path not in replaced], keeps_matter=True)
 
 
 def _may_be_ours(name: str) -> bool:

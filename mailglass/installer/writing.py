@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from mailglass.errors import ConfigError
@@ -105,7 +105,7 @@ def apply(root: Path, steps: Sequence[Step]) -> None:
     try:
         for step in steps:
             current = step.path
-            made += _make_parents(root, step)
+            _make_parents(root, step, made)
             staged.append(_Staged(step, None if step.after is None else _stage(root / step.path, step.after)))
         for item in staged:
             current = item.step.path
@@ -122,17 +122,24 @@ def apply(root: Path, steps: Sequence[Step]) -> None:
         _remove_parents(root, step)
 
 
-def _make_parents(root: Path, step: Step) -> list[Path]:
+def _make_parents(root: Path, step: Step, made: list[Path]) -> None:
+    """Make the directories of a file, and note each as soon as it is made."""
     missing = [root / parent for parent in Path(step.path).parents if not (root / parent).exists()]
     for directory in reversed(missing):
         directory.mkdir()
+        made.append(directory)
         _sync_directory(directory.parent)
-    return list(reversed(missing))
+
+
+def temporary_of(path: str) -> str:
+    """Return the path of the file that is written before it takes the place of another."""
+    file = PurePosixPath(path)
+    return str(file.with_name(f".{file.name}{TEMPORARY}"))
 
 
 def _stage(file: Path, content: bytes) -> Path:
     """Write a file beside its place, with the mode and the owner of the one that it replaces."""
-    temporary = file.with_name(f".{file.name}{TEMPORARY}")
+    temporary = Path(temporary_of(file.as_posix()))
     temporary.unlink(missing_ok=True)
     old = file.stat() if file.exists() else None
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
