@@ -22,6 +22,7 @@ from mailglass.engine.verdicts import decide, window
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import breakers, leases
 from mailglass.ledger.database import Database
+from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, RefusedCopy, Verdict
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.suppressions import Suppression, refused_again
@@ -96,7 +97,7 @@ class Attempter:
         provider, lease = batch.provider, recorder.lease
         if left_out := _left_out(provider, mails):
             # before the mark: if it cannot be written, nothing was attempted
-            leases.note_left_out(self._ledger, lane.tenant, batch.account, left_out)
+            leases.note(self._ledger, lane.tenant, batch.account, EngineEvent.LEFT_OUT, left_out)
         attempts = self._mark(batch, mails, recorder)
         if len(attempts) < len(mails):
             mails = [mail for mail in mails if mail.delivery_id in attempts]

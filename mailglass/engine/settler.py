@@ -26,6 +26,7 @@ from mailglass.ledger.low_water import by_moment
 from mailglass.ledger.searches import Search
 from mailglass.ledger.webhooks import IncomingEvent, StoredWebhook
 from mailglass.mail.events import EventKind, ProviderEvent
+from mailglass.mail.recipients import RecipientPolicy
 from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts
 from mailglass.providers.search import UNKNOWN, SearchResult, SearchResultKind, SearchTarget
@@ -187,7 +188,8 @@ class Settler:
         # later, and began after the delivery was to leave
         lease = timedelta(seconds=self._settings.engine.lease)
         after = min(item.first - lease, item.scheduled_at) - _SKEW
-        return SearchTarget(item.id, item.recipient, after, item.taken_at + _SKEW, item.provider_message_id)
+        recipient = _search_recipient(self._settings.recipients, item.recipient)
+        return SearchTarget(item.id, recipient, after, item.taken_at + _SKEW, item.provider_message_id)
 
     def _facts(self, provider: Provider, item: Search, result: SearchResult) -> list[IncomingEvent]:
         """Return as events of a webhook that the provider has the mail, and what else it told of it."""
@@ -240,12 +242,15 @@ class Settler:
             return None
 
 
-def search_for(provider: Provider, held: Sequence[Delivery]) -> list[SearchResult]:
+def search_for(
+    provider: Provider, held: Sequence[Delivery], recipients: RecipientPolicy | None = None
+) -> list[SearchResult]:
     """Return what an account's provider says of deliveries that may have been sent; at most `SIZE` of them.
 
     Args:
         provider: of an account that can be searched.
         held: deliveries that were handed over at any time since they were recorded, if at all.
+        recipients: who may get mail in this environment; None for everybody.
     """
     until = clock.now() + _SKEW
     return _find(
@@ -253,7 +258,7 @@ def search_for(provider: Provider, held: Sequence[Delivery]) -> list[SearchResul
         [
             SearchTarget(
                 item.id,
-                item.recipient,
+                _search_recipient(recipients, item.recipient),
                 min(item.created_at, item.scheduled_at) - _SKEW,
                 until,
                 item.provider_message_id,
@@ -261,6 +266,11 @@ def search_for(provider: Provider, held: Sequence[Delivery]) -> list[SearchResul
             for item in held
         ],
     )
+
+
+def _search_recipient(recipients: RecipientPolicy | None, recipient: str) -> str:
+    """Return the address that a provider was given: another one where the mail was redirected."""
+    return recipient if recipients is None else recipients.search_recipient(recipient)
 
 
 def _find(provider: Provider, targets: Sequence[SearchTarget]) -> list[SearchResult]:
