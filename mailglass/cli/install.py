@@ -26,12 +26,13 @@ _DIRECTORY = click.Path(exists=True, file_okay=False, resolve_path=True, path_ty
 @click.option("--dry-run", is_flag=True, help="Print a unified diff, and change nothing.")
 @format_option
 def install(directory: Path, framework: str | None, dry_run: bool, output_format: str) -> int:
-    """Wire mailglass into the application below DIRECTORY (default: here).
+    """Wire mailglass into an application's source.
 
-    Mounts the webhook endpoint in Django, Flask, FastAPI, Starlette or Litestar, and writes `mailglass.toml`,
-    `.env.example` and a first mail with its template. Files that are there stay as they are, except for blocks between
-    two comment lines. Run it as often as you like: a block that you edited is kept, and the one that would have been
-    written goes to a file `.mailglass_conflict` beside it.
+    Reads the source below DIRECTORY (default: here) and runs nothing of it. Mounts the webhook endpoint in Django,
+    Flask, FastAPI, Starlette or Litestar, and writes `mailglass.toml`, `.env.example` and a first mail with its
+    template. Files that are there stay as they are, except for blocks between two comment lines. Run it as often as
+    you like: a block that you edited is kept, and the one that would have been written goes to a file
+    `.mailglass_conflict` beside it.
 
     Exits with 0 if all is in place, 1 if a block was edited or a file cannot be written, 2 if you must add lines by
     hand.
@@ -61,10 +62,10 @@ def install(directory: Path, framework: str | None, dry_run: bool, output_format
 @click.option("--dry-run", is_flag=True, help="Print a unified diff, and change nothing.")
 @format_option
 def uninstall(directory: Path, dry_run: bool, output_format: str) -> int:
-    """Take out what `mailglass install` put into the source below DIRECTORY (default: here).
+    """Take out what install put into an application's source.
 
-    Takes out blocks and files that are as they were written. What you edited is kept and named. Touches neither the
-    ledger nor the broker.
+    Takes out blocks and files below DIRECTORY (default: here) that are as they were written. What you edited is kept
+    and named. Touches neither the ledger nor the broker.
 
     Exits with 0 if nothing of it is left, 1 if something that you edited is.
 
