@@ -270,7 +270,7 @@ def test_a_place_that_is_not_certain_is_left_to_a_person_and_nothing_is_written(
     assert tree(root) == before
 
 
-def test_one_of_two_frameworks_is_wired_when_it_is_named(tmp_path: Path) -> None:
+def test_a_framework_that_is_named_is_wired_beside_another(tmp_path: Path) -> None:
     root = project(tmp_path, {"a.py": FLASK, **DJANGO})
     assert run(["install", str(root), "--framework", "flask"]) == 0
     assert "Mailglass(app)" in (root / "a.py").read_text()
