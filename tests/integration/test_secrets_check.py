@@ -188,9 +188,7 @@ def test_an_old_secret_that_no_webhook_uses_any_more_is_a_warning(use: Callable[
     assert findings_of(check("--days", "30")[1], "warn") == []
 
 
-def test_last_use_of_a_secret_does_not_pass_to_another_in_its_place(
-    use: Callable[..., Database], check: Check
-) -> None:
+def test_last_use_of_a_secret_does_not_pass_to_another_in_its_place(use: Callable[..., Database], check: Check) -> None:
     database = use()
     assert post("hook-old-73") == [200]
     age(database, seen_at=30, used_at=20)
