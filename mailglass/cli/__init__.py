@@ -54,6 +54,7 @@ COMMANDS: Mapping[str, Row] = {
     "demo": Row("mailglass.cli.demo:demo", "Run the main job from end to end on a local stack.", "embedded"),
     "dev": Row("mailglass.cli.dev:dev", "Run a local stack to develop an application against.", "embedded"),
     "doctor": Row("mailglass.cli.doctor:doctor", "Tell from an application's source whether webhooks reach mailglass."),
+    "install": Row("mailglass.cli.install:install", "Wire mailglass into an application's source.", "install"),
     "mail-doctor": Row("mailglass.cli.mail_doctor:mail_doctor", "Check whether a domain's mail will be accepted."),
     "domains": Row("mailglass.cli.domains:domains", "List sending domains: their status, and since when."),
     "pause": Row("mailglass.cli.pausing:pause", "Stop a tenant's mail, or one stream of it, at once."),
@@ -61,6 +62,7 @@ COMMANDS: Mapping[str, Row] = {
     "resume": Row("mailglass.cli.pausing:resume", "Send a tenant's paused mail again."),
     "sizing": Row("mailglass.cli.sizing:sizing", "Size a worker for a rate and a provider's latency."),
     "suppressions": Row("mailglass.cli.suppressions:suppressions", "See, edit and synchronise suppression lists."),
+    "uninstall": Row("mailglass.cli.install:uninstall", "Take out what install put into an application's source."),
     "version": Row("mailglass.cli.version:version", "Print the version."),
     "web": Row(
         "mailglass.cli.web:web",
