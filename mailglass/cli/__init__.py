@@ -60,6 +60,7 @@ COMMANDS: Mapping[str, Row] = {
     "pause": Row("mailglass.cli.pausing:pause", "Stop a tenant's mail, or one stream of it, at once."),
     "preflight": Row("mailglass.cli.preflight:preflight", "Check a deployment with its configuration in hand."),
     "resume": Row("mailglass.cli.pausing:resume", "Send a tenant's paused mail again."),
+    "secrets": Row("mailglass.cli.secrets:secrets", "See which secrets accounts have, and which may go."),
     "sizing": Row("mailglass.cli.sizing:sizing", "Size a worker for a rate and a provider's latency."),
     "suppressions": Row("mailglass.cli.suppressions:suppressions", "See, edit and synchronise suppression lists."),
     "uninstall": Row("mailglass.cli.install:uninstall", "Take out what install put into an application's source."),
