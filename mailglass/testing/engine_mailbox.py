@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal
-from uuid import UUID
 
 import sqlalchemy
 
@@ -57,7 +56,6 @@ UPDATE mailglass.deliveries SET due_at = now() WHERE status = 'queued' AND due_a
 _LANES: Final = """
 SELECT DISTINCT queue, tenant_id, stream FROM mailglass.deliveries WHERE status = 'queued' AND due_at <= now()
 """
-_HARD: Final = ("bounced", "rejected", "failed")
 
 
 class Mailbox(SentMails):
@@ -71,7 +69,7 @@ class Mailbox(SentMails):
         self._ledger = ledger
         self._accepted: list[tuple[str, Outgoing]] = []
         self._answers: deque[Outcome] = deque()
-        self._mails: dict[UUID, SentMail] = {}
+        self._mails: list[SentMail] = []
         settings = with_account(get_settings())
         providers = {name: MailboxProvider(name, self._accepted, self._answers) for name in settings.accounts}
         self.runtime: Runtime = _MailboxRuntime(settings, ledger, FixedAccounts(settings, providers))
@@ -168,15 +166,17 @@ class Mailbox(SentMails):
     def _read_sent(self) -> Sequence[SentMail]:
         for account, made in self._accepted[len(self._mails) :]:
             row = deliveries.get(self._ledger, made.delivery_id)
-            self._mails[made.delivery_id] = SentMail.of(
-                made,
-                account,
-                mailable=row.mailable,
-                scheduled_at=row.scheduled_at,
-                priority=row.priority,
-                idempotency_key=row.idempotency_key,
+            self._mails.append(
+                SentMail.of(
+                    made,
+                    account,
+                    mailable=row.mailable,
+                    scheduled_at=row.scheduled_at,
+                    priority=row.priority,
+                    idempotency_key=row.idempotency_key,
+                )
             )
-        return list(self._mails.values())
+        return self._mails
 
 
 class _MailboxRuntime(Runtime):
@@ -248,10 +248,8 @@ def mailbox(
         with _opened(raw) as box:
             yield box
         return
-    with (
-        rolled_back(database_url or get_settings().database_url.reveal() or embedded_url()) as own,
-        _opened(own) as box,
-    ):
+    url = database_url or get_settings().database_url.reveal() or embedded_url()
+    with rolled_back(url) as own, _opened(own) as box:
         yield box
 
 

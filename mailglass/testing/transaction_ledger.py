@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from mailglass.errors import LedgerError
 from mailglass.ledger.database import Database, Rows, run_on_psycopg
 
-_DIALECT = PGDialect_psycopg()
+_DIALECT: Any = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 
 
 class TransactionLedger(Database):
