@@ -24,7 +24,7 @@ from mailglass.routing.scope import current_tenant
 from mailglass.runtime import Runtime
 from mailglass.settings import Settings, get_settings
 from mailglass.testing.advance import advance
-from mailglass.testing.mailbox_database import check, driver_connection, embedded_url, rolled_back
+from mailglass.testing.mailbox_database import ConnectionLike, check, driver_connection, embedded_url, rolled_back
 from mailglass.testing.mailbox_provider import NAME, MailboxProvider, webhook_body
 from mailglass.testing.provider import FixedAccounts
 from mailglass.testing.sent import SentMail, SentMails
@@ -34,7 +34,6 @@ from mailglass.webhooks import process
 
 if TYPE_CHECKING:
     import psycopg
-    from sqlalchemy.engine import Connection
 
 OutcomeLike = Literal["throttled", "transient", "quota", "misconfigured", "rejected", "suppressed", "uncertain"]
 EventLike = Literal[
@@ -215,9 +214,7 @@ class _MailboxRuntime(Runtime):
 
 
 @contextmanager
-def mailbox(
-    connection: psycopg.Connection[Any] | Connection | None = None, *, database_url: str | None = None
-) -> Iterator[Mailbox]:
+def mailbox(connection: ConnectionLike | None = None, *, database_url: str | None = None) -> Iterator[Mailbox]:
     """Send the mails of a block by the real path, to a provider in this process.
 
     >>> from mailglass import Message, deliver_later
@@ -230,8 +227,8 @@ def mailbox(
     (True, 'bounced')
 
     Args:
-        connection: of your tests, within a transaction that they roll back: a psycopg connection, as of Django, or a
-            SQLAlchemy connection on psycopg. Give the same one as `session=` to have all in one transaction.
+        connection: of your tests, within a transaction that they roll back: `django.db.connection`, a SQLAlchemy
+            connection on psycopg, or one of psycopg. Your code's `session=` then belongs to the same transaction.
         database_url: of a database with a ledger; by default that of the settings, else an embedded PostgreSQL. All is
             done in one transaction, which is rolled back.
 
@@ -239,7 +236,7 @@ def mailbox(
         The mailbox.
 
     Raises:
-        OutboxError: the database cannot be reached, or holds no ledger.
+        OutboxError: the database cannot be reached or holds no ledger, or the connection is in no transaction.
         StackError: the embedded server cannot be started.
     """
     if connection is not None:

@@ -9,13 +9,27 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeAlias
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from sqlalchemy.engine import Connection
 
 from mailglass.errors import OutboxError
 from mailglass.ledger import schema
+
+
+class DjangoConnection(Protocol):
+    """A connection of Django, such as `django.db.connection`."""
+
+    connection: Any
+
+    def ensure_connection(self) -> None:
+        """Connect, unless it is connected."""
+
+
+# a connection as tests have it
+ConnectionLike: TypeAlias = psycopg.Connection[Any] | Connection | DjangoConnection
 
 # deliveries of other tests and people that stand in the database are out of this one's reach
 _HIDE: Final = """
@@ -94,15 +108,22 @@ def check(connection: psycopg.Connection[Any]) -> None:
     connection.execute(_HIDE)
 
 
-def driver_connection(connection: psycopg.Connection[Any] | Connection) -> psycopg.Connection[Any]:
-    """Return the driver's connection, within a transaction.
+def driver_connection(connection: ConnectionLike) -> psycopg.Connection[Any]:
+    """Return the driver's connection, which is within a transaction, or begins one with its first statement.
 
     Raises:
-        OutboxError: it is of another driver than psycopg 3.
+        OutboxError: it is of another driver than psycopg 3, or each of its statements commits.
     """
-    raw: Any = connection.connection.driver_connection if isinstance(connection, Connection) else connection
+    raw: Any = connection
+    if isinstance(connection, Connection):
+        raw = connection.connection.driver_connection
+    elif not isinstance(connection, psycopg.Connection):
+        connection.ensure_connection()
+        raw = connection.connection
     if not isinstance(raw, psycopg.Connection):
         raise OutboxError("the mailbox needs a connection of psycopg 3: use postgresql+psycopg:// in the test's URL")
+    if raw.autocommit and raw.info.transaction_status == TransactionStatus.IDLE:
+        raise OutboxError("the mailbox's connection is in no transaction: begin one, and roll it back after the test")
     return raw
 
 
