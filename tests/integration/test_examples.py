@@ -12,12 +12,15 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy import NullPool, create_engine
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from starlette.testclient import TestClient
 
 from mailglass import Message, deliver_later, telemetry, tenant
 from mailglass.ledger import deliveries
 from mailglass.ledger.database import sqlalchemy_url
+from mailglass.ledger.suppressions import Suppression, suppress
 from mailglass.routing import LimitContext
 from tests.cluster import Cluster, Outside
 from tests.unit.test_examples import BLOCK, ROOT
@@ -108,3 +111,47 @@ def test_examples_of_limits_webhooks_and_metrics_run(cluster: Cluster, run: Call
     telemetry.emit("mailglass.dispatch.batch", lane="mailglass/acme/bulk", sent=3)
     metrics.unsubscribe()
     assert metrics.sent == {"mailglass/acme/bulk": 3}
+
+
+def test_examples_of_fastapi_commit_an_order_with_its_mail(
+    cluster: Cluster, run: Callable[..., ModuleType], database_url: str
+) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    class Order(Base):
+        __tablename__ = "orders"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        user: Mapped[str] = mapped_column(unique=True)
+
+    class User(SimpleNamespace):
+        pass
+
+    async def get_user() -> User:
+        return User(name="ada", email="ada@example.com", company="acme")
+
+    def all_states() -> dict[str, dict[str, int]]:
+        return deliveries.counts(cluster.runtime.database)
+
+    own = create_engine(sqlalchemy_url(database_url))
+    Base.metadata.create_all(own)
+    own.dispose()
+    engine = create_async_engine(sqlalchemy_url(database_url), poolclass=NullPool)
+    shop = run("docs/guides/fastapi.md", engine=engine, User=User, Order=Order, get_user=get_user)
+    suppress(cluster.runtime.database, [Suppression("default", "gone@example.com", "hard_bounce", "webhook")])
+    for application in (shop.starlette_app, shop.litestar_app):
+        with TestClient(application) as client:
+            assert client.get("/mailglass/readyz").status_code == 200
+    override = shop.app.dependency_overrides.pop(shop.get_mailer)
+    assert override().tenant == "test"
+    with TestClient(shop.app, raise_server_exceptions=False) as client:
+        assert client.get("/mailglass/readyz").status_code == 200
+        assert client.post("/welcome?email=gone@example.com").status_code == 422
+        assert client.post("/welcome?email=ada@example.com").status_code == 200
+        order = client.post("/orders")
+        assert order.status_code == 200
+        assert client.get(f"/mails/{order.json()}").json() == "queued"
+        before = all_states()
+        # the second order of one user cannot be committed, and its mail exists no more than the order
+        assert client.post("/orders").status_code == 500
+        assert all_states() == before == {"acme": {"queued": 1}, "default": {"queued": 1, "suppressed": 1}}

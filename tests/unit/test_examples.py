@@ -39,6 +39,24 @@ class Plans:
 
 plans = Plans()
 """,
+    "docs/guides/fastapi.md": """
+from dataclasses import dataclass
+from sqlalchemy.ext.asyncio import create_async_engine
+
+@dataclass
+class User:
+    name: str = "ada"
+    email: str = "ada@example.com"
+    company: str = "acme"
+
+class Order:
+    def __init__(self, user: str) -> None: ...
+
+async def get_user() -> User:
+    return User()
+
+engine = create_async_engine("")
+""",
     "docs/guides/flask.md": """
 from typing import Any
 
