@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mailglass.limits import Limiter
     from mailglass.providers.registry import Accounts
     from mailglass.webhooks.ingress import IngressContext
+    from mailglass.webhooks.secret_uses import SecretUses
     from mailglass.webhooks.store import Ring
 
 
@@ -76,7 +77,16 @@ class Runtime:
         def ring_now(task: str) -> None:
             self.doorbell.ring_task(task)
 
-        return IngressContext(self.settings, self.database, self.accounts, ring or ring_now, self.router)
+        return IngressContext(
+            self.settings, self.database, self.accounts, ring or ring_now, self.router, self.secret_uses
+        )
+
+    @cached_property
+    def secret_uses(self) -> SecretUses:
+        """Return the uses of webhook secrets that wait to be written."""
+        from mailglass.webhooks.secret_uses import SecretUses
+
+        return SecretUses(self.database)
 
     @cached_property
     def limiter(self) -> Limiter:
