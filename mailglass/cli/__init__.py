@@ -60,6 +60,7 @@ COMMANDS: Mapping[str, Row] = {
     "domains": Row("mailglass.cli.domains:domains", "List sending domains: their status, and since when."),
     "pause": Row("mailglass.cli.pausing:pause", "Stop a tenant's mail, or one stream of it, at once."),
     "preflight": Row("mailglass.cli.preflight:preflight", "Check a deployment with its configuration in hand."),
+    "probe": Row("mailglass.cli.probe:probe", "Tell whether a worker, beat or web process is alive or ready."),
     "resume": Row("mailglass.cli.pausing:resume", "Send a tenant's paused mail again."),
     "secrets": Row("mailglass.cli.secrets:secrets", "See which secrets accounts have, and which may go."),
     "sizing": Row("mailglass.cli.sizing:sizing", "Size a worker for a rate and a provider's latency."),
