@@ -39,10 +39,10 @@ _COLOURS = {"pass": "green", "fail": "red", "todo": "yellow"}
 def go_live(
     resolver: str | None, project: Path | None, online: bool, timeout: float, verbose: bool, output_format: str
 ) -> int:
-    """Run the checklist before you go live: seven sections, a line each.
+    """Run the checklist before you go live.
 
-    Deliverability, webhook wiring, secrets and rotation, queue sizing, per-tenant routing, suppression handling,
-    telemetry. Changes nothing. A section that is `todo` waits for a later part of mailglass, and is no failure. Exits
+    Seven sections, a line each: deliverability, webhook wiring, secrets and rotation, queue sizing, per-tenant
+    routing, suppression handling, telemetry. Changes nothing. A section that is `todo` waits for a later part of mailglass, and is no failure. Exits
     with 0 if no section failed, with 1 if one did.
 
     \b

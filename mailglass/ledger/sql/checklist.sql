@@ -1,4 +1,4 @@
--- Going live: what the checklist reads. Each looks at the newest rows alone, however large the ledger is.
+-- Checklist: what is read before going live. Each looks at the newest rows alone, however large the ledger is.
 
 -- name: recent_attempts
 -- Measure the newest provider calls of each account: their number, the 95th percentile of their duration, and how many
