@@ -100,7 +100,7 @@ def _described(settings: Settings) -> dict[str, Any]:
 
 
 def _print(settings: Settings) -> None:
-    click.echo(f"Settings file: {settings.file or 'none'}")
+    click.echo(f"Settings file: {settings.source or 'none'}")
     click.echo()
     print_table(
         ("SERVER", "HOST", "PORT", "DATABASE"),

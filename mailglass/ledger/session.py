@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from mailglass.ledger.submit import Runner
 
     # what `session=` takes
-    SessionLike: TypeAlias = Session | scoped_session[Any] | Connection | psycopg.Connection[Any]
+    SessionLike: TypeAlias = Session | scoped_session[Any] | Connection | psycopg.Connection[Any] | "HostTransaction"
 
 _ASYNC: Final = "await session.run_sync(lambda s: deliver_later.delay(message, session=s))"
 
@@ -36,6 +37,20 @@ class NotGiven(Enum):
 
 NOT_GIVEN: Final = NotGiven.NOT_GIVEN
 """No session: a transaction of the ledger's own. None is an error instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostTransaction:
+    """A transaction of a web framework that works on a psycopg connection and tells when it has committed.
+
+    Attributes:
+        connection: the framework's connection.
+        on_commit: calls a function once the transaction has committed, at once where none is open, and never after a
+            rollback.
+    """
+
+    connection: psycopg.Connection[Any]
+    on_commit: Callable[[Callable[[], object]], object]
 
 
 def _ledger() -> Database:
@@ -60,6 +75,8 @@ def runner_of(session: object) -> Runner:
         raise TypeError("session is None: leave it out for a transaction of mailglass's own, or give a session")
     from mailglass.ledger import database
 
+    if isinstance(session, HostTransaction):
+        session = session.connection
     if is_psycopg(session):
         run = _runner(database.run_on_psycopg, session)
         info = session.info  # type: ignore[attr-defined]
