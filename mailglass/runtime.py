@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mailglass.ledger.low_water import LowWaters
     from mailglass.limits import Limiter
     from mailglass.providers.registry import Accounts
+    from mailglass.webhooks.ingress import IngressContext
+    from mailglass.webhooks.store import Ring
 
 
 class Runtime:
@@ -61,6 +63,20 @@ class Runtime:
     def router(self) -> Router:
         """Return the router, with the tenancy's hooks."""
         return Router(self.settings)
+
+    def ingress_context(self, ring: Ring | None = None) -> IngressContext:
+        """Return what the webhook endpoint works with.
+
+        Args:
+            ring: rings a task by its name; by default the doorbell, which opens with the first ring. If it cannot, the
+                webhook is stored all the same.
+        """
+        from mailglass.webhooks.ingress import IngressContext
+
+        def ring_now(task: str) -> None:
+            self.doorbell.ring_task(task)
+
+        return IngressContext(self.settings, self.database, self.accounts, ring or ring_now, self.router)
 
     @cached_property
     def limiter(self) -> Limiter:

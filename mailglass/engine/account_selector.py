@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Final
 
 from mailglass import clock, telemetry
 from mailglass.engine.assignment import AccountBatch, Assignment
@@ -25,7 +26,7 @@ from mailglass.mail.refusal import Scope
 from mailglass.mail.streams import Stream, StreamPolicy, UncertainPolicy
 from mailglass.providers.registry import Accounts
 from mailglass.refusals.understand import scope_of
-from mailglass.routing import Lane, RouteContext, Router, ordered_accounts
+from mailglass.routing import Lane, Mode, RouteContext, Router, ordered_accounts
 from mailglass.settings import Route, Settings
 
 _PROBING = 2.0
@@ -34,6 +35,9 @@ _TRYING = 5.0
 # seconds that a half-open breaker waits for a mail that has not failed before
 _FRESH_ONLY = 30.0
 _CACHED = 0.5
+# of a delivery, beside its lane, that its route may depend on: domain, tags, mode and mailable
+_Facts = tuple[str, tuple[str, ...], Mode, str | None]
+_NO_FACTS: Final[_Facts] = ("", (), Mode.LATER, None)
 # seconds until a mail is offered again whose account has no slot of the worker's left
 _WITHOUT_SLOT = 1.0
 
@@ -131,7 +135,7 @@ class AccountSelector:
         began = clock.monotonic()
         # the same lists: most mails have the very same route, and to compare routes costs more
         by_identity: dict[tuple[str, int], list[ReadyDelivery]] = {}
-        routes: dict[tuple[str, tuple[str, ...]], Route | RouteError] = {}
+        routes: dict[_Facts, Route | RouteError] = {}
         for item in ready:
             route = self._route(lane, item, routes)
             if isinstance(route, RouteError) or self._asks_elsewhere(item.delivery):
@@ -167,15 +171,12 @@ class AccountSelector:
         """Return whether an account is to be asked about it that only other workers know."""
         return delivery.ask_again and delivery.account is not None and delivery.account not in self._settings.accounts
 
-    def _route(
-        self, lane: Lane, item: ReadyDelivery, routes: dict[tuple[str, tuple[str, ...]], Route | RouteError]
-    ) -> Route | RouteError:
+    def _route(self, lane: Lane, item: ReadyDelivery, routes: dict[_Facts, Route | RouteError]) -> Route | RouteError:
         try:
             by_delivery = self._router.by_delivery
         except RouteError as error:
             return error
-        domain = item.delivery.recipient.rpartition("@")[2] if by_delivery else ""
-        key = (domain, tuple(item.content.get("tags", ())) if by_delivery else ())
+        key = _facts(item) if by_delivery else _NO_FACTS
         if key not in routes:
             try:
                 routes[key] = self._router.resolve(RouteContext(lane.tenant, lane.stream, *key))
@@ -355,6 +356,18 @@ class AccountSelector:
         if cached is None or cached[0] < (now - _CACHED if since is None else since):
             cached = self._cache[accounts] = (now, breakers(self._ledger, accounts))
         return cached[1]
+
+
+def _facts(item: ReadyDelivery) -> _Facts:
+    content = item.content
+    mailable = content.get("mailable")
+    path = mailable.get("class") if isinstance(mailable, dict) else None
+    return (
+        item.delivery.recipient.rpartition("@")[2],
+        tuple(content.get("tags", ())),
+        Mode.NOW if content.get("mode") == Mode.NOW else Mode.LATER,
+        path if isinstance(path, str) else None,
+    )
 
 
 def _turn(delivery: Claimed, order: Sequence[str], route: Route) -> int:

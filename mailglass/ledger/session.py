@@ -88,6 +88,25 @@ def runner_of(session: object) -> Runner:
     return run
 
 
+class Ledger:
+    """The ledger in a transaction of its own, or in the caller's.
+
+    Args:
+        session: as `runner_of` takes it.
+
+    Raises:
+        TypeError: it is no session or connection.
+        SessionError: it belongs to another database than the ledger's.
+    """
+
+    def __init__(self, session: object) -> None:
+        self._run = runner_of(session)
+
+    def run(self, name: str, params: Mapping[str, Any] | None = None) -> Rows:
+        """Run one statement by its name, and return its rows."""
+        return self._run(name, params or {})
+
+
 def is_psycopg(session: object) -> bool:
     """Return whether it is a psycopg connection, which reports no commits."""
     psycopg = sys.modules.get("psycopg")

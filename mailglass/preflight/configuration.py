@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from mailglass.errors import ConfigError, ProviderCallError
 from mailglass.preflight.findings import Finding, failed, passed, unchecked, warned
 from mailglass.preflight.surroundings import Surroundings
-from mailglass.settings.completeness import settings_problems
+from mailglass.settings.completeness import describe_recipients, settings_problems
+from mailglass.settings.environments import PRODUCTION
 
 if TYPE_CHECKING:
     from mailglass.providers.registry import Accounts
@@ -25,6 +26,16 @@ def settings_are_whole(surroundings: Surroundings) -> Iterator[Finding]:
     if not problems:
         accounts, routes = len(settings.accounts), len(settings.routes)
         yield passed("settings", f"{settings.source or 'the environment'}: {accounts} accounts, {routes} routes")
+
+
+def recipients_are_told(surroundings: Surroundings) -> Iterator[Finding]:
+    """Tell whom mail goes to; warn where production keeps it from somebody."""
+    settings = surroundings.settings
+    told = f"{settings.environment or 'no environment is named'}: {describe_recipients(settings)}"
+    if settings.recipients is not None and settings.environment == PRODUCTION:
+        yield warned("recipients", told, "Remove allow and redirect_to in production, unless you mean them")
+    else:
+        yield passed("recipients", told)
 
 
 def logging_is_for_production(surroundings: Surroundings) -> Iterator[Finding]:

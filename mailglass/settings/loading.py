@@ -12,11 +12,13 @@ from typing import Any, Literal
 
 from mailglass.errors import ConfigError
 from mailglass.mail.addresses import Address
+from mailglass.mail.recipients import RecipientPolicy
 from mailglass.mail.streams import DEFAULT_POLICIES, Stream, StreamPolicy
 from mailglass.settings.accounts import AccountSettings, parse_accounts
 from mailglass.settings.django import DjangoSettings, django_settings
 from mailglass.settings.domains import DomainSettings, parse_domains
 from mailglass.settings.environment import UnknownVariable, unknown_variables
+from mailglass.settings.environments import check_variables, parse_environments
 from mailglass.settings.limits import LimitRule, parse_limits
 from mailglass.settings.problems import Problems
 from mailglass.settings.queues import parse_queues, parse_tasks
@@ -41,6 +43,8 @@ class Settings:
     Attributes:
         pooler: what stands before the database; `transaction`: a pooler in transaction mode, such as PgBouncer.
         direct_database_url: the database past its pooler, for `mailglass db`.
+        environment: the name of the environment, such as `staging`; None: none is named.
+        recipients: who may get mail in this environment; None: everybody, as in production.
         file: the TOML file that was read; None: there was none.
         django: the module of the Django settings whose `MAILGLASS` was read instead; None: it was not.
         unknown_variables: what looked like a setting in the environment, and is ignored.
@@ -67,6 +71,8 @@ class Settings:
     domains: DomainSettings = field(default_factory=DomainSettings)
     pooler: Literal["none", "transaction"] = "none"
     direct_database_url: Secret | None = None
+    environment: str | None = None
+    recipients: RecipientPolicy | None = None
     file: Path | None = None
     django: str | None = None
     unknown_variables: tuple[UnknownVariable, ...] = ()
@@ -219,6 +225,8 @@ _TOP_LEVEL = {
     "webhooks",
     "limits",
     "domains",
+    "environment",
+    "environments",
 }
 
 
@@ -265,7 +273,9 @@ def _parse(document: dict[str, Any], environ: Mapping[str, str], problems: Probl
     values["domains"] = parse_domains(document.get("domains", {}), problems)
     check_engine(values["engine"], problems)
     check_webhooks(values["webhooks"], problems)
+    values["environment"], values["recipients"] = parse_environments(document, environ, problems)
     values["unknown_variables"] = unknown_variables(environ, referenced)
+    check_variables(values["unknown_variables"], problems)
     return Settings(**values)
 
 

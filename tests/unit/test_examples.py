@@ -131,6 +131,9 @@ CHECKERS = {
         "--strict",
         "--no-error-summary",
         "--hide-error-context",
+        # Django brings no types
+        "--disable-error-code",
+        "import-untyped",
         "--python-executable",
         sys.executable,
         "--cache-dir",
