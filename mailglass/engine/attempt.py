@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -19,7 +19,7 @@ from mailglass.engine.provider_call import call, clean_text
 from mailglass.engine.rate_feedback import RateFeedback
 from mailglass.engine.recorder import Recorder
 from mailglass.engine.verdicts import decide, window
-from mailglass.errors import LedgerUnavailableError
+from mailglass.errors import LedgerUnavailableError, failure
 from mailglass.ledger import breakers, leases
 from mailglass.ledger.database import Database
 from mailglass.ledger.events import EngineEvent
@@ -268,10 +268,12 @@ def _left_out(provider: Provider, mails: Sequence[Outgoing]) -> list[tuple[UUID,
     found = []
     for mail in mails:
         if mail.tags or mail.metadata:
-            # what else a provider cannot say of a mail, its attempt finds out
-            with suppress(Exception):
+            try:
                 if reason := left_out(mail, provider.fitting(mail)):
                     found.append((mail.delivery_id, mail.created_at, reason))
+            except BaseException as error:
+                # what else a provider cannot say of a mail, its attempt finds out
+                failure(error)
     return found
 
 

@@ -30,7 +30,7 @@ from mailglass.engine.recorder import Recorder, new_lease
 from mailglass.engine.reservation import Reservation
 from mailglass.engine.verdicts import still_in_doubt
 from mailglass.engine.waiting_lanes import WaitingLanes
-from mailglass.errors import LedgerError, LedgerUnavailableError
+from mailglass.errors import LedgerError, LedgerUnavailableError, failure
 from mailglass.ledger import leases
 from mailglass.ledger.database import Database
 from mailglass.ledger.leases import Claimed, Verdict
@@ -226,7 +226,7 @@ class Engine:
                 steps = [self._step(batch, claim.deliveries, attempts, reservation)]
             except LedgerUnavailableError:
                 raise
-            except Exception as error:
+            except BaseException as error:
                 if clock.monotonic() >= recorder.lease.send_until:
                     # a time limit, of which nobody knows whose it is: the lease ends, and the next claim is smaller
                     raise
@@ -265,7 +265,7 @@ class Engine:
                 steps.append(self._step(batch, [delivery], attempts))
             except LedgerUnavailableError:
                 raise
-            except Exception as error:
+            except BaseException as error:
                 _note(batch.lane, error, delivery)
                 if recorder.holds(delivery.id):
                     recorder.record([_held(delivery, UNEXPECTED, batch.policy)])
@@ -393,7 +393,7 @@ class Engine:
                     start_by=batch.recorder.lease.expiry(item.delivery.lifetime),
                 )
                 allowed = guard.restrict(mail)
-            except Exception as error:
+            except BaseException as error:
                 _note(batch.lane, error, item.delivery)
                 failed.append(_held(item.delivery, CONTENT_REFUSED, batch.policy))
             else:
@@ -419,13 +419,13 @@ class Engine:
             return False
 
 
-def _note(lane: Lane, error: Exception, delivery: Claimed | None = None) -> None:
+def _note(lane: Lane, error: BaseException, delivery: Claimed | None = None) -> None:
     telemetry.emit(
         "mailglass.dispatch.mail_failed" if delivery else "mailglass.dispatch.batch_failed",
         level=logging.ERROR,
         lane=str(lane),
         delivery_id=delivery.id if delivery else None,
-        error_type=type(error).__name__,
+        error_type=failure(error),
     )
 
 

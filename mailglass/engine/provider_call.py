@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from mailglass import telemetry
+from mailglass.errors import failure
 from mailglass.mail.addresses import encodable
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
@@ -90,15 +91,16 @@ def _call(provider: Provider, mails: Sequence[Outgoing], deadline: float) -> lis
     """Return the provider's answers; whatever escapes it may have happened after the request was written."""
     try:
         outcomes = provider.send(mails, deadline=deadline)
-    except Exception as error:
+    except BaseException as error:
+        name = failure(error)
         telemetry.emit(
             "mailglass.dispatch.provider_failed",
             level=logging.ERROR,
             account=provider.account,
             provider=provider.name,
-            error_type=type(error).__name__,
+            error_type=name,
         )
-        return [Outcome(OutcomeClass.UNCERTAIN, reason=f"provider_error:{type(error).__name__}")] * len(mails)
+        return [Outcome(OutcomeClass.UNCERTAIN, reason=f"provider_error:{name}")] * len(mails)
     if len(outcomes) != len(mails):
         return [Outcome(OutcomeClass.UNCERTAIN, reason="provider_error:wrong_count")] * len(mails)
     return [_recordable(outcome) for outcome in outcomes]

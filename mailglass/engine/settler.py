@@ -18,7 +18,7 @@ from typing import Final
 
 from mailglass import clock, telemetry
 from mailglass.engine.verdicts import memory
-from mailglass.errors import ConfigError
+from mailglass.errors import ConfigError, failure
 from mailglass.ledger import leases, searches
 from mailglass.ledger.database import Database
 from mailglass.ledger.deliveries import Delivery
@@ -234,11 +234,9 @@ class Settler:
         except ConfigError:
             # where it is to send, the engine says so
             return None
-        except Exception as error:
+        except BaseException as error:
             # a room that fails as it is opened must not keep expired leases from being taken back
-            telemetry.emit(
-                "mailglass.account.failed", level=logging.ERROR, account=account, error_type=type(error).__name__
-            )
+            telemetry.emit("mailglass.account.failed", level=logging.ERROR, account=account, error_type=failure(error))
             return None
 
 
@@ -277,9 +275,9 @@ def _find(provider: Provider, targets: Sequence[SearchTarget]) -> list[SearchRes
     """Return the provider's results; what escapes it, and what is about another delivery, is unknown."""
     try:
         results = list(provider.find(targets, deadline=clock.monotonic() + BUDGET))
-    except Exception as error:
+    except BaseException as error:
         telemetry.emit(
-            "mailglass.search.failed", account=provider.account, provider=provider.name, error_type=type(error).__name__
+            "mailglass.search.failed", account=provider.account, provider=provider.name, error_type=failure(error)
         )
         results = []
     padded: Mapping[int, SearchResult] = dict(enumerate(results))

@@ -57,7 +57,7 @@ class Renderer(Protocol):
     def render(self, part: str, template: BodyTemplate, context: Mapping[str, Any]) -> str:
         """Render one part: `subject`, `html` or `text`. It raises whatever the engine does."""
 
-    def type_of(self, error: Exception) -> TemplateErrorType:
+    def type_of(self, error: BaseException) -> TemplateErrorType:
         """Return the kind of an error that `render` has raised."""
 
 

@@ -8,7 +8,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from mailglass.errors import MessageError, TemplateError, TemplateErrorType
+from mailglass.errors import MessageError, TemplateError, TemplateErrorType, failure
 from mailglass.mail.mailable import BodyTemplate, Mailable, Renderer, body_template, class_path
 from mailglass.mail.message import MAX_BODY, check_bodies, check_subject
 
@@ -97,8 +97,8 @@ def _by_renderer(cls: type[Mailable], renderer: Renderer) -> PartOf:
             return None
         try:
             return renderer.render(part, sources[part], context)
-        except Exception as error:
-            problem, kind = type(error).__name__, renderer.type_of(error)
+        except BaseException as error:
+            problem, kind = failure(error), renderer.type_of(error)
         # outside of the handler: the engine's error quotes values
         named = f" ({sources[part].file})" if sources[part].file else ""
         raise TemplateError(
@@ -131,8 +131,8 @@ def _imported(path: str) -> type[Mailable]:
         target: Any = import_module(module)
         for name in qualname.split("."):
             target = getattr(target, name)
-    except Exception as error:
-        problem = type(error).__name__
+    except BaseException as error:
+        problem = failure(error)
     else:
         if isinstance(target, type) and issubclass(target, Mailable):
             return target
@@ -150,8 +150,8 @@ def _inlined(path: str, html: str) -> str:
     _check_for_native_code(path, html)
     try:
         return _inliner().inline(html)
-    except Exception as error:
-        problem = type(error).__name__
+    except BaseException as error:
+        problem = failure(error)
     raise TemplateError(
         f"{path}: html: {problem} while inlining CSS; correct its style sheet", TemplateErrorType.STYLESHEET
     )
@@ -179,8 +179,8 @@ def _text(path: str, html: str) -> str:
 
     try:
         return html_to_text(html) if len(html) <= MAX_HTML_FOR_TEXT else ""
-    except Exception as error:
-        problem = type(error).__name__
+    except BaseException as error:
+        problem = failure(error)
     raise TemplateError(f"{path}: text: {problem} while making it from the HTML; add a text_template")
 
 

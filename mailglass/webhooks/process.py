@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from mailglass import clock, telemetry
-from mailglass.errors import ConfigError, ProviderCallError, WebhookBodyError
+from mailglass.errors import ConfigError, ProviderCallError, WebhookBodyError, failure
 from mailglass.ledger import webhooks
 from mailglass.ledger.database import Database
 from mailglass.ledger.low_water import LowWater
@@ -191,8 +191,8 @@ def _normalise(webhook: StoredWebhook, body: bytes, provider: Provider, settings
         if error.retryable and webhook.attempts < settings.webhooks.max_attempts:
             return _Reading(webhook, [], WebhookStatus.RECEIVED, "provider_call_failed")
         return _dead(webhook, "provider_call_failed")
-    except Exception as error:
-        return _dead(webhook, f"normaliser_failed:{type(error).__name__}")
+    except BaseException as error:
+        return _dead(webhook, f"normaliser_failed:{failure(error)}")
     reading = _Reading(webhook, [])
     for event in events:
         try:

@@ -83,7 +83,7 @@ def test_no_provider_call_of_a_copied_ledger_names_anybody_outside(
         assert delivered == set(ids)
 
 
-def test_what_was_redirected_and_left_out_stands_in_the_ledger_once_and_without_an_address(desk: Desk) -> None:
+def test_redirected_and_left_out_mail_stands_in_the_ledger_once_and_without_an_address(desk: Desk) -> None:
     within(desk, REDIRECTS)
     (key,) = copied(desk, [Address("ada@customer.test")], [{"bcc": [["", "bob@customer.test"]]}])
     desk.main.script = lambda mail: Outcome(OutcomeClass.TRANSIENT)

@@ -138,7 +138,7 @@ def test_a_redirected_mail_names_its_recipient_in_a_header_in_the_subject_or_now
     assert all(made is not None and made.recipient == DEV for made in shown.values())
 
 
-def test_what_is_left_out_and_what_is_redirected_is_told() -> None:
+def test_mail_that_is_left_out_or_redirected_is_told() -> None:
     guard = policy("*@example.com", redirect_to=DEV)
     inside = Address("x@example.com")
     told = [
@@ -210,7 +210,7 @@ def test_patterns_are_compared_in_one_spelling(written: str, pattern: str, match
         "*@example。com",
     ],
 )
-def test_what_is_no_pattern_is_refused(text: str) -> None:
+def test_text_that_is_no_pattern_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"Write|In a domain"):
         parse_pattern(text)
 

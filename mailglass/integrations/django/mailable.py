@@ -27,7 +27,7 @@ class DjangoRenderer:
         text: str = compiled.render(Context(dict(context), autoescape=part == "html"))
         return str.__str__(text)
 
-    def type_of(self, error: Exception) -> TemplateErrorType:
+    def type_of(self, error: BaseException) -> TemplateErrorType:
         """Return the kind of a failure."""
         if isinstance(error, TemplateDoesNotExist):
             return TemplateErrorType.MISSING_FILE
