@@ -18,7 +18,7 @@ from mailglass.stack.process import ChildProcess, until_line
 from mailglass.wiring.doctor import diagnose
 from tests.django_project import database
 from tests.integration.test_django_send_mail import sent
-from tests.integration.test_flask import KEY, event, post, stored
+from tests.signed_webhooks import ENVIRONMENT, event, post, stored
 
 SETTINGS = """
 import os
@@ -120,8 +120,7 @@ class Project:
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("MAILGLASS_")},
             "BROKER": cluster.environment["MAILGLASS_BROKER_URL"],
-            "MAILGUN_KEY": "key",
-            "MAILGUN_SIGNING_KEY": KEY,
+            **ENVIRONMENT,
             "PYTHONUNBUFFERED": "1",
         }
 

@@ -20,6 +20,7 @@ execute_from_command_line(sys.argv)
 """,
     "shop/__init__.py": "",
     "shop/settings.py": """
+import os
 import django
 from psycopg.conninfo import conninfo_to_dict
 SECRET_KEY = "no secret"
