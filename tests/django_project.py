@@ -76,6 +76,7 @@ def project(databases: dict[str, Any] | None = None, **values: Any) -> Iterator[
                 connection.close_pool()
             delattr(connections._connections, connection.alias)
         vars(connections).pop("settings", None)
+        connections._settings = None
         settings._wrapped = empty
         configure(None)
 

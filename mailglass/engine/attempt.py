@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -15,16 +15,17 @@ from mailglass.engine.alerts import alert_uncertain
 from mailglass.engine.assignment import AccountBatch
 from mailglass.engine.batch_report import AttemptResult
 from mailglass.engine.health import BREAKING, Sign, Suspicions, Unanswered, judge, sign_of
-from mailglass.engine.provider_call import call, clean_text
+from mailglass.engine.provider_call import Change, call, clean_text
 from mailglass.engine.rate_feedback import RateFeedback
 from mailglass.engine.recorder import Recorder
 from mailglass.engine.verdicts import decide, window
 from mailglass.errors import LedgerUnavailableError, failure
-from mailglass.ledger import breakers, leases
+from mailglass.ledger import breakers, leases, secret_uses
 from mailglass.ledger.database import Database
 from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, RefusedCopy, Verdict
 from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.secret_uses import SecretNote
 from mailglass.ledger.suppressions import Suppression, refused_again
 from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import Outcome, OutcomeClass
@@ -32,6 +33,7 @@ from mailglass.mail.outgoing import Outgoing
 from mailglass.mail.refusal import Refusal
 from mailglass.mail.streams import Stream
 from mailglass.providers.base import Provider
+from mailglass.providers.credentials import credentials_of
 from mailglass.providers.labels import left_out
 from mailglass.providers.registry import Accounts
 from mailglass.refusals.consequences import FIRST, bounce_class, suppression
@@ -107,10 +109,12 @@ class Attempter:
         recorder.begin(attempts)
         started = clock.monotonic()
         with batch.call or nullcontext():
-            outcomes = call(self._accounts, provider, mails, lease.send_until)
+            outcomes, change = call(self._accounts, provider, mails, lease.send_until)
         duration = round((clock.monotonic() - started) * 1000)
         # first of all: what the provider answered is known only here
         self._record(lane, batch, mails, outcomes, claimed, attempts, duration, recorder)
+        if change is not None:
+            self._note_credentials(change)
         usable = self._judge_account(batch, mails, outcomes, duration / 1000)
         # slow down where asked
         self._rate_feedback.apply(batch, mails, outcomes)
@@ -175,6 +179,26 @@ class Attempter:
         alert_uncertain(lane, batch.account, verdicts)
         if refusals:
             count_refusals(batch.account, [refusal.code for _, refusal in refusals])
+
+    def _note_credentials(self, change: Change) -> None:
+        """Note which credentials the provider takes, for `mailglass secrets check`."""
+        account = change.accepted.account
+        judged = ((change.accepted, True), (change.refused, False))
+        with suppress(LedgerUnavailableError):
+            known = secret_uses.known(self._ledger, [account])
+            if change.refused is None and not any(use.refused for use in known.values()):
+                return
+            notes = [
+                SecretNote(
+                    account,
+                    secret_uses.fingerprint(self._ledger, account, secret.reveal()),
+                    used=accepted,
+                    refused=not accepted,
+                )
+                for provider, accepted in judged
+                if provider is not None and (secret := credentials_of(provider)) is not None
+            ]
+            secret_uses.note(self._ledger, notes)
 
     def _refused_again(
         self, lane: Lane, account: str, refusals: Sequence[tuple[Address, Refusal]]

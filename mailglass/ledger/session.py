@@ -53,7 +53,29 @@ class HostTransaction:
     on_commit: Callable[[Callable[[], object]], object]
 
 
+# finds the ledger that a test has put in the place of the configured one
+_substitute: Callable[[], Database | None] | None = None
+
+
+def substitute_ledger(find: Callable[[], Database | None]) -> None:
+    """Use the ledger that a function finds instead of the configured one, wherever it finds one. For tests.
+
+    Args:
+        find: called for each record; returns None where the configured ledger is meant.
+    """
+    global _substitute
+    _substitute = find
+
+
+def is_in_memory() -> bool:
+    """Return whether a test keeps deliveries in memory, where no transaction holds them back."""
+    ledger = None if _substitute is None else _substitute()
+    return ledger is not None and ledger.in_memory
+
+
 def _ledger() -> Database:
+    if _substitute is not None and (ledger := _substitute()) is not None:
+        return ledger
     # an import of `deliver_later` opens nothing, and reads no settings
     from mailglass.ledger.database import get_database
     from mailglass.settings import get_settings
@@ -77,6 +99,9 @@ def runner_of(session: object) -> Runner:
 
     if isinstance(session, HostTransaction):
         session = session.connection
+    if (ledger := _ledger()).in_memory:
+        _check_kind(session)
+        return ledger.runner_of(session)
     if is_psycopg(session):
         run = _runner(database.run_on_psycopg, session)
         info = session.info  # type: ignore[attr-defined]
@@ -123,16 +148,25 @@ def _runner(run_on: Any, connection: Any) -> Runner:
 
 def _connection(session: Any) -> Connection:
     from sqlalchemy.engine import Connection
+
+    _check_kind(session)
+    return session if isinstance(session, Connection) else session.connection()
+
+
+def _check_kind(session: object) -> None:
+    """Check that it is something that records can join.
+
+    Raises:
+        TypeError: it is not.
+    """
+    from sqlalchemy.engine import Connection
     from sqlalchemy.orm import Session, scoped_session
 
-    if isinstance(session, Connection):
-        return session
-    if isinstance(session, Session | scoped_session):
-        return session.connection()
-    raise TypeError(
-        f"session must be a SQLAlchemy Session or Connection, or a psycopg Connection, not {type(session).__name__}; "
-        f"with an AsyncSession use `{_ASYNC}`"
-    )
+    if not (is_psycopg(session) or isinstance(session, Connection | Session | scoped_session)):
+        raise TypeError(
+            "session must be a SQLAlchemy Session or Connection, or a psycopg Connection, "
+            f"not {type(session).__name__}; with an AsyncSession use `{_ASYNC}`"
+        )
 
 
 # engines and addresses of plain connections that lead to the ledger's own database

@@ -41,6 +41,25 @@ class Settings:
     """All settings of one process; build it with `load_settings`.
 
     Attributes:
+        database_url: the ledger's PostgreSQL.
+        broker_url: Celery's broker, Redis or RabbitMQ.
+        redis_url: a Redis for rings and limits, if the broker is none.
+        default_from: sender of messages that name none, if the account names none either.
+        default_tenant: tenant of calls outside of any `tenant()` block; "" for none, so that such a call is an error.
+        tenancy: `package.module:Class` of hooks that decide routes, limits and tenants by code.
+        templates: directories where templates are looked for, after `templates/` beside a mailable's module.
+        log_level: `debug`, `info`, `warning` or `error`.
+        log_format: `json` or `console`.
+        show_content: whether `mailglass deliveries show --content` shows content.
+        accounts: by name.
+        routes: the first one that matches counts.
+        queues: those that routes from code use.
+        tasks: the queue of a task, by the task's name.
+        streams: the policy of each.
+        engine: how workers claim and send.
+        webhooks: bounds of the endpoint.
+        limits: that all workers share.
+        domains: the watch of sending domains.
         pooler: what stands before the database; `transaction`: a pooler in transaction mode, such as PgBouncer.
         direct_database_url: the database past its pooler, for `mailglass db`.
         environment: the name of the environment, such as `staging`; None: none is named.

@@ -28,6 +28,7 @@ MODULES = (
     "mailglass.suppressions.csv_import",
     "mailglass.suppressions.editing",
     "mailglass.suppressions.listing",
+    "mailglass.testing.memory_outbox",
     "mailglass.web",
 )
 

@@ -17,7 +17,7 @@ from mailglass.errors import MailglassError, SuppressedError, SuppressionType
 from mailglass.integrations.django.attributes import RecipientStatus, SendStatus, given, moment_of
 from mailglass.integrations.django.messages import messages_of
 from mailglass.integrations.django.transactions import joined, ledger_alias
-from mailglass.ledger.session import NOT_GIVEN
+from mailglass.ledger.session import NOT_GIVEN, is_in_memory
 from mailglass.ledger.submit import Item, Recorded
 from mailglass.mail.message import check_stream
 from mailglass.outbound.recording import items_of, record_items
@@ -133,7 +133,7 @@ class EmailBackend(BaseEmailBackend):
                     # a refused statement must not take the caller's transaction with it
                     stack.enter_context(transaction.atomic(using=alias))
                 recorded = _record(prepared, session)
-        elif connection.in_atomic_block:
+        elif connection.in_atomic_block and not is_in_memory():
             transaction.on_commit(partial(self._after_commit, prepared), using=alias, robust=self.fail_silently)
             return len(prepared)
         else:

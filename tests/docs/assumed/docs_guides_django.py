@@ -54,6 +54,7 @@ for name, value in runpy.run_path("shop/settings.py").items():
         setattr(holder, name, value)
 settings._wrapped = holder
 vars(connections).pop("settings", None)
+connections._settings = None
 django.setup()
 user: Any = SimpleNamespace(email="user@example.com")
 order: Any = SimpleNamespace(email="order@example.com", save=lambda: None)
@@ -64,5 +65,7 @@ def close() -> None:
     """Leave Django as unconfigured as it was."""
     connections.close_all()
     vars(connections).pop("settings", None)
+    connections._settings = None
+    del connections["default"]
     settings._wrapped = empty
     sys.modules.pop("shop", None)
