@@ -45,9 +45,9 @@ DATABASES = {
     "templates/shop/receipt.html": "<p>Order {{ order.number }}</p>",
 }
 for name, source in FILES.items():
-    path = Path(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(source, encoding="utf-8")
+    written = Path(name)
+    written.parent.mkdir(parents=True, exist_ok=True)
+    written.write_text(source, encoding="utf-8")
 holder: Any = UserSettingsHolder(global_settings)
 for name, value in runpy.run_path("shop/settings.py").items():
     if name.isupper():
