@@ -7,6 +7,7 @@ import statistics
 import tempfile
 import time
 import tracemalloc
+from collections.abc import Mapping
 from pathlib import Path
 
 import psycopg
@@ -38,10 +39,9 @@ def run(machine: Machine) -> list[Comparison]:
     for size in (_FEWER, ENTRIES):
         with machine.ledger(), tempfile.TemporaryDirectory() as directory:
             imported[size], exported[size] = _rates(Path(directory), size)
-    many, few = f"{ENTRIES:,} entries", f"{_FEWER:,}"
     return [
         Comparison(
-            "suppressions", _rate("import", many, imported[ENTRIES]), _rate("", few, imported[_FEWER]), ">= 0.8"
+            "suppressions", _rate("import", many, imported[ENTRIES]), _rate(few, "", imported[_FEWER]), ">= 0.8"
         ),
         Comparison(
             "suppressions", _rate("export", many, exported[ENTRIES]), _rate("", few, exported[_FEWER]), ">= 0.8"
@@ -51,8 +51,9 @@ def run(machine: Machine) -> list[Comparison]:
     ]
 
 
-def _rate(what: str, entries: str, rate: float) -> Side:
-    return Side(f"{what} {entries}".strip(), [rate], "rows/s")
+def _compared(what: str, rates: Mapping[int, float]) -> Comparison:
+    many, few = (Side(f"{what} of {size:,} entries", [rates[size]], "rows/s") for size in (ENTRIES, _FEWER))
+    return Comparison("suppressions", many, few, ">= 0.8")
 
 
 def _file(directory: Path, size: int) -> Path:
