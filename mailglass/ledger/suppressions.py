@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mailglass.errors import SuppressionType
-from mailglass.ids import uuid7s
 from mailglass.ledger import arrays
 from mailglass.mail.addresses import Address
 
@@ -62,7 +61,7 @@ def columns(entries: Iterable[Suppression]) -> dict[str, str]:
             chosen[key] = entry
     unique = chosen.values()
     return {
-        "ids": arrays.uuids(uuid7s(len(unique))),
+        "ids": arrays.new_uuids(len(unique)),
         "tenants": arrays.texts([entry.tenant for entry in unique]),
         "scopes": arrays.texts([entry.scope for entry in unique]),
         "values": arrays.texts([entry.value for entry in unique]),
