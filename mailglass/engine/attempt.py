@@ -39,6 +39,7 @@ from mailglass.routing import Lane
 from mailglass.settings import Settings
 
 _OF_THE_ACCOUNT: Final = (OutcomeClass.MISCONFIGURED, OutcomeClass.QUOTA)
+_Answered = tuple[Outgoing, Outcome]
 _MAX_TEXT: Final = 1000
 _MAX_STATUS: Final = 9999
 _LONGEST_WAIT: Final = 7 * 86400.0
@@ -139,7 +140,9 @@ class Attempter:
         policy = self._settings.streams[Stream(lane.stream)]
         # by the ledger's clock, of which the claim has told: this process's may be wrong by hours
         since_claim = clock.monotonic() - recorder.lease.started
-        fails_over = any(outcome.kind in _OF_THE_ACCOUNT for outcome in outcomes)
+        # of most mails there is nothing to say but that they were accepted
+        eventful = [pair for pair in zip(mails, outcomes, strict=True) if not _is_plain(pair[1])]
+        fails_over = any(outcome.kind in _OF_THE_ACCOUNT for _, outcome in eventful)
         elsewhere = fails_over and self._elsewhere(batch)
         idempotency_window, accounts = window(batch.provider), len(batch.route.accounts)
         deliveries = [claimed[mail.delivery_id] for mail in mails]
@@ -161,13 +164,14 @@ class Attempter:
             )
             for delivery, outcome in zip(deliveries, outcomes, strict=True)
         ]
-        verdicts = [
-            _awaiting(verdict, outcome, batch.account) for verdict, outcome in zip(verdicts, outcomes, strict=True)
-        ]
-        refusals = list(_about_whom(mails, outcomes))
-        refused = _refused(lane, batch.account, mails, outcomes, refusals)
+        if eventful:
+            verdicts = [
+                _awaiting(verdict, outcome, batch.account) for verdict, outcome in zip(verdicts, outcomes, strict=True)
+            ]
+        refusals = list(_about_whom(eventful))
+        refused = _refused(lane, batch.account, eventful, refusals)
         refused += self._refused_again(lane, batch.account, refusals)
-        recorder.record(verdicts, refused, _refused_copies(mails, outcomes))
+        recorder.record(verdicts, refused, _refused_copies(eventful))
         alert_uncertain(lane, batch.account, verdicts)
         if refusals:
             count_refusals(batch.account, [refusal.code for _, refusal in refusals])
@@ -208,9 +212,10 @@ class Attempter:
     ) -> bool:
         """Open or close the account's breaker by what its provider said; return whether it can take more now."""
         account = batch.account
-        judgement = judge(outcomes)
+        signs = [sign_of(outcome) for outcome in outcomes]
+        judgement = judge(signs)
         sign, index = judgement.sign, judgement.index
-        suspected = self._suspicions.add(account, mails, outcomes)
+        suspected = self._suspicions.add(account, mails, outcomes, signs)
         if suspected is not None and sign not in BREAKING:
             index = suspected
             sign = Sign.USED_UP if outcomes[index].kind is OutcomeClass.QUOTA else Sign.REFUSED
@@ -271,9 +276,15 @@ def _left_out(provider: Provider, mails: Sequence[Outgoing]) -> list[tuple[UUID,
     return found
 
 
-def _about_whom(mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> Iterator[tuple[Address, Refusal]]:
+def _is_plain(outcome: Outcome) -> bool:
+    """Return whether a mail was accepted, and nothing else was said of it."""
+    accepted = outcome.kind is OutcomeClass.ACCEPTED and not outcome.hard_bounce
+    return accepted and outcome.refusal is None and not outcome.copies
+
+
+def _about_whom(answered: Sequence[_Answered]) -> Iterator[tuple[Address, Refusal]]:
     """Yield every refusal with the address it is about: the recipient's, or a copy's."""
-    for mail, outcome in zip(mails, outcomes, strict=True):
+    for mail, outcome in answered:
         if outcome.refusal is not None:
             yield mail.recipient, outcome.refusal
         if outcome.copies:
@@ -283,7 +294,7 @@ def _about_whom(mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> Itera
                     yield copies[copy.index], copy.refusal
 
 
-def _refused_copies(mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> list[RefusedCopy]:
+def _refused_copies(answered: Sequence[_Answered]) -> list[RefusedCopy]:
     return [
         RefusedCopy(
             mail.delivery_id,
@@ -292,7 +303,7 @@ def _refused_copies(mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> l
             bounce_class(copy.refusal).value,
             copy.refusal.code,
         )
-        for mail, outcome in zip(mails, outcomes, strict=True)
+        for mail, outcome in answered
         for copy in outcome.copies
     ]
 
@@ -306,8 +317,7 @@ def _entry(lane: Lane, account: str, key: str, expires_at: datetime | None) -> S
 def _refused(
     lane: Lane,
     account: str,
-    mails: Sequence[Outgoing],
-    outcomes: Sequence[Outcome],
+    answered: Sequence[_Answered],
     refusals: Sequence[tuple[Address, Refusal]],
 ) -> list[Suppression]:
     """Return recipients and copies that are refused for good, as entries of the suppression list."""
@@ -321,7 +331,7 @@ def _refused(
             account=account,
             expires_at=_expiry(outcome),
         )
-        for mail, outcome in zip(mails, outcomes, strict=True)
+        for mail, outcome in answered
         if outcome.kind is OutcomeClass.SUPPRESSED or (outcome.hard_bounce and outcome.refusal is None)
     ]
 
@@ -375,7 +385,9 @@ def _recordable(outcome: object) -> Outcome:
 def _text(value: object) -> str | None:
     if not isinstance(value, str):
         return None
-    if not value or len(value) > _MAX_TEXT or "\x00" in value or not encodable(value):
+    if not value or len(value) > _MAX_TEXT or "\x00" in value:
         return None
+    if value.isascii():
+        return value
     # in bytes, of which an index takes 2,700: what it refuses would be lost for the whole batch
-    return value if len(value.encode()) <= _MAX_TEXT else None
+    return value if encodable(value) and len(value.encode()) <= _MAX_TEXT else None
