@@ -4,7 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= auto
-POOLED ?= tests/integration
 
 # tests start many processes, each of which would compile everything again
 unexport PYTHONDONTWRITEBYTECODE
@@ -36,7 +35,7 @@ test-rabbitmq: $(READY)  ## the whole suite again, on RabbitMQ without Redis
 	@MAILGLASS_TEST_BROKER=rabbitmq $(BIN)/python tests/run.py -n $(JOBS) $(ARGS)
 
 test-pgbouncer: $(READY)  ## the integration tests again, through PgBouncer in transaction mode
-	@MAILGLASS_TEST_POOLER=pgbouncer $(BIN)/python tests/run.py -n $(JOBS) $(POOLED) $(ARGS)
+	@MAILGLASS_TEST_POOLER=pgbouncer $(BIN)/python tests/run.py -n $(JOBS) tests/integration $(ARGS)
 
 test-oldest: $(READY)  ## what a producer does, on the oldest of every dependency
 	@$(BIN)/python tests/versions.py oldest -n $(JOBS) $(ARGS)

@@ -5,8 +5,9 @@ Each message names the remedy and holds no address and no content, so that it ma
 
 from __future__ import annotations
 
+import threading
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -316,3 +317,33 @@ class TemplateError(MailglassError):
 
 class StackError(MailglassError):
     """A local server or child process of `mailglass demo` or `mailglass dev` did not start."""
+
+
+class OutboxError(MailglassError):
+    """A test asked its outbox or mailbox for something that it cannot do, such as a real send."""
+
+
+# libraries whose exceptions end a greenlet or a block of code from outside, though nothing in it has failed
+_STOPPING: Final = frozenset({"greenlet", "gevent", "eventlet", "asyncio"})
+
+
+def failure(error: BaseException) -> str:
+    """Return the class name of an error by which code of somebody else has failed.
+
+    Such code may raise more than an `Exception`: a script that is imported exits, and an extension written in Rust
+    panics. That is a failure like any other. Only what asks this code to stop is raised again.
+
+    Args:
+        error: raised by a template, a hook, a provider's room or a library.
+
+    Raises:
+        BaseException: the error itself, if it asks to stop. A signal does so in the main thread (Ctrl-C, an exit), and
+            a library that runs greenlets or coroutines by an error of its own.
+    """
+    if not isinstance(error, Exception):
+        by_signal = isinstance(error, SystemExit | KeyboardInterrupt)
+        if by_signal and threading.current_thread() is threading.main_thread():
+            raise error
+        if any(cls.__module__.partition(".")[0] in _STOPPING for cls in type(error).__mro__):
+            raise error
+    return type(error).__name__

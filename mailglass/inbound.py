@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from mailglass.runtime import get_runtime
-from mailglass.webhooks.ingress import IngressContext
 from mailglass.webhooks.returned_mail import store_returned_mail
 
 
@@ -25,8 +24,4 @@ def receive_bounce(account: str, raw: bytes, *, recipient: str = "") -> bool:
         ConfigError: there is no such account, or it is no SMTP account.
         LedgerUnavailableError: the database cannot be reached; nothing is stored.
     """
-    runtime = get_runtime()
-    context = IngressContext(
-        runtime.settings, runtime.database, runtime.accounts, lambda task: runtime.doorbell.ring_task(task)
-    )
-    return store_returned_mail(context, account, raw, recipient)
+    return store_returned_mail(get_runtime().ingress_context(), account, raw, recipient)

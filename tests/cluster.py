@@ -185,7 +185,11 @@ class Cluster:
 
 @pytest.fixture
 def cluster(
-    tmp_path: Path, servers: Any, database_url: str, broker_url: str, outside: Outside, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    database_environment: dict[str, str],
+    broker_url: str,
+    outside: Outside,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Cluster]:
     """mailglass on this test's database, broker and SMTP server; tenant `null` goes to the null provider."""
     config = tmp_path / "mailglass.toml"
@@ -215,11 +219,10 @@ accounts = ["relay"]
     )
     environment = {
         "MAILGLASS_CONFIG": str(config),
-        "MAILGLASS_DATABASE_URL": database_url,
+        **database_environment,
         "MAILGLASS_BROKER_URL": broker_url,
+        "MAILGLASS_HEARTBEATS": str(tmp_path / "heartbeats"),
     }
-    if servers.pooled:
-        environment["MAILGLASS_POOLER"] = "transaction"
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     configure(load_settings())

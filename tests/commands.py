@@ -18,11 +18,12 @@ Command = Callable[..., tuple[int, Any]]
 
 
 @pytest.fixture
-def ledger(database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Database]:
+def ledger(database_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Database]:
     """The ledger that commands find in the environment, in a directory of the test's own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MAILGLASS_DATABASE_URL", database_url)
-    database = Database(database_url)
+    for name, value in database_environment.items():
+        monkeypatch.setenv(name, value)
+    database = Database(database_environment["MAILGLASS_DATABASE_URL"])
     yield database
     database.dispose()
     configure(None)

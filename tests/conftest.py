@@ -92,18 +92,26 @@ class Servers:
         self._postgres: PostgresServer | None = PostgresServer(postgres_url) if postgres_url else None
         self._valkey: EmbeddedValkey | GivenValkey | None = None
         self._rabbit: RabbitServer | None = None
-        self._pooler: PgBouncer | None = None
+        self._poolers: dict[str, PgBouncer] = {}
         self._scratch: tuple[Path, Guardian] | None = None
 
-    def pooler(self) -> PgBouncer:
-        if self._pooler is None:
+    def reach(self, direct: str) -> str:
+        """Return the URL by which tests reach a database: past this run's pooler, if it has one, with its login."""
+        if not self.pooled:
+            return direct
+        login = urlsplit(direct).netloc.rpartition("@")[0]
+        if login not in self._poolers:
             from tests.pgbouncer import PgBouncer, give_sessions
 
-            server = self.postgres().url()
-            give_sessions(server)
+            give_sessions(self.postgres().url(), direct)
             directory, guardian = self.scratch()
-            self._pooler = self._stack.enter_context(PgBouncer(directory / "pgbouncer", server, guardian=guardian))
-        return self._pooler
+            pooler = PgBouncer(directory / f"pgbouncer{len(self._poolers)}", direct, guardian=guardian)
+            self._poolers[login] = self._stack.enter_context(pooler)
+        return self._poolers[login].url(direct)
+
+    def pools(self, url: str) -> bool:
+        """Return whether a URL is one of this run's poolers."""
+        return urlsplit(url).port in {pooler.port for pooler in self._poolers.values()}
 
     def postgres(self) -> PostgresServer:
         if self._postgres is None:
@@ -111,6 +119,10 @@ class Servers:
             server = EmbeddedPostgres(directory / "postgres", durable=False, guardian=guardian)
             self._postgres = self._stack.enter_context(server)
         return self._postgres
+
+    def environment(self, url: str) -> dict[str, str]:
+        """Return the variables by which a process of mailglass works on a database, as tests reach it."""
+        return {"MAILGLASS_DATABASE_URL": url} | ({"MAILGLASS_POOLER": "transaction"} if self.pooled else {})
 
     def valkey(self) -> EmbeddedValkey | GivenValkey:
         if self._valkey is None and self._given_redis:
@@ -258,23 +270,18 @@ def _database_names(servers: Servers) -> Iterator[str]:
 def empty_database_url(postgres: PostgresServer, servers: Servers, _database_names: Iterator[str]) -> Iterator[str]:
     """A database of this test's own, without the ledger's schema."""
     name = next(_database_names)
-    yield _through_the_pooler(servers, postgres.create_database(name))
+    yield servers.reach(postgres.create_database(name))
     postgres.drop_database(name)
-
-
-def _through_the_pooler(servers: Servers, url: str) -> str:
-    """Return the URL by which tests reach a database; of this test run's pooler, if it has one."""
-    return servers.pooler().url(url) if servers.pooled else url
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _pools_know_the_pooler(servers: Servers) -> None:
-    """Tests make pools by URL; one of the pooler's is pooled."""
+    """Tests make pools by URL; one of a pooler's is pooled."""
     if servers.pooled:
-        port, make = servers.pooler().port, Database.__init__
+        make = Database.__init__
 
         def init(self: Database, url: str, pool_size: int = 10, pooled: bool = False) -> None:
-            make(self, url, pool_size, pooled or urlsplit(url).port == port)
+            make(self, url, pool_size, pooled or servers.pools(url))
 
         Database.__init__ = init  # type: ignore[method-assign]
 
@@ -292,7 +299,7 @@ def _databases(postgres: PostgresServer, migrated_template: str, _database_names
 def database_url(postgres: PostgresServer, servers: Servers, _databases: Databases) -> Iterator[str]:
     """A database of this test's own, with the ledger's schema and no rows."""
     name = _databases.take()
-    yield _through_the_pooler(servers, postgres.url(name))
+    yield servers.reach(postgres.url(name))
     _databases.give_back(name)
 
 
@@ -300,6 +307,12 @@ def database_url(postgres: PostgresServer, servers: Servers, _databases: Databas
 def direct_url(postgres: PostgresServer, database_url: str) -> str:
     """This test's database past every pooler, for a session of the test's own."""
     return postgres.url(urlsplit(database_url).path.removeprefix("/"))
+
+
+@pytest.fixture
+def database_environment(servers: Servers, database_url: str) -> dict[str, str]:
+    """The variables by which a process of mailglass works on this test's database."""
+    return servers.environment(database_url)
 
 
 @pytest.fixture(scope="session")

@@ -20,11 +20,11 @@ COMMANDS = ("/usr/sbin/pgbouncer", "pgbouncer")
 
 
 class PgBouncer(EmbeddedServer):
-    """Our own PgBouncer on 127.0.0.1 before all databases of a server.
+    """Our own PgBouncer on 127.0.0.1 before all databases of a server, for one login.
 
     Args:
         data_dir: keeps configuration and log.
-        server_url: of any database on the server.
+        server_url: of any database on the server, with the login that all sessions have.
         ignore: startup parameters that it takes and does not pass on.
         guardian: ends it if this process cannot; one of its own when left out.
     """
@@ -52,9 +52,9 @@ class PgBouncer(EmbeddedServer):
 
     def _process(self, port: int) -> ChildProcess:
         server = self._server
-        target = f"host={server.hostname} port={server.port or 5432} user={unquote(server.username or 'postgres')}"
+        target = f"host={server.hostname} port={server.port or 5432} user={_quoted(server.username or 'postgres')}"
         if server.password:
-            target += f" password={unquote(server.password)}"
+            target += f" password={_quoted(server.password)}"
         configuration = self._directory / "pgbouncer.ini"
         write_private(
             configuration,
@@ -77,6 +77,11 @@ class PgBouncer(EmbeddedServer):
         )
 
 
+def _quoted(part: str) -> str:
+    """Return a part of a URL as PgBouncer's configuration takes it."""
+    return "'" + unquote(part).replace("'", "''") + "'"
+
+
 def find_program() -> str:
     """Return the program's path.
 
@@ -89,9 +94,9 @@ def find_program() -> str:
     raise StackError("PgBouncer is not installed: apt-get install pgbouncer")
 
 
-def give_sessions(server_url: str) -> None:
-    """Give the URL's role what a pooler does not pass on, in all databases of the server."""
-    role = unquote(urlsplit(server_url).username or "postgres")
+def give_sessions(server_url: str, login: str) -> None:
+    """Give the role of a login what a pooler does not pass on, in all databases of the server."""
+    role = unquote(urlsplit(login).username or "postgres")
     with psycopg.connect(server_url) as connection:
         # another process of this test run does the same
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('give_sessions'))")

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from mailglass.cli.output import JSON, format_option, note, print_json, print_table
+from mailglass.mail.recipients import RecipientPolicy
 from mailglass.settings import ENVIRONMENT, Settings, get_settings
-from mailglass.settings.completeness import settings_problems
+from mailglass.settings.completeness import describe_recipients, settings_problems
 from mailglass.settings.servers import Server, broker_servers, database_server, redis_server
 
 
@@ -80,6 +81,8 @@ def _session_problems(settings: Settings) -> list[str]:
 def _described(settings: Settings) -> dict[str, Any]:
     return {
         "file": None if settings.file is None else str(settings.file),
+        "environment": settings.environment,
+        "recipients": None if settings.recipients is None else _policy(settings.recipients),
         **{name: [asdict(server) for server in servers] for name, servers in _servers(settings).items()},
         "accounts": [
             {"name": account.name, "provider": account.provider, "has_sender": account.sender is not None}
@@ -99,8 +102,18 @@ def _described(settings: Settings) -> dict[str, Any]:
     }
 
 
+def _policy(recipients: RecipientPolicy) -> dict[str, Any]:
+    return {
+        "allow": list(recipients.allow),
+        "redirect_to": None if recipients.redirect_to is None else recipients.redirect_to.email,
+        "subject_mark": recipients.subject_mark,
+        "show_recipient": recipients.show_recipient.value,
+    }
+
+
 def _print(settings: Settings) -> None:
     click.echo(f"Settings file: {settings.file or 'none'}")
+    click.echo(f"Environment:   {settings.environment or 'none'}: {describe_recipients(settings)}")
     click.echo()
     print_table(
         ("SERVER", "HOST", "PORT", "DATABASE"),

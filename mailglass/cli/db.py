@@ -116,15 +116,16 @@ def wait(timeout: float, output_format: str) -> None:
 
 
 @db.command("grants")
-@click.argument("role", type=click.Choice(["producer", "worker", "web", "reader"]))
+@click.argument("role", type=click.Choice(["producer", "worker", "web", "suppressions", "reader"]))
 @click.option("--to", "name", metavar="NAME", help="The role in the database.  [default: mailglass_ROLE]")
 @format_option
 def grants_(role: str, name: str | None, output_format: str) -> None:
     """Print the grants that a kind of process needs.
 
     A producer calls deliver_later and deliver_many. A worker is a Celery worker, beat, or a process that calls
-    deliver(). Web is `mailglass web`. A reader counts what waits, and sees no address. The command connects to nothing:
-    run its output as the schema's owner, and again after each upgrade.
+    deliver(). Web is `mailglass web`. `suppressions` is what an application needs that edits the list, beside what else
+    it is. A reader counts what waits, and sees no address. The command connects to nothing: run its output as the
+    schema's owner, and again after each upgrade.
     """
     from mailglass.ledger.grants import Role, sql
 

@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Final
 
 from mailglass import clock, telemetry
 from mailglass.engine.assignment import AccountBatch, Assignment
@@ -25,7 +26,7 @@ from mailglass.mail.refusal import Scope
 from mailglass.mail.streams import Stream, StreamPolicy, UncertainPolicy
 from mailglass.providers.registry import Accounts
 from mailglass.refusals.understand import scope_of
-from mailglass.routing import Lane, RouteContext, Router, ordered_accounts
+from mailglass.routing import Lane, Mode, RouteContext, Router, ordered_accounts
 from mailglass.settings import Route, Settings
 
 _PROBING = 2.0
@@ -34,6 +35,9 @@ _TRYING = 5.0
 # seconds that a half-open breaker waits for a mail that has not failed before
 _FRESH_ONLY = 30.0
 _CACHED = 0.5
+# of a delivery, beside its lane, that its route may depend on: domain, tags, mode and mailable
+_Facts = tuple[str, tuple[str, ...], Mode, str | None]
+_NO_FACTS: Final[_Facts] = ("", (), Mode.LATER, None)
 # seconds until a mail is offered again whose account has no slot of the worker's left
 _WITHOUT_SLOT = 1.0
 
@@ -180,14 +184,14 @@ class AccountSelector:
         except RouteError as error:
             return [error] * len(ready)
         if not by_delivery:
-            return [self._route(lane, "", ())] * len(ready) if ready else []
-        keys = [(item.delivery.recipient.rpartition("@")[2], tuple(item.content.get("tags", ()))) for item in ready]
-        routes = {key: self._route(lane, *key) for key in dict.fromkeys(keys)}
-        return [routes[key] for key in keys]
+            return [self._route(lane, _NO_FACTS)] * len(ready) if ready else []
+        facts = [_facts(item) for item in ready]
+        routes = {key: self._route(lane, key) for key in dict.fromkeys(facts)}
+        return [routes[key] for key in facts]
 
-    def _route(self, lane: Lane, domain: str, tags: tuple[str, ...]) -> Route | RouteError:
+    def _route(self, lane: Lane, facts: _Facts) -> Route | RouteError:
         try:
-            return self._router.resolve(RouteContext(lane.tenant, lane.stream, domain, tags))
+            return self._router.resolve(RouteContext(lane.tenant, lane.stream, *facts))
         except RouteError as error:
             telemetry.emit("mailglass.route.failed", level=logging.ERROR, lane=str(lane), reason=str(error))
             return error
@@ -368,6 +372,18 @@ class AccountSelector:
 def _has_no_past(delivery: Claimed) -> bool:
     """Return whether no earlier attempt has a say in which account a delivery gets."""
     return not (delivery.tries or delivery.in_doubt or delivery.ask_again) and delivery.refusal is None
+
+
+def _facts(item: ReadyDelivery) -> _Facts:
+    content = item.content
+    mailable = content.get("mailable")
+    path = mailable.get("class") if isinstance(mailable, dict) else None
+    return (
+        item.delivery.recipient.rpartition("@")[2],
+        tuple(content.get("tags", ())),
+        Mode.NOW if content.get("mode") == Mode.NOW else Mode.LATER,
+        path if isinstance(path, str) else None,
+    )
 
 
 def _turn(delivery: Claimed, order: Sequence[str], route: Route) -> int:

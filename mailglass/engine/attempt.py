@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -17,22 +15,27 @@ from mailglass.engine.alerts import alert_uncertain
 from mailglass.engine.assignment import AccountBatch
 from mailglass.engine.batch_report import AttemptResult
 from mailglass.engine.health import BREAKING, Sign, Suspicions, Unanswered, judge, sign_of
+from mailglass.engine.provider_call import Change, call, clean_text
 from mailglass.engine.rate_feedback import RateFeedback
 from mailglass.engine.recorder import Recorder
 from mailglass.engine.verdicts import decide, window
-from mailglass.errors import LedgerUnavailableError
-from mailglass.ledger import breakers, leases
+from mailglass.errors import LedgerUnavailableError, failure
+from mailglass.ledger import breakers, leases, secret_uses
 from mailglass.ledger.database import Database
+from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, RefusedCopy, Verdict
 from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.secret_uses import SecretNote
 from mailglass.ledger.suppressions import Suppression, refused_again
-from mailglass.mail.addresses import Address, encodable
+from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.mail.refusal import Refusal
 from mailglass.mail.streams import Stream
 from mailglass.providers.base import Provider
+from mailglass.providers.credentials import credentials_of
 from mailglass.providers.labels import left_out
+from mailglass.providers.registry import Accounts
 from mailglass.refusals.consequences import FIRST, bounce_class, suppression
 from mailglass.refusals.counting import count_refusals
 from mailglass.routing import Lane
@@ -40,11 +43,7 @@ from mailglass.settings import Settings
 
 _OF_THE_ACCOUNT: Final = (OutcomeClass.MISCONFIGURED, OutcomeClass.QUOTA)
 _Answered = tuple[Outgoing, Outcome]
-_MAX_TEXT: Final = 1000
-_MAX_STATUS: Final = 9999
-_LONGEST_WAIT: Final = 7 * 86400.0
 _LONGEST_SUPPRESSION: Final = 366 * 86400.0
-_CLEANED: Final = ("provider_message_id", "reason", "enhanced_status", "status", "retry_after")
 
 
 class Attempter:
@@ -53,15 +52,22 @@ class Attempter:
     Args:
         settings: the streams' policies.
         ledger: where marks and outcomes go.
+        accounts: the opened providers, some with two credentials.
         selector: knows the other accounts of a route, and is told when a breaker changes.
         rate_feedback: adjusts rates by the answers.
     """
 
     def __init__(
-        self, settings: Settings, ledger: Database, selector: AccountSelector, rate_feedback: RateFeedback
+        self,
+        settings: Settings,
+        ledger: Database,
+        accounts: Accounts,
+        selector: AccountSelector,
+        rate_feedback: RateFeedback,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
+        self._accounts = accounts
         self._selector = selector
         self._rate_feedback = rate_feedback
         self._unanswered = Unanswered()
@@ -94,7 +100,7 @@ class Attempter:
         provider, lease = batch.provider, recorder.lease
         if left_out := _left_out(provider, mails):
             # before the mark: if it cannot be written, nothing was attempted
-            leases.note_left_out(self._ledger, lane.tenant, batch.account, left_out)
+            leases.note(self._ledger, lane.tenant, batch.account, EngineEvent.LEFT_OUT, left_out)
         attempts = self._mark(batch, mails, recorder)
         if len(attempts) < len(mails):
             mails = [mail for mail in mails if mail.delivery_id in attempts]
@@ -104,10 +110,12 @@ class Attempter:
         recorder.begin(attempts)
         started = clock.monotonic()
         with batch.call or nullcontext():
-            outcomes = _call(provider, mails, lease.send_until)
+            outcomes, change = call(self._accounts, provider, mails, lease.send_until)
         duration = round((clock.monotonic() - started) * 1000)
         # first of all: what the provider answered is known only here
         self._record(lane, batch, mails, outcomes, claimed, attempts, duration, recorder)
+        if change is not None:
+            self._note_credentials(change)
         usable = self._judge_account(batch, mails, outcomes, duration / 1000)
         # slow down where asked
         self._rate_feedback.apply(batch, mails, outcomes)
@@ -175,6 +183,26 @@ class Attempter:
         alert_uncertain(lane, batch.account, verdicts)
         if refusals:
             count_refusals(batch.account, [refusal.code for _, refusal in refusals])
+
+    def _note_credentials(self, change: Change) -> None:
+        """Note which credentials the provider takes, for `mailglass secrets check`."""
+        account = change.accepted.account
+        judged = ((change.accepted, True), (change.refused, False))
+        with suppress(LedgerUnavailableError):
+            known = secret_uses.known(self._ledger, [account])
+            if change.refused is None and not any(use.refused for use in known.values()):
+                return
+            notes = [
+                SecretNote(
+                    account,
+                    secret_uses.fingerprint(self._ledger, account, secret.reveal()),
+                    used=accepted,
+                    refused=not accepted,
+                )
+                for provider, accepted in judged
+                if provider is not None and (secret := credentials_of(provider)) is not None
+            ]
+            secret_uses.note(self._ledger, notes)
 
     def _refused_again(
         self, lane: Lane, account: str, refusals: Sequence[tuple[Address, Refusal]]
@@ -269,10 +297,12 @@ def _left_out(provider: Provider, mails: Sequence[Outgoing]) -> list[tuple[UUID,
     found = []
     for mail in mails:
         if mail.tags or mail.metadata:
-            # what else a provider cannot say of a mail, its attempt finds out
-            with suppress(Exception):
+            try:
                 if reason := left_out(mail, provider.fitting(mail)):
                     found.append((mail.delivery_id, mail.created_at, reason))
+            except BaseException as error:
+                # what else a provider cannot say of a mail, its attempt finds out
+                failure(error)
     return found
 
 
@@ -299,7 +329,7 @@ def _refused_copies(answered: Sequence[_Answered]) -> list[RefusedCopy]:
         RefusedCopy(
             mail.delivery_id,
             copy.status,
-            _text(copy.enhanced_status),
+            clean_text(copy.enhanced_status),
             bounce_class(copy.refusal).value,
             copy.refusal.code,
         )
@@ -341,53 +371,3 @@ def _expiry(outcome: Outcome) -> datetime | None:
     if outcome.hard_bounce or wait is None or not 0 < wait <= _LONGEST_SUPPRESSION:
         return None
     return clock.now() + timedelta(seconds=wait)
-
-
-def _call(provider: Provider, mails: Sequence[Outgoing], deadline: float) -> list[Outcome]:
-    """Return the provider's answers; whatever escapes it may have happened after the request was written."""
-    try:
-        outcomes = provider.send(mails, deadline=deadline)
-    except Exception as error:
-        telemetry.emit(
-            "mailglass.dispatch.provider_failed",
-            level=logging.ERROR,
-            account=provider.account,
-            provider=provider.name,
-            error_type=type(error).__name__,
-        )
-        return [Outcome(OutcomeClass.UNCERTAIN, reason=f"provider_error:{type(error).__name__}")] * len(mails)
-    if len(outcomes) != len(mails):
-        return [Outcome(OutcomeClass.UNCERTAIN, reason="provider_error:wrong_count")] * len(mails)
-    return [_recordable(outcome) for outcome in outcomes]
-
-
-def _recordable(outcome: object) -> Outcome:
-    """Return an outcome that the ledger can take, whatever a provider wrote: a refused one would sink its batch's."""
-    if not isinstance(outcome, Outcome) or not isinstance(outcome.kind, OutcomeClass):
-        return Outcome(OutcomeClass.UNCERTAIN, reason="provider_error:no_outcome")
-    refusal: object = outcome.refusal
-    if not isinstance(refusal, Refusal | None):
-        outcome = replace(outcome, refusal=None, copies=())
-    wait = outcome.retry_after if isinstance(outcome.retry_after, int | float) else None
-    clean = (
-        _text(outcome.provider_message_id),
-        _text(outcome.reason),
-        _text(outcome.enhanced_status),
-        outcome.status if isinstance(outcome.status, int) and abs(outcome.status) <= _MAX_STATUS else None,
-        None if wait is None or math.isnan(wait) else min(max(wait, 0.0), _LONGEST_WAIT),
-    )
-    said = (outcome.provider_message_id, outcome.reason, outcome.enhanced_status, outcome.status, outcome.retry_after)
-    if clean == said:
-        return outcome
-    return replace(outcome, **dict(zip(_CLEANED, clean, strict=True)))  # type: ignore[arg-type]
-
-
-def _text(value: object) -> str | None:
-    if not isinstance(value, str):
-        return None
-    if not value or len(value) > _MAX_TEXT or "\x00" in value:
-        return None
-    if value.isascii():
-        return value
-    # in bytes, of which an index takes 2,700: what it refuses would be lost for the whole batch
-    return value if encodable(value) and len(value.encode()) <= _MAX_TEXT else None

@@ -22,6 +22,7 @@ from mailglass.engine.attempt import Attempter
 from mailglass.engine.batch_report import AttemptResult, BatchReport, Claim, StepResult
 from mailglass.engine.batch_sizer import BatchSizer
 from mailglass.engine.bulkhead import Bulkhead
+from mailglass.engine.outside_production import OutsideProduction
 from mailglass.engine.prepare import CONTENT_REFUSED, Prepared, ReadyDelivery, prepare, refusal
 from mailglass.engine.rate_admission import RateAdmission
 from mailglass.engine.rate_feedback import RateFeedback
@@ -29,7 +30,7 @@ from mailglass.engine.recorder import Recorder, new_lease
 from mailglass.engine.reservation import Reservation
 from mailglass.engine.verdicts import still_in_doubt
 from mailglass.engine.waiting_lanes import WaitingLanes
-from mailglass.errors import LedgerError, LedgerUnavailableError
+from mailglass.errors import LedgerError, LedgerUnavailableError, failure
 from mailglass.ledger import leases
 from mailglass.ledger.database import Database
 from mailglass.ledger.leases import Claimed, Verdict
@@ -40,6 +41,7 @@ from mailglass.ledger.suppressions import blocked_copies
 from mailglass.limits import Limiter
 from mailglass.mail.addresses import Address, encodable
 from mailglass.mail.outgoing import Outgoing
+from mailglass.mail.recipients import NOT_ALLOWED_HERE
 from mailglass.mail.streams import Stream, StreamPolicy
 from mailglass.providers.registry import Accounts
 from mailglass.rendering.outgoing import outgoing
@@ -117,7 +119,7 @@ class Engine:
         self._waiting = WaitingLanes(bulkhead)
         self._admission = RateAdmission(settings, limiter, self._selector, self._router)
         self._rate_feedback = RateFeedback(limiter)
-        self._attempter = Attempter(settings, ledger, self._selector, self._rate_feedback)
+        self._attempter = Attempter(settings, ledger, accounts, self._selector, self._rate_feedback)
 
     def run(
         self,
@@ -224,7 +226,7 @@ class Engine:
                 steps = [self._step(batch, claim.deliveries, attempts, reservation)]
             except LedgerUnavailableError:
                 raise
-            except Exception as error:
+            except BaseException as error:
                 if clock.monotonic() >= recorder.lease.send_until:
                     # a time limit, of which nobody knows whose it is: the lease ends, and the next claim is smaller
                     raise
@@ -263,7 +265,7 @@ class Engine:
                 steps.append(self._step(batch, [delivery], attempts))
             except LedgerUnavailableError:
                 raise
-            except Exception as error:
+            except BaseException as error:
                 _note(batch.lane, error, delivery)
                 if recorder.holds(delivery.id):
                     recorder.record([_held(delivery, UNEXPECTED, batch.policy)])
@@ -371,9 +373,13 @@ class Engine:
         return usable
 
     def _mails(self, batch: _Batch, mine: AccountBatch) -> list[Outgoing]:
-        """Make the mails of an account; a delivery of whose content there can be none is held."""
+        """Make the mails of an account; a delivery of whose content there can be none is held.
+
+        Outside production this is the last step before a provider is called, and each mail is cut to whom it may go to.
+        """
         mails: list[Outgoing] = []
         failed: list[Verdict] = []
+        guard = OutsideProduction(self._settings.recipients)
         for item in mine.deliveries:
             try:
                 mail = outgoing(
@@ -386,11 +392,16 @@ class Engine:
                     default_sender=mine.sender,
                     start_by=batch.recorder.lease.expiry(item.delivery.lifetime),
                 )
-            except Exception as error:
+                allowed = guard.restrict(mail)
+            except BaseException as error:
                 _note(batch.lane, error, item.delivery)
                 failed.append(_held(item.delivery, CONTENT_REFUSED, batch.policy))
             else:
-                mails.append(mail)
+                if allowed is None:
+                    failed.append(_not_allowed(item.delivery, batch.policy))
+                else:
+                    mails.append(allowed)
+        guard.note(self._ledger, batch.lane.tenant, mine.account)
         if failed:
             if not mails:
                 self._selector.not_probed(mine)
@@ -408,19 +419,25 @@ class Engine:
             return False
 
 
-def _note(lane: Lane, error: Exception, delivery: Claimed | None = None) -> None:
+def _note(lane: Lane, error: BaseException, delivery: Claimed | None = None) -> None:
     telemetry.emit(
         "mailglass.dispatch.mail_failed" if delivery else "mailglass.dispatch.batch_failed",
         level=logging.ERROR,
         lane=str(lane),
         delivery_id=delivery.id if delivery else None,
-        error_type=type(error).__name__,
+        error_type=failure(error),
     )
 
 
 def _held(delivery: Claimed, reason: str, policy: StreamPolicy) -> Verdict:
     """Return the verdict on a delivery that no provider can be asked about: a person sees to it."""
     verdict = refusal(delivery, Status.HELD, reason)
+    return still_in_doubt(verdict, delivery, policy) if delivery.in_doubt else verdict
+
+
+def _not_allowed(delivery: Claimed, policy: StreamPolicy) -> Verdict:
+    """Return the verdict on a delivery whose recipient may not get mail in this environment."""
+    verdict = refusal(delivery, Status.FAILED, NOT_ALLOWED_HERE)
     return still_in_doubt(verdict, delivery, policy) if delivery.in_doubt else verdict
 
 

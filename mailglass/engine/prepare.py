@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from mailglass import telemetry
-from mailglass.errors import LedgerError, TemplateError, TemplateErrorType
+from mailglass.errors import LedgerError, TemplateError, TemplateErrorType, failure
 from mailglass.ledger import leases
 from mailglass.ledger.database import Runs
 from mailglass.ledger.events import EngineEvent
@@ -205,10 +205,10 @@ def _render(content: dict[str, Any]) -> dict[str, Any] | TemplateError:
     except TemplateError as error:
         telemetry.emit("mailglass.render.failed", level=logging.ERROR, reason=str(error))
         return error
-    except Exception as error:
+    except BaseException as error:
         _note(error)
         return TemplateError("the mailable cannot be rendered")
 
 
-def _note(error: Exception) -> None:
-    telemetry.emit("mailglass.dispatch.mail_failed", level=logging.ERROR, error_type=type(error).__name__)
+def _note(error: BaseException) -> None:
+    telemetry.emit("mailglass.dispatch.mail_failed", level=logging.ERROR, error_type=failure(error))

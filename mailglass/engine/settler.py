@@ -18,7 +18,7 @@ from typing import Final
 
 from mailglass import clock, telemetry
 from mailglass.engine.verdicts import memory
-from mailglass.errors import ConfigError
+from mailglass.errors import ConfigError, failure
 from mailglass.ledger import leases, searches
 from mailglass.ledger.database import Database
 from mailglass.ledger.deliveries import Delivery
@@ -26,11 +26,12 @@ from mailglass.ledger.low_water import by_moment
 from mailglass.ledger.searches import Search
 from mailglass.ledger.webhooks import IncomingEvent, StoredWebhook
 from mailglass.mail.events import EventKind, ProviderEvent
+from mailglass.mail.recipients import RecipientPolicy
 from mailglass.providers.base import Provider
 from mailglass.providers.registry import Accounts
 from mailglass.providers.search import UNKNOWN, SearchResult, SearchResultKind, SearchTarget
 from mailglass.routing import Lane
-from mailglass.settings import AccountSettings, Settings
+from mailglass.settings import Settings
 from mailglass.webhooks.applying import apply, retryable_ledger_errors
 from mailglass.webhooks.incoming_events import incoming_event
 
@@ -91,7 +92,7 @@ class Settler:
         self._ledger = ledger
         self._accounts = accounts
         self._swept = by_moment()
-        self._known: tuple[float, list[Provider]] | None = None
+        self._known: tuple[float, list[str]] | None = None
         self._paused: dict[str, float] = {}
         self._lock = threading.Lock()
 
@@ -187,7 +188,8 @@ class Settler:
         # later, and began after the delivery was to leave
         lease = timedelta(seconds=self._settings.engine.lease)
         after = min(item.first - lease, item.scheduled_at) - _SKEW
-        return SearchTarget(item.id, item.recipient, after, item.taken_at + _SKEW, item.provider_message_id)
+        recipient = _search_recipient(self._settings.recipients, item.recipient)
+        return SearchTarget(item.id, recipient, after, item.taken_at + _SKEW, item.provider_message_id)
 
     def _facts(self, provider: Provider, item: Search, result: SearchResult) -> list[IncomingEvent]:
         """Return as events of a webhook that the provider has the mail, and what else it told of it."""
@@ -216,35 +218,37 @@ class Settler:
             return None
 
     def _providers(self) -> list[Provider]:
-        """Return accounts that can be asked again or searched, opened anew after a minute, as secrets may appear."""
+        """Return accounts that can be asked again or searched. What cannot be opened is tried again after a minute."""
         with self._lock:
             moment = clock.monotonic()
             if self._known is None or moment - self._known[0] > _KNOWN_FOR:
-                opened = (self._open(account) for account in self._settings.accounts.values())
-                useful = [provider for provider in opened if provider and (provider.idempotent or provider.searchable)]
-                self._known = (moment, useful)
-            return self._known[1]
+                self._known = (moment, list(self._settings.accounts))
+            opened = [provider for name in self._known[1] if (provider := self._open(name)) is not None]
+            useful = [provider for provider in opened if provider.idempotent or provider.searchable]
+            self._known = (self._known[0], [provider.account for provider in useful])
+            return useful
 
-    def _open(self, account: AccountSettings) -> Provider | None:
+    def _open(self, account: str) -> Provider | None:
         try:
-            return self._accounts.open(account.name)
+            return self._accounts.open(account)
         except ConfigError:
             # where it is to send, the engine says so
             return None
-        except Exception as error:
+        except BaseException as error:
             # a room that fails as it is opened must not keep expired leases from being taken back
-            telemetry.emit(
-                "mailglass.account.failed", level=logging.ERROR, account=account.name, error_type=type(error).__name__
-            )
+            telemetry.emit("mailglass.account.failed", level=logging.ERROR, account=account, error_type=failure(error))
             return None
 
 
-def search_for(provider: Provider, held: Sequence[Delivery]) -> list[SearchResult]:
+def search_for(
+    provider: Provider, held: Sequence[Delivery], recipients: RecipientPolicy | None = None
+) -> list[SearchResult]:
     """Return what an account's provider says of deliveries that may have been sent; at most `SIZE` of them.
 
     Args:
         provider: of an account that can be searched.
         held: deliveries that were handed over at any time since they were recorded, if at all.
+        recipients: who may get mail in this environment; None for everybody.
     """
     until = clock.now() + _SKEW
     return _find(
@@ -252,7 +256,7 @@ def search_for(provider: Provider, held: Sequence[Delivery]) -> list[SearchResul
         [
             SearchTarget(
                 item.id,
-                item.recipient,
+                _search_recipient(recipients, item.recipient),
                 min(item.created_at, item.scheduled_at) - _SKEW,
                 until,
                 item.provider_message_id,
@@ -262,13 +266,18 @@ def search_for(provider: Provider, held: Sequence[Delivery]) -> list[SearchResul
     )
 
 
+def _search_recipient(recipients: RecipientPolicy | None, recipient: str) -> str:
+    """Return the address that a provider was given: another one where the mail was redirected."""
+    return recipient if recipients is None else recipients.search_recipient(recipient)
+
+
 def _find(provider: Provider, targets: Sequence[SearchTarget]) -> list[SearchResult]:
     """Return the provider's results; what escapes it, and what is about another delivery, is unknown."""
     try:
         results = list(provider.find(targets, deadline=clock.monotonic() + BUDGET))
-    except Exception as error:
+    except BaseException as error:
         telemetry.emit(
-            "mailglass.search.failed", account=provider.account, provider=provider.name, error_type=type(error).__name__
+            "mailglass.search.failed", account=provider.account, provider=provider.name, error_type=failure(error)
         )
         results = []
     padded: Mapping[int, SearchResult] = dict(enumerate(results))

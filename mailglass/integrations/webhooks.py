@@ -10,9 +10,9 @@ from urllib.parse import quote
 from mailglass import telemetry
 from mailglass.errors import ConfigError
 from mailglass.providers.base import WebhookRequest
-from mailglass.runtime import Runtime, get_runtime
+from mailglass.runtime import get_runtime
 from mailglass.webhooks import ingress
-from mailglass.webhooks.ingress import TOO_LARGE, IncomingWebhook, IngressContext, Response
+from mailglass.webhooks.ingress import TOO_LARGE, IncomingWebhook, Response
 
 # digits of a length that can be read
 _DIGITS = 15
@@ -46,19 +46,8 @@ def post(account: str, tenant: str | None, environ: Mapping[str, Any], read: Cal
         telemetry.emit("mailglass.webhook.refused", level=logging.WARNING, account=account, status=body.status)
         return body
     request = WebhookRequest(_headers(environ), body, _url(environ), str(environ.get("REMOTE_ADDR") or ""))
-    (response,) = ingress.handle_all([IncomingWebhook(account, request, tenant)], _context(runtime))
+    (response,) = ingress.handle_all([IncomingWebhook(account, request, tenant)], runtime.ingress_context())
     return response
-
-
-def _context(runtime: Runtime) -> IngressContext:
-    # the doorbell opens with the first ring: if it cannot, the webhook is stored all the same
-    return IngressContext(
-        runtime.settings,
-        runtime.database,
-        runtime.accounts,
-        lambda task: runtime.doorbell.ring_task(task),
-        runtime.router,
-    )
 
 
 def _body(environ: Mapping[str, Any], read: Callable[[int], bytes], limit: int) -> bytes | Response:

@@ -41,6 +41,7 @@ class EngineEvent(StrEnum):
     COPY_DROPPED = "copy_dropped"
     COPY_REFUSED = "copy_refused"
     LEFT_OUT = "left_out"
+    REDIRECTED = "redirected"
 
 
 # the provider facts that are kept as a time of their own, least telling first: the outcome is the last one that is set

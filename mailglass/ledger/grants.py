@@ -18,12 +18,15 @@ class Role(StrEnum):
     producer: calls `deliver_later` and `deliver_many`, looks at results, cancels and releases.
     worker: a Celery worker, beat, or an application that calls `deliver()`.
     web: `mailglass web`.
+    suppressions: an application that reads and edits the suppression list with `mailglass.suppressions`, beside what
+        else it is.
     reader: counts what waits, for a dashboard or an autoscaler. It sees no address and no content.
     """
 
     PRODUCER = "producer"
     WORKER = "worker"
     WEB = "web"
+    SUPPRESSIONS = "suppressions"
     READER = "reader"
 
 
@@ -41,7 +44,20 @@ _PRODUCER: Final = (
     "ledger_identity",
     *_BELLS,
 )
-_WEB: Final = ("store_webhooks", *_BELLS)
+_SUPPRESSIONS: Final = (
+    "suppress",
+    "unsuppress",
+    "unsuppress_these",
+    "suppressions_of",
+    "suppressions_after",
+    "count_suppressions",
+    "count_suppressed",
+    "suppression",
+    "audit",
+    "has_ledger",
+    "ledger_identity",
+)
+_WEB: Final = ("store_webhooks", "note_secrets", "ledger_identity", *_BELLS)
 # what only people run, from the command line
 _BY_HAND: Final = frozenset(
     {
@@ -52,7 +68,14 @@ _BY_HAND: Final = frozenset(
         "audit_entries",
         "replay_webhooks",
         "unsuppress",
+        "unsuppress_these",
         "suppressions_of",
+        "suppressions_after",
+        "suppressions_before",
+        "suppressions_of_value",
+        "suppression",
+        "count_suppressions",
+        "count_suppressed",
         "cancel",
         "release",
         "timeline",
@@ -63,7 +86,12 @@ _BY_HAND: Final = frozenset(
 _FUNCTIONS: Final[Mapping[str, Grants]] = {
     "room_for": {"deliveries": frozenset({"SELECT"})},
     "suppressions_of": {"suppressions": frozenset({"SELECT"})},
+    "suppressions_where": {"suppressions": frozenset({"SELECT"})},
     "suppress": {"suppressions": frozenset({"SELECT", "INSERT", "UPDATE"})},
+    "suppress_at": {
+        "suppressions": frozenset({"SELECT", "INSERT", "UPDATE"}),
+        "suppression_removals": frozenset({"SELECT"}),
+    },
     "has_evidence": {"events": frozenset({"SELECT"})},
     "moved_by": {"deliveries": frozenset({"SELECT"}), "events": frozenset({"SELECT"})},
     "in_other_doubt": {"events": frozenset({"SELECT"})},
@@ -123,6 +151,8 @@ def statements_of(role: Role) -> tuple[str, ...]:
             return _PRODUCER
         case Role.WEB:
             return _WEB
+        case Role.SUPPRESSIONS:
+            return _SUPPRESSIONS
         case Role.WORKER:
             return tuple(name for name in statements() if name not in _BY_HAND)
         case Role.READER:

@@ -365,26 +365,28 @@ def drop_copies(ledger: Runs, tenant: str, dropped: Sequence[tuple[Claimed, str]
     )
 
 
-def note_left_out(ledger: Runs, tenant: str, account: str, left_out: Sequence[tuple[UUID, datetime, str]]) -> None:
-    """Note what an account's requests do not carry of deliveries, once for each of them and account.
+def note(
+    ledger: Runs, tenant: str, account: str, kind: EngineEvent, notes: Sequence[tuple[UUID, datetime, str]]
+) -> None:
+    """Note how an account's requests differ from the deliveries, once for each delivery, account and reason.
 
     Args:
         ledger: runs the statement.
         tenant: whose deliveries.
         account: whose requests.
-        left_out: delivery, when it was recorded, and the reason's closed code.
+        kind: of the event.
+        notes: delivery, when it was recorded, and the reason's closed code.
     """
-    kind = EngineEvent.LEFT_OUT.value
-    ids = [uuid7_for(created, kind, str(delivery), account) for delivery, created, _ in left_out]
+    ids = [uuid7_for(created, kind.value, str(delivery), account, reason) for delivery, created, reason in notes]
     ledger.run(
-        "note_left_out",
+        "note",
         {
             "tenant": tenant,
-            "kind": kind,
+            "kind": kind.value,
             "account": account,
-            "ids": arrays.uuids([delivery for delivery, _, _ in left_out]),
+            "ids": arrays.uuids([delivery for delivery, _, _ in notes]),
             "event_ids": arrays.uuids(ids),
-            "reasons": arrays.texts([reason for _, _, reason in left_out]),
+            "reasons": arrays.texts([reason for _, _, reason in notes]),
         },
     )
 

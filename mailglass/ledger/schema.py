@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from mailglass import clock
 from mailglass.errors import LedgerUnavailableError, MailglassError, SchemaError
 
-HEAD = "0024"
+HEAD = "0026"
 # the triggers that hold the ledger's promises
 TRIGGERS = frozenset(
     {

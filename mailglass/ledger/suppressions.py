@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from mailglass.errors import SuppressionType
 from mailglass.ledger import arrays
@@ -31,6 +32,8 @@ class Suppression:
         stream: for scope address_stream only.
         account: the account it was learnt from.
         expires_at: when it ends by itself; None for never.
+        created_at: when what it stands for happened; None for the moment it is added.
+        id: of the entry in the ledger; None for one that is not added yet.
     """
 
     tenant: str
@@ -42,24 +45,34 @@ class Suppression:
     account: str | None = None
     expires_at: datetime | None = None
     created_at: datetime | None = None
+    id: UUID | None = None
 
 
 def suppress(ledger: Runs, entries: Sequence[Suppression]) -> int:
     """Add entries, and return how many were written.
 
-    One that stands already stays, but a complaint takes over, and what ends gives way to what ends later or never.
+    One that stands already stays, but a complaint takes over, and what ends gives way to what ends later or never. One
+    that a person removed after its `created_at` is not added again.
     """
-    return len(ledger.run("suppress", columns(entries)))
+    return len(ledger.run("suppress", _columns(_unique(entries))))
+
+
+def suppressed_already(ledger: Runs, entries: Sequence[Suppression]) -> int:
+    """Count those of these entries that `suppress` would leave as they are."""
+    unique = _unique(entries)
+    params = {name: column for name, column in _columns(unique).items() if name not in ("ids", "sources", "accounts")}
+    (row,) = ledger.run("count_suppressed", params)
+    return len(entries) - len(unique) + int(row.count)
 
 
 def columns(entries: Iterable[Suppression]) -> dict[str, str]:
-    """Return the parameters of `suppress`: of several entries for the same a complaint, else what lasts longest."""
-    chosen: dict[tuple[str, str, str, str], Suppression] = {}
-    for entry in entries:
-        key = (entry.value, entry.tenant, entry.scope, entry.stream)
-        if key not in chosen or _lasting(entry) > _lasting(chosen[key]):
-            chosen[key] = entry
-    unique = chosen.values()
+    """Return the columns of entries: of several for the same a complaint, else what lasts longest."""
+    found = _columns(_unique(entries))
+    del found["moments"]
+    return found
+
+
+def _columns(unique: Sequence[Suppression]) -> dict[str, str]:
     return {
         "ids": arrays.new_uuids(len(unique)),
         "tenants": arrays.texts([entry.tenant for entry in unique]),
@@ -69,8 +82,18 @@ def columns(entries: Iterable[Suppression]) -> dict[str, str]:
         "reasons": arrays.texts([entry.reason for entry in unique]),
         "sources": arrays.texts([entry.source for entry in unique]),
         "accounts": arrays.texts([entry.account for entry in unique]),
-        "expires": arrays.texts([entry.expires_at.isoformat() if entry.expires_at else None for entry in unique]),
+        "expires": arrays.moments(entry.expires_at for entry in unique),
+        "moments": arrays.moments(entry.created_at for entry in unique),
     }
+
+
+def _unique(entries: Iterable[Suppression]) -> list[Suppression]:
+    chosen: dict[tuple[str, str, str, str], Suppression] = {}
+    for entry in entries:
+        key = (entry.value, entry.tenant, entry.scope, entry.stream)
+        if key not in chosen or _lasting(entry) > _lasting(chosen[key]):
+            chosen[key] = entry
+    return list(chosen.values())
 
 
 def _lasting(entry: Suppression) -> tuple[bool, float]:
@@ -115,10 +138,16 @@ def unsuppress(
     return bool(ledger.run("unsuppress", params))
 
 
+def unsuppress_these(ledger: Runs, entries: Iterable[Suppression], *, force: bool = False) -> int:
+    """Remove entries that were read from the ledger, complaints only with `force`; return how many were removed."""
+    ids = arrays.uuids(entry.id for entry in entries)
+    return len(ledger.run("unsuppress_these", {"ids": ids, "force": force}))
+
+
 def suppressions_of(ledger: Runs, tenant: str, address: Address) -> list[Suppression]:
     """Return the live entries that stop mail to an address, for the tenant or for all."""
     rows = ledger.run("suppressions_of", {"key": address.key, "domain": address.domain, "tenant": tenant})
-    return [_suppression(row) for row in rows]
+    return [entry_of(row) for row in rows]
 
 
 def blocked_copies(ledger: Runs, tenant: str, stream: str, copies: Sequence[Address]) -> set[str]:
@@ -135,7 +164,8 @@ def blocked_copies(ledger: Runs, tenant: str, stream: str, copies: Sequence[Addr
     return {row.key for row in rows}
 
 
-def _suppression(row: Any) -> Suppression:
+def entry_of(row: Any) -> Suppression:
+    """Return the entry of a row of the table."""
     return Suppression(
         tenant=row.tenant_id,
         value=row.value,
@@ -146,4 +176,5 @@ def _suppression(row: Any) -> Suppression:
         account=row.account,
         expires_at=row.expires_at,
         created_at=row.created_at,
+        id=row.id,
     )

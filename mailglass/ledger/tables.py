@@ -113,6 +113,16 @@ suppressions = Table(
     _time("expires_at"),
 )
 
+suppression_removals = Table(
+    "suppression_removals",
+    metadata,
+    Column("value", Text, primary_key=True),
+    Column("tenant_id", Text, primary_key=True),
+    Column("scope", Text, primary_key=True),
+    Column("stream", Text, primary_key=True),
+    _time("removed_at", nullable=False),
+)
+
 messages = Table(
     "messages",
     metadata,

@@ -121,6 +121,7 @@ class IncomingEvent:
         tenant: whose deliveries it may speak of; None: anybody's.
         refusal: what a refusal meant, as `Refusal.code`.
         doubted: of the recipient: it may be gone for good, and the second time within weeks counts.
+        redirected: the recipient is the mailbox that gets the mail of others outside production.
     """
 
     id: UUID
@@ -139,6 +140,7 @@ class IncomingEvent:
     tenant: str | None = None
     refusal: str | None = None
     doubted: bool = False
+    redirected: bool = False
 
     @property
     def linkable(self) -> bool:
@@ -163,7 +165,7 @@ class Match:
 
     def is_copy(self, fact: IncomingEvent) -> bool:
         """Return whether the fact is about a person who got a copy, and not about the recipient."""
-        if fact.recipient is None or fact.recipient == self.recipient:
+        if fact.recipient is None or fact.redirected or fact.recipient == self.recipient:
             return False
         about = _key(fact.recipient)
         # copies go to addresses; what is none says nothing about whom it means

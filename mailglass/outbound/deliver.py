@@ -14,11 +14,12 @@ from mailglass.errors import (
     SuppressedError,
     SuppressionType,
 )
+from mailglass.ledger.session import NOT_GIVEN
 from mailglass.mail.mailable import Mailable
 from mailglass.mail.message import Message
 from mailglass.outbound.recording import Sendable, items_of, raise_if_suppressed, record_items
 from mailglass.outbound.schedule import Schedule
-from mailglass.outbound.session import NOT_GIVEN
+from mailglass.routing import Mode
 from mailglass.routing.scope import current_tenant
 from mailglass.runtime import get_runtime
 
@@ -61,7 +62,7 @@ def deliver(message: Sendable) -> Delivery:
     from mailglass.ledger.lifecycle import Status
 
     runtime = get_runtime()
-    schedule = Schedule(grace=_GRACE)
+    schedule = Schedule(grace=_GRACE, mode=Mode.NOW)
     (item,) = items_of(message, current_tenant(), schedule)
     with _places_for(item) as reservation:
         (recorded,) = record_items([item], schedule, NOT_GIVEN)

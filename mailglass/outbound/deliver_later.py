@@ -12,15 +12,15 @@ from celery.utils.threads import LocalStack
 
 from mailglass.celery import app
 from mailglass.errors import MessageError
+from mailglass.ledger.session import NOT_GIVEN, NotGiven
 from mailglass.mail.in_process import IN_PROCESS, REMEDY, InProcess
-from mailglass.outbound.session import NOT_GIVEN, NotGiven
 
 if TYPE_CHECKING:
     from celery.canvas import Signature
 
+    from mailglass.ledger.session import SessionLike
     from mailglass.outbound.recording import Sendable
     from mailglass.outbound.results import DeliveryGroup, DeliveryResult
-    from mailglass.outbound.session import SessionLike
     from mailglass.routing.scope import AnyTenant
 
 # options that Celery itself passes with a call, which change nothing about a delivery

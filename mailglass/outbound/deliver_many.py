@@ -15,16 +15,16 @@ from mailglass.errors import (
     MailglassError,
     MessageError,
 )
+from mailglass.ledger.session import NOT_GIVEN, NotGiven, runner_of
 from mailglass.ledger.submit import Item, Recorded, Runner, submit
 from mailglass.outbound.batch_results import BatchResults, ItemOutcome, ItemResult
 from mailglass.outbound.recording import Sendable, check_repeated, is_new, items_of, ring
 from mailglass.outbound.schedule import Schedule, expires_before_due, make_schedule
-from mailglass.outbound.session import NOT_GIVEN, NotGiven, runner_of
 from mailglass.routing.scope import current_tenant
 from mailglass.runtime import get_runtime
 
 if TYPE_CHECKING:
-    from mailglass.outbound.session import SessionLike
+    from mailglass.ledger.session import SessionLike
 
 # deliveries in one statement, and characters of their content, which one message may exceed
 CHUNK = 500

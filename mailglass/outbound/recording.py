@@ -10,14 +10,14 @@ from uuid import UUID, uuid5
 
 from mailglass.errors import IdempotencyError, MessageError, SuppressedError, SuppressionType
 from mailglass.ids import uuid7
+from mailglass.ledger.session import NOT_GIVEN, is_psycopg, runner_of
 from mailglass.ledger.submit import Item, Recorded, content_id, derived_content_id, submit
 from mailglass.mail.addresses import Address, encodable
 from mailglass.mail.mailable import Mailable
 from mailglass.mail.message import Message
 from mailglass.outbound.schedule import Schedule, expires_before_due
-from mailglass.outbound.session import NOT_GIVEN, is_psycopg, runner_of
 from mailglass.rendering.content import with_text
-from mailglass.routing import Lane, RouteContext
+from mailglass.routing import Lane, Mode, RouteContext
 from mailglass.routing.scope import current_tenant
 from mailglass.runtime import get_runtime
 
@@ -43,8 +43,8 @@ def items_of(message: Sendable, tenant: str, schedule: Schedule, first_id: UUID 
     """
     if not isinstance(message, Message | Mailable):
         raise MessageError("message", f"must be a Message or a Mailable, not {type(message).__name__}")
-    lane = _lane_of(message, tenant)
-    original, content, mailable = _content_of(message)
+    original, content, mailable = _content_of(message, schedule.mode)
+    lane = _lane_of(message, tenant, schedule.mode, mailable)
     if message.idempotency_key is not None and len(message.to) > 1:
         raise MessageError("idempotency_key", "allowed with exactly one `to`: each recipient is a delivery of its own")
     repeatable = message.idempotency_key is not None or first_id is not None
@@ -75,28 +75,33 @@ def items_of(message: Sendable, tenant: str, schedule: Schedule, first_id: UUID 
     ]
 
 
-def _lane_of(message: Message | Mailable, tenant: str) -> Lane:
+def _lane_of(message: Message | Mailable, tenant: str, mode: Mode, mailable: str | None) -> Lane:
     """Return the lane of a message, once its first account has a sender."""
     runtime = get_runtime()
     settings = runtime.settings
-    route = runtime.router.resolve(RouteContext(tenant, str(message.stream)))
+    route = runtime.router.resolve(RouteContext(tenant, str(message.stream), mode=mode, mailable=mailable))
     account = settings.accounts[route.accounts[0]]
     if message.from_ is None and account.sender is None and settings.default_from is None:
         raise MessageError("from_", "missing: name a sender, or set `from` for the account or default_from")
     return Lane(route.queue, tenant, str(message.stream))
 
 
-def _content_of(message: Message | Mailable) -> tuple[str, str, str | None]:
-    """Return the content as the caller gave it, as it is stored (with a text for HTML), and the mailable's class."""
+def _content_of(message: Message | Mailable, mode: Mode) -> tuple[str, str, str | None]:
+    """Return the content as the caller gave it, as it is stored, and the mailable's class.
+
+    Stored content has a text for HTML, and the mode of `deliver`, which the route of every attempt may depend on.
+    """
     body = message.content()
     original = _json(body)
     if not encodable(original):
         raise MessageError("message", "holds a lone surrogate, which no mail can carry")
-    if isinstance(message, Mailable):
-        return original, original, body["mailable"]["class"]
-    if "html" in body and not body.get("text"):
-        return original, _json(with_text(body)), None
-    return original, original, None
+    stored = body
+    mailable = body["mailable"]["class"] if isinstance(message, Mailable) else None
+    if mailable is None and "html" in body and not body.get("text"):
+        stored = with_text(body)
+    if mode is Mode.NOW:
+        stored = {**stored, "mode": mode.value}
+    return original, original if stored is body else _json(stored), mailable
 
 
 def _ids_of(count: int, first_id: UUID | None, digest: str | None) -> tuple[list[UUID], UUID | None]:

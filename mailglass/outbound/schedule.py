@@ -12,6 +12,7 @@ from typing import Final
 
 from mailglass import clock
 from mailglass.errors import MessageError
+from mailglass.routing import Mode
 
 DEFAULT_PRIORITY: Final = 5
 _FARTHEST: Final = 10 * 366 * 86400.0
@@ -29,6 +30,7 @@ class Schedule:
         expires_at: the aware moment at which they expire.
         grace: seconds in which only the caller sends them.
         priority: 0 to 9, 9 the most urgent.
+        mode: of the call.
         called_at: the moment of the call on the monotonic clock.
     """
 
@@ -38,6 +40,7 @@ class Schedule:
     expires_at: datetime | None = None
     grace: float = 0.0
     priority: int = DEFAULT_PRIORITY
+    mode: Mode = Mode.LATER
     called_at: float = field(default_factory=clock.monotonic)
 
     @property

@@ -14,6 +14,7 @@ Check = Callable[[Surroundings], Iterator[Finding]]
 
 CHECKS: Final[Sequence[tuple[str, Check]]] = (
     ("settings", configuration.settings_are_whole),
+    ("recipients", configuration.recipients_are_told),
     ("logging", configuration.logging_is_for_production),
     ("accounts", configuration.accounts_open),
     ("database", ledger.schema_is_migrated),

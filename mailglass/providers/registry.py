@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from typing import Any
 
+from mailglass import clock, telemetry
 from mailglass.errors import ConfigError
 from mailglass.providers.base import Provider
-from mailglass.settings import AccountSettings, Settings, build_options
+from mailglass.providers.secret_files import FILE, LOOK_EVERY, SecretFiles
+from mailglass.settings import AccountSettings, Settings, build_options, one_secret_each, secret_options
 
 GROUP = "mailglass.providers"
 
@@ -36,8 +42,33 @@ def provider_class(name: str, key: str = "provider") -> type[Provider]:
     return cls
 
 
+@dataclass(slots=True)
+class _Opened:
+    """One account as this process has it.
+
+    Attributes:
+        provider: the one in use.
+        other: the same account with its other credentials. None: it has no others.
+        files: the account's secret files.
+        look_at: when they are looked at again, on the monotonic clock.
+        previous: by path, credentials that were in use before those on trial.
+        accepted: the provider has taken the credentials in use.
+        fell_back: `provider` has the previous or the second credentials, as the provider refused the others.
+    """
+
+    provider: Provider
+    other: Provider | None
+    files: SecretFiles
+    look_at: float
+    previous: dict[str, str] = field(default_factory=dict)
+    accepted: bool = False
+    fell_back: bool = False
+
+
 class Accounts:
     """The accounts of the settings, opened when first used. Safe to use from several threads.
+
+    A secret behind `file:` is read again when its file changes. What cannot be used leaves the account as it was.
 
     Args:
         settings: whose accounts.
@@ -46,8 +77,9 @@ class Accounts:
 
     def __init__(self, settings: Settings, environ: Mapping[str, str] | None = None) -> None:
         self._settings = settings
-        self._environ = environ
-        self._open: dict[str, Provider] = {}
+        self._environ = os.environ if environ is None else environ
+        self._open: dict[str, _Opened] = {}
+        self._retired: list[tuple[float, Provider]] = []
         self._lock = threading.Lock()
 
     def settings(self, name: str) -> AccountSettings:
@@ -64,24 +96,58 @@ class Accounts:
             ) from None
 
     def open(self, name: str) -> Provider:
-        """Return the account's provider.
+        """Return the account's provider. It stays usable for a lease, also if a later call returns another one.
 
         Raises:
             ConfigError: unknown account or provider, or options that its room refuses.
         """
-        if provider := self._open.get(name):
-            return provider
+        opened = self._open.get(name)
+        if opened is None:
+            opened = self._open_first(name)
+        elif clock.monotonic() >= opened.look_at and self._lock.acquire(blocking=False):
+            try:
+                self._look(name, opened)
+            finally:
+                self._lock.release()
+        return opened.provider
+
+    def preferred(self, provider: Provider) -> Provider:
+        """Return the same account with the credentials in use, in place of those that were found to be refused."""
+        opened = self._open.get(provider.account)
+        return opened.provider if opened is not None and provider is opened.other else provider
+
+    def other(self, provider: Provider) -> Provider | None:
+        """Return the same account with its other credentials, or None if it has only one."""
+        opened = self._open.get(provider.account)
+        if opened is None or opened.other is None or provider not in (opened.provider, opened.other):
+            return None
+        return opened.provider if provider is opened.other else opened.other
+
+    def prefer(self, provider: Provider) -> bool:
+        """Use these credentials of the account from now on, as the others are refused; return whether that is new."""
         with self._lock:
-            if provider := self._open.get(name):
-                return provider
-            account = self.settings(name)
-            key = f"accounts.{name}"
-            cls = provider_class(account.provider, f"{key}.provider")
-            options: object = build_options(cls.Options, account.options, key, self._environ)
-            provider = cls(name, options)
-            provider.overrun = self._settings.engine.send_margin
-            self._open[name] = provider
-            return provider
+            opened = self._open.get(provider.account)
+            if opened is None or provider is not opened.other:
+                return False
+            opened.provider, opened.other, opened.fell_back = provider, opened.provider, not opened.fell_back
+            opened.accepted = True
+            return True
+
+    def confirm(self, provider: Provider) -> bool:
+        """Note that the account's credentials were accepted; return whether that is new to this process."""
+        opened = self._open.get(provider.account)
+        if opened is None or opened.accepted or provider is not opened.provider:
+            return False
+        with self._lock:
+            if opened.accepted or provider is not opened.provider:
+                return False
+            opened.accepted = True
+            if opened.previous and not opened.fell_back:
+                opened.previous.clear()
+                self._retire(opened.other)
+                opened.other = None
+                telemetry.emit("mailglass.secrets.accepted", account=provider.account)
+            return True
 
     def check(self) -> None:
         """Open every account once, so that what is wrong shows at start and not at the first mail."""
@@ -91,6 +157,133 @@ class Accounts:
     def close(self) -> None:
         """Close every account's kept connections."""
         with self._lock:
-            for provider in self._open.values():
+            for opened in self._open.values():
+                self._retire(opened.provider)
+                self._retire(opened.other)
+            for _, provider in self._retired:
                 provider.close()
             self._open.clear()
+            self._retired.clear()
+
+    def _open_first(self, name: str) -> _Opened:
+        with self._lock:
+            opened = self._open.get(name)
+            if opened is None:
+                account, files = self.settings(name), SecretFiles(self._environ)
+                provider, other = self._make(account, files, {})
+                opened = self._open[name] = _Opened(provider, other, files, clock.monotonic() + LOOK_EVERY)
+            return opened
+
+    def _look(self, name: str, opened: _Opened) -> None:
+        """Take over what has changed in the account's files, as far as it can be used."""
+        opened.look_at = clock.monotonic() + LOOK_EVERY
+        self._close_retired()
+        look = opened.files.look()
+        for path, fault in look.faults.items():
+            _refused(name, f"the file {path} {fault.problem}")
+        if not look.values:
+            return
+        account = self.settings(name)
+        values = _usable(account, opened.files, look.values)
+        if not values:
+            return
+        own = values.keys() & credential_files(account)
+        # of credentials that nobody has accepted yet those before them are kept
+        before = {**{path: opened.files.value(path) for path in own}, **opened.previous}
+        newest_values = {path: values.get(path, opened.files.value(path)) for path in before}
+        previous = {path: value for path, value in before.items() if value != newest_values[path]}
+        falls_back = opened.fell_back and not own
+        try:
+            newest, other = self._make(account, opened.files, previous, values)
+        except Exception as error:
+            _refused(name, type(error).__name__)
+            return
+        opened.files.keep(values)
+        self._retire(opened.provider)
+        self._retire(opened.other)
+        opened.previous, opened.fell_back = previous, falls_back and other is not None
+        opened.accepted = opened.accepted and not own
+        opened.provider, opened.other = (other, newest) if other is not None and opened.fell_back else (newest, other)
+        telemetry.emit("mailglass.secrets.reloaded", account=name, count=len(values))
+
+    def _make(
+        self, account: AccountSettings, files: SecretFiles, previous: Mapping[str, str], changed: Mapping[str, str] = {}
+    ) -> tuple[Provider, Provider | None]:
+        """Return the account's provider, and the one with its second or its previous credentials.
+
+        Args:
+            account: which one.
+            files: its secret files.
+            previous: contents of credentials before those on trial, by path.
+            changed: new contents by path.
+        """
+        key = f"accounts.{account.name}"
+        cls = provider_class(account.provider, f"{key}.provider")
+        first, second = one_secret_each(cls.Options, account.options)
+
+        def make(options: Mapping[str, Any], values: Mapping[str, str]) -> Provider:
+            built: object = build_options(cls.Options, options, key, resolve=files.resolver(values))
+            provider = cls(account.name, built)
+            provider.overrun = self._settings.engine.send_margin
+            return provider
+
+        provider = make(first, changed)
+        if second is None and not previous:
+            return provider, None
+        try:
+            return provider, make(second, changed) if second is not None else make(first, {**changed, **previous})
+        except ConfigError as error:
+            _refused(account.name, f"{error.key}: {error.problem}")
+            return provider, None
+
+    def _retire(self, provider: Provider | None) -> None:
+        """Close a provider once nobody can be using it any more: a batch holds it until its lease ends."""
+        if provider is not None:
+            self._retired.append((clock.monotonic() + self._settings.engine.lease, provider))
+
+    def _close_retired(self) -> None:
+        now = clock.monotonic()
+        due = [provider for moment, provider in self._retired if moment <= now]
+        self._retired = [item for item in self._retired if item[0] > now]
+        for provider in due:
+            provider.close()
+
+
+def credential_files(account: AccountSettings) -> set[str]:
+    """Return the paths of the files that hold an account's own credentials, and not those of its webhooks."""
+    found = set()
+    for name in secret_options(provider_class(account.provider).Options):
+        value = account.options.get(name)
+        for reference in value if isinstance(value, list) else [value]:
+            if isinstance(reference, str) and reference.startswith(FILE):
+                found.add(reference.removeprefix(FILE))
+    return found
+
+
+def _usable(account: AccountSettings, files: SecretFiles, changed: Mapping[str, str]) -> Mapping[str, str]:
+    """Return those of the changed contents with which the account's options are in order."""
+
+    def fault(values: Mapping[str, str]) -> ConfigError | None:
+        cls, key = provider_class(account.provider), f"accounts.{account.name}"
+        try:
+            for options in one_secret_each(cls.Options, account.options):
+                if options is not None:
+                    build_options(cls.Options, options, key, resolve=files.resolver(values))
+        except ConfigError as error:
+            return error
+        return None
+
+    if fault(changed) is None:
+        return changed
+    usable: dict[str, str] = {}
+    for path, value in changed.items():
+        error = fault(usable | {path: value})
+        if error is None:
+            usable[path] = value
+        else:
+            _refused(account.name, f"{error.key}: {error.problem}")
+    return usable
+
+
+def _refused(account: str, reason: str) -> None:
+    telemetry.emit("mailglass.secrets.refused", level=logging.ERROR, account=account, reason=reason)

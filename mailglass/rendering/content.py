@@ -8,7 +8,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from mailglass.errors import MessageError, TemplateError, TemplateErrorType
+from mailglass.errors import MessageError, TemplateError, TemplateErrorType, failure
 from mailglass.mail.mailable import Mailable
 from mailglass.mail.message import MAX_BODY, check_bodies, check_subject
 
@@ -93,8 +93,8 @@ def _imported(path: str) -> type[Mailable]:
         target: Any = import_module(module)
         for name in qualname.split("."):
             target = getattr(target, name)
-    except Exception as error:
-        problem = type(error).__name__
+    except BaseException as error:
+        problem = failure(error)
     else:
         if isinstance(target, type) and issubclass(target, Mailable):
             return target
@@ -112,8 +112,8 @@ def _inlined(path: str, html: str) -> str:
     _check_for_native_code(path, html)
     try:
         return _inliner().inline(html)
-    except Exception as error:
-        problem = type(error).__name__
+    except BaseException as error:
+        problem = failure(error)
     raise TemplateError(
         f"{path}: html: {problem} while inlining CSS; correct its style sheet", TemplateErrorType.STYLESHEET
     )
@@ -141,8 +141,8 @@ def _text(path: str, html: str) -> str:
 
     try:
         return html_to_text(html) if len(html) <= MAX_HTML_FOR_TEXT else ""
-    except Exception as error:
-        problem = type(error).__name__
+    except BaseException as error:
+        problem = failure(error)
     raise TemplateError(f"{path}: text: {problem} while making it from the HTML; add a text_template")
 
 

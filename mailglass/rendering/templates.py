@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jinja2
 
-from mailglass.errors import TemplateError, TemplateErrorType
+from mailglass.errors import TemplateError, TemplateErrorType, failure
 from mailglass.mail.mailable import BodyTemplate, Mailable, body_template, class_path
 from mailglass.settings import get_settings
 
@@ -67,13 +67,13 @@ def render(cls: type[Mailable], part: str, template: jinja2.Template, context: M
     """
     try:
         return template.render(context)
-    except Exception as error:
+    except BaseException as error:
         problem, kind = describe(error), _type_of(error)
     # outside of the handler: the original error quotes values, so it must not travel along as __context__
     raise TemplateError(f"{class_path(cls)}: {part}: {problem}", kind)
 
 
-def describe(error: Exception) -> str:
+def describe(error: BaseException) -> str:
     """Return the kind of a failure, its place in the template and a remedy; not its text, which may quote values."""
     remedy = next(
         (text for kind, text in _REMEDIES.items() if isinstance(error, kind)), "render it with the same context locally"
@@ -81,14 +81,14 @@ def describe(error: Exception) -> str:
     # the name of a variable stands in the template itself; any other text of an error may quote a value
     missing = _UNDEFINED.match(str(error)) if isinstance(error, jinja2.UndefinedError) else None
     unknown = _UNKNOWN.match(error.message or "") if isinstance(error, jinja2.TemplateSyntaxError) else None
-    return f"{type(error).__name__}{' of ' + missing[1] if missing else ''}{_unknown(unknown)}{_place(error)}; {remedy}"
+    return f"{failure(error)}{' of ' + missing[1] if missing else ''}{_unknown(unknown)}{_place(error)}; {remedy}"
 
 
 def _unknown(found: re.Match[str] | None) -> str:
     return f": unknown {found[1] or found[2]} {found[3]}" if found else ""
 
 
-def _type_of(error: Exception) -> TemplateErrorType:
+def _type_of(error: BaseException) -> TemplateErrorType:
     return next((kind for cls, kind in _TYPES.items() if isinstance(error, cls)), TemplateErrorType.RENDERING)
 
 
@@ -117,7 +117,7 @@ def _load(
         if template.source is not None:
             return environment.from_string(template.source)
         return environment.get_template(template.file) if template.file is not None else None
-    except Exception as error:
+    except BaseException as error:
         problem, kind = describe(error), _type_of(error)
     named = f" ({template.file})" if template.file else ""
     raise TemplateError(f"{class_path(cls)}: {part}{named}: {problem}", kind)
@@ -153,7 +153,7 @@ def _beside_modules(cls: type[Mailable]) -> list[str]:
     return directories
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     if isinstance(error, jinja2.TemplateSyntaxError):
         return f" in {_shown(error.filename)} line {error.lineno}"
     place, step = "", error.__traceback__

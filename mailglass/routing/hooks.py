@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from mailglass.settings import LimitRule, Route
+
+
+class Mode(StrEnum):
+    """How the application asked for a mail: `deliver_later` and `deliver_many`, or `deliver`."""
+
+    LATER = "later"
+    NOW = "now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +25,16 @@ class RouteContext:
         stream: transactional, operational or bulk.
         domain: of the recipient, in A-labels; "" if only the queue is wanted.
         tags: of the message.
+        mode: `later` or `now`. It is kept with the delivery, so each attempt sees the same.
+        mailable: `package.module:Class` of the mailable, or None for a plain message.
     """
 
     tenant: str
     stream: str
     domain: str = ""
     tags: tuple[str, ...] = ()
+    mode: Mode = Mode.LATER
+    mailable: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

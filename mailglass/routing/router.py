@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cached_property
 from uuid import UUID
 
-from mailglass.errors import ConfigError, RouteError
+from mailglass.errors import ConfigError, RouteError, failure
 from mailglass.routing.hooks import LimitContext, RouteContext, Tenancy
 from mailglass.routing.lane import Lane
 from mailglass.settings import LimitRule, Route, Settings
@@ -79,8 +79,8 @@ class Router:
             return ()
         try:
             answer = tenancy.resolve_limits(context)
-        except Exception as error:
-            raise _limits_refused(f"failed with {type(error).__name__} for tenant {context.tenant!r}") from error
+        except BaseException as error:
+            raise _limits_refused(f"failed with {failure(error)} for tenant {context.tenant!r}") from error
         if answer is None:
             return ()
         if not isinstance(answer, list | tuple) or not all(
@@ -104,9 +104,9 @@ class Router:
     def _from_hook(self, tenancy: Tenancy, context: RouteContext) -> Route | None:
         try:
             answer = tenancy.resolve_route(context)
-        except Exception as error:
+        except BaseException as error:
             raise RouteError(
-                f"the tenancy's resolve_route failed with {type(error).__name__} for tenant {context.tenant!r}: "
+                f"the tenancy's resolve_route failed with {failure(error)} for tenant {context.tenant!r}: "
                 "correct the hook"
             ) from error
         if answer is None:
@@ -179,11 +179,11 @@ def _open_tenancy(path: str) -> Tenancy:
     module, _, name = path.partition(":")
     try:
         cls = getattr(importlib.import_module(module), name)
-    except Exception as error:
-        raise RouteError(f"the tenancy {path!r} cannot be imported ({type(error).__name__}): correct it") from error
+    except BaseException as error:
+        raise RouteError(f"the tenancy {path!r} cannot be imported ({failure(error)}): correct it") from error
     if not (isinstance(cls, type) and issubclass(cls, Tenancy)):
         raise RouteError(f"the tenancy {path!r} is no subclass of mailglass.routing.Tenancy")
     try:
         return cls()
-    except Exception as error:
-        raise RouteError(f"the tenancy {path!r} cannot be made ({type(error).__name__}): correct it") from error
+    except BaseException as error:
+        raise RouteError(f"the tenancy {path!r} cannot be made ({failure(error)}): correct it") from error

@@ -11,9 +11,9 @@ from mailglass.settings.domains import DomainSettings, SendingSettings
 from mailglass.settings.environment import ENVIRONMENT, UnknownVariable
 from mailglass.settings.limits import LimitRule, LimitScope
 from mailglass.settings.loading import Settings, configure, get_settings, load_settings
-from mailglass.settings.options import build_options
+from mailglass.settings.options import Resolve, build_options, one_secret_each, secret_options, secret_references
 from mailglass.settings.routes import DEFAULT_QUEUE, QUEUE, Route
-from mailglass.settings.secrets import Secret, resolve_secret
+from mailglass.settings.secrets import Secret, SecretFileError, read_secret_file, resolve_secret
 from mailglass.settings.sections import EngineSettings, WebhookSettings
 from mailglass.settings.values import NAME
 from mailglass.settings.warmup import WarmupPlan
@@ -28,8 +28,10 @@ __all__ = [
     "LimitScope",
     "NAME",
     "QUEUE",
+    "Resolve",
     "Route",
     "Secret",
+    "SecretFileError",
     "SendingSettings",
     "Settings",
     "SyncMode",
@@ -40,5 +42,9 @@ __all__ = [
     "configure",
     "get_settings",
     "load_settings",
+    "one_secret_each",
+    "read_secret_file",
     "resolve_secret",
+    "secret_options",
+    "secret_references",
 ]

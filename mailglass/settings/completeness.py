@@ -16,3 +16,8 @@ def settings_problems(settings: Settings) -> list[str]:
     if not settings.database_url.reveal():
         problems.append("There is no database: set MAILGLASS_DATABASE_URL.")
     return problems
+
+
+def describe_recipients(settings: Settings) -> str:
+    """Return whom mail goes to in this environment, as a sentence for operators."""
+    return "mail goes to everybody" if settings.recipients is None else settings.recipients.describe()

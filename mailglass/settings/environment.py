@@ -15,6 +15,11 @@ ENVIRONMENT = {
     "MAILGLASS_REDIS_URL": "where doorbells ring when the broker is not Redis; without it they ring in PostgreSQL",
     "MAILGLASS_DEFAULT_FROM": "sender of messages that name none",
     "MAILGLASS_DEFAULT_TENANT": "tenant outside any tenant() block; empty: there is none",
+    "MAILGLASS_ENVIRONMENT": "name of this environment: production, or one of the tables [environments.NAME]",
+    "MAILGLASS_ALLOW": "patterns of addresses that may get mail here, with commas: *@example.com",
+    "MAILGLASS_REDIRECT_TO": "mailbox that gets all other mail; without it such mail is refused",
+    "MAILGLASS_SUBJECT_MARK": "text before every subject here, such as [staging]",
+    "MAILGLASS_HEARTBEATS": "directory of the heartbeats that `mailglass probe` reads (default: a temporary one)",
     "MAILGLASS_LOG_LEVEL": "debug, info, warning or error",
     "MAILGLASS_LOG_FORMAT": "json or console",
 }

@@ -12,10 +12,12 @@ from typing import Any, Literal
 
 from mailglass.errors import ConfigError
 from mailglass.mail.addresses import Address
+from mailglass.mail.recipients import RecipientPolicy
 from mailglass.mail.streams import DEFAULT_POLICIES, Stream, StreamPolicy
 from mailglass.settings.accounts import AccountSettings, parse_accounts
 from mailglass.settings.domains import DomainSettings, parse_domains
 from mailglass.settings.environment import UnknownVariable, unknown_variables
+from mailglass.settings.environments import check_variables, parse_environments
 from mailglass.settings.limits import LimitRule, parse_limits
 from mailglass.settings.problems import Problems
 from mailglass.settings.queues import parse_queues, parse_tasks
@@ -38,8 +40,29 @@ class Settings:
     """All settings of one process; build it with `load_settings`.
 
     Attributes:
+        database_url: the ledger's PostgreSQL.
+        broker_url: Celery's broker, Redis or RabbitMQ.
+        redis_url: a Redis for rings and limits, if the broker is none.
+        default_from: sender of messages that name none, if the account names none either.
+        default_tenant: tenant of calls outside of any `tenant()` block; "" for none, so that such a call is an error.
+        tenancy: `package.module:Class` of hooks that decide routes, limits and tenants by code.
+        templates: directories where templates are looked for, after `templates/` beside a mailable's module.
+        log_level: `debug`, `info`, `warning` or `error`.
+        log_format: `json` or `console`.
+        show_content: whether `mailglass deliveries show --content` shows content.
+        accounts: by name.
+        routes: the first one that matches counts.
+        queues: those that routes from code use.
+        tasks: the queue of a task, by the task's name.
+        streams: the policy of each.
+        engine: how workers claim and send.
+        webhooks: bounds of the endpoint.
+        limits: that all workers share.
+        domains: the watch of sending domains.
         pooler: what stands before the database; `transaction`: a pooler in transaction mode, such as PgBouncer.
         direct_database_url: the database past its pooler, for `mailglass db`.
+        environment: the name of the environment, such as `staging`; None: none is named.
+        recipients: who may get mail in this environment; None: everybody, as in production.
         file: the TOML file that was read; None: there was none.
         unknown_variables: what looked like a setting in the environment, and is ignored.
     """
@@ -65,6 +88,8 @@ class Settings:
     domains: DomainSettings = field(default_factory=DomainSettings)
     pooler: Literal["none", "transaction"] = "none"
     direct_database_url: Secret | None = None
+    environment: str | None = None
+    recipients: RecipientPolicy | None = None
     file: Path | None = None
     unknown_variables: tuple[UnknownVariable, ...] = ()
 
@@ -188,6 +213,8 @@ _TOP_LEVEL = {
     "webhooks",
     "limits",
     "domains",
+    "environment",
+    "environments",
 }
 
 
@@ -234,7 +261,9 @@ def _parse(document: dict[str, Any], environ: Mapping[str, str], problems: Probl
     values["domains"] = parse_domains(document.get("domains", {}), problems)
     check_engine(values["engine"], problems)
     check_webhooks(values["webhooks"], problems)
+    values["environment"], values["recipients"] = parse_environments(document, environ, problems)
     values["unknown_variables"] = unknown_variables(environ, referenced)
+    check_variables(values["unknown_variables"], problems)
     return Settings(**values)
 
 

@@ -8,6 +8,23 @@ from pathlib import Path
 
 from mailglass.settings.problems import Report
 
+# bytes; the longest secrets are private keys
+LONGEST_FILE = 64 * 1024
+
+
+class SecretFileError(Exception):
+    """A secret file that cannot be used.
+
+    Attributes:
+        problem: the rest of a sentence about the file, such as `is empty`.
+        remedy: the step that mends it.
+    """
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.remedy = remedy
+
 
 class Secret:
     """A secret value that does not show itself: repr and str are masked, and it does not pickle."""
@@ -37,6 +54,28 @@ class Secret:
         raise TypeError("a Secret is never serialised")
 
 
+def read_secret_file(path: str) -> str:
+    """Return the secret in a file, without the white space around it.
+
+    Raises:
+        SecretFileError: says what is wrong with the file, without its content.
+    """
+    try:
+        with Path(path).open("rb") as stream:
+            content = stream.read(LONGEST_FILE + 1)
+    except (OSError, ValueError):
+        raise SecretFileError("cannot be read", "Mount it, or refer to another one") from None
+    if len(content) > LONGEST_FILE:
+        raise SecretFileError(f"is longer than {LONGEST_FILE} bytes", "Refer to the file that holds the secret alone")
+    try:
+        text = content.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        raise SecretFileError("cannot be read as UTF-8", "Write the secret as text") from None
+    if not text:
+        raise SecretFileError("is empty", "Write the secret into it")
+    return text
+
+
 def resolve_secret(value: object, key: str, environ: Mapping[str, str], report: Report) -> Secret | None:
     """Return the secret behind `env:NAME` or `file:PATH`; anything else, and a missing one, is reported."""
     if not isinstance(value, str) or not value.startswith(("env:", "file:")):
@@ -49,11 +88,7 @@ def resolve_secret(value: object, key: str, environ: Mapping[str, str], report: 
             return None
         return Secret(environ[name], value)
     try:
-        content = Path(name).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        report(key, f"the file {name} cannot be read", "Mount it, or refer to another one")
+        return Secret(read_secret_file(name), value)
+    except SecretFileError as error:
+        report(key, f"the file {name} {error.problem}", error.remedy)
         return None
-    if not content:
-        report(key, f"the file {name} is empty", "Write the secret into it")
-        return None
-    return Secret(content, value)

@@ -9,8 +9,9 @@
 | unsubscribed, or rejected because the person had unsubscribed | the address on the delivery's stream | `unsubscribe` |
 | subscribed | ends an earlier `unsubscribe` of that stream by the same account | |
 
-An entry belongs to the delivery's tenant. A refusal for an earlier unsubscription concerns that stream only. A refusal
-that is blocked, timed out or unexplained says nothing about the person.
+An entry belongs to the delivery's tenant. One that a person removed after the event stays removed. A refusal for an
+earlier unsubscription concerns that stream only. A refusal that is blocked, timed out or unexplained says nothing about
+the person.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ def update_suppressions(ledger: Runs, linked: Iterable[tuple[IncomingEvent, Matc
         if value is None:
             continue
         if reason := _reason(event):
-            entries.append(Suppression(match.tenant, value, reason, "webhook", account=event.account))
+            entries.append(
+                Suppression(match.tenant, value, reason, "webhook", account=event.account, created_at=event.occurred_at)
+            )
         elif (left := _leaves(event)) is not None:
             change = SubscriptionChange(match.tenant, value, match.stream, event.account, event.occurred_at)
             changes[match.tenant, value, match.stream] = change, left

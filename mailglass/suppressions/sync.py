@@ -166,7 +166,8 @@ class _Run:
         try:
             if mode in _PULLS and due:
                 self._pull()
-            if mode in _PUSHES:
+            # outside production the account, or its list, may be that of production
+            if mode in _PUSHES and self.settings.recipients is None:
                 self._push()
         except MailglassError as error:
             if not isinstance(error, ProviderCallError):

@@ -6,6 +6,8 @@
 | `/webhooks/{tenant}/{account}` | POST | the same, of one tenant |
 | `/healthz` | GET | 200 while the process serves; needs no database |
 | `/readyz` | GET | 200 if the database answers and has the right schema, else 503 |
+
+One slash at the end of a path is allowed, since Litestar appends one to the path of a mount.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -68,6 +71,7 @@ class WebApp:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self._own = None if settings is None else Runtime(settings)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._batcher: WebhookBatcher | None = None
         self._body_timeout, self._response_timeout = SharedTimeout(), SharedTimeout()
@@ -78,8 +82,9 @@ class WebApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
+        self._enter_loop()
         if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
+            await self._serve_lifespan(receive, send)
         elif scope["type"] == "http":
             try:
                 response = await self._respond(scope, receive)
@@ -88,6 +93,34 @@ class WebApp:
             await respond(send, response, with_body=scope["method"] != "HEAD")
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
+
+    @asynccontextmanager
+    async def lifespan(self, application: object = None) -> AsyncIterator[None]:
+        """Open what webhooks need when a process starts, and end the threads when it stops.
+
+        Frameworks do not run the lifespan of an application that they mount. Give them this one, so that wrong
+        settings show at the start and not with the first webhook: `FastAPI(lifespan=mailglass.web.app.lifespan)`.
+
+        Args:
+            application: the application that starts, as Starlette, FastAPI and Litestar pass it.
+
+        Raises:
+            MailglassError: the settings are wrong, or an account cannot be opened.
+        """
+        await self._in_thread(self._open)
+        try:
+            yield
+        finally:
+            threads, self._threads, self._batcher = self._threads, None, None
+            if threads is not None:
+                await asyncio.to_thread(threads.shutdown)
+
+    def _enter_loop(self) -> None:
+        """Leave the event loop of earlier requests, as of another test client: its timers are never called again."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop, self._batcher = loop, None
+            self._body_timeout, self._response_timeout = SharedTimeout(), SharedTimeout()
 
     async def _respond(self, scope: Scope, receive: Receive) -> Response:
         path, method = _path(scope), scope["method"]
@@ -162,22 +195,18 @@ class WebApp:
             problem = "settings"
         return Response(503, _PLAIN, f"{problem}\n".encode()) if problem else Response(200, _PLAIN, b"ready\n")
 
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                try:
-                    await self._in_thread(self._open)
-                except MailglassError as error:
-                    await send({"type": "lifespan.startup.failed", "message": f"mailglass: {error}"})
-                    return
-                await send({"type": "lifespan.startup.complete"})
-            elif message["type"] == "lifespan.shutdown":
-                threads, self._threads, self._batcher = self._threads, None, None
-                if threads is not None:
-                    await asyncio.to_thread(threads.shutdown)
-                await send({"type": "lifespan.shutdown.complete"})
-                return
+    async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        running = self.lifespan()
+        try:
+            await running.__aenter__()
+        except MailglassError as error:
+            await send({"type": "lifespan.startup.failed", "message": f"mailglass: {error}"})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await running.__aexit__(None, None, None)
+        await send({"type": "lifespan.shutdown.complete"})
 
     def _open(self) -> None:
         """Open what the first request needs, so that wrong settings show at the start."""
@@ -224,10 +253,11 @@ def _overloaded(account: str, runtime: Runtime, reason: str) -> Response:
 
 
 def _path(scope: Scope) -> str:
-    """Return the path below the application's mount point."""
+    """Return the path below the application's mount point, without the slash that Litestar appends to it."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "").rstrip("/")
-    return path[len(root) :] if root and path.startswith(f"{root}/") else path
+    below = path[len(root) :] if root and path.startswith(f"{root}/") else path
+    return below.removesuffix("/")
 
 
 def _not_allowed(methods: str) -> Response:

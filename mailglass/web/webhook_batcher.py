@@ -17,7 +17,7 @@ from mailglass.runtime import Runtime
 from mailglass.web.batcher import Batcher
 from mailglass.web.debounce import DebouncedRing
 from mailglass.webhooks import ingress
-from mailglass.webhooks.ingress import IncomingWebhook, IngressContext, Response
+from mailglass.webhooks.ingress import IncomingWebhook, Response
 
 # bytes; a hostile body (a form with each character escaped) takes a tenth of a millisecond for each KiB. So one body
 # blocks the loop for some milliseconds at most, and a batch for a few times as long
@@ -46,7 +46,9 @@ class WebhookBatcher:
             A future of the response.
         """
         size = len(webhook.request.body)
-        inline = size <= INLINE_BYTES and ingress.can_verify_inline(webhook.account, self._context())
+        inline = size <= INLINE_BYTES and ingress.can_verify_inline(
+            webhook.account, self.runtime.ingress_context(self._ring)
+        )
         batcher = self._in_loop if inline else self._in_threads
         return batcher.submit(self._key(webhook.account), webhook, size)
 
@@ -61,15 +63,11 @@ class WebhookBatcher:
             batcher.discard_abandoned(self._key(account))
 
     def _verify_in_loop(self, webhooks: Sequence[IncomingWebhook]) -> Callable[[], list[Response]]:
-        context = self._context()
+        context = self.runtime.ingress_context(self._ring)
         return partial(ingress.store_all, ingress.verify_all(webhooks, context), context)
 
     def _verify_in_threads(self, webhooks: Sequence[IncomingWebhook]) -> Callable[[], list[Response]]:
-        return partial(ingress.handle_all, webhooks, self._context())
-
-    def _context(self) -> IngressContext:
-        runtime = self.runtime
-        return IngressContext(runtime.settings, runtime.database, runtime.accounts, self._ring, runtime.router)
+        return partial(ingress.handle_all, webhooks, self.runtime.ingress_context(self._ring))
 
     def _key(self, account: str) -> str:
         try:

@@ -8,6 +8,7 @@ from uuid import UUID
 from mailglass.ids import uuid7_for
 from mailglass.ledger.webhooks import IncomingEvent, StoredWebhook
 from mailglass.mail.events import BounceClass, EventKind, ProviderEvent, RejectReason
+from mailglass.mail.recipients import RecipientPolicy
 from mailglass.refusals.consequences import SECOND, suppression
 
 MAX_TEXT = 1000
@@ -17,12 +18,15 @@ TOLERANCE = timedelta(days=1)
 EARLIEST = datetime(1999, 1, 1, tzinfo=UTC)
 
 
-def incoming_event(event: ProviderEvent, webhook: StoredWebhook) -> IncomingEvent:
+def incoming_event(
+    event: ProviderEvent, webhook: StoredWebhook, recipients: RecipientPolicy | None = None
+) -> IncomingEvent:
     """Return an event with an id and a plausible time.
 
     Args:
         event: from `Provider.normalise`.
         webhook: brought the event.
+        recipients: who may get mail in this environment; None for everybody.
 
     Raises:
         ValueError: the ledger cannot store a part of it.
@@ -55,6 +59,7 @@ def incoming_event(event: ProviderEvent, webhook: StoredWebhook) -> IncomingEven
         tenant=webhook.tenant,
         refusal=None if event.refusal is None else _text(event.refusal.code),
         doubted=event.refusal is not None and suppression(event.refusal) is SECOND,
+        redirected=recipients is not None and recipients.is_redirect(event.recipient),
     )
 
 

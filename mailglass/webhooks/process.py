@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from mailglass import clock, telemetry
-from mailglass.errors import ConfigError, ProviderCallError, WebhookBodyError
+from mailglass.errors import ConfigError, ProviderCallError, WebhookBodyError, failure
 from mailglass.ledger import webhooks
 from mailglass.ledger.database import Database
 from mailglass.ledger.low_water import LowWater
@@ -170,7 +170,7 @@ def _read(webhook: StoredWebhook, settings: Settings, accounts: Accounts) -> _Re
         return _unknown_here(webhook, "account_misconfigured", settings)
     if provider.name != webhook.provider:
         return _unknown_here(webhook, "account_changed_provider", settings)
-    return _normalise(webhook, webhook.body, provider, settings.webhooks.max_attempts)
+    return _normalise(webhook, webhook.body, provider, settings)
 
 
 def _unknown_here(webhook: StoredWebhook, reason: str, settings: Settings) -> _Reading:
@@ -180,7 +180,7 @@ def _unknown_here(webhook: StoredWebhook, reason: str, settings: Settings) -> _R
     return _Reading(webhook, [], WebhookStatus.RECEIVED, reason)
 
 
-def _normalise(webhook: StoredWebhook, body: bytes, provider: Provider, max_attempts: int) -> _Reading:
+def _normalise(webhook: StoredWebhook, body: bytes, provider: Provider, settings: Settings) -> _Reading:
     try:
         provider.on_webhook(body, webhook.headers)
         events = list(provider.normalise(body, webhook.headers))
@@ -188,15 +188,15 @@ def _normalise(webhook: StoredWebhook, body: bytes, provider: Provider, max_atte
         return _dead(webhook, "body_not_understood")
     except ProviderCallError as error:
         # until its last attempt the webhook waits
-        if error.retryable and webhook.attempts < max_attempts:
+        if error.retryable and webhook.attempts < settings.webhooks.max_attempts:
             return _Reading(webhook, [], WebhookStatus.RECEIVED, "provider_call_failed")
         return _dead(webhook, "provider_call_failed")
-    except Exception as error:
-        return _dead(webhook, f"normaliser_failed:{type(error).__name__}")
+    except BaseException as error:
+        return _dead(webhook, f"normaliser_failed:{failure(error)}")
     reading = _Reading(webhook, [])
     for event in events:
         try:
-            reading.events.append(incoming_event(event, webhook))
+            reading.events.append(incoming_event(event, webhook, settings.recipients))
         except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
             reading.status = WebhookStatus.DEAD
             reading.reason = f"event_refused:{type(error).__name__}"

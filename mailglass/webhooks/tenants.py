@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mailglass.errors import RouteError, TenantError
+from mailglass.errors import RouteError, TenantError, failure
 from mailglass.routing import Tenancy
 from mailglass.settings import NAME, AccountSettings
 
@@ -48,9 +48,9 @@ def _resolve(tenancy: Tenancy, account: str, path_tenant: str | None) -> str | N
         resolved: object = tenancy.resolve_webhook_tenant(account, path_tenant)
     except TenantError:
         raise
-    except Exception as error:
+    except BaseException as error:
         raise RouteError(
-            f"the tenancy's resolve_webhook_tenant failed with {type(error).__name__} for account {account!r}: "
+            f"the tenancy's resolve_webhook_tenant failed with {failure(error)} for account {account!r}: "
             "correct the hook"
         ) from error
     if resolved is None:

@@ -287,12 +287,12 @@ def test_released_mail_is_rung(
 # --- mailglass web ---
 
 
-def web(directory: Path, url: str, *options: str, pooled: bool = False) -> subprocess.Popen[str]:
+def web(directory: Path, database: dict[str, str], *options: str) -> subprocess.Popen[str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MAILGLASS_")}
     (directory / "mailglass.toml").write_text('[accounts.main]\nprovider = "null"\n', encoding="utf-8")
     return subprocess.Popen(
         [sys.executable, "-c", "from mailglass.cli import main; main()", "web", "--port", "0", *options],
-        env=environment | {"MAILGLASS_DATABASE_URL": url} | ({"MAILGLASS_POOLER": "transaction"} if pooled else {}),
+        env=environment | database,
         cwd=directory,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -300,8 +300,8 @@ def web(directory: Path, url: str, *options: str, pooled: bool = False) -> subpr
     )
 
 
-def test_web_serves_until_it_is_told_to_stop(database_url: str, servers, tmp_path: Path) -> None:
-    process = web(tmp_path, database_url, pooled=servers.pooled)
+def test_web_serves_until_it_is_told_to_stop(database_environment: dict[str, str], tmp_path: Path) -> None:
+    process = web(tmp_path, database_environment)
     try:
         assert process.stderr is not None
         port = next(int(found[1]) for line in process.stderr if (found := re.search(r"127\.0\.0\.1:(\d+)", line)))
@@ -324,11 +324,11 @@ def test_web_serves_until_it_is_told_to_stop(database_url: str, servers, tmp_pat
     assert "ada" not in rest
 
 
-def test_web_refuses_a_schema_it_does_not_know(empty_database_url: str, tmp_path: Path) -> None:
-    process = web(tmp_path, empty_database_url)
+def test_web_refuses_a_schema_it_does_not_know(empty_database_url: str, servers: Any, tmp_path: Path) -> None:
+    process = web(tmp_path, servers.environment(empty_database_url))
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (1, "")
-    assert "mailglass db upgrade" in err
+    assert "run `mailglass db upgrade`" in err
     assert "Traceback" not in err
 
 

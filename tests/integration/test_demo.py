@@ -145,9 +145,13 @@ def test_a_killed_worker_changes_the_time_and_not_the_outcome(run: Callable[...,
 
 
 def test_on_servers_that_are_given_it_runs_among_older_data_and_stops_everything_but_them(
-    run: Callable[..., Run], until: Until, database_url: str, broker_url: str
+    run: Callable[..., Run],
+    until: Until,
+    database_environment: dict[str, str],
+    direct_url: str,
+    broker_url: str,
 ) -> None:
-    given = {"MAILGLASS_DATABASE_URL": database_url, "MAILGLASS_BROKER_URL": broker_url}
+    given = {**database_environment, "MAILGLASS_BROKER_URL": broker_url}
     first = run("demo", "--messages", "12", "--burst", "0", "--json", env=given)
     assert first.process.wait(120) == 0, first.said
     second = run("demo", "--messages", "12", "--burst", "0", "--json", "--keep", env=given)
@@ -155,7 +159,7 @@ def test_on_servers_that_are_given_it_runs_among_older_data_and_stops_everything
     summary = second.json()
     assert nothing_was_lost_or_doubled(summary, 12)
     assert summary["suppression"]["refused"]
-    with psycopg.connect(database_url) as ledger:
+    with psycopg.connect(direct_url) as ledger:
         # both runs, and the mail to the bounced address of each
         assert ledger.execute("SELECT count(*) FROM mailglass.deliveries").fetchall()[0][0] == 2 * (12 + 1)
         assert "***" in summary["places"]["database"]

@@ -21,7 +21,16 @@ WITH_EXAMPLES = (
     "Mailable Message MessageError Stream cancel_many configure current_tenant deliver deliver_later deliver_many "
     "deliver_many_or_raise load_settings release_many tenant"
 ).split()
-MODULES = ("mailglass.routing.hooks", "mailglass.web")
+MODULES = (
+    "mailglass.routing.hooks",
+    "mailglass.suppressions.bulk",
+    "mailglass.suppressions.csv_export",
+    "mailglass.suppressions.csv_import",
+    "mailglass.suppressions.editing",
+    "mailglass.suppressions.listing",
+    "mailglass.testing.memory_outbox",
+    "mailglass.web",
+)
 
 
 @pytest.fixture

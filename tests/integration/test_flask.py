@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import http.client
 import os
 import socket
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy
 
-from mailglass.ledger.database import Database
 from mailglass.stack.process import ChildProcess, until_line
 from mailglass.wiring.doctor import diagnose
+from tests.signed_webhooks import ACCOUNT, ENVIRONMENT, event, post, stored
 
 APPLICATION = """
 from flask import Flask, request
@@ -31,17 +26,6 @@ Mailglass(app)
 @app.get("/")
 def index():
     return "shop"
-"""
-KEY = "signing-key"
-ACCOUNT = """
-[accounts.gun]
-provider = "mailgun"
-domain = "mg.example.com"
-api_key = "env:MAILGUN_KEY"
-webhook_signing_keys = ["env:MAILGUN_SIGNING_KEY"]
-
-[webhooks]
-max_body = 5000
 """
 
 
@@ -58,8 +42,7 @@ def shop(cluster: Any, monkeypatch: pytest.MonkeyPatch, unused_port: int) -> int
         env={
             **os.environ,
             **cluster.environment,
-            "MAILGUN_KEY": "key",
-            "MAILGUN_SIGNING_KEY": KEY,
+            **ENVIRONMENT,
             "PYTHONUNBUFFERED": "1",
         },
         cwd=cluster.directory,
@@ -70,30 +53,6 @@ def shop(cluster: Any, monkeypatch: pytest.MonkeyPatch, unused_port: int) -> int
     cluster.stack.callback(child.stop)
     child.start()
     return unused_port
-
-
-def post(port: int, path: str, body: bytes, **headers: str) -> int:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
-        connection.request("POST", path, body, {"content-type": "application/json", **headers})
-        return connection.getresponse().status
-
-
-def event(key: str = KEY, token: str = "token-1") -> bytes:
-    moment = str(int(time.time()))
-    signature = hmac.new(key.encode(), f"{moment}{token}".encode(), hashlib.sha256).hexdigest()
-    return (
-        f'{{"signature": {{"timestamp": "{moment}", "token": "{token}", "signature": "{signature}"}}, '
-        f'"event-data": {{"event": "delivered", "timestamp": {moment}, "id": "one", '
-        '"recipient": "ada@example.com", "message": {"headers": {"message-id": "m@example.com"}}}}'
-    ).encode()
-
-
-def stored(url: str) -> int:
-    database = Database(url)
-    try:
-        return len(database.query(sqlalchemy.text("SELECT id FROM mailglass.webhook_events")))
-    finally:
-        database.dispose()
 
 
 def test_a_signed_webhook_is_stored_and_a_forged_one_refused(shop: int, cluster: Any, database_url: str) -> None:
@@ -119,7 +78,7 @@ def test_the_application_passes_the_doctor_and_has_the_command(shop: int, cluste
         "flask",
         [sys.executable, "-m", "flask", "--app", "shop", "mailglass", "config", "env"],
         log=cluster.directory / "flask.log",
-        env={**os.environ, **cluster.environment, "MAILGUN_KEY": "key", "MAILGUN_SIGNING_KEY": KEY},
+        env={**os.environ, **cluster.environment, **ENVIRONMENT},
         cwd=cluster.directory,
         ready=until_line("MAILGLASS_CONFIG"),
         ready_timeout=60,

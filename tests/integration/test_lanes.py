@@ -40,16 +40,16 @@ def queue(ledger: Database, lanes: Sequence[Lane], delay: float = 0.0, each: int
         submit(ledger.run, items[start : start + 1000])
 
 
-def bring_forward(database_url: str) -> None:
+def bring_forward(direct_url: str) -> None:
     """Let an hour pass for what was put off, without any statement of mailglass."""
-    with psycopg.connect(database_url, autocommit=True) as opened:
+    with psycopg.connect(direct_url, autocommit=True) as opened:
         opened.execute("SET session_replication_role = replica")
         opened.execute("UPDATE mailglass.deliveries SET due_at = due_at - interval '1 hour' WHERE waiting")
 
 
-def pages_read(database_url: str, name: str, **params: object) -> int:
+def pages_read(direct_url: str, name: str, **params: object) -> int:
     """The pages that a statement looks at, as its generic plan is executed."""
-    with psycopg.connect(database_url, options="-c enable_seqscan=off -c plan_cache_mode=force_generic_plan") as opened:
+    with psycopg.connect(direct_url, options="-c enable_seqscan=off -c plan_cache_mode=force_generic_plan") as opened:
         plan = opened.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statements()[name]}", params).fetchone()[0]
     return plan[0]["Plan"]["Shared Hit Blocks"] + plan[0]["Plan"]["Shared Read Blocks"]
 
@@ -57,22 +57,22 @@ def pages_read(database_url: str, name: str, **params: object) -> int:
 FIRST_PAGE = {"tenant": "", "queue": "", "stream": "", "size": 2000}
 
 
-def test_lanes_whose_mail_is_due_later_cost_the_pump_nothing(ledger: Database, database_url: str) -> None:
+def test_lanes_whose_mail_is_due_later_cost_the_pump_nothing(ledger: Database, direct_url: str) -> None:
     queue(ledger, tenants("m", 3), each=50)
     costs = []
     for _ in range(2):
-        ready = pages_read(database_url, "lanes_ready", **FIRST_PAGE)
-        costs.append(ready + pages_read(database_url, "lanes_woken", size=2000, after="-infinity"))
+        ready = pages_read(direct_url, "lanes_ready", **FIRST_PAGE)
+        costs.append(ready + pages_read(direct_url, "lanes_woken", size=2000, after="-infinity"))
         queue(ledger, [*tenants("a", 1000), *tenants("z", 1000)], delay=3600)
     assert costs[1] <= costs[0] * 1.5
     assert lanes_due(ledger) == tenants("m", 3)
 
 
-def test_a_long_backlog_of_a_lane_costs_the_pump_no_more_than_a_short_one(ledger: Database, database_url: str) -> None:
+def test_a_long_backlog_of_a_lane_costs_the_pump_no_more_than_a_short_one(ledger: Database, direct_url: str) -> None:
     queue(ledger, tenants("m", 3))
-    short = pages_read(database_url, "lanes_ready", **FIRST_PAGE)
+    short = pages_read(direct_url, "lanes_ready", **FIRST_PAGE)
     queue(ledger, tenants("m", 3), each=1000)
-    assert pages_read(database_url, "lanes_ready", **FIRST_PAGE) <= short * 3
+    assert pages_read(direct_url, "lanes_ready", **FIRST_PAGE) <= short * 3
 
 
 def test_lanes_are_read_page_by_page_each_once(ledger: Database) -> None:
@@ -81,28 +81,28 @@ def test_lanes_are_read_page_by_page_each_once(ledger: Database) -> None:
     assert list(lanes_ready(ledger, size=25)) == tenants("t", 25)
 
 
-def test_mail_that_was_put_off_is_found_when_it_is_due(ledger: Database, database_url: str) -> None:
+def test_mail_that_was_put_off_is_found_when_it_is_due(ledger: Database, direct_url: str) -> None:
     queue(ledger, tenants("t", 5), delay=600)
     assert lanes_due(ledger) == []
-    bring_forward(database_url)
+    bring_forward(direct_url)
     assert lanes_due(ledger) == tenants("t", 5)
 
 
-def test_more_moments_than_one_look_walks_over_hide_no_lane(ledger: Database, database_url: str) -> None:
+def test_more_moments_than_one_look_walks_over_hide_no_lane(ledger: Database, direct_url: str) -> None:
     for number, lane in enumerate(tenants("t", 12)):
         queue(ledger, [lane], delay=600 + number)
-    bring_forward(database_url)
+    bring_forward(direct_url)
     assert sorted(lanes_woken(ledger, size=5)) == tenants("t", 12)
     assert sorted({*lanes_woken(ledger, size=5), *lanes_ready(ledger)}) == tenants("t", 12)
 
 
 def test_lanes_that_one_look_made_ready_are_answered_by_it_or_a_later_look(
-    ledger: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+    ledger: Database, direct_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lanes, "_READY", 8)
     for number, lane in enumerate(tenants("t", 12)):
         queue(ledger, [lane], delay=600 + number)
-    bring_forward(database_url)
+    bring_forward(direct_url)
     first = lanes_woken(ledger, size=5)
     assert sorted(first) == tenants("t", 8)
     assert sorted({*first, *lanes_woken(ledger, size=5)}) == tenants("t", 12)
@@ -218,7 +218,7 @@ def test_urgent_lanes_are_rung_before_any_other(cluster, marks: Slices, monkeypa
 
 
 def test_a_run_that_reads_and_rings_for_long_rings_mail_that_is_due_meanwhile(
-    cluster, database_url: str, monkeypatch: pytest.MonkeyPatch
+    cluster, direct_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mailglass_workers import pumping
 
@@ -230,7 +230,7 @@ def test_a_run_that_reads_and_rings_for_long_rings_mail_that_is_due_meanwhile(
 
     def due_in_the_middle() -> None:
         if len(rung) >= 200:
-            bring_forward(database_url)
+            bring_forward(direct_url)
 
     # what takes longer than its time is left to the next run, but not what is due to the moment
     assert pumping.run(cluster.runtime, due_in_the_middle)

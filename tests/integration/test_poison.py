@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,61 @@ def test_an_error_of_ours_about_a_mail_is_the_verdict_of_that_mail(
     assert states(ledger, ids) == [("sent", None)] * 4
     assert len(provider.sent) == 4
     assert rung == [False]
+
+
+class Panic(BaseException):
+    """Stands for what a library written in Rust raises where its code fails (PyO3's PanicException)."""
+
+
+def failing(error: type[BaseException]) -> Callable[..., Any]:
+    def fail(*args: Any, **options: Any) -> Any:
+        raise error
+
+    return fail
+
+
+PLACES = {
+    "the module of a mailable": ("mailglass.rendering.content.import_module", ("queued", "mailable_not_installed")),
+    "a template": ("jinja2.Template.render", ("held", "template_failed:rendering")),
+    "the inliner": ("mailglass.rendering.content._inliner", ("held", "template_failed:stylesheet")),
+    "the text": ("mailglass.rendering.text.html_to_text", ("held", "template_failed:rendering")),
+}
+
+
+@pytest.mark.parametrize("error", [Panic, SystemExit, KeyboardInterrupt, RecursionError])
+@pytest.mark.parametrize("place", PLACES)
+def test_code_that_raises_more_than_an_exception_fails_one_mail(
+    ledger: Database, app: None, monkeypatch: pytest.MonkeyPatch, place: str, error: type[BaseException]
+) -> None:
+    ids = queue(ledger, GOOD, mailable("one"), GOOD)
+    target, verdict = PLACES[place]
+    monkeypatch.setattr(target, failing(error))
+    # as in a slot of a worker, where no signal is handled
+    with ThreadPoolExecutor(1) as slot:
+        slot.submit(engine(ledger, ScriptedProvider()).run, LANE).result(60)
+    assert states(ledger, ids) == [("sent", None), verdict, ("sent", None)]
+
+
+@pytest.mark.parametrize("error", [Panic, SystemExit, RecursionError])
+def test_a_call_that_raises_more_than_an_exception_leaves_its_mails_in_doubt_at_once(
+    ledger: Database, error: type[BaseException]
+) -> None:
+    ids = queue(ledger, GOOD, GOOD)
+    provider = ScriptedProvider()
+    provider.script = failing(error)
+    with ThreadPoolExecutor(1) as slot:
+        slot.submit(engine(ledger, provider).run, LANE).result(60)
+    assert states(ledger, ids) == [("uncertain", f"provider_error:{error.__name__}")] * 2
+
+
+def test_a_signal_is_no_failure_of_the_mail_that_is_rendered_meanwhile(
+    ledger: Database, app: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = queue(ledger, mailable("one"))
+    monkeypatch.setattr("jinja2.Template.render", failing(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        engine(ledger, ScriptedProvider()).run_these(LANE, ids)
+    assert states(ledger, ids) == [("claimed", None)]
 
 
 def test_a_batch_that_meets_an_error_is_reported_once(ledger: Database, monkeypatch: pytest.MonkeyPatch) -> None:

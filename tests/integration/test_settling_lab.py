@@ -132,9 +132,10 @@ class Site:
 
 @pytest.fixture
 def site(
-    lab: str, tmp_path: Path, database_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch
+    lab: str, tmp_path: Path, database_environment: dict[str, str], broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Site]:
-    monkeypatch.setenv("MAILGLASS_DATABASE_URL", database_url)
+    for name, value in database_environment.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("MAILGLASS_BROKER_URL", broker_url)
     monkeypatch.setenv("LAB_KEY", "lab-key-0815")
     yield Site(lab, tmp_path, monkeypatch)

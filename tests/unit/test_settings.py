@@ -530,3 +530,70 @@ def test_value_in_place_of_a_table_is_refused(raw: object) -> None:
     with pytest.raises(ConfigError, match=r"\[\[accounts.a.locks\]\]") as caught:
         build_options(Door, {"locks": raw}, "accounts.a", ENV)
     assert caught.value.key == "accounts.a.locks[0]"
+
+
+# --- who may get mail, by environment
+
+STAGING = '[environments.staging]\nallow = ["*@Example.com"]\nredirect_to = "Dev <dev@example.com>"\n'
+
+
+def test_the_environment_that_is_named_says_who_may_get_mail(load: Load) -> None:
+    settings = load(STAGING + 'subject_mark = "[staging]"\nshow_recipient = "subject"', MAILGLASS_ENVIRONMENT="staging")
+    assert settings.environment == "staging"
+    assert settings.recipients is not None
+    assert settings.recipients.allow == ("*@example.com",)
+    assert settings.recipients.redirect_to is not None
+    assert (settings.recipients.redirect_to.email, settings.recipients.subject_mark) == ("dev@example.com", "[staging]")
+    assert settings.recipients.show_recipient == "subject"
+    named = load(f'environment = "staging"\n{STAGING}')
+    assert named.recipients is not None
+    assert load(STAGING, MAILGLASS_ENVIRONMENT="production").recipients is None
+    assert load().recipients is None
+
+
+def test_variables_take_the_place_of_the_tables_keys(load: Load) -> None:
+    both = load(STAGING, MAILGLASS_ENVIRONMENT="staging", MAILGLASS_ALLOW="a@example.com, *@example.org")
+    assert both.recipients is not None
+    assert both.recipients.allow == ("a@example.com", "*@example.org")
+    assert both.recipients.redirect_to is not None
+    alone = load(MAILGLASS_REDIRECT_TO="dev@example.com", MAILGLASS_SUBJECT_MARK="[qa]")
+    assert alone.recipients is not None
+    assert (alone.recipients.allow, alone.recipients.subject_mark) == ((), "[qa]")
+    nobody = load("[environments.ci]\nallow = []", MAILGLASS_ENVIRONMENT="ci").recipients
+    assert nobody is not None
+    assert nobody.describe() == "all mail is refused"
+
+
+@pytest.mark.parametrize(
+    ("document", "environ", "key", "words"),
+    [
+        (STAGING, {}, "environment", "Set MAILGLASS_ENVIRONMENT to one of production, staging"),
+        (STAGING, {"MAILGLASS_ENVIRONMENT": ""}, "MAILGLASS_ENVIRONMENT", "not the name of an environment"),
+        (STAGING, {"MAILGLASS_ENVIRONMENT": "stagin"}, "MAILGLASS_ENVIRONMENT", "an environment without a table"),
+        ("", {"MAILGLASS_ENVIRONMENT": "staging"}, "MAILGLASS_ENVIRONMENT", "an environment without a table"),
+        (STAGING, {"MAILGLASS_ENVIROMENT": "staging"}, "environment", "unknown environment variable"),
+        ("", {"MAILGLASS_ALOW": "*@example.com"}, "MAILGLASS_ALOW", "Write MAILGLASS_ALLOW"),
+        ("", {"MAILGLASS_REDIRECT": "dev@example.com"}, "MAILGLASS_REDIRECT", "Write MAILGLASS_REDIRECT_TO"),
+        ("", {"MAILGLASS_ALLOW": ""}, "MAILGLASS_ALLOW", "empty"),
+        ("", {"MAILGLASS_ALLOW": "*@example.com,"}, "environment.allow[1]", "not a pattern"),
+        ("", {"MAILGLASS_REDIRECT_TO": ""}, "MAILGLASS_REDIRECT_TO", "empty"),
+        ("", {"MAILGLASS_SUBJECT_MARK": "[staging]"}, "environment.allow", "Name who may get mail"),
+        ("environments = 3", {}, "environments", "wrong type"),
+        ("[environments.qa]", {"MAILGLASS_ENVIRONMENT": "production"}, "environments.qa.allow", "missing"),
+        ('[environments.qa]\nalow = ["*@a.example"]', {}, "environments.qa.alow", "unknown setting"),
+        ('[environments.qa]\nallow = "*@a.example"', {}, "environments.qa.allow", "Give a list of patterns"),
+        ('[environments.qa]\nallow = ["*"]', {}, "environments.qa.allow[0]", "not a pattern of addresses"),
+        ('[environments.qa]\nallow = ["*@*a.example"]', {}, "environments.qa.allow[0]", "whole labels"),
+        ('[environments.qa]\nredirect_to = "dev"', {}, "environments.qa.redirect_to", "not an address"),
+        ('[environments.qa]\nredirect_to = ""\nallow = []', {}, "environments.qa.redirect_to", "empty"),
+        ('[environments.qa]\nallow = []\nsubject_mark = "a\\nb"', {}, "environments.qa.subject_mark", "one line"),
+        ('[environments.qa]\nallow = []\nshow_recipient = "to"', {}, "environments.qa.show_recipient", "header"),
+    ],
+)
+def test_an_environment_that_is_not_clear_refuses_to_start(
+    load: Load, document: str, environ: dict[str, str], key: str, words: str
+) -> None:
+    error = refused(load, document, **environ)
+    assert key in str(error)
+    assert words in str(error)
+    assert "example.org" not in str(error)

@@ -93,7 +93,7 @@ def _search(provider: Provider, chosen: Selection, yes: bool, actor: str) -> tup
     counts: Counter[str] = Counter()
     sample: list[str] = []
     for page in _pages(chosen, SIZE):
-        findings = search_for(provider, page)
+        findings = search_for(provider, page, get_settings().recipients)
         taken = {
             item.id: finding.provider_message_id
             for item, finding in zip(page, findings, strict=True)

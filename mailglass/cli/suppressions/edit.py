@@ -12,13 +12,13 @@ import click
 from mailglass import clock
 from mailglass.cli import database as cli_database
 from mailglass.cli.actor import actor_option
-from mailglass.cli.moments import Moment, format_moment
+from mailglass.cli.moments import Moment
 from mailglass.cli.output import JSON, format_option, note, print_json, print_table
+from mailglass.cli.suppressions.entries import HEAD, row_of
 from mailglass.mail.streams import Stream
 
 if TYPE_CHECKING:
     from mailglass.errors import SuppressionType
-    from mailglass.ledger.suppressions import Suppression
 
 _tenant = click.option("--tenant", required=True, help="The tenant whose mail it stops; * for everybody's.")
 _stream = click.option(
@@ -50,6 +50,7 @@ def add(
     from mailglass.ledger import audit
     from mailglass.ledger.suppressions import EVERYONE, Suppression, suppress
     from mailglass.routing.scope import check_tenant
+    from mailglass.suppressions.editing import audit_subject
 
     if expires is not None and expires <= clock.now():
         raise click.BadParameter("lies in the past: an entry that has ended stops no mail", param_hint="--expires")
@@ -57,7 +58,7 @@ def add(
         check_tenant(tenant)
     parsed = _parsed(_given(values), stream)
     database = cli_database.open_database()
-    subject = _subject([value for value, _ in parsed], stream)
+    subject = audit_subject([value for value, _ in parsed], stream)
     audit.record(database, actor, "suppressions.add", tenant, subject)
     written = 0
     entries = [
@@ -113,12 +114,11 @@ def check(address: str, tenant: str, output_format: str) -> None:
     from mailglass.mail.addresses import parse_address
 
     entries = suppressions_of(cli_database.open_database(), tenant, parse_address(address, "address"))
-    rows = [_row(entry) for entry in entries]
-    head = ("SCOPE", "STREAM", "TENANT", "REASON", "SOURCE", "ACCOUNT", "SINCE", "EXPIRES")
+    rows = [row_of(entry) for entry in entries]
     if output_format == JSON:
-        print_json(entries=[dict(zip(map(str.lower, head), row, strict=True)) for row in rows])
+        print_json(entries=[dict(zip(map(str.lower, HEAD), row, strict=True)) for row in rows])
     else:
-        print_table(head, rows)
+        print_table(HEAD, rows)
 
 
 def _given(values: Sequence[str]) -> list[str]:
@@ -129,39 +129,16 @@ def _given(values: Sequence[str]) -> list[str]:
 
 def _parsed(values: Sequence[str], stream: str | None) -> list[tuple[str, SuppressionType]]:
     """Return addresses and domains in their normal form, with their scopes; refuse all if one is invalid."""
-    from mailglass.errors import MessageError, SuppressionType
-    from mailglass.mail.addresses import parse_address
+    from mailglass.errors import MessageError
+    from mailglass.suppressions.values import parse_value
 
     parsed: list[tuple[str, SuppressionType]] = []
     for number, value in enumerate(values, 1):
-        whole_domain = "@" not in value
         try:
-            address = parse_address(f"postmaster@{value}" if whole_domain else value, "address")
+            parsed.append(parse_value(value, stream))
         except MessageError as error:
             # the value may be anything, so it is not repeated
+            if error.field == "stream":
+                raise click.UsageError(f"Number {number} is a domain: --stream goes with addresses.") from None
             raise click.UsageError(f"Number {number} is neither an address nor a domain: {error}") from None
-        if whole_domain and stream:
-            raise click.UsageError(f"Number {number} is a domain: --stream goes with addresses.")
-        scope = SuppressionType.ADDRESS_STREAM if stream else SuppressionType.ADDRESS
-        parsed.append((address.domain, SuppressionType.DOMAIN) if whole_domain else (address.key, scope))
     return parsed
-
-
-def _subject(values: Sequence[str], stream: str | None) -> dict[str, object]:
-    from mailglass.ledger.audit import NAMED_IDS, digest
-
-    digests = " ".join(digest(value) for value in values[:NAMED_IDS])
-    return {"values": digests, "others": max(len(values) - NAMED_IDS, 0) or None, "stream": stream}
-
-
-def _row(entry: Suppression) -> tuple[str, ...]:
-    return (
-        entry.scope.value,
-        entry.stream,
-        entry.tenant,
-        entry.reason,
-        entry.source,
-        entry.account or "",
-        format_moment(entry.created_at),
-        format_moment(entry.expires_at),
-    )

@@ -28,11 +28,11 @@ def remove(address: str, tenant: str, names: tuple[str, ...], force: bool, actor
     """
     from mailglass.mail.addresses import parse_address
     from mailglass.runtime import close_runtime, get_runtime
-    from mailglass.suppressions import remove as removal
+    from mailglass.suppressions import removal
 
     runtime = get_runtime()
     try:
-        result = removal.remove(
+        result = removal.remove_address(
             get_settings(),
             runtime.database,
             runtime.accounts,

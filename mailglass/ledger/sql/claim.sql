@@ -151,8 +151,8 @@ INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred
 SELECT event_id, id, %(tenant)s, %(kind)s, 'engine', now(), 'suppressed_copy' FROM dropped
 ON CONFLICT DO NOTHING
 
--- name: note_left_out
--- Note which tags and metadata an account's requests do not carry, once for each delivery and account.
+-- name: note
+-- Note how an account's requests differ from the deliveries, once for each delivery, account and reason.
 INSERT INTO mailglass.events (id, delivery_id, tenant_id, kind, source, occurred_at, reason, account)
 SELECT l.event_id, l.id, %(tenant)s, %(kind)s, 'engine', now(), l.reason, %(account)s
 FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(event_ids)s AS uuid[]), CAST(%(reasons)s AS text[]))

@@ -4,21 +4,103 @@
 -- Add suppressions by the rule of the function, and answer which were written. An entry that had an end gets a new id:
 -- as it was it has not been offered to providers.
 SELECT n.id
-FROM mailglass.suppress(
+FROM mailglass.suppress_at(
     CAST(%(ids)s AS uuid[]), CAST(%(tenants)s AS text[]), CAST(%(scopes)s AS text[]), CAST(%(values)s AS text[]),
     CAST(%(streams)s AS text[]), CAST(%(reasons)s AS text[]), CAST(%(sources)s AS text[]),
-    CAST(%(accounts)s AS text[]), CAST(%(expires)s AS timestamptz[])) AS n (id)
+    CAST(%(accounts)s AS text[]), CAST(%(expires)s AS timestamptz[]), CAST(%(moments)s AS timestamptz[])) AS n (id)
+
+-- name: count_suppressed
+-- Count those of these that `suppress` would leave as they are: by an entry that stands, or because a person removed
+-- them since.
+SELECT count(*) AS count
+FROM unnest(CAST(%(tenants)s AS text[]), CAST(%(scopes)s AS text[]), CAST(%(values)s AS text[]),
+            CAST(%(streams)s AS text[]), CAST(%(reasons)s AS text[]), CAST(%(expires)s AS timestamptz[]),
+            CAST(%(moments)s AS timestamptz[]))
+    AS n (tenant_id, scope, value, stream, reason, expires_at, moment)
+WHERE EXISTS (
+    SELECT FROM mailglass.suppressions s
+    WHERE s.value = n.value AND s.tenant_id = n.tenant_id AND s.scope = n.scope AND s.stream = n.stream
+      AND NOT (s.reason <> 'complaint' AND n.reason = 'complaint')
+      AND COALESCE(s.expires_at, 'infinity') > now()
+      AND COALESCE(s.expires_at, 'infinity') >= COALESCE(n.expires_at, 'infinity'))
+   OR EXISTS (
+    SELECT FROM mailglass.suppression_removals r
+    WHERE r.value = n.value AND r.tenant_id = n.tenant_id AND r.scope = n.scope AND r.stream = n.stream
+      AND r.removed_at >= n.moment)
 
 -- name: unsuppress
--- Remove a suppression. A complaint stays unless it is forced.
-DELETE FROM mailglass.suppressions
-WHERE value = %(value)s AND tenant_id = %(tenant)s AND scope = %(scope)s AND stream = %(stream)s
-  AND (%(force)s OR reason <> 'complaint')
-RETURNING id
+-- Remove a suppression, and remember that it was removed. A complaint stays unless it is forced.
+WITH removed AS (
+    DELETE FROM mailglass.suppressions
+    WHERE value = %(value)s AND tenant_id = %(tenant)s AND scope = %(scope)s AND stream = %(stream)s
+      AND (CAST(%(force)s AS boolean) OR reason <> 'complaint')
+    RETURNING id, value, tenant_id, scope, stream
+), remembered AS (
+    INSERT INTO mailglass.suppression_removals (value, tenant_id, scope, stream)
+    SELECT value, tenant_id, scope, stream FROM removed
+    ON CONFLICT (value, tenant_id, scope, stream) DO UPDATE SET removed_at = excluded.removed_at
+)
+SELECT id FROM removed
+
+-- name: unsuppress_these
+-- Remove suppressions by their ids, and remember that they were removed. One that was replaced since has another id.
+WITH removed AS (
+    DELETE FROM mailglass.suppressions
+    WHERE id = ANY (CAST(%(ids)s AS uuid[])) AND (CAST(%(force)s AS boolean) OR reason <> 'complaint')
+    RETURNING id, value, tenant_id, scope, stream
+), remembered AS (
+    INSERT INTO mailglass.suppression_removals (value, tenant_id, scope, stream)
+    SELECT value, tenant_id, scope, stream FROM removed ORDER BY value, tenant_id, scope, stream
+    ON CONFLICT (value, tenant_id, scope, stream) DO UPDATE SET removed_at = excluded.removed_at
+)
+SELECT id FROM removed
+
+-- name: suppressions_after
+-- List entries in the order in which they were made, after one of them.
+SELECT s.id, s.tenant_id, s.scope, s.value, s.stream, s.reason, s.source, s.account, s.created_at, s.expires_at
+FROM mailglass.suppressions_where(
+    CAST(%(tenant)s AS text), CAST(%(scope)s AS text), CAST(%(reason)s AS text), CAST(%(source)s AS text),
+    CAST(%(stream)s AS text), CAST(%(account)s AS text), CAST(%(domain)s AS text),
+    CAST(%(created_after)s AS timestamptz), CAST(%(created_before)s AS timestamptz),
+    CAST(%(expires_after)s AS timestamptz), CAST(%(expires_before)s AS timestamptz), CAST(%(live)s AS boolean)) s
+WHERE s.id > CAST(%(after)s AS uuid)
+ORDER BY s.id LIMIT CAST(%(size)s AS integer)
+
+-- name: suppressions_before
+-- List entries from the newest to the oldest, before one of them.
+SELECT s.id, s.tenant_id, s.scope, s.value, s.stream, s.reason, s.source, s.account, s.created_at, s.expires_at
+FROM mailglass.suppressions_where(
+    CAST(%(tenant)s AS text), CAST(%(scope)s AS text), CAST(%(reason)s AS text), CAST(%(source)s AS text),
+    CAST(%(stream)s AS text), CAST(%(account)s AS text), CAST(%(domain)s AS text),
+    CAST(%(created_after)s AS timestamptz), CAST(%(created_before)s AS timestamptz),
+    CAST(%(expires_after)s AS timestamptz), CAST(%(expires_before)s AS timestamptz), CAST(%(live)s AS boolean)) s
+WHERE s.id < CAST(%(before)s AS uuid)
+ORDER BY s.id DESC LIMIT CAST(%(size)s AS integer)
+
+-- name: count_suppressions
+-- Count entries by a filter.
+SELECT count(*) AS count
+FROM mailglass.suppressions_where(
+    CAST(%(tenant)s AS text), CAST(%(scope)s AS text), CAST(%(reason)s AS text), CAST(%(source)s AS text),
+    CAST(%(stream)s AS text), CAST(%(account)s AS text), CAST(%(domain)s AS text),
+    CAST(%(created_after)s AS timestamptz), CAST(%(created_before)s AS timestamptz),
+    CAST(%(expires_after)s AS timestamptz), CAST(%(expires_before)s AS timestamptz), CAST(%(live)s AS boolean)) s
+
+-- name: suppression
+-- Read one entry by its id.
+SELECT id, tenant_id, scope, value, stream, reason, source, account, created_at, expires_at
+FROM mailglass.suppressions WHERE id = CAST(%(id)s AS uuid)
 
 -- name: suppressions_of
 -- List the live entries that stop a tenant's mail to an address.
 SELECT * FROM mailglass.suppressions_of(%(tenant)s, NULL, %(key)s, %(domain)s) ORDER BY scope, stream
+
+-- name: suppressions_of_value
+-- List all entries of an address or domain, ended ones too.
+SELECT id, tenant_id, scope, value, stream, reason, source, account, created_at, expires_at
+FROM mailglass.suppressions
+WHERE value = %(value)s AND (CAST(%(tenant)s AS text) IS NULL OR tenant_id IN (CAST(%(tenant)s AS text), '*'))
+ORDER BY tenant_id, scope, stream
 
 -- name: blocked_copies
 -- List those of these cc and bcc addresses that are suppressed.
@@ -50,6 +132,10 @@ SELECT u.id, u.tenant_id, 'address_stream', u.value, u.stream, 'unsubscribe', 'w
 FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(tenants)s AS text[]), CAST(%(values)s AS text[]),
             CAST(%(streams)s AS text[]), CAST(%(accounts)s AS text[]), CAST(%(moments)s AS timestamptz[]))
     AS u (id, tenant_id, value, stream, account, moment)
+WHERE NOT EXISTS (
+    SELECT FROM mailglass.suppression_removals r
+    WHERE r.value = u.value AND r.tenant_id = u.tenant_id AND r.scope = 'address_stream' AND r.stream = u.stream
+      AND r.removed_at >= u.moment)
 ORDER BY u.value, u.tenant_id, u.stream
 ON CONFLICT (value, tenant_id, scope, stream) DO UPDATE
 SET reason = 'unsubscribe', expires_at = NULL,
@@ -73,7 +159,8 @@ RETURNING s.id
 
 -- name: mirror_suppressions
 -- Add what a provider lists, and answer what was written. The strongest reason and the latest time stay, so neither
--- order nor repetition matters. What an operator entered gives way to a stronger reason only.
+-- order nor repetition matters. What an operator entered gives way to a stronger reason only. What a person removed
+-- comes back only with a later moment. Where the provider says none, it stays away for a week.
 INSERT INTO mailglass.suppressions AS s (id, tenant_id, scope, value, stream, reason, source, account, created_at)
 SELECT n.id, n.tenant_id, n.scope, n.value, n.stream, n.reason, 'sync', n.account,
        COALESCE(n.moment, k.created_at, now())
@@ -83,6 +170,10 @@ FROM unnest(CAST(%(ids)s AS uuid[]), CAST(%(tenants)s AS text[]), CAST(%(scopes)
     AS n (id, tenant_id, scope, value, stream, reason, account, moment)
 LEFT JOIN mailglass.suppressions k
     ON k.value = n.value AND k.tenant_id = n.tenant_id AND k.scope = n.scope AND k.stream = n.stream
+WHERE NOT EXISTS (
+    SELECT FROM mailglass.suppression_removals r
+    WHERE r.value = n.value AND r.tenant_id = n.tenant_id AND r.scope = n.scope AND r.stream = n.stream
+      AND r.removed_at >= COALESCE(n.moment, now() - interval '7 days'))
 ORDER BY n.value, n.tenant_id, n.scope, n.stream
 ON CONFLICT (value, tenant_id, scope, stream) DO UPDATE
 SET id = CASE WHEN s.expires_at IS NULL THEN s.id ELSE excluded.id END,
@@ -106,6 +197,10 @@ WHERE NOT EXISTS (
     WHERE s.value = n.value AND s.tenant_id = n.tenant_id AND s.scope = n.scope AND s.stream = n.stream
       AND (s.expires_at IS NULL OR s.expires_at > now())
       AND mailglass.reason_rank(s.reason) >= mailglass.reason_rank(n.reason))
+  AND NOT EXISTS (
+    SELECT FROM mailglass.suppression_removals r
+    WHERE r.value = n.value AND r.tenant_id = n.tenant_id AND r.scope = n.scope AND r.stream = n.stream
+      AND r.removed_at >= COALESCE(n.moment, now() - interval '7 days'))
 
 -- name: pushable_suppressions
 -- List lasting entries on whole addresses that bind a tenant and did not come from this account's provider, by id.

@@ -238,8 +238,8 @@ def test_event_that_the_database_refuses_is_found_by_halving_and_sinks_no_other(
     ids = desk.sent(9)
     make = process.incoming_event
 
-    def unchecked(item: ProviderEvent, webhook: Any) -> Any:
-        fact = make(item, webhook)
+    def unchecked(item: ProviderEvent, *arguments: Any) -> Any:
+        fact = make(item, *arguments)
         return replace(fact, enhanced_status="5.1.1\x00") if item.delivery_id == ids[4] else fact
 
     monkeypatch.setattr(process, "incoming_event", unchecked)

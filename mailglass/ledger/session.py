@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -38,11 +38,29 @@ NOT_GIVEN: Final = NotGiven.NOT_GIVEN
 """No session: a transaction of the ledger's own. None is an error instead."""
 
 
-def _ledger() -> Database:
-    # an import of `deliver_later` opens nothing, and reads no settings
-    from mailglass.runtime import get_runtime
+# finds the ledger that a test has put in the place of the configured one
+_substitute: Callable[[], Database | None] | None = None
 
-    return get_runtime().database
+
+def substitute_ledger(find: Callable[[], Database | None]) -> None:
+    """Use the ledger that a function finds instead of the configured one, wherever it finds one. For tests.
+
+    Args:
+        find: called for each record; returns None where the configured ledger is meant.
+    """
+    global _substitute
+    _substitute = find
+
+
+def _ledger() -> Database:
+    if _substitute is not None and (ledger := _substitute()) is not None:
+        return ledger
+    # an import of `deliver_later` opens nothing, and reads no settings
+    from mailglass.ledger.database import get_database
+    from mailglass.settings import get_settings
+
+    settings = get_settings()
+    return get_database(settings.require_database(), settings.pooled)
 
 
 def runner_of(session: object) -> Runner:
@@ -58,6 +76,9 @@ def runner_of(session: object) -> Runner:
         raise TypeError("session is None: leave it out for a transaction of mailglass's own, or give a session")
     from mailglass.ledger import database
 
+    if (ledger := _ledger()).in_memory:
+        _check_kind(session)
+        return ledger.runner_of(session)
     if is_psycopg(session):
         run = _runner(database.run_on_psycopg, session)
         info = session.info  # type: ignore[attr-defined]
@@ -67,6 +88,25 @@ def runner_of(session: object) -> Runner:
     run = _runner(database.run_on, connection)
     _check(connection.engine, run)
     return run
+
+
+class Ledger:
+    """The ledger in a transaction of its own, or in the caller's.
+
+    Args:
+        session: as `runner_of` takes it.
+
+    Raises:
+        TypeError: it is no session or connection.
+        SessionError: it belongs to another database than the ledger's.
+    """
+
+    def __init__(self, session: object) -> None:
+        self._run = runner_of(session)
+
+    def run(self, name: str, params: Mapping[str, Any] | None = None) -> Rows:
+        """Run one statement by its name, and return its rows."""
+        return self._run(name, params or {})
 
 
 def is_psycopg(session: object) -> bool:
@@ -85,16 +125,25 @@ def _runner(run_on: Any, connection: Any) -> Runner:
 
 def _connection(session: Any) -> Connection:
     from sqlalchemy.engine import Connection
+
+    _check_kind(session)
+    return session if isinstance(session, Connection) else session.connection()
+
+
+def _check_kind(session: object) -> None:
+    """Check that it is something that records can join.
+
+    Raises:
+        TypeError: it is not.
+    """
+    from sqlalchemy.engine import Connection
     from sqlalchemy.orm import Session, scoped_session
 
-    if isinstance(session, Connection):
-        return session
-    if isinstance(session, Session | scoped_session):
-        return session.connection()
-    raise TypeError(
-        f"session must be a SQLAlchemy Session or Connection, or a psycopg Connection, not {type(session).__name__}; "
-        f"with an AsyncSession use `{_ASYNC}`"
-    )
+    if not (is_psycopg(session) or isinstance(session, Connection | Session | scoped_session)):
+        raise TypeError(
+            "session must be a SQLAlchemy Session or Connection, or a psycopg Connection, "
+            f"not {type(session).__name__}; with an AsyncSession use `{_ASYNC}`"
+        )
 
 
 # engines and addresses of plain connections that lead to the ledger's own database

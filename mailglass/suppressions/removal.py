@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mailglass.errors import ProviderCallError, SuppressionType
+from mailglass.errors import ConfigError, ProviderCallError, SuppressionType
 from mailglass.ledger import audit
-from mailglass.ledger.database import Database
+from mailglass.ledger.database import Runs
 from mailglass.ledger.suppressions import EVERYONE, Suppression, suppressions_of, unsuppress
 from mailglass.mail.addresses import Address
 from mailglass.providers.registry import Accounts
@@ -37,10 +37,10 @@ class Removal:
         return self.kept == 0 and all(done is True for done in self.accounts.values())
 
 
-def remove(
+def remove_address(
     settings: Settings,
-    database: Database,
-    accounts: Accounts,
+    ledger: Runs,
+    accounts: Accounts | None,
     tenant: str,
     address: Address,
     *,
@@ -52,40 +52,48 @@ def remove(
 
     Args:
         settings: name the accounts.
-        database: the ledger.
-        accounts: the opened accounts.
+        ledger: runs the statements.
+        accounts: the opened accounts; None to ask no provider.
         tenant: the owner of the list; `*` for the list that binds all tenants.
         address: to remove.
         actor: name for the audit, which holds no address.
-        at: accounts whose providers remove the address too; by default those of the tenant that push.
+        at: accounts whose providers remove the address too; by default those of the tenant that push. Outside
+            production none may be named, and none is asked.
         force: remove complaints too.
 
     Returns:
         The counts, and the answer of each provider.
 
     Raises:
-        ConfigError: an account is unknown, or cannot be opened.
+        ConfigError: an account is unknown, or cannot be opened, or may not be changed outside production.
         LedgerUnavailableError: the database cannot be reached.
     """
-    entries = suppressions_of(database, tenant, address)
+    if at and settings.recipients is not None:
+        raise ConfigError(
+            "environments",
+            "outside production no provider's suppression list is changed",
+            "Remove the address there by hand, or run this in production",
+        )
+    entries = suppressions_of(ledger, tenant, address)
     own = [entry for entry in entries if entry.tenant == tenant]
     result = Removal(kept=len(entries) - len(own))
     if any(entry.reason == "complaint" for entry in own) and not force:
         result.kept += len(own)
         return result
     subject = {"address": audit.digest(address.key), "at": ",".join(at) or None}
-    audit.record(database, actor, "suppressions.remove", None if tenant == EVERYONE else tenant, subject)
-    for name in at or _pushing(settings, tenant):
-        done = _remove_at(accounts, name, address)
-        if done is not None:
-            result.accounts[name] = done
+    audit.record(ledger, actor, "suppressions.remove", None if tenant == EVERYONE else tenant, subject)
+    if accounts is not None:
+        for name in at or _pushing(settings, tenant):
+            done = _remove_at(accounts, name, address)
+            if done is not None:
+                result.accounts[name] = done
     for entry in own:
-        if _is_of(entry, address) and _remove_entry(database, entry, force):
+        if _is_of(entry, address) and _remove_entry(ledger, entry, force):
             result.removed += 1
         else:
             result.kept += 1
     audit.record(
-        database, actor, "suppressions.remove", None if tenant == EVERYONE else tenant, subject, count=result.removed
+        ledger, actor, "suppressions.remove", None if tenant == EVERYONE else tenant, subject, count=result.removed
     )
     return result
 
@@ -94,7 +102,7 @@ def _pushing(settings: Settings, tenant: str) -> list[str]:
     return [
         name
         for name, account in settings.accounts.items()
-        if account.suppressions in _WRITES and account.tenant == tenant
+        if account.suppressions in _WRITES and account.tenant == tenant and settings.recipients is None
     ]
 
 
@@ -113,5 +121,5 @@ def _is_of(entry: Suppression, address: Address) -> bool:
     return entry.scope is not SuppressionType.DOMAIN and entry.value == address.key
 
 
-def _remove_entry(database: Database, entry: Suppression, force: bool) -> bool:
-    return unsuppress(database, entry.tenant, entry.value, scope=entry.scope, stream=entry.stream, force=force)
+def _remove_entry(ledger: Runs, entry: Suppression, force: bool) -> bool:
+    return unsuppress(ledger, entry.tenant, entry.value, scope=entry.scope, stream=entry.stream, force=force)
