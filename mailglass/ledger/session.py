@@ -7,13 +7,14 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from mailglass.errors import SessionError
 
 if TYPE_CHECKING:
     import psycopg
     from sqlalchemy.engine import Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
     from sqlalchemy.orm import Session, scoped_session
 
     from mailglass.ledger.database import Database, Rows
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
 
     # what `session=` takes
     SessionLike: TypeAlias = Session | scoped_session[Any] | Connection | psycopg.Connection[Any]
+    # what coroutines take
+    AsyncSessionLike: TypeAlias = AsyncSession | async_scoped_session[Any] | AsyncConnection
 
-_ASYNC: Final = "await session.run_sync(lambda s: deliver_later.delay(message, session=s))"
+_ASYNC: Final = "await deliver_later.adelay(message, session=session)"
+_NONE: Final = "session is None: leave it out for a transaction of mailglass's own, or give a session"
 
 
 class NotGiven(Enum):
@@ -73,7 +77,7 @@ def runner_of(session: object) -> Runner:
     if session is NOT_GIVEN:
         return _ledger().run
     if session is None:
-        raise TypeError("session is None: leave it out for a transaction of mailglass's own, or give a session")
+        raise TypeError(_NONE)
     from mailglass.ledger import database
 
     if (ledger := _ledger()).in_memory:
@@ -88,6 +92,36 @@ def runner_of(session: object) -> Runner:
     run = _runner(database.run_on, connection)
     _check(connection.engine, run)
     return run
+
+
+def async_session(session: object) -> AsyncSession | AsyncConnection:
+    """Return the session that a coroutine was given, if it can wait for its statements.
+
+    Raises:
+        TypeError: it is no asynchronous session or connection of SQLAlchemy.
+    """
+    if session is None:
+        raise TypeError(_NONE)
+    asyncio = sys.modules.get("sqlalchemy.ext.asyncio")
+    if asyncio is not None and isinstance(session, asyncio.async_scoped_session):
+        session = session()
+    if asyncio is None or not isinstance(session, asyncio.AsyncSession | asyncio.AsyncConnection):
+        raise TypeError(
+            f"session must be a SQLAlchemy AsyncSession or AsyncConnection, not {type(session).__name__}; "
+            "outside of a coroutine use `deliver_later.delay(message, session=session)`"
+        )
+    return cast("AsyncSession | AsyncConnection", session)
+
+
+def remember_ledger() -> None:
+    """Ask the ledger who it is, if nobody has, so that the check of a caller's connection need not."""
+    ours = _ledger()
+    if ours not in _own:
+        identity = _identity(ours.run)
+        with _lock:
+            _engines.clear()
+            _addresses.clear()
+            _own[ours] = identity
 
 
 class Ledger:
