@@ -40,12 +40,8 @@ def run(machine: Machine) -> list[Comparison]:
         with machine.ledger(), tempfile.TemporaryDirectory() as directory:
             imported[size], exported[size] = _rates(Path(directory), size)
     return [
-        Comparison(
-            "suppressions", _rate("import", many, imported[ENTRIES]), _rate(few, "", imported[_FEWER]), ">= 0.8"
-        ),
-        Comparison(
-            "suppressions", _rate("export", many, exported[ENTRIES]), _rate("", few, exported[_FEWER]), ">= 0.8"
-        ),
+        _compared("import", imported),
+        _compared("export", exported),
         _memory(machine),
         _lookups(machine),
     ]
