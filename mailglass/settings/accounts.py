@@ -38,6 +38,7 @@ class AccountSettings:
         warmup: how many mails a day it may send while it is new.
         suppressions: `pull` reads the provider's suppression list into ours, `push` writes ours into the provider's.
         dns: its sending domains, selectors and Return-Path, for checks of DNS.
+        resolved: it comes from the application's hook, and its options hold secrets as values.
     """
 
     name: str
@@ -48,6 +49,7 @@ class AccountSettings:
     warmup: WarmupPlan | None = None
     suppressions: SyncMode = SyncMode.PULL
     dns: SendingSettings = field(default_factory=SendingSettings)
+    resolved: bool = False
 
 
 def parse_accounts(value: object, problems: Problems) -> dict[str, AccountSettings]:

@@ -76,6 +76,16 @@ def read_secret_file(path: str) -> str:
     return text
 
 
+def given_secret(value: object, key: str, report: Report) -> Secret | None:
+    """Return a secret that is given as its value. A text that looks like a reference is a value all the same."""
+    if isinstance(value, Secret):
+        return value
+    if not isinstance(value, str) or not value:
+        report(key, "no secret, or of the wrong type", "Give it as a string")
+        return None
+    return Secret(value)
+
+
 def resolve_secret(value: object, key: str, environ: Mapping[str, str], report: Report) -> Secret | None:
     """Return the secret behind `env:NAME` or `file:PATH`; anything else, and a missing one, is reported."""
     if not isinstance(value, str) or not value.startswith(("env:", "file:")):
