@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -137,9 +138,25 @@ _lock = threading.Lock()
 _runtime: Runtime | None = None
 
 
+# finds the runtime that a test has put in the place of the process's
+_substitute: Callable[[], Runtime | None] | None = None
+
+
+def substitute_runtime(find: Callable[[], Runtime | None]) -> None:
+    """Use the runtime that a function finds instead of the process's, wherever it finds one. For tests.
+
+    Args:
+        find: called for each use; returns None where the process's runtime is meant.
+    """
+    global _substitute
+    _substitute = find
+
+
 def get_runtime() -> Runtime:
     """Return this process's runtime; a new one if the settings have changed."""
     global _runtime
+    if _substitute is not None and (runtime := _substitute()) is not None:
+        return runtime
     settings = get_settings()
     runtime = _runtime
     if runtime is None or runtime.settings is not settings:

@@ -29,6 +29,7 @@ from mailglass.runtime import get_runtime
 from tests.dns_server import DNSServer
 from tests.docs.parsing import assumed, blocks, parse, slug
 from tests.docs.shell import Shell
+from tests.plugin import plugin_options
 from tests.provider_lab import LabProcess
 
 LANE = Lane("mailglass", "acme", "transactional")
@@ -178,7 +179,18 @@ class Project:
         """Run a page's Python as the tests of an application."""
         file = self.directory / f"test_{slug(page)}.py"
         file.write_text("\n".join([assumed(page), *blocks(page)]), encoding="utf-8")
-        argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", file.name]
+        argv = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:xdist",
+            *plugin_options(),
+            file.name,
+        ]
         done = subprocess.run(argv, cwd=self.directory, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         assert " passed" in done.stdout
