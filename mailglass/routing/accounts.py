@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from mailglass import clock, telemetry
 from mailglass.errors import AccountUnavailableError, ConfigError, MessageError, failure
 from mailglass.mail.addresses import Address, parse_address
-from mailglass.settings import NAME, AccountSettings, SyncMode
+from mailglass.settings import NAME, AccountSettings, SecretValues, SyncMode
 
 T = TypeVar("T")
 
@@ -41,36 +41,6 @@ _HANGS: Final = 60.0
 # names a second that strangers may have looked up, and at once
 _STRANGERS: Final = 10.0
 _REMEDY: Final = "Correct the hook resolve_account, or what it reads"
-
-
-class SecretValues(Mapping[str, Any]):
-    """Options of an account with its secrets. Shows no value, and does not pickle.
-
-    Args:
-        values: the options.
-    """
-
-    __slots__ = ("_values",)
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = dict(values)
-
-    def __getitem__(self, key: str) -> Any:
-        return self._values[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __repr__(self) -> str:
-        return f"SecretValues({', '.join(self._values)})"
-
-    __str__ = __repr__
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("options with secrets are never serialised")
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +322,4 @@ def _checked(name: str, answer: object) -> AccountSettings:
             sender = parse_address(sender, "sender")
         except MessageError as error:
             raise ConfigError(f"{key}.sender", str(error), _REMEDY) from None
-    return AccountSettings(
-        name, answer.provider, sender, answer.options, answer.tenant, suppressions=mode, resolved=True
-    )
+    return AccountSettings(name, answer.provider, sender, answer.options, answer.tenant, suppressions=mode)

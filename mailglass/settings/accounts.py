@@ -10,6 +10,7 @@ from typing import Any
 from mailglass.mail.addresses import Address
 from mailglass.settings.domains import SendingSettings, parse_sending
 from mailglass.settings.problems import Problems
+from mailglass.settings.secrets import SecretValues
 from mailglass.settings.values import NAME, NAME_REMEDY, address
 from mailglass.settings.warmup import WarmupPlan, parse_warmup
 
@@ -38,7 +39,6 @@ class AccountSettings:
         warmup: how many mails a day it may send while it is new.
         suppressions: `pull` reads the provider's suppression list into ours, `push` writes ours into the provider's.
         dns: its sending domains, selectors and Return-Path, for checks of DNS.
-        resolved: it comes from the application's hook, and its options hold secrets as values.
     """
 
     name: str
@@ -49,7 +49,11 @@ class AccountSettings:
     warmup: WarmupPlan | None = None
     suppressions: SyncMode = SyncMode.PULL
     dns: SendingSettings = field(default_factory=SendingSettings)
-    resolved: bool = False
+
+    @property
+    def resolved(self) -> bool:
+        """True if it comes from the application's hook, and its options hold secrets as values."""
+        return isinstance(self.options, SecretValues)
 
 
 def parse_accounts(value: object, problems: Problems) -> dict[str, AccountSettings]:
