@@ -319,6 +319,10 @@ class StackError(MailglassError):
     """A local server or child process of `mailglass demo` or `mailglass dev` did not start."""
 
 
+class OutboxError(MailglassError):
+    """A test asked its outbox or mailbox for something that it cannot do, such as a real send."""
+
+
 # libraries whose exceptions end a greenlet or a block of code from outside, though nothing in it has failed
 _STOPPING: Final = frozenset({"greenlet", "gevent", "eventlet", "asyncio"})
 

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from mailglass.limits import Limiter
     from mailglass.providers.registry import Accounts
     from mailglass.webhooks.ingress import IngressContext
+    from mailglass.webhooks.secret_uses import SecretUses
     from mailglass.webhooks.store import Ring
 
 
@@ -76,7 +78,16 @@ class Runtime:
         def ring_now(task: str) -> None:
             self.doorbell.ring_task(task)
 
-        return IngressContext(self.settings, self.database, self.accounts, ring or ring_now, self.router)
+        return IngressContext(
+            self.settings, self.database, self.accounts, ring or ring_now, self.router, self.secret_uses
+        )
+
+    @cached_property
+    def secret_uses(self) -> SecretUses:
+        """Return the uses of webhook secrets that wait to be written."""
+        from mailglass.webhooks.secret_uses import SecretUses
+
+        return SecretUses(self.database)
 
     @cached_property
     def limiter(self) -> Limiter:
@@ -127,9 +138,25 @@ _lock = threading.Lock()
 _runtime: Runtime | None = None
 
 
+# finds the runtime that a test has put in the place of the process's
+_substitute: Callable[[], Runtime | None] | None = None
+
+
+def substitute_runtime(find: Callable[[], Runtime | None]) -> None:
+    """Use the runtime that a function finds instead of the process's, wherever it finds one. For tests.
+
+    Args:
+        find: called for each use; returns None where the process's runtime is meant.
+    """
+    global _substitute
+    _substitute = find
+
+
 def get_runtime() -> Runtime:
     """Return this process's runtime; a new one if the settings have changed."""
     global _runtime
+    if _substitute is not None and (runtime := _substitute()) is not None:
+        return runtime
     settings = get_settings()
     runtime = _runtime
     if runtime is None or runtime.settings is not settings:

@@ -217,7 +217,12 @@ accounts = ["relay"]
 """,
         encoding="utf-8",
     )
-    environment = {"MAILGLASS_CONFIG": str(config), **database_environment, "MAILGLASS_BROKER_URL": broker_url}
+    environment = {
+        "MAILGLASS_CONFIG": str(config),
+        **database_environment,
+        "MAILGLASS_BROKER_URL": broker_url,
+        "MAILGLASS_HEARTBEATS": str(tmp_path / "heartbeats"),
+    }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     configure(load_settings())

@@ -34,6 +34,12 @@ class Leader:
         self._lease = lease
         self._holder = uuid4()
         self._until: float | None = None
+        self._heard = False
+
+    @property
+    def heard(self) -> bool:
+        """True if the ledger answered the last question."""
+        return self._heard
 
     @property
     def in_time(self) -> bool:
@@ -53,7 +59,9 @@ class Leader:
         except (LedgerUnavailableError, LedgerError) as error:
             telemetry.emit("mailglass.beat.ledger_lost", level=logging.WARNING, error_type=type(error).__name__)
             # no other beat can take over either, and its rings concern the ledger's work
+            self._heard = False
             return False
+        self._heard = True
         led, self._until = self._until is not None, asked + self._lease if taken else None
         if taken != led:
             telemetry.emit("mailglass.beat.leads" if taken else "mailglass.beat.follows")

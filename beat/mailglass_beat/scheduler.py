@@ -11,6 +11,7 @@ from typing import Any
 from celery.beat import ScheduleEntry, Scheduler
 
 from mailglass import telemetry
+from mailglass.heartbeat import Heartbeat
 from mailglass.runtime import get_runtime
 from mailglass_beat.leader import Leader
 from mailglass_beat.schedule import SCHEDULE
@@ -26,6 +27,7 @@ class LedgerScheduler(Scheduler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._leader = Leader(get_runtime().database)
+        self._heartbeat = Heartbeat("beat")
         super().__init__(*args, **kwargs)
 
     # Celery would open a broker connection here, and wait for it for ever
@@ -37,7 +39,9 @@ class LedgerScheduler(Scheduler):
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Ring the tasks that are due, if this beat leads; returns the seconds until the next tick."""
-        if not self._leader.leads():
+        leads = self._leader.leads()
+        self._heartbeat.beat("loop", *(["database"] if self._leader.heard else []))
+        if not leads:
             return _STANDBY
         return min(float(super().tick(*args, **kwargs)), _STANDBY)
 
@@ -55,4 +59,5 @@ class LedgerScheduler(Scheduler):
     def close(self) -> None:
         """Give up the lead."""
         self._leader.resign()
+        self._heartbeat.end()
         super().close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -15,16 +15,17 @@ from mailglass.engine.alerts import alert_uncertain
 from mailglass.engine.assignment import AccountBatch
 from mailglass.engine.batch_report import AttemptResult
 from mailglass.engine.health import BREAKING, Sign, Suspicions, Unanswered, judge, sign_of
-from mailglass.engine.provider_call import call, clean_text
+from mailglass.engine.provider_call import Change, call, clean_text
 from mailglass.engine.rate_feedback import RateFeedback
 from mailglass.engine.recorder import Recorder
 from mailglass.engine.verdicts import decide, window
 from mailglass.errors import LedgerUnavailableError, failure
-from mailglass.ledger import breakers, leases
+from mailglass.ledger import breakers, leases, secret_uses
 from mailglass.ledger.database import Database
 from mailglass.ledger.events import EngineEvent
 from mailglass.ledger.leases import Claimed, RefusedCopy, Verdict
 from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.secret_uses import SecretNote
 from mailglass.ledger.suppressions import Suppression, refused_again
 from mailglass.mail.addresses import Address
 from mailglass.mail.outcomes import Outcome, OutcomeClass
@@ -32,6 +33,7 @@ from mailglass.mail.outgoing import Outgoing
 from mailglass.mail.refusal import Refusal
 from mailglass.mail.streams import Stream
 from mailglass.providers.base import Provider
+from mailglass.providers.credentials import credentials_of
 from mailglass.providers.labels import left_out
 from mailglass.providers.registry import Accounts
 from mailglass.refusals.consequences import FIRST, bounce_class, suppression
@@ -40,6 +42,7 @@ from mailglass.routing import Lane
 from mailglass.settings import Settings
 
 _OF_THE_ACCOUNT: Final = (OutcomeClass.MISCONFIGURED, OutcomeClass.QUOTA)
+_Answered = tuple[Outgoing, Outcome]
 _LONGEST_SUPPRESSION: Final = 366 * 86400.0
 
 
@@ -107,10 +110,12 @@ class Attempter:
         recorder.begin(attempts)
         started = clock.monotonic()
         with batch.call or nullcontext():
-            outcomes = call(self._accounts, provider, mails, lease.send_until)
+            outcomes, change = call(self._accounts, provider, mails, lease.send_until)
         duration = round((clock.monotonic() - started) * 1000)
         # first of all: what the provider answered is known only here
         self._record(lane, batch, mails, outcomes, claimed, attempts, duration, recorder)
+        if change is not None:
+            self._note_credentials(change)
         usable = self._judge_account(batch, mails, outcomes, duration / 1000)
         # slow down where asked
         self._rate_feedback.apply(batch, mails, outcomes)
@@ -143,7 +148,9 @@ class Attempter:
         policy = self._settings.streams[Stream(lane.stream)]
         # by the ledger's clock, of which the claim has told: this process's may be wrong by hours
         since_claim = clock.monotonic() - recorder.lease.started
-        fails_over = any(outcome.kind in _OF_THE_ACCOUNT for outcome in outcomes)
+        # of most mails there is nothing to say but that they were accepted
+        eventful = [pair for pair in zip(mails, outcomes, strict=True) if not _is_plain(pair[1])]
+        fails_over = any(outcome.kind in _OF_THE_ACCOUNT for _, outcome in eventful)
         elsewhere = fails_over and self._elsewhere(batch)
         idempotency_window, accounts = window(batch.provider), len(batch.route.accounts)
         deliveries = [claimed[mail.delivery_id] for mail in mails]
@@ -165,16 +172,37 @@ class Attempter:
             )
             for delivery, outcome in zip(deliveries, outcomes, strict=True)
         ]
-        verdicts = [
-            _awaiting(verdict, outcome, batch.account) for verdict, outcome in zip(verdicts, outcomes, strict=True)
-        ]
-        refusals = list(_about_whom(mails, outcomes))
-        refused = _refused(lane, batch.account, mails, outcomes, refusals)
+        if eventful:
+            verdicts = [
+                _awaiting(verdict, outcome, batch.account) for verdict, outcome in zip(verdicts, outcomes, strict=True)
+            ]
+        refusals = list(_about_whom(eventful))
+        refused = _refused(lane, batch.account, eventful, refusals)
         refused += self._refused_again(lane, batch.account, refusals)
-        recorder.record(verdicts, refused, _refused_copies(mails, outcomes))
+        recorder.record(verdicts, refused, _refused_copies(eventful))
         alert_uncertain(lane, batch.account, verdicts)
         if refusals:
             count_refusals(batch.account, [refusal.code for _, refusal in refusals])
+
+    def _note_credentials(self, change: Change) -> None:
+        """Note which credentials the provider takes, for `mailglass secrets check`."""
+        account = change.accepted.account
+        judged = ((change.accepted, True), (change.refused, False))
+        with suppress(LedgerUnavailableError):
+            known = secret_uses.known(self._ledger, [account])
+            if change.refused is None and not any(use.refused for use in known.values()):
+                return
+            notes = [
+                SecretNote(
+                    account,
+                    secret_uses.fingerprint(self._ledger, account, secret.reveal()),
+                    used=accepted,
+                    refused=not accepted,
+                )
+                for provider, accepted in judged
+                if provider is not None and (secret := credentials_of(provider)) is not None
+            ]
+            secret_uses.note(self._ledger, notes)
 
     def _refused_again(
         self, lane: Lane, account: str, refusals: Sequence[tuple[Address, Refusal]]
@@ -212,9 +240,10 @@ class Attempter:
     ) -> bool:
         """Open or close the account's breaker by what its provider said; return whether it can take more now."""
         account = batch.account
-        judgement = judge(outcomes)
+        signs = [sign_of(outcome) for outcome in outcomes]
+        judgement = judge(signs)
         sign, index = judgement.sign, judgement.index
-        suspected = self._suspicions.add(account, mails, outcomes)
+        suspected = self._suspicions.add(account, mails, outcomes, signs)
         if suspected is not None and sign not in BREAKING:
             index = suspected
             sign = Sign.USED_UP if outcomes[index].kind is OutcomeClass.QUOTA else Sign.REFUSED
@@ -277,9 +306,15 @@ def _left_out(provider: Provider, mails: Sequence[Outgoing]) -> list[tuple[UUID,
     return found
 
 
-def _about_whom(mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> Iterator[tuple[Address, Refusal]]:
+def _is_plain(outcome: Outcome) -> bool:
+    """Return whether a mail was accepted, and nothing else was said of it."""
+    accepted = outcome.kind is OutcomeClass.ACCEPTED and not outcome.hard_bounce
+    return accepted and outcome.refusal is None and not outcome.copies
+
+
+def _about_whom(answered: Sequence[_Answered]) -> Iterator[tuple[Address, Refusal]]:
     """Yield every refusal with the address it is about: the recipient's, or a copy's."""
-    for mail, outcome in zip(mails, outcomes, strict=True):
+    for mail, outcome in answered:
         if outcome.refusal is not None:
             yield mail.recipient, outcome.refusal
         if outcome.copies:
@@ -289,7 +324,7 @@ def _about_whom(mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> Itera
                     yield copies[copy.index], copy.refusal
 
 
-def _refused_copies(mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> list[RefusedCopy]:
+def _refused_copies(answered: Sequence[_Answered]) -> list[RefusedCopy]:
     return [
         RefusedCopy(
             mail.delivery_id,
@@ -298,7 +333,7 @@ def _refused_copies(mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> l
             bounce_class(copy.refusal).value,
             copy.refusal.code,
         )
-        for mail, outcome in zip(mails, outcomes, strict=True)
+        for mail, outcome in answered
         for copy in outcome.copies
     ]
 
@@ -312,8 +347,7 @@ def _entry(lane: Lane, account: str, key: str, expires_at: datetime | None) -> S
 def _refused(
     lane: Lane,
     account: str,
-    mails: Sequence[Outgoing],
-    outcomes: Sequence[Outcome],
+    answered: Sequence[_Answered],
     refusals: Sequence[tuple[Address, Refusal]],
 ) -> list[Suppression]:
     """Return recipients and copies that are refused for good, as entries of the suppression list."""
@@ -327,7 +361,7 @@ def _refused(
             account=account,
             expires_at=_expiry(outcome),
         )
-        for mail, outcome in zip(mails, outcomes, strict=True)
+        for mail, outcome in answered
         if outcome.kind is OutcomeClass.SUPPRESSED or (outcome.hard_bounce and outcome.refusal is None)
     ]
 

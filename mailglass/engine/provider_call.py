@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from mailglass import telemetry
@@ -35,7 +35,22 @@ _KNOWN: Final = frozenset(
 _REFUSING: Final = frozenset({401, 403})
 
 
-def call(accounts: Accounts, provider: Provider, mails: Sequence[Outgoing], deadline: float) -> list[Outcome]:
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Judgement of a provider on an account's credentials that is new to this process.
+
+    Attributes:
+        accepted: the account with the credentials that the provider takes.
+        refused: the same with those that it does not take; None if it was not asked with others.
+    """
+
+    accepted: Provider
+    refused: Provider | None = None
+
+
+def call(
+    accounts: Accounts, provider: Provider, mails: Sequence[Outgoing], deadline: float
+) -> tuple[list[Outcome], Change | None]:
     """Attempt mails with the account's credentials; those refused for their sake also with its other ones.
 
     A mail whose credentials are refused was certainly not taken, so the second call doubles nothing. If the process
@@ -48,34 +63,35 @@ def call(accounts: Accounts, provider: Provider, mails: Sequence[Outgoing], dead
         deadline: on `mailglass.clock.monotonic()`.
 
     Returns:
-        The outcome of each mail, in order.
+        The outcome of each mail, in order, and what has changed for the account's credentials.
     """
     provider = accounts.preferred(provider)
     outcomes = _call(provider, mails, deadline)
     accepted = any(outcome.kind is OutcomeClass.ACCEPTED for outcome in outcomes)
     refused = [index for index, outcome in enumerate(outcomes) if _refuses_credentials(outcome)]
     if not refused:
-        if accepted and accounts.confirm(provider):
-            telemetry.emit("mailglass.secrets.accepted", account=provider.account)
-        return outcomes
+        return outcomes, Change(provider) if accepted and accounts.confirm(provider) else None
     other = accounts.other(provider)
     if other is None:
-        return outcomes
+        return outcomes, None
+    change = None
     second = _call(other, [mails[index] for index in refused], deadline)
     if not accepted and any(outcome.kind in _KNOWN and not _refuses_credentials(outcome) for outcome in second):
-        _prefer(accounts, other)
+        change = _prefer(accounts, other, provider)
     again = dict(zip(refused, second, strict=True))
-    return [again.get(index, outcome) for index, outcome in enumerate(outcomes)]
+    return [again.get(index, outcome) for index, outcome in enumerate(outcomes)], change
 
 
-def _prefer(accounts: Accounts, provider: Provider) -> None:
-    if accounts.prefer(provider):
-        telemetry.emit(
-            "mailglass.secrets.refused",
-            level=logging.ERROR,
-            account=provider.account,
-            reason="the provider refuses the credentials, those before them or the second ones are used",
-        )
+def _prefer(accounts: Accounts, provider: Provider, refused: Provider) -> Change | None:
+    if not accounts.prefer(provider):
+        return None
+    telemetry.emit(
+        "mailglass.secrets.refused",
+        level=logging.ERROR,
+        account=provider.account,
+        reason="the provider refuses the credentials, those before them or the second ones are used",
+    )
+    return Change(provider, refused)
 
 
 def _refuses_credentials(outcome: Outcome) -> bool:
@@ -131,7 +147,9 @@ def clean_text(value: object) -> str | None:
     """Return a text that the ledger can take, or None."""
     if not isinstance(value, str):
         return None
-    if not value or len(value) > _MAX_TEXT or "\x00" in value or not encodable(value):
+    if not value or len(value) > _MAX_TEXT or "\x00" in value:
         return None
+    if value.isascii():
+        return value
     # in bytes, of which an index takes 2,700: what it refuses would be lost for the whole batch
-    return value if len(value.encode()) <= _MAX_TEXT else None
+    return value if encodable(value) and len(value.encode()) <= _MAX_TEXT else None

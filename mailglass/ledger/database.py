@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from itertools import count
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import psycopg
 import sqlalchemy
@@ -111,6 +111,13 @@ class Database:
         # counts the times that the pool was let go of
         self._generation = 0
         self._renewing = threading.Lock()
+
+    in_memory: ClassVar[bool] = False
+    """True for a ledger of tests that no session of a caller leads to."""
+
+    def runner_of(self, session: object) -> Callable[[str, Mapping[str, Any]], Rows]:
+        """Return what records in memory for a caller's session; a database joins the session instead."""
+        return self.run
 
     def run(self, name: str, params: Mapping[str, Any] | None = None) -> Rows:
         """Run one statement by its name and fetch what it returns.

@@ -57,7 +57,7 @@ _SUPPRESSIONS: Final = (
     "has_ledger",
     "ledger_identity",
 )
-_WEB: Final = ("store_webhooks", *_BELLS)
+_WEB: Final = ("store_webhooks", "note_secrets", "ledger_identity", *_BELLS)
 # what only people run, from the command line
 _BY_HAND: Final = frozenset(
     {

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from mailglass.ids import uuid7s
 from mailglass.ledger import arrays
 from mailglass.ledger.database import Runs
 from mailglass.ledger.events import EVIDENCE
@@ -88,7 +87,7 @@ def resume(ledger: Runs, absent: Sequence[Search], most: Mapping[str, int]) -> d
             "ids": arrays.uuids(search.id for search in absent),
             "attempts": arrays.numbers(search.attempts for search in absent),
             "most": arrays.numbers(most[search.stream] for search in absent),
-            "event_ids": arrays.uuids(uuid7s(len(absent))),
+            "event_ids": arrays.new_uuids(len(absent)),
             "evidence": arrays.texts(sorted(EVIDENCE)),
         },
     )

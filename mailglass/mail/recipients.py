@@ -61,7 +61,7 @@ class RecipientPolicy:
     """Policy that keeps an environment from mailing anybody else.
 
     Attributes:
-        allow: patterns of addresses that may get mail, as `parse_pattern` returns them.
+        allow: patterns of addresses that may get mail, such as `*@example.com`.
         redirect_to: the mailbox that gets all other mail; None: such mail is refused.
         subject_mark: text before every subject, or "".
         show_recipient: the place where a redirected mail names its recipient.

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from mailglass.errors import ConfigError, ProviderCallError
+from mailglass.errors import ProviderCallError
 from mailglass.preflight.findings import Finding, failed, passed, unchecked, warned
+from mailglass.preflight.secrets import check_secrets
 from mailglass.preflight.surroundings import Surroundings
+from mailglass.providers.registry import Accounts
 from mailglass.settings.completeness import describe_recipients, settings_problems
 from mailglass.settings.environments import PRODUCTION
-
-if TYPE_CHECKING:
-    from mailglass.providers.registry import Accounts
 
 
 def settings_are_whole(surroundings: Surroundings) -> Iterator[Finding]:
@@ -25,7 +23,7 @@ def settings_are_whole(surroundings: Surroundings) -> Iterator[Finding]:
         yield failed("settings", problem, "`mailglass config check` shows the settings as they are read")
     if not problems:
         accounts, routes = len(settings.accounts), len(settings.routes)
-        yield passed("settings", f"{settings.file or 'the environment'}: {accounts} accounts, {routes} routes")
+        yield passed("settings", f"{settings.source or 'the environment'}: {accounts} accounts, {routes} routes")
 
 
 def recipients_are_told(surroundings: Surroundings) -> Iterator[Finding]:
@@ -55,28 +53,31 @@ def logging_is_for_production(surroundings: Surroundings) -> Iterator[Finding]:
 
 def accounts_open(surroundings: Surroundings) -> Iterator[Finding]:
     """Check that every account has its secrets in the right form; online, that its provider accepts them."""
-    from mailglass.providers.registry import Accounts
-
     accounts = Accounts(surroundings.settings)
     try:
         for name in surroundings.settings.accounts:
-            yield _account(accounts, name, surroundings.online)
+            yield from _account(accounts, name, surroundings.online)
     finally:
         accounts.close()
 
 
-def _account(accounts: Accounts, name: str, online: bool) -> Finding:
-    check = f"accounts.{name}"
-    try:
-        provider = accounts.open(name)
-    except ConfigError as error:
-        return failed(check, f"{error.key}: {error.problem}", error.remedy)
+def _account(accounts: Accounts, name: str, online: bool) -> Iterator[Finding]:
+    checked = check_secrets(accounts, name)
+    provider = checked.opened
+    if provider is None:
+        yield from checked.findings
+        return
+    check, said = f"accounts.{name}", f"{provider.name}: options and secrets are in order"
     if not online:
-        return passed(check, f"{provider.name}: options and secrets are in order, the provider was not asked")
+        yield passed(check, f"{said}, the provider was not asked")
+        return
     try:
         asked = provider.check_credentials()
     except ProviderCallError as error:
         result = unchecked if error.retryable else failed
-        return result(check, str(error), f"Check the credentials of [accounts.{name}] at the provider")
-    said = "the provider accepts the credentials" if asked else "the provider has no call that would tell"
-    return passed(check, f"{provider.name}: options and secrets are in order, {said}")
+        yield result(check, str(error), f"Check the credentials of [accounts.{name}] at the provider")
+        return
+    yield passed(
+        check,
+        f"{said}, {'the provider accepts the credentials' if asked else 'the provider has no call that would tell'}",
+    )

@@ -13,6 +13,7 @@ from mailglass.mail.events import ProviderEvent
 from mailglass.mail.outcomes import Outcome
 from mailglass.mail.outgoing import Outgoing
 from mailglass.providers.search import UNKNOWN, SearchResult, SearchTarget
+from mailglass.settings import Secret
 
 if TYPE_CHECKING:
     from mailglass.providers.suppression_list import SuppressionList
@@ -76,6 +77,7 @@ class Provider(ABC):
         retry_status: the HTTP status that makes this provider post a webhook again when the fault is ours.
         waits_to_verify: `verify` may wait for somebody, as for a certificate. False where it only computes: then the
             endpoint calls it in its event loop.
+        webhook_secrets: the options that hold the secrets of webhooks, in the order in which they are tried.
         signed_headers: the webhook headers worth keeping with the raw body (never credentials).
         idempotent: the provider takes the same delivery twice as once when the payload is byte-identical. An account
             whose options rule that out says so on its instance.
@@ -96,6 +98,7 @@ class Provider(ABC):
     batch_size: int = 50
     retry_status: ClassVar[int] = 503
     waits_to_verify: ClassVar[bool] = True
+    webhook_secrets: ClassVar[tuple[str, ...]] = ()
     signed_headers: ClassVar[tuple[str, ...]] = ()
     idempotent: bool = False
     idempotency_window: float | None = None
@@ -132,8 +135,12 @@ class Provider(ABC):
         """
         return mail
 
-    def verify(self, request: WebhookRequest) -> None:
+    def verify(self, request: WebhookRequest) -> Secret | None:
         """Prove that a webhook comes from the provider, from its raw bytes, in constant time.
+
+        Returns:
+            The secret that proves it, so that `mailglass secrets check` can tell when it was last used; None is
+            allowed.
 
         Raises:
             SignatureError: it does not.

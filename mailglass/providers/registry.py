@@ -52,6 +52,7 @@ class _Opened:
         files: the account's secret files.
         look_at: when they are looked at again, on the monotonic clock.
         previous: by path, credentials that were in use before those on trial.
+        accepted: the provider has taken the credentials in use.
         fell_back: `provider` has the previous or the second credentials, as the provider refused the others.
     """
 
@@ -60,6 +61,7 @@ class _Opened:
     files: SecretFiles
     look_at: float
     previous: dict[str, str] = field(default_factory=dict)
+    accepted: bool = False
     fell_back: bool = False
 
 
@@ -128,19 +130,23 @@ class Accounts:
             if opened is None or provider is not opened.other:
                 return False
             opened.provider, opened.other, opened.fell_back = provider, opened.provider, not opened.fell_back
+            opened.accepted = True
             return True
 
     def confirm(self, provider: Provider) -> bool:
-        """Note that the account's credentials were accepted; return whether new ones were on trial."""
+        """Note that the account's credentials were accepted; return whether that is new to this process."""
         opened = self._open.get(provider.account)
-        if opened is None or not opened.previous or opened.fell_back or provider is not opened.provider:
+        if opened is None or opened.accepted or provider is not opened.provider:
             return False
         with self._lock:
-            if not opened.previous or opened.fell_back or provider is not opened.provider:
+            if opened.accepted or provider is not opened.provider:
                 return False
-            opened.previous.clear()
-            self._retire(opened.other)
-            opened.other = None
+            opened.accepted = True
+            if opened.previous and not opened.fell_back:
+                opened.previous.clear()
+                self._retire(opened.other)
+                opened.other = None
+                telemetry.emit("mailglass.secrets.accepted", account=provider.account)
             return True
 
     def check(self) -> None:
@@ -196,6 +202,7 @@ class Accounts:
         self._retire(opened.provider)
         self._retire(opened.other)
         opened.previous, opened.fell_back = previous, falls_back and other is not None
+        opened.accepted = opened.accepted and not own
         opened.provider, opened.other = (other, newest) if other is not None and opened.fell_back else (newest, other)
         telemetry.emit("mailglass.secrets.reloaded", account=name, count=len(values))
 

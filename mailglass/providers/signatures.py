@@ -39,8 +39,8 @@ def missing_secret(account: str, option: str) -> ConfigError:
     )
 
 
-def require_basic(request: WebhookRequest, username: str, passwords: Sequence[Secret]) -> None:
-    """HTTP Basic authentication (RFC 7617) with any of several passwords, so that one can be replaced without a gap.
+def require_basic(request: WebhookRequest, username: str, passwords: Sequence[Secret]) -> Secret:
+    """Require HTTP Basic authentication (RFC 7617) with any of several passwords; return the one that was given.
 
     Raises:
         SignatureError: no credentials, unreadable ones, or wrong ones.
@@ -49,11 +49,11 @@ def require_basic(request: WebhookRequest, username: str, passwords: Sequence[Se
     if scheme.lower() != "basic":
         raise SignatureError(SignatureErrorType.MALFORMED_HEADER, "authorization is not Basic")
     given = _base64(encoded.strip(), "authorization")
-    _require_one_of(given, [f"{username}:{password.reveal()}" for password in passwords])
+    return passwords[_require_one_of(given, [f"{username}:{password.reveal()}" for password in passwords])]
 
 
-def require_bearer(request: WebhookRequest, tokens: Sequence[Secret]) -> None:
-    """Require a bearer token (RFC 6750 2.1), any of several.
+def require_bearer(request: WebhookRequest, tokens: Sequence[Secret]) -> Secret:
+    """Require a bearer token (RFC 6750 2.1), any of several; return the one that was given.
 
     Raises:
         SignatureError: no token, or a wrong one.
@@ -61,16 +61,16 @@ def require_bearer(request: WebhookRequest, tokens: Sequence[Secret]) -> None:
     scheme, _, token = request.header("authorization").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise SignatureError(SignatureErrorType.MALFORMED_HEADER, "authorization is not Bearer")
-    _require_one_of(_bytes(token.strip()), [one.reveal() for one in tokens])
+    return tokens[_require_one_of(_bytes(token.strip()), [one.reveal() for one in tokens])]
 
 
-def require_header(request: WebhookRequest, name: str, values: Sequence[Secret]) -> None:
-    """Require a header that holds one of several secrets.
+def require_header(request: WebhookRequest, name: str, values: Sequence[Secret]) -> Secret:
+    """Require a header that holds one of several secrets; return the one that was given.
 
     Raises:
         SignatureError: it is missing or holds another value.
     """
-    _require_one_of(_bytes(request.header(name).strip()), [value.reveal() for value in values])
+    return values[_require_one_of(_bytes(request.header(name).strip()), [value.reveal() for value in values])]
 
 
 def networks_of(option: str, texts: Sequence[str]) -> tuple[Network, ...]:
@@ -119,19 +119,19 @@ def ecdsa_p256_key(text: str) -> ec.EllipticCurvePublicKey:
     return key
 
 
-def require_ecdsa(keys: Sequence[ec.EllipticCurvePublicKey], signature: str, signed: bytes) -> None:
-    """Require an ECDSA signature with SHA-256, base64 of ASN.1 DER, by any of several keys.
+def require_ecdsa(keys: Sequence[ec.EllipticCurvePublicKey], signature: str, signed: bytes) -> int:
+    """Require an ECDSA signature with SHA-256, base64 of ASN.1 DER, by any of several keys; return the key's index.
 
     Raises:
         SignatureError: not base64, or no key's signature over these bytes.
     """
     given = _base64(signature, "signature")
-    for key in keys:
+    for index, key in enumerate(keys):
         try:
             key.verify(given, signed, _ECDSA_SHA256)
         except InvalidSignature:
             continue
-        return
+        return index
     raise SignatureError(SignatureErrorType.BAD_SIGNATURE)
 
 
@@ -169,7 +169,7 @@ def standard_webhook_id(headers: Mapping[str, str]) -> str | None:
     return headers.get(f"{_standard_prefix(headers)}-id") or None
 
 
-def require_standard_webhook(request: WebhookRequest, keys: Sequence[bytes], tolerance: float) -> None:
+def require_standard_webhook(request: WebhookRequest, keys: Sequence[bytes], tolerance: float) -> int:
     """Require a signature by Standard Webhooks, as Svix makes it: `v1`, HMAC-SHA256 over id, time and raw body.
 
     Several keys are tried, and of the several signatures a header may hold one has to fit. Other versions, such as
@@ -179,6 +179,9 @@ def require_standard_webhook(request: WebhookRequest, keys: Sequence[bytes], tol
         request: its headers are named `svix-*` or `webhook-*`.
         keys: from `standard_webhooks_key`.
         tolerance: seconds that the signed time may lie from now, in either direction.
+
+    Returns:
+        The index of the key.
 
     Raises:
         SignatureError: a header is missing or malformed, no signature fits, or the time is too far away.
@@ -193,10 +196,11 @@ def require_standard_webhook(request: WebhookRequest, keys: Sequence[bytes], tol
     signed = f"{identity}.{timestamp}.".encode("ascii") + request.body
     expected = [hmac.digest(key, signed, "sha256") for key in keys]
     # all are compared, so that the time does not tell which one matched
-    matches = [hmac.compare_digest(mine, theirs) for mine in expected for theirs in given]
+    matches = [sum(hmac.compare_digest(mine, theirs) for theirs in given) > 0 for mine in expected]
     if not any(matches):
         raise SignatureError(SignatureErrorType.BAD_SIGNATURE)
     require_fresh(timestamp, tolerance)
+    return matches.index(True)
 
 
 def _standard_prefix(headers: Mapping[str, str]) -> str:
@@ -223,11 +227,12 @@ def _version_1(header: str, name: str) -> list[bytes]:
     return signatures
 
 
-def _require_one_of(given: bytes, secrets: Sequence[str]) -> None:
+def _require_one_of(given: bytes, secrets: Sequence[str]) -> int:
     # every secret is compared, so that the time tells neither which one matched nor how many there are ahead of it
     matches = [_same(given, _bytes(secret)) for secret in secrets]
     if not any(matches):
         raise SignatureError(SignatureErrorType.BAD_CREDENTIALS)
+    return matches.index(True)
 
 
 def _bytes(text: str) -> bytes:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from mailglass.errors import MessageError, TemplateError, TemplateErrorType, failure
-from mailglass.mail.mailable import Mailable
+from mailglass.mail.mailable import BodyTemplate, Mailable, Renderer, body_template, class_path
 from mailglass.mail.message import MAX_BODY, check_bodies, check_subject
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ _MOST_SECONDS: Final = 10.0
 _MOST_INLINED: Final = 100_000_000
 # ten times what Gmail shows of a mail; the worst that HTML of this length can hold takes two seconds to read
 MAX_HTML_FOR_TEXT: Final = 1024 * 1024
+# renders a part by its name with a context; None where the mailable has none
+PartOf = Callable[[str, Mapping[str, Any]], str | None]
 _STYLESHEET = re.compile(r"<(?:style|link)[\s>]", re.IGNORECASE)
 _BLANKS = re.compile("[\x00-\x20\x7f\x85\u2028\u2029]+")
 
@@ -55,17 +57,16 @@ def render_content(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rendered(path: str, context: Mapping[str, Any]) -> dict[str, str]:
-    # Jinja2 is loaded only where mails are rendered: applications that only queue them import this room too
-    from mailglass.rendering.templates import render, templates
-
     cls = _imported(path)
-    found = templates(cls)
-    parts = {"subject": _BLANKS.sub(" ", render(cls, "subject", found.subject, context)).strip()}
-    if found.text is not None:
-        parts["text"] = render(cls, "text", found.text, context)
-    if found.html is not None:
-        parts["html"] = _inlined(path, render(cls, "html", found.html, context))
-        if found.text is None:
+    part_of = _by_renderer(cls, cls.renderer) if cls.renderer is not None else _by_jinja(cls)
+    subject = part_of("subject", context)
+    parts = {"subject": _BLANKS.sub(" ", subject or "").strip()}
+    text, html = part_of("text", context), part_of("html", context)
+    if text is not None:
+        parts["text"] = text
+    if html is not None:
+        parts["html"] = _inlined(path, html)
+        if text is None:
             parts["text"] = _text(path, parts["html"])
     if "html" in parts and not parts.get("text", "").strip():
         parts.pop("text", None)
@@ -75,6 +76,43 @@ def _rendered(path: str, context: Mapping[str, Any]) -> dict[str, str]:
     except MessageError as error:
         raise TemplateError(f"{path}: {error}", TemplateErrorType.REFUSED) from None
     return parts
+
+
+def _by_jinja(cls: type[Mailable]) -> PartOf:
+    # Jinja2 is loaded only where mails are rendered: applications that only queue them import this room too
+    from mailglass.rendering.templates import render, templates
+
+    found = templates(cls)
+
+    def part_of(part: str, context: Mapping[str, Any]) -> str | None:
+        template = getattr(found, part)
+        return None if template is None else render(cls, part, template, context)
+
+    return part_of
+
+
+def _by_renderer(cls: type[Mailable], renderer: Renderer) -> PartOf:
+    """Return the parts of a mailable with a template engine of its own."""
+    sources = {
+        "subject": BodyTemplate(cls.subject, None),
+        "html": body_template(cls, "html"),
+        "text": body_template(cls, "text"),
+    }
+
+    def part_of(part: str, context: Mapping[str, Any]) -> str | None:
+        if not any(sources[part]):
+            return None
+        try:
+            return renderer.render(part, sources[part], context)
+        except BaseException as error:
+            problem, kind = failure(error), renderer.type_of(error)
+        # outside of the handler: the engine's error quotes values
+        named = f" ({sources[part].file})" if sources[part].file else ""
+        raise TemplateError(
+            f"{class_path(cls)}: {part}{named}: {problem}; render it with the same context locally", kind
+        )
+
+    return part_of
 
 
 def with_text(content: dict[str, Any]) -> dict[str, Any]:

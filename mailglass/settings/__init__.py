@@ -11,7 +11,7 @@ from mailglass.settings.domains import DomainSettings, SendingSettings
 from mailglass.settings.environment import ENVIRONMENT, UnknownVariable
 from mailglass.settings.limits import LimitRule, LimitScope
 from mailglass.settings.loading import Settings, configure, get_settings, load_settings
-from mailglass.settings.options import Resolve, build_options, one_secret_each, secret_options
+from mailglass.settings.options import Resolve, build_options, one_secret_each, secret_options, secret_references
 from mailglass.settings.routes import DEFAULT_QUEUE, QUEUE, Route
 from mailglass.settings.secrets import Secret, SecretFileError, read_secret_file, resolve_secret
 from mailglass.settings.sections import EngineSettings, WebhookSettings
@@ -46,4 +46,5 @@ __all__ = [
     "read_secret_file",
     "resolve_secret",
     "secret_options",
+    "secret_references",
 ]

@@ -22,11 +22,11 @@ class SendingSettings:
     """Origin that an account's mail states, for `mailglass mail-doctor` and the watch.
 
     Attributes:
-        domains: that mail comes from; left out, the domain of the account's `from`, else of `default_from`.
-        dkim_selectors: that sign: `s1` for each of the domains, `s1._domainkey.example.com` for one.
+        domains: whose mail it is; left out, the domain of the account's `from`, else of `default_from`.
+        dkim_selectors: selectors that sign: `s1` for each of the domains, `s1._domainkey.example.com` for one.
         return_path: the domain of the envelope's sender.
-        hosts: that links and unsubscribe buttons lead to.
-        ips: that the mail leaves from, where they are your own.
+        hosts: those that links and unsubscribe buttons lead to.
+        ips: your own addresses that the mail leaves from.
     """
 
     domains: tuple[str, ...] = ()

@@ -19,6 +19,7 @@ ENVIRONMENT = {
     "MAILGLASS_ALLOW": "patterns of addresses that may get mail here, with commas: *@example.com",
     "MAILGLASS_REDIRECT_TO": "mailbox that gets all other mail; without it such mail is refused",
     "MAILGLASS_SUBJECT_MARK": "text before every subject here, such as [staging]",
+    "MAILGLASS_HEARTBEATS": "directory of the heartbeats that `mailglass probe` reads (default: a temporary one)",
     "MAILGLASS_LOG_LEVEL": "debug, info, warning or error",
     "MAILGLASS_LOG_FORMAT": "json or console",
 }

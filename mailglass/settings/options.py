@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, TypeVar
 
@@ -77,6 +77,32 @@ def one_secret_each(cls: type, raw: Mapping[str, Any]) -> tuple[Mapping[str, Any
     if all(len(listed) == 1 for listed in pairs.values()):
         return first, None
     return first, {**raw, **{name: listed[-1] for name, listed in pairs.items()}}
+
+
+def secret_references(cls: type, raw: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield every secret that an account's table refers to, by its option as it would be written in an error.
+
+    Args:
+        cls: the provider's options, or those of one of its array of tables.
+        raw: the table as written.
+        prefix: of the options' names, such as `dkim[0].`.
+    """
+    hints = typing.get_type_hints(cls)
+    for item in fields(cls):
+        if item.name not in raw:
+            continue
+        hint, value, name = hints[item.name], raw[item.name], f"{prefix}{item.name}"
+        inner = typing.get_args(hint)[0] if typing.get_origin(hint) is tuple else hint
+        listed = value if isinstance(value, list) else None
+        if is_dataclass(inner) and isinstance(inner, type):
+            for index, table in enumerate(listed or [value]):
+                if isinstance(table, Mapping):
+                    yield from secret_references(inner, table, f"{name}[{index}].")
+        elif Secret in (inner, *_alternatives(inner)):
+            if listed is None:
+                yield name, value
+            else:
+                yield from ((f"{name}[{index}]", one) for index, one in enumerate(listed))
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:

@@ -24,6 +24,11 @@ class Route:
 
     Attributes:
         accounts: in order of preference; the next one takes over where one cannot be used.
+        tenant: whose mail.
+        stream: `transactional`, `operational` or `bulk`.
+        queue: `mailglass`, or `mailglass.NAME`, which has workers of its own.
+        domain: of the recipient.
+        tag: of the message.
         weights: how often each account comes first, by share; empty: always the first.
         failover_after: transient failures on one account before the next one is tried.
         concurrency: how many of a tenant's deliveries may be leased at once, over all workers; None for any number.

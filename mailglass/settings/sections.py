@@ -43,7 +43,7 @@ class WebhookSettings:
     """The webhook ingress.
 
     Attributes:
-        max_body: bytes, up to `MAX_BODY`; a larger request is answered 413.
+        max_body: bytes, up to 64 MiB; a larger request is answered 413.
         batch_size: stored webhooks that one task takes at a time.
         max_attempts: how often a webhook that fails for our own reasons is processed before it is `dead`.
         trusted_proxies: addresses and networks (CIDR) of proxies in front of the endpoint, whose `X-Forwarded-For` says

@@ -20,6 +20,7 @@ from mailglass.providers.registry import Accounts, provider_class
 from mailglass.routing import Router
 from mailglass.settings import Settings
 from mailglass.webhooks.client_address import with_client_address
+from mailglass.webhooks.secret_uses import SecretUses
 from mailglass.webhooks.store import Ring, arrival, store
 from mailglass.webhooks.tenants import resolves_by_code, tenant_of
 
@@ -58,6 +59,7 @@ class IngressContext:
         accounts: verify webhooks.
         ring: rings a task by its name, such as `Doorbell.ring_task`; if it fails, the request does not.
         router: has the tenancy hooks; without it, URLs and accounts name the tenants.
+        secret_uses: keeps when each webhook secret was used; without it nobody does.
     """
 
     settings: Settings
@@ -65,6 +67,7 @@ class IngressContext:
     accounts: Accounts
     ring: Ring
     router: Router | None = None
+    secret_uses: SecretUses | None = None
 
 
 STORED = Response(200)
@@ -111,6 +114,8 @@ def store_all(verified: Sequence[VerifiedWebhook | Response], context: IngressCo
             responses.append(_refused(item.arrival.account, UNAUTHORIZED, result.type.value))
         else:
             responses.append(_retry(item.provider) if isinstance(result, Exception) else STORED)
+    if context.secret_uses is not None:
+        context.secret_uses.write()
     return responses
 
 
@@ -167,13 +172,15 @@ def _verify(webhook: IncomingWebhook, context: IngressContext) -> VerifiedWebhoo
         return TOO_LARGE
     try:
         provider = context.accounts.open(account)
-        provider.verify(with_client_address(request, webhook_settings.trusted_proxies))
+        secret = provider.verify(with_client_address(request, webhook_settings.trusted_proxies))
     except SignatureError as error:
         return _refused(account, UNAUTHORIZED, error.type.value)
     except ConfigError as error:
         return _misconfigured(account, _cannot_verify(settings.provider), error.key)
     except Exception as error:
         return _failed(account, _cannot_verify(settings.provider), error)
+    if secret is not None and context.secret_uses is not None:
+        context.secret_uses.note(provider, secret)
     try:
         tenant = tenant_of(settings, webhook.tenant, None if context.router is None else context.router.tenancy)
         key, proofs = provider.delivery_key(request), provider.single_use(request)

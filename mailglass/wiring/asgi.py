@@ -26,22 +26,35 @@ _SIZES: Final = frozenset({"max_content_size", "max_body_size", "max_upload_size
 
 def diagnose(project: Project) -> Iterator[Finding]:
     """Check the ASGI applications of a source tree; nothing where there is none."""
-    made = [
-        (APPLICATIONS[name], module, call)
-        for module in project.modules
-        for name, call in module.calls
-        if name in APPLICATIONS
-    ]
+    made = applications(project)
     if not made:
         return
     framework = made[0][0]
-    yield _mount(project, *made[0])
+    yield mount(project, *made[0])
     for module in project.modules:
         yield from _middleware(module, framework)
         yield from _sizes(project, module, framework)
 
 
-def _mount(project: Project, framework: str, application: Module, call: ast.Call) -> Finding:
+def applications(project: Project) -> list[tuple[str, Module, ast.Call]]:
+    """Return where ASGI applications are made, each with the name of its framework."""
+    return [
+        (APPLICATIONS[name], module, call)
+        for module in project.modules
+        for name, call in module.calls
+        if name in APPLICATIONS
+    ]
+
+
+def mount(project: Project, framework: str, application: Module, call: ast.Call) -> Finding:
+    """Check that an application mounts the endpoint.
+
+    Args:
+        project: the project.
+        framework: the name that the finding bears.
+        application: the module that makes the application, where nothing is mounted.
+        call: the call that makes it.
+    """
     for module in project.modules:
         for name, found in module.calls:
             if name.rsplit(".", 1)[-1].lower() not in ("mount", "asgi") and not isinstance(found.func, ast.Call):
@@ -56,7 +69,7 @@ def _mount(project: Project, framework: str, application: Module, call: ast.Call
         Status.FAIL,
         "the application mounts no mailglass",
         UNWIRED,
-        'Mount mailglass.web.app at "/mailglass"',
+        'Run `mailglass install`, or mount mailglass.web.app at "/mailglass"',
         application.path,
         call.lineno,
     )

@@ -6,8 +6,8 @@ import ast
 from collections.abc import Iterator
 from typing import Final
 
-from mailglass.wiring.bodies import reads_of, size_of, strings, unpacks
-from mailglass.wiring.effects import ALTERED, CONSUMED, REFUSED, TOO_SMALL, UNWIRED
+from mailglass.wiring.bodies import reads_of, strings, unpacks
+from mailglass.wiring.effects import ALTERED, CONSUMED, REFUSED, UNWIRED
 from mailglass.wiring.findings import Finding, Status
 from mailglass.wiring.project import Module, Project
 
@@ -19,16 +19,40 @@ _CONSUMES: Final = frozenset({"POST", "FILES"})
 
 def diagnose(project: Project) -> Iterator[Finding]:
     """Check every Django project of a source tree; nothing where there is none."""
-    settings = [module for module in project.modules if _assigned(module, "INSTALLED_APPS") is not None]
+    settings = settings_modules(project)
     if not settings:
         return
-    mount = _mount(project, settings[0])
-    yield mount
+    mounted = mount(project, settings[0])
+    yield mounted
     for module in settings:
-        yield from _settings(project, module, mounted=mount.status is Status.PASS)
+        yield from _settings(project, module, mounted=mounted.status is Status.PASS)
 
 
-def _mount(project: Project, settings: Module) -> Finding:
+def settings_modules(project: Project) -> list[Module]:
+    """Return the modules that assign INSTALLED_APPS, but for those that only add to the list of another."""
+    found = ((module, _assigned(module, "INSTALLED_APPS", first=True)) for module in project.modules)
+    return [module for module, value in found if value is not None and not _mentions(value, "INSTALLED_APPS")]
+
+
+def urls_module(project: Project, settings: Module) -> Module | None:
+    """Return the module of ROOT_URLCONF, or None if it is not the project's."""
+    root = _assigned(settings, "ROOT_URLCONF")
+    found = project.module(root.value) if isinstance(root, ast.Constant) and isinstance(root.value, str) else None
+    return found[0] if found is not None and not found[1] else None
+
+
+def lists_app(module: Module) -> bool:
+    """Return whether a settings module adds the Django application to INSTALLED_APPS."""
+    return any(text == APP or text.startswith(f"{APP}.") for text, _ in strings(_all_values(module, "INSTALLED_APPS")))
+
+
+def mount(project: Project, settings: Module) -> Finding:
+    """Check that a URL pattern includes the endpoint.
+
+    Args:
+        project: the project.
+        settings: the module that names the root URLs, where nothing is included.
+    """
     for module in project.modules:
         for name, call in module.calls:
             if name.rsplit(".", 1)[-1] != "include" or not call.args:
@@ -37,16 +61,15 @@ def _mount(project: Project, settings: Module) -> Finding:
             included = target.value if isinstance(target, ast.Constant) else module.dotted(target)
             if included == URLS:
                 return Finding("django.mount", Status.PASS, f"include({URLS!r})", file=module.path, line=call.lineno)
-    root = _assigned(settings, "ROOT_URLCONF")
-    urls = project.module(root.value) if isinstance(root, ast.Constant) and isinstance(root.value, str) else None
-    place = urls[0] if urls else settings
+    place = urls_module(project, settings) or settings
     assigned = _assigned(place, "urlpatterns")
     return Finding(
         "django.mount",
         Status.FAIL,
         f"no URL pattern includes {URLS}",
         UNWIRED,
-        "Serve the endpoint by `mailglass web` beside it, and check that by `mailglass preflight`",
+        f"Run `mailglass install`, which adds include('{URLS}') to urlpatterns and {APP!r} to INSTALLED_APPS. "
+        "Or serve the endpoint by `mailglass web` and check it by `mailglass preflight`",
         place.path,
         assigned.lineno if assigned is not None else None,
     )
@@ -54,27 +77,15 @@ def _mount(project: Project, settings: Module) -> Finding:
 
 def _settings(project: Project, module: Module, *, mounted: bool) -> Iterator[Finding]:
     apps = _assigned(module, "INSTALLED_APPS")
-    if mounted and apps is not None and APP not in {text for text, _ in strings(_all_values(module, "INSTALLED_APPS"))}:
+    if mounted and apps is not None and not lists_app(module):
         yield Finding(
             "django.app",
             Status.FAIL,
             f"INSTALLED_APPS lacks {APP}",
             "The endpoint's URLs are included without their application.",
-            f"Add {APP!r} to INSTALLED_APPS",
+            f"Run `mailglass install`, or add {APP!r} to INSTALLED_APPS",
             module.path,
             apps.lineno,
-        )
-    size = _assigned(module, "DATA_UPLOAD_MAX_MEMORY_SIZE")
-    limit = size_of(size)
-    if size is not None and limit is not None and limit < project.max_body:
-        yield Finding(
-            "django.size",
-            Status.WARN,
-            f"DATA_UPLOAD_MAX_MEMORY_SIZE is {limit}, webhooks.max_body is {project.max_body}",
-            TOO_SMALL,
-            "Raise it to webhooks.max_body, or lower that",
-            module.path,
-            size.lineno,
         )
     yield from _middleware(project, module)
 
@@ -134,10 +145,17 @@ def _definition(tree: ast.Module, name: str) -> ast.ClassDef | ast.FunctionDef |
     return None
 
 
-def _assigned(module: Module, name: str) -> ast.expr | None:
-    """Return the value that a module's top level assigns to a name, the last one where there are several."""
+def _assigned(module: Module, name: str, *, first: bool = False) -> ast.expr | None:
+    """Return the value that a module assigns to a name, the last one where there are several, or the first."""
     values = [node.value for node in _assignments(module, name) if isinstance(node, ast.Assign | ast.AnnAssign)]
-    return next((value for value in reversed(values) if value is not None), None)
+    return next((value for value in (values if first else reversed(values)) if value is not None), None)
+
+
+def _mentions(value: ast.expr, name: str) -> bool:
+    return any(
+        (isinstance(node, ast.Name) and node.id == name) or (isinstance(node, ast.Attribute) and node.attr == name)
+        for node in ast.walk(value)
+    )
 
 
 def _all_values(module: Module, name: str) -> list[ast.AST]:

@@ -11,6 +11,7 @@ from mailglass.wiring.effects import CONSUMED, REFUSED, TOO_SMALL, UNWIRED
 from mailglass.wiring.findings import Finding, Status
 from mailglass.wiring.project import Module, Project
 
+APPLICATION: Final = "flask.Flask"
 EXTENSION: Final = "mailglass.integrations.flask.Mailglass"
 _CONSUMES: Final = frozenset({"form", "files", "values", "stream"})
 _PROTECTIONS: Final = ("flask_wtf.CSRFProtect", "flask_wtf.csrf.CSRFProtect")
@@ -18,19 +19,29 @@ _PROTECTIONS: Final = ("flask_wtf.CSRFProtect", "flask_wtf.csrf.CSRFProtect")
 
 def diagnose(project: Project) -> Iterator[Finding]:
     """Check every Flask application of a source tree; nothing where there is none."""
-    applications = [
-        (module, call) for module in project.modules for name, call in module.calls if name == "flask.Flask"
-    ]
-    if not applications:
+    made = applications(project)
+    if not made:
         return
-    yield _mount(project, *applications[0])
+    yield mount(project, *made[0])
     for module in project.modules:
         yield from _before_requests(module)
         yield from _sizes(project, module)
     yield from _csrf(project)
 
 
-def _mount(project: Project, application: Module, flask: ast.Call) -> Finding:
+def applications(project: Project) -> list[tuple[Module, ast.Call]]:
+    """Return where Flask applications are made."""
+    return [(module, call) for module in project.modules for name, call in module.calls if name == APPLICATION]
+
+
+def mount(project: Project, application: Module, flask: ast.Call) -> Finding:
+    """Check that the extension is given an application.
+
+    Args:
+        project: the project.
+        application: the module that makes the application, where nothing is mounted.
+        flask: the call that makes it.
+    """
     for module in project.modules:
         for name, call in module.calls:
             if name != EXTENSION:
@@ -54,7 +65,7 @@ def _mount(project: Project, application: Module, flask: ast.Call) -> Finding:
         Status.FAIL,
         "the application has no Mailglass extension",
         UNWIRED,
-        "Call Mailglass(app) where the application is made",
+        "Run `mailglass install`, or call Mailglass(app) where the application is made",
         application.path,
         flask.lineno,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -174,19 +175,30 @@ class Project:
 
     @cached_property
     def _paths(self) -> list[str]:
-        paths: list[str] = []
-        for directory, names, files in os.walk(self.root):
-            names[:] = sorted(name for name in names if _is_source(Path(directory), name))
-            paths.extend(
-                (Path(directory) / name).relative_to(self.root).as_posix()
-                for name in sorted(files)
-                if name.endswith(".py")
+        return source_files(self.root, lambda name: name.endswith(".py"))
+
+
+def source_files(root: Path, wanted: Callable[[str], bool]) -> list[str]:
+    """Return the paths of an application's own files, relative to its directory, with `/`.
+
+    Tests, dependencies, environments and hidden directories are left out, and symbolic links to directories too.
+
+    Args:
+        root: the directory.
+        wanted: tells by the name of a file whether it counts.
+
+    Raises:
+        ConfigError: there are more than `MAX_FILES` files.
+    """
+    paths: list[str] = []
+    for directory, names, files in os.walk(root):
+        names[:] = sorted(name for name in names if _is_source(Path(directory), name))
+        paths.extend((Path(directory) / name).relative_to(root).as_posix() for name in sorted(files) if wanted(name))
+        if len(paths) > MAX_FILES:
+            raise ConfigError(
+                "directory", f"it has more than {MAX_FILES} Python files", "Name the directory of the application"
             )
-            if len(paths) > MAX_FILES:
-                raise ConfigError(
-                    "directory", f"it has more than {MAX_FILES} Python files", "Name the directory of the application"
-                )
-        return paths
+    return paths
 
 
 def _is_source(directory: Path, name: str) -> bool:

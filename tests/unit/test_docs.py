@@ -153,12 +153,23 @@ def test_paths_that_the_architecture_names_exist() -> None:
     assert [path for path in sorted(paths) if not (prose.ROOT / path).exists()] == []
 
 
-def test_picture_and_table_of_the_rooms_follow_the_imports() -> None:
-    spec = importlib.util.spec_from_file_location("rooms", prose.ROOT / "docs" / "rooms.py")
+def script(name: str) -> Any:
+    """A script of `docs/`, as a module."""
+    spec = importlib.util.spec_from_file_location(name, prose.ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    rooms = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(rooms)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["cli.md", "settings.md"])
+def test_reference_of_commands_and_settings_follows_the_code(name: str) -> None:
+    assert PAGES[f"docs/reference/{name}"] == script("reference").PAGES[name](), "run `python docs/reference.py`"
+
+
+def test_picture_and_table_of_the_rooms_follow_the_imports() -> None:
+    rooms = script("rooms")
     graph = rooms.imports()
     named = re.findall(r"`(?:mailglass|workers|beat)/(\w+)", PAGES["docs/architecture.md"])
     assert graph.keys() <= set(named)

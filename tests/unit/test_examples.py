@@ -9,46 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.parsing import assumed, blocks, slug
+
 ROOT = Path(__file__).parents[2]
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
-# what a page takes for granted of its reader's application
-ASSUMED = {
-    "docs/getting-started.md": """
-from sqlalchemy import create_engine
-from sqlalchemy.orm import sessionmaker
-
-class Order:
-    email: str = ""
-    number: int = 0
-
-order = Order()
-addresses: list[str] = []
-Session = sessionmaker(create_engine(""))
-""",
-    "docs/guides/bounces.md": 'raw = b""\n',
-    "docs/guides/operating.md": """
-from datetime import datetime
-from mailglass import DeliveryGroup, tenant
-
-def operate(moment: datetime, group: DeliveryGroup) -> None:
-""",
-    "docs/guides/rate-limits.md": """
-class Plans:
-    def is_free(self, tenant: str) -> bool:
-        return bool(tenant)
-
-plans = Plans()
-""",
-    "docs/guides/flask.md": """
-from typing import Any
-
-user: Any = None
-order: Any = None
-db: Any = None
-csrf: Any = None
-flash: Any = print
-""",
-}
 # its test of a provider is run as it stands, in test_write_a_provider
 APART = {"docs/guides/write-a-provider.md": 4}
 REFUSED = """
@@ -95,34 +58,42 @@ def send(name: LazyText, *people: str) -> str:
 
 
 def pages() -> list[str]:
-    return [
-        str(path.relative_to(ROOT))
-        for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-        if BLOCK.search(path.read_text(encoding="utf-8"))
-    ]
+    paths = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    return [page for page in (str(path.relative_to(ROOT)) for path in paths) if blocks(page)]
 
 
 def module_of(page: str) -> str:
-    """All examples of a page as one module, in their order."""
-    blocks = BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))[: APART.get(page)]
-    assumed = ASSUMED.get(page, "")
-    text = "\n".join(blocks)
-    if assumed.rstrip().endswith(":"):
-        text = "".join(f"    {line}" if line.strip() else line for line in text.splitlines(keepends=True))
-    return assumed + text
+    """All examples of a page as one module, in their order, after what the page takes for granted."""
+    return "\n".join([assumed(page), *blocks(page)[: APART.get(page)]])
+
+
+def stub(directory: Path, module: str) -> None:
+    """Everything in a module of Django is Any: it has no types of its own, and checkers infer wrong ones."""
+    for part in module.split("."):
+        directory /= part
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "__init__.pyi").write_text("from typing import Any\ndef __getattr__(name: str) -> Any: ...\n")
 
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("examples")
     for page in pages():
-        name = re.sub(r"\W", "_", page.removesuffix(".md")).lower()
-        (directory / f"{name}.py").write_text(module_of(page), encoding="utf-8")
+        (directory / f"{slug(page)}.py").write_text(module_of(page), encoding="utf-8")
+    for module in re.findall(r"^from (django[\w.]*) import", module_of("docs/guides/django.md"), re.MULTILINE):
+        stub(directory / "typings", module)
+    (directory / "mypy.ini").write_text(MYPY, encoding="utf-8")
     (directory / "accepted.py").write_text(ACCEPTED, encoding="utf-8")
     (directory / "refused.py").write_text(REFUSED, encoding="utf-8")
     return directory
 
 
+MYPY = """
+[mypy]
+mypy_path = typings
+[mypy-docs_guides_django]
+disallow_subclassing_any = False
+"""
 CHECKERS = {
     "mypy": [
         sys.executable,

@@ -235,7 +235,7 @@ def test_an_account_may_list_a_second_credential(tmp_path: Path) -> None:
     old = found.other(new)
     assert old is not None
     assert [one.options.server_token.reveal() for one in (new, old)] == ["new-token", "old-token"]
-    assert found.confirm(new) is False
+    assert found.confirm(new) is True
     assert found.other(new) is old
 
 

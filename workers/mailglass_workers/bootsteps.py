@@ -17,7 +17,7 @@ from celery import bootsteps
 from mailglass import telemetry
 from mailglass.celery import app
 from mailglass.runtime import get_runtime
-from mailglass_workers import pumping
+from mailglass_workers import heartbeats, pumping
 
 _LONGEST_PAUSE: Final = 5.0
 # seconds that a fork waits for a run of the pump
@@ -85,6 +85,8 @@ class Pump(bootsteps.StartStopStep):
                 failures += 1
                 pause = min(pumping.INTERVAL * failures, _LONGEST_PAUSE)
                 telemetry.emit("mailglass.pump.failed", level=logging.WARNING, error_type=type(error).__name__)
+            if (heartbeat := heartbeats.current()) is not None:
+                heartbeat.beat_pump(failures == 0)
             # workers that wait for the same moment do not ask at the same time
             pause += random.uniform(0.0, 0.1)  # noqa: S311
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from celery.worker import consumer
 
+from mailglass_workers import heartbeats
 from mailglass_workers.messages import RefusedError, check, note_refusal, without_lookups
 
 _logger = logging.getLogger("mailglass")
@@ -15,6 +16,32 @@ _logger = logging.getLogger("mailglass")
 
 class Consumer(consumer.Consumer):
     """Consumer that checks each message before Celery does, and drops those that would break it."""
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """Beat from the event loop, which proves that it goes round."""
+        super().register_with_event_loop(hub)
+        hub.call_repeatedly(heartbeats.EVERY, self._beat)
+
+    def perform_pending_operations(self) -> None:
+        """Beat from the loop of pools without an event loop, which calls this in each round."""
+        self._beat()
+        super().perform_pending_operations()
+
+    def connect(self) -> Any:
+        """Connect to the broker, however long it is away; meanwhile the loop is not expected to go round."""
+        heartbeat = heartbeats.current()
+        if heartbeat is not None:
+            heartbeat.connecting = True
+        try:
+            return super().connect()
+        finally:
+            if heartbeat is not None:
+                heartbeat.connecting = False
+                heartbeat.beat_loop(False)
+
+    def _beat(self) -> None:
+        if (heartbeat := heartbeats.current()) is not None:
+            heartbeat.beat_loop(self.connection is not None and bool(self.connection.connected))
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         """Return Celery's handler behind a check of each message."""

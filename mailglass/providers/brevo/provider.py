@@ -26,6 +26,7 @@ from mailglass.providers.signatures import (
     require_header,
     require_ip,
 )
+from mailglass.settings import Secret
 
 
 class BrevoProvider(SearchableProvider):
@@ -39,6 +40,7 @@ class BrevoProvider(SearchableProvider):
 
     name = NAME
     Options = BrevoOptions
+    webhook_secrets = ("webhook_passwords", "webhook_tokens", "webhook_header_values")
     keeps_suppressions = True
     rate_headers = RateHeaders("x-sib-ratelimit-remaining", "x-sib-ratelimit-reset")
     max_request = 20_000_000
@@ -74,18 +76,19 @@ class BrevoProvider(SearchableProvider):
         return sending.read(answer)
 
     @override
-    def verify(self, request: WebhookRequest) -> None:
+    def verify(self, request: WebhookRequest) -> Secret | None:
         options = self.options
         if options.webhook_username:
-            require_basic(request, options.webhook_username, options.webhook_passwords)
+            secret = require_basic(request, options.webhook_username, options.webhook_passwords)
         elif options.webhook_tokens:
-            require_bearer(request, options.webhook_tokens)
+            secret = require_bearer(request, options.webhook_tokens)
         elif options.webhook_header:
-            require_header(request, options.webhook_header, options.webhook_header_values)
+            secret = require_header(request, options.webhook_header, options.webhook_header_values)
         else:
             raise missing_secret(self.account, "webhook_username, webhook_tokens or webhook_header")
         if self._networks:
             require_ip(request, self._networks)
+        return secret
 
     @override
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:

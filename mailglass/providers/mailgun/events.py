@@ -104,17 +104,22 @@ def proof_of(body: bytes) -> Proof:
     return Proof(timestamp, token, given)
 
 
-def require_proof(body: bytes, keys: Sequence[Secret], tolerance: float) -> None:
-    """HMAC-SHA256 over time and token by any of several keys, made at most `tolerance` seconds from now.
+def require_proof(body: bytes, keys: Sequence[Secret], tolerance: float) -> Secret:
+    """Require HMAC-SHA256 over time and token by any of several keys, made at most `tolerance` seconds from now.
+
+    Returns:
+        The key.
 
     Raises:
         SignatureError: it is not.
     """
     proof = proof_of(body)
-    if not any(_fits(proof, keys)):
+    fits = _fits(proof, keys)
+    if not any(fits):
         raise SignatureError(SignatureErrorType.BAD_SIGNATURE)
     # it also ties the token down: digits moved over from it would make another time
     require_fresh(proof.timestamp, tolerance)
+    return keys[fits.index(True)]
 
 
 def used_tokens(body: bytes, keys: Sequence[Secret]) -> list[bytes]:

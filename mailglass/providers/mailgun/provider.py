@@ -21,6 +21,7 @@ from mailglass.providers.mailgun.suppressions import MailgunSuppressions
 from mailglass.providers.rate_signals import RateHeaders
 from mailglass.providers.search import SearchTarget
 from mailglass.providers.signatures import missing_secret
+from mailglass.settings import Secret
 
 
 class MailgunProvider(SearchableProvider):
@@ -31,6 +32,7 @@ class MailgunProvider(SearchableProvider):
 
     name = sending.NAME
     Options = MailgunOptions
+    webhook_secrets = ("webhook_signing_keys",)
     keeps_suppressions = True
     # not documented, and seen in several units
     rate_headers = RateHeaders("x-ratelimit-remaining", "x-ratelimit-reset", "any")
@@ -63,10 +65,10 @@ class MailgunProvider(SearchableProvider):
         return [sending.read(answer)]
 
     @override
-    def verify(self, request: WebhookRequest) -> None:
+    def verify(self, request: WebhookRequest) -> Secret | None:
         if not self.options.webhook_signing_keys:
             raise missing_secret(self.account, "webhook_signing_keys")
-        events.require_proof(request.body, self.options.webhook_signing_keys, self.options.webhook_tolerance)
+        return events.require_proof(request.body, self.options.webhook_signing_keys, self.options.webhook_tolerance)
 
     def delivery_key(self, request: WebhookRequest) -> str | None:
         """Return the signature's token: Mailgun asks its receivers to take each one once."""

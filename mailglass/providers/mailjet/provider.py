@@ -17,6 +17,7 @@ from mailglass.providers.mailjet import events, search, sending
 from mailglass.providers.mailjet.options import MailjetOptions
 from mailglass.providers.search import SearchTarget
 from mailglass.providers.signatures import missing_secret, require_basic
+from mailglass.settings import Secret
 
 
 class MailjetProvider(SearchableProvider):
@@ -24,6 +25,7 @@ class MailjetProvider(SearchableProvider):
 
     name = sending.NAME
     Options = MailjetOptions
+    webhook_secrets = ("webhook_passwords",)
     mails_per_request = 50
     batch_size = 4 * mails_per_request
     max_request = 15_000_000
@@ -59,10 +61,10 @@ class MailjetProvider(SearchableProvider):
         return super().refuses_whole(answer) and not sending.has_verdicts(answer)
 
     @override
-    def verify(self, request: WebhookRequest) -> None:
+    def verify(self, request: WebhookRequest) -> Secret | None:
         if not self.options.webhook_username:
             raise missing_secret(self.account, "webhook_username and webhook_passwords")
-        require_basic(request, self.options.webhook_username, self.options.webhook_passwords)
+        return require_basic(request, self.options.webhook_username, self.options.webhook_passwords)
 
     @override
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:

@@ -67,8 +67,8 @@ def signed_text(url: str, body: bytes) -> bytes:
     return url.encode() + b"".join(pieces)
 
 
-def require_signature(signature: str, url: str, body: bytes, keys: Sequence[Secret]) -> None:
-    """Base64 of HMAC-SHA1 over `signed_text` by any of several keys.
+def require_signature(signature: str, url: str, body: bytes, keys: Sequence[Secret]) -> Secret:
+    """Require base64 of HMAC-SHA1 over `signed_text` by any of several keys; return the key.
 
     Raises:
         SignatureError: not base64, or by none of the keys.
@@ -82,6 +82,7 @@ def require_signature(signature: str, url: str, body: bytes, keys: Sequence[Secr
     matches = [_same(given, key.reveal().encode(), text) for key in keys]
     if not any(matches):
         raise SignatureError(SignatureErrorType.BAD_SIGNATURE)
+    return keys[matches.index(True)]
 
 
 def is_test(signature: str, url: str, body: bytes) -> bool:

@@ -20,6 +20,7 @@ from mailglass.providers.mandrill.options import MandrillOptions
 from mailglass.providers.mandrill.suppressions import MandrillSuppressions
 from mailglass.providers.search import SearchTarget
 from mailglass.providers.signatures import missing_secret
+from mailglass.settings import Secret
 from mailglass.telemetry import emit
 
 
@@ -31,6 +32,7 @@ class MandrillProvider(SearchableProvider):
 
     name = sending.NAME
     Options = MandrillOptions
+    webhook_secrets = ("webhook_keys",)
     keeps_suppressions = True
     # it takes twenty questions a minute
     targets_per_search = 20
@@ -72,16 +74,16 @@ class MandrillProvider(SearchableProvider):
         return [outcome]
 
     @override
-    def verify(self, request: WebhookRequest) -> None:
+    def verify(self, request: WebhookRequest) -> Secret | None:
         url = self.options.webhook_url
         if not url:
             raise missing_secret(self.account, "webhook_keys and webhook_url")
         signature = request.header(events.SIGNATURE)
         if events.is_test(signature, url, request.body):
-            return
+            return None
         if not self.options.webhook_keys:
             raise missing_secret(self.account, "webhook_keys")
-        events.require_signature(signature, url, request.body, self.options.webhook_keys)
+        return events.require_signature(signature, url, request.body, self.options.webhook_keys)
 
     def delivery_key(self, request: WebhookRequest) -> str | None:
         """Return a digest of what is signed, so that a copy in another encoding is the same webhook."""

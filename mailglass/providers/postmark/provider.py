@@ -18,6 +18,7 @@ from mailglass.providers.postmark.options import PostmarkOptions
 from mailglass.providers.postmark.suppressions import PostmarkSuppressions
 from mailglass.providers.search import SearchTarget
 from mailglass.providers.signatures import missing_secret, require_basic
+from mailglass.settings import Secret
 
 
 class PostmarkProvider(SearchableProvider):
@@ -29,6 +30,7 @@ class PostmarkProvider(SearchableProvider):
 
     name = sending.NAME
     Options = PostmarkOptions
+    webhook_secrets = ("webhook_passwords",)
     keeps_suppressions = True
     # of the 500 the API takes: a lost answer makes this many uncertain at most; four requests are in flight at once
     mails_per_request = 100
@@ -63,10 +65,10 @@ class PostmarkProvider(SearchableProvider):
         return sending.read(answer, mails)
 
     @override
-    def verify(self, request: WebhookRequest) -> None:
+    def verify(self, request: WebhookRequest) -> Secret | None:
         if not self.options.webhook_username:
             raise missing_secret(self.account, "webhook_username and webhook_passwords")
-        require_basic(request, self.options.webhook_username, self.options.webhook_passwords)
+        return require_basic(request, self.options.webhook_username, self.options.webhook_passwords)
 
     @override
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:

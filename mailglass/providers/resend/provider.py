@@ -23,6 +23,7 @@ from mailglass.providers.signatures import (
     standard_webhook_id,
     standard_webhooks_key,
 )
+from mailglass.settings import Secret
 
 
 class ResendProvider(HTTPProvider):
@@ -36,6 +37,7 @@ class ResendProvider(HTTPProvider):
 
     name = NAME
     Options = ResendOptions
+    webhook_secrets = ("webhook_secrets",)
     keeps_suppressions = True
     batch_size = 100
     mails_per_request = 100
@@ -85,10 +87,12 @@ class ResendProvider(HTTPProvider):
         return sending.read(answer, mails)
 
     @override
-    def verify(self, request: WebhookRequest) -> None:
+    def verify(self, request: WebhookRequest) -> Secret | None:
         if not self._keys:
             raise missing_secret(self.account, "webhook_secrets")
-        require_standard_webhook(request, self._keys, self.options.webhook_tolerance)
+        return self.options.webhook_secrets[
+            require_standard_webhook(request, self._keys, self.options.webhook_tolerance)
+        ]
 
     @override
     def delivery_key(self, request: WebhookRequest) -> str | None:

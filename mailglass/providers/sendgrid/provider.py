@@ -20,6 +20,7 @@ from mailglass.providers.sendgrid import events, search, sending
 from mailglass.providers.sendgrid.options import SendGridOptions
 from mailglass.providers.sendgrid.suppressions import SendGridSuppressions
 from mailglass.providers.signatures import ecdsa_p256_key, missing_secret, require_ecdsa, require_fresh
+from mailglass.settings import Secret
 
 SIGNATURE: Final = "x-twilio-email-event-webhook-signature"
 TIMESTAMP: Final = "x-twilio-email-event-webhook-timestamp"
@@ -33,6 +34,7 @@ class SendGridProvider(SearchableProvider):
 
     name = sending.NAME
     Options = SendGridOptions
+    webhook_secrets = ("webhook_public_keys",)
     keeps_suppressions = True
     rate_headers = RateHeaders("x-ratelimit-remaining", "x-ratelimit-reset", "epoch")
     max_request = 30_000_000
@@ -65,15 +67,16 @@ class SendGridProvider(SearchableProvider):
         return [sending.read(answer)]
 
     @override
-    def verify(self, request: WebhookRequest) -> None:
+    def verify(self, request: WebhookRequest) -> Secret | None:
         if not self._keys:
             raise missing_secret(self.account, "webhook_public_keys")
         signature, timestamp = request.header(SIGNATURE), request.header(TIMESTAMP)
         if not timestamp.isascii():
             raise SignatureError(SignatureErrorType.MALFORMED_HEADER, TIMESTAMP)
-        require_ecdsa(self._keys, signature, timestamp.encode("ascii") + request.body)
+        index = require_ecdsa(self._keys, signature, timestamp.encode("ascii") + request.body)
         if self.options.webhook_tolerance is not None:
             require_fresh(timestamp, self.options.webhook_tolerance)
+        return Secret(self.options.webhook_public_keys[index])
 
     @override
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:

@@ -20,6 +20,7 @@ from mailglass.providers.signatures import missing_secret, require_basic, requir
 from mailglass.providers.sparkpost import events, search, sending
 from mailglass.providers.sparkpost.options import SparkPostOptions
 from mailglass.providers.sparkpost.suppressions import SparkPostSuppressions
+from mailglass.settings import Secret
 
 # where no way of proof fits, the error of the one that came furthest is told
 _FURTHEST: Final = (
@@ -37,6 +38,7 @@ class SparkPostProvider(SearchableProvider):
 
     name = sending.NAME
     Options = SparkPostOptions
+    webhook_secrets = ("webhook_passwords", "webhook_tokens", "webhook_header_values")
     keeps_suppressions = True
     targets_per_search = 20
     max_request = 20_000_000
@@ -69,7 +71,7 @@ class SparkPostProvider(SearchableProvider):
         return [sending.read(answer)]
 
     @override
-    def verify(self, request: WebhookRequest) -> None:
+    def verify(self, request: WebhookRequest) -> Secret | None:
         proofs = self._proofs(request)
         if not proofs:
             raise missing_secret(self.account, "webhook_passwords, webhook_tokens or webhook_header_values")
@@ -98,10 +100,10 @@ class SparkPostProvider(SearchableProvider):
     def suppression_list(self) -> SparkPostSuppressions:
         return SparkPostSuppressions(self.http, self.account, self.options.subaccount)
 
-    def _proofs(self, request: WebhookRequest) -> list[Callable[[], None]]:
+    def _proofs(self, request: WebhookRequest) -> list[Callable[[], Secret]]:
         """Return the ways to prove a webhook that this account is told of."""
         options = self.options
-        proofs: list[Callable[[], None]] = []
+        proofs: list[Callable[[], Secret]] = []
         if options.webhook_username:
             username = options.webhook_username
             proofs.append(lambda: require_basic(request, username, options.webhook_passwords))

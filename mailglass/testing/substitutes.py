@@ -1,0 +1,86 @@
+"""Runtimes that tests put in the place of the process's: which one a call belongs to, and none that is over.
+
+A call belongs to the test in whose context it is made. A thread that a test has started without its context belongs to
+the one test that is under way. A call of a test that is over is refused, so that nothing of it reaches the next one,
+and nothing is really sent.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from mailglass import runtime
+from mailglass.errors import OutboxError
+from mailglass.ledger import session
+from mailglass.ledger.database import Database
+from mailglass.runtime import Runtime
+
+
+class Place:
+    """The place of the process's runtime, taken for the time of one test.
+
+    Args:
+        runtime: is used meanwhile.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.parent: Place | None = None
+
+
+_mine: ContextVar[Place | None] = ContextVar("mailglass_testing", default=None)
+_open: list[Place] = []
+_lock = threading.Lock()
+
+
+@contextmanager
+def substituted(place: Place) -> Iterator[None]:
+    """Use a place's runtime for every call that belongs to this context, until the block ends."""
+    place.parent = _mine.get()
+    with _lock:
+        _open.append(place)
+        # they stay: a thread that outlives its test must not send either
+        runtime.substitute_runtime(_runtime)
+        session.substitute_ledger(_ledger)
+    _mine.set(place)
+    try:
+        yield
+    finally:
+        # not by a token: a fixture may be torn down in another context than it was set up in
+        _mine.set(place.parent)
+        with _lock:
+            _open.remove(place)
+
+
+def _runtime() -> Runtime | None:
+    place = _place()
+    return None if place is None else place.runtime
+
+
+def _ledger() -> Database | None:
+    place = _place()
+    return None if place is None else place.runtime.database
+
+
+def _place() -> Place | None:
+    mine = _mine.get()
+    with _lock:
+        if mine is not None:
+            if mine not in _open:
+                raise OutboxError(
+                    "mail is sent by code of a test that is over: let the test wait for its threads and tasks"
+                )
+            return mine
+        if not _open:
+            return None
+        parents = [place.parent for place in _open]
+        innermost = [place for place in _open if place not in parents]
+    if len(innermost) > 1:
+        raise OutboxError(
+            "several tests are under way, and this thread belongs to none of them: start it with "
+            "contextvars.copy_context().run"
+        )
+    return innermost[0]

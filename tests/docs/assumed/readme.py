@@ -1,0 +1,8 @@
+"""Nothing is taken for granted."""
+
+from typing import Any
+
+
+def check(page: dict[str, Any]) -> None:
+    """Expect the mail to be sent."""
+    assert page["result"].state == "sent"

@@ -1,0 +1,134 @@
+"""Runs the commands of a page: those of mailglass in this process, servers until they are ready, others by a shell."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from mailglass import clock
+from mailglass.cli import run
+from mailglass.runtime import close_runtime
+from mailglass.settings import configure
+from mailglass.stack.postgres import find_binaries
+from mailglass.stack.process import ChildProcess, Guardian, free_port, until_line
+
+_ID: Final = re.compile(r"\b0199c6f\d-…|\b0198c0de-[0-9a-f-]{27}")
+_SHELL: Final = re.compile(r"[|<>$&;`]")
+_READY: Final = {
+    re.compile(r"celery .*\bworker\b"): r"ready\.",
+    re.compile(r"celery .*\bbeat\b"): "beat: Starting",
+    re.compile(r"mailglass web(?: |$)|uvicorn |gunicorn |granian "): "running on|Listening at|startup complete",
+}
+# commands whose exit code is an answer: a fault that they found, or that there is nothing
+ANSWERS: Final = frozenset(
+    {"preflight", "doctor", "mail-doctor", "go-live", "config check", "secrets check", "install", "suppressions show"}
+)
+_ANSWERS: Final = (0, 1, 2, 3)
+
+
+@dataclass
+class Shell:
+    """Where the commands of a page run.
+
+    Attributes:
+        directory: the page's own.
+        environment: of programs that are started, beside that of this process.
+        delivery: returns the id of a delivery that a subcommand of `mailglass deliveries` can work on.
+        resolver: the address of the DNS server that has the page's records.
+    """
+
+    directory: Path
+    environment: Mapping[str, str]
+    guardian: Guardian
+    delivery: Callable[[str], str]
+    resolver: str
+
+    def run(self, block: str) -> None:
+        """Run a block's commands in their order."""
+        for line in commands(block):
+            self._run(self._filled(line))
+
+    def _run(self, line: str) -> None:
+        server = next((ready for words, ready in _READY.items() if words.match(line)), None)
+        if server is not None:
+            self._serve(shlex.split(line, comments=True), server)
+        elif line.startswith("mailglass ") and not _SHELL.search(re.sub(r"\s#.*", "", line)):
+            self._command(shlex.split(line, comments=True)[1:])
+        else:
+            self._by_bash(line)
+
+    def _filled(self, line: str) -> str:
+        """Put real ids, free ports and moments to come for those that a page shows."""
+        words = line.split()
+        action = words[2] if words[:2] == ["mailglass", "deliveries"] and len(words) > 2 else ""
+        line = _ID.sub(lambda _: self.delivery(action), line)
+        if "--port" not in line:
+            line = re.sub(r"^mailglass web(?= |$)", "mailglass web --port 1", line)
+        tomorrow = clock.now() + timedelta(days=1)
+        line = re.sub(r"(--at) \d{4}-\S+", f"\\1 {tomorrow:%Y-%m-%dT%H:%MZ}", line)
+        return re.sub(r"(--port[ =])\d+", lambda found: f"{found[1]}{free_port(None)}", line)
+
+    def _command(self, words: list[str]) -> None:
+        name = " ".join(words[:2])
+        if words[0] in ("mail-doctor", "go-live") and not {"--resolver", "--explain"} & set(words):
+            words = [*words, "--resolver", self.resolver]
+        code = run(words)
+        configure(None)
+        close_runtime()
+        allowed = _ANSWERS if ANSWERS & {words[0], name} else (0,)
+        assert code in allowed, f"`mailglass {shlex.join(words)}` exited with {code}"
+
+    def _serve(self, words: list[str], ready: str) -> None:
+        program = {"mailglass": ["-m", "mailglass"], "celery": ["-m", "celery"], "uvicorn": ["-m", "uvicorn"]}
+        name = words[0]
+        child = ChildProcess(
+            name,
+            [sys.executable, *program[name], *words[1:]] if name in program else words,
+            log=self.directory / f"{name}.log",
+            env=self._all_environment(),
+            cwd=self.directory,
+            ready=until_line(ready),
+            ready_timeout=60,
+            guardian=self.guardian,
+        )
+        try:
+            child.start()
+        finally:
+            child.stop()
+
+    def _by_bash(self, line: str) -> None:
+        done = subprocess.run(
+            ["bash", "-e", "-o", "pipefail", "-c", line],
+            cwd=self.directory,
+            env=self._all_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=90,
+        )
+        assert done.returncode == 0, f"`{line}` exited with {done.returncode}: {done.stdout}{done.stderr}"
+
+    def _all_environment(self) -> dict[str, str]:
+        path = os.pathsep.join([str(Path(sys.executable).parent), str(find_binaries()), os.environ["PATH"]])
+        return {**os.environ, **self.environment, "PATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def commands(block: str) -> Iterator[str]:
+    """Yield the command lines of a block, lines that go on in the next one joined."""
+    lines = block.replace("\\\n", " ").splitlines()
+    console = any(line.startswith("$ ") for line in lines)
+    for line in lines:
+        if console and not line.startswith("$ "):
+            continue
+        line = line.removeprefix("$ ").strip()
+        if line and not line.startswith("#"):
+            yield line
