@@ -64,7 +64,7 @@ COSTLY: dict[str, Callable[[int], str]] = {
 
 
 @pytest.mark.parametrize("what", COSTLY)
-def test_what_would_take_minutes_or_gigabytes_is_refused_with_the_remedy(what: str) -> None:
+def test_html_that_would_take_minutes_or_gigabytes_is_refused_with_the_remedy(what: str) -> None:
     with pytest.raises(TemplateError, match="leave out"):
         _check_for_native_code("app:Mail", COSTLY[what](30_000))
 
