@@ -5,12 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import TypeVar, Union
 from uuid import UUID, uuid5
 
 from mailglass.errors import IdempotencyError, MessageError, SuppressedError, SuppressionType
 from mailglass.ids import uuid7
-from mailglass.ledger.session import NOT_GIVEN, async_session, is_psycopg, remember_ledger, runner_of
+from mailglass.ledger.session import (
+    NOT_GIVEN,
+    HostTransaction,
+    async_session,
+    is_psycopg,
+    remember_ledger,
+    runner_of,
+)
 from mailglass.ledger.submit import Item, Recorded, content_id, derived_content_id, submit
 from mailglass.mail.addresses import Address, encodable
 from mailglass.mail.mailable import Mailable
@@ -224,6 +232,9 @@ def ring(lanes: Collection[Lane], session: object) -> None:
     doorbell = get_runtime().doorbell
     if session is NOT_GIVEN:
         doorbell.ring(lanes)
+        return
+    if isinstance(session, HostTransaction):
+        session.on_commit(partial(doorbell.ring, lanes))
         return
     if is_psycopg(session):
         return

@@ -23,7 +23,7 @@ def settings_are_whole(surroundings: Surroundings) -> Iterator[Finding]:
         yield failed("settings", problem, "`mailglass config check` shows the settings as they are read")
     if not problems:
         accounts, routes = len(settings.accounts), len(settings.routes)
-        yield passed("settings", f"{settings.file or 'the environment'}: {accounts} accounts, {routes} routes")
+        yield passed("settings", f"{settings.source or 'the environment'}: {accounts} accounts, {routes} routes")
 
 
 def recipients_are_told(surroundings: Surroundings) -> Iterator[Finding]:

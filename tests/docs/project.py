@@ -147,11 +147,15 @@ class Project:
         module = self._module(page)
         document = parse(page, _nothing if is_suite else self._run_python, self._run_shell)
         document.namespace = vars(module)
-        for example in document.examples():
-            with suppress(SkipTest):
-                example.evaluate()
-        if "check" in vars(module):
-            module.check(vars(module))
+        try:
+            for example in document.examples():
+                with suppress(SkipTest):
+                    example.evaluate()
+            if "check" in vars(module):
+                module.check(vars(module))
+        finally:
+            if "close" in vars(module):
+                module.close()
 
     def delivery(self, action: str) -> str:
         """Return the id of a delivery in the state that a subcommand works on."""
