@@ -42,8 +42,8 @@ def go_live(
     """Run the checklist before you go live.
 
     Seven sections, a line each: deliverability, webhook wiring, secrets and rotation, queue sizing, per-tenant
-    routing, suppression handling, telemetry. Changes nothing. A section that is `todo` waits for a later part of mailglass, and is no failure. Exits
-    with 0 if no section failed, with 1 if one did.
+    routing, suppression handling, telemetry. Changes nothing. A section that is `todo` waits for a later part of
+    mailglass, and is no failure. Exits with 0 if no section failed, with 1 if one did.
 
     \b
     mailglass go-live
