@@ -41,11 +41,16 @@ if TYPE_CHECKING:
     from mailglass.mail.message import Attachment, Message
     from mailglass.mail.streams import Stream
     from mailglass.outbound.batch_results import BatchResults, ItemOutcome, ItemResult
-    from mailglass.outbound.bulk import cancel_many, release_many
+    from mailglass.outbound.bulk import acancel_many, arelease_many, cancel_many, release_many
     from mailglass.outbound.cancel_results import CancelCounts, CancelOutcome
-    from mailglass.outbound.deliver import deliver
+    from mailglass.outbound.deliver import adeliver, deliver
     from mailglass.outbound.deliver_later import deliver_later
-    from mailglass.outbound.deliver_many import deliver_many, deliver_many_or_raise
+    from mailglass.outbound.deliver_many import (
+        adeliver_many,
+        adeliver_many_or_raise,
+        deliver_many,
+        deliver_many_or_raise,
+    )
     from mailglass.outbound.results import DeliveryGroup, DeliveryResult
     from mailglass.routing.scope import ANY_TENANT, current_tenant, tenant
     from mailglass.settings import configure, load_settings
@@ -78,10 +83,10 @@ _HOMES = {
     "ledger.deliveries": ("Delivery",),
     "mail.mailable": ("Mailable",),
     "mail.message": ("Attachment", "Message"),
-    "outbound.deliver": ("deliver",),
+    "outbound.deliver": ("adeliver", "deliver"),
     "outbound.deliver_later": ("deliver_later",),
-    "outbound.deliver_many": ("deliver_many", "deliver_many_or_raise"),
-    "outbound.bulk": ("cancel_many", "release_many"),
+    "outbound.deliver_many": ("adeliver_many", "adeliver_many_or_raise", "deliver_many", "deliver_many_or_raise"),
+    "outbound.bulk": ("acancel_many", "arelease_many", "cancel_many", "release_many"),
     "outbound.results": ("DeliveryGroup", "DeliveryResult"),
     "settings": ("configure", "load_settings"),
     "mail.streams": ("Stream",),
@@ -121,7 +126,12 @@ __all__ = [
     "SuppressedError",
     "TemplateError",
     "TenantError",
+    "acancel_many",
+    "adeliver",
+    "adeliver_many",
+    "adeliver_many_or_raise",
     "app",
+    "arelease_many",
     "cancel_many",
     "configure",
     "current_tenant",

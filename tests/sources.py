@@ -55,8 +55,8 @@ ASGI_IMPORTS = {
     "litestar": [("from litestar import Litestar", "Litestar"), ("import litestar", "litestar.Litestar")],
 }
 ASGI_ARGUMENTS = {
-    "fastapi": ["", "title='Shop',  # shown\n    docs_url=None,\n"],
-    "starlette": ["", "debug=False, routes=[]", "routes=[\n      ], # none\n"],
+    "fastapi": ["", "title='Shop',  # shown\n    docs_url=None,\n", "**{'debug': True}"],
+    "starlette": ["", "debug=False, routes=[]", "routes=[\n      ], # none\n", "False, []"],
     "litestar": ["[]", "route_handlers=[], debug=True", "\n[\n]\n,\n"],
 }
 TARGETS = ["app", "application", "app: object", "app = application", "shop_app"]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mailglass.errors import ConfigError
 from mailglass.installer import managed
 from mailglass.installer.conflicts import conflict
 from mailglass.installer.managed import Kind, Piece
@@ -85,7 +84,7 @@ def edit(root: Path, wanted: Wanted, raw: bytes) -> Step | ByHand:
         raw: the file's bytes, or those that an earlier step will have written.
 
     Raises:
-        ConfigError: the file cannot be read as Python, or something else has the name of the conflict file.
+        ConfigError: the file is not in its own encoding, or something else has the name of the conflict file.
     """
     source = Source.read(wanted.path, raw)
     try:
@@ -95,9 +94,8 @@ def edit(root: Path, wanted: Wanted, raw: bytes) -> Step | ByHand:
         bare = managed.without(source, [*blocks, *imports])
         addition = _addition(Reading(bare), wanted)
     except (SyntaxError, RecursionError):
-        raise ConfigError(
-            wanted.path, "it cannot be parsed", "Mend its syntax, or run the command by the Python that runs it"
-        ) from None
+        # Python reads the file, for it was found by its syntax tree
+        return replace(wanted.by_hand, reason="libcst cannot read this file")
     kept = Step(Action.KEEP, wanted.path, "is wired already", raw, raw)
     if addition is None:
         return kept if wanted.wired and all(piece.intact for piece in blocks) else wanted.by_hand

@@ -10,7 +10,7 @@ from typing import Final
 import libcst as cst
 
 from mailglass.installer.edits import Code, Wanted, has_block
-from mailglass.installer.places import Place, Reading, argument
+from mailglass.installer.places import Place, Reading, may_give
 from mailglass.installer.plan import ByHand
 from mailglass.wiring import asgi, django, flask
 from mailglass.wiring.findings import Status
@@ -149,7 +149,7 @@ def _extension(place: Place) -> Code:
 def _routes(place: Place) -> Code:
     """Return the mount, before the routes that the application is made with: one of them may match every path."""
     web = {"mailglass_webhooks": "mailglass.web.app"}
-    if isinstance(place.value, cst.Call) and argument(place.value, "routes") is not None:
+    if isinstance(place.value, cst.Call) and may_give(place.value, "routes", position=1):
         line = f'{place.target}.routes.insert(0, {{Mount}}("/mailglass", app={{mailglass_webhooks}}))'
         return Code((line,), {"Mount": "starlette.routing.Mount", **web})
     return Code((f'{place.target}.mount("/mailglass", {{mailglass_webhooks}})',), web)

@@ -157,9 +157,11 @@ class Reading:
         return Place(position.end.line, first[: len(first) - len(first.lstrip())], target, value)
 
 
-def argument(call: cst.Call, name: str) -> cst.BaseExpression | None:
-    """Return the value of a keyword argument, or None if it is not given."""
-    return next((item.value for item in call.args if item.keyword is not None and item.keyword.value == name), None)
+def may_give(call: cst.Call, name: str, position: int) -> bool:
+    """Return whether a call may give an argument: by its name, by its position, or among unpacked ones."""
+    positional = sum(item.keyword is None for item in call.args)
+    named = {item.keyword.value for item in call.args if item.keyword is not None}
+    return name in named or positional > position or any(item.star for item in call.args)
 
 
 def _walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:

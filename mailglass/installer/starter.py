@@ -138,6 +138,10 @@ def _environment(root: Path) -> Step:
 def _mail(root: Path, home: PurePosixPath) -> list[Step]:
     """Return the steps of the first mail and its template, which are written together or not at all."""
     mails, template = str(home.parent / MAILS), str(home.parent / TEMPLATE)
+    package = str(home.parent / PurePosixPath(MAILS).stem)
+    if (root / package).is_dir():
+        # the module would never be imported
+        return [Step(Action.KEEP, package, "is there, and a first mail has no place beside it")]
     mail = _created(root, mails, managed.file(_MAILS))
     if mail.action is Action.KEEP and not _is_ours(mail.before):
         return [mail]

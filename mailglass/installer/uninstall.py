@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -17,6 +18,7 @@ from mailglass.installer.writing import TEMPORARY, temporary_of
 from mailglass.wiring.project import MAX_BYTES, source_files
 
 _NAMES: Final = frozenset({starter.SETTINGS, starter.ENVIRONMENT, PurePosixPath(starter.TEMPLATE).name})
+_IMPORT: Final = re.compile(rb"(?m)^[ \t]*(?:from|import)\b[^\n]*\bmails\b")
 # the mount goes before the application that it includes, files that were written as a whole go last
 _ORDER: Final = ("mount", "app", "env")
 
@@ -35,13 +37,32 @@ def plan_uninstall(root: Path) -> Plan:
     """
     if not root.is_dir():
         raise ConfigError("directory", "it is no directory", "Name the directory that mailglass was installed into")
-    found: list[tuple[int, Step]] = []
-    for path in source_files(root, _may_be_ours):
-        found += [(rank, step) for rank, step in [_step(root, path)] if step is not None]
-    steps = [step for _, step in sorted(found, key=lambda item: item[0])]
+    paths = source_files(root, _may_be_ours)
+    found = [(rank, step) for rank, step in (_step(root, path) for path in paths) if step is not None]
+    steps = [_kept_if_used(root, paths, step) for _, step in sorted(found, key=lambda item: item[0])]
+    steps = [_kept_with_its_mail(step, steps) for step in steps]
     # what a killed run left beside a file is replaced when the file is changed
     replaced = {temporary_of(step.path) for step in steps if step.action is Action.CHANGE}
     return Plan(None, [step for step in steps if step.path not in replaced], keeps_matter=True)
+
+
+def _kept_if_used(root: Path, paths: Sequence[str], step: Step) -> Step:
+    """Keep the module of the first mail where another module seems to import it."""
+    if step.action is not Action.REMOVE or PurePosixPath(step.path).name != starter.MAILS:
+        return step
+    for path in paths:
+        if path != step.path and path.endswith(".py") and _IMPORT.search((root / path).read_bytes()):
+            return Step(Action.KEEP, step.path, f"seems to be imported by {path}", step.before, step.before)
+    return step
+
+
+def _kept_with_its_mail(step: Step, steps: Sequence[Step]) -> Step:
+    """Keep the template of a mail that is kept."""
+    kept = [PurePosixPath(item.path) for item in steps if item.action is Action.KEEP]
+    mails = [path for path in kept if path.name == starter.MAILS and str(path.parent / starter.TEMPLATE) == step.path]
+    if not mails or step.action is not Action.REMOVE:
+        return step
+    return Step(Action.KEEP, step.path, f"belongs to {mails[0]}", step.before, step.before)
 
 
 def _may_be_ours(name: str) -> bool:

@@ -6,23 +6,26 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from mailglass.errors import SessionError
 
 if TYPE_CHECKING:
     import psycopg
     from sqlalchemy.engine import Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
     from sqlalchemy.orm import Session, scoped_session
 
     from mailglass.ledger.database import Database, Rows
     from mailglass.ledger.submit import Runner
 
-    # what `session=` takes
-    SessionLike: TypeAlias = Session | scoped_session[Any] | Connection | psycopg.Connection[Any]
+    # what coroutines take
+    AsyncSessionLike: TypeAlias = AsyncSession | async_scoped_session[Any] | AsyncConnection
 
-_ASYNC: Final = "await session.run_sync(lambda s: deliver_later.delay(message, session=s))"
+_ASYNC: Final = "await deliver_later.adelay(message, session=session)"
+_NONE: Final = "session is None: leave it out for a transaction of mailglass's own, or give a session"
 
 
 class NotGiven(Enum):
@@ -38,6 +41,25 @@ NOT_GIVEN: Final = NotGiven.NOT_GIVEN
 """No session: a transaction of the ledger's own. None is an error instead."""
 
 
+@dataclass(frozen=True, slots=True)
+class HostTransaction:
+    """A transaction of a web framework that works on a psycopg connection and tells when it has committed.
+
+    Attributes:
+        connection: the framework's connection.
+        on_commit: calls a function once the transaction has committed, at once where none is open, and never after a
+            rollback.
+    """
+
+    connection: psycopg.Connection[Any]
+    on_commit: Callable[[Callable[[], object]], object]
+
+
+if TYPE_CHECKING:
+    # what `session=` takes
+    SessionLike: TypeAlias = Session | scoped_session[Any] | Connection | psycopg.Connection[Any] | HostTransaction
+
+
 # finds the ledger that a test has put in the place of the configured one
 _substitute: Callable[[], Database | None] | None = None
 
@@ -50,6 +72,12 @@ def substitute_ledger(find: Callable[[], Database | None]) -> None:
     """
     global _substitute
     _substitute = find
+
+
+def is_in_memory() -> bool:
+    """Return whether a test keeps deliveries in memory, where no transaction holds them back."""
+    ledger = None if _substitute is None else _substitute()
+    return ledger is not None and ledger.in_memory
 
 
 def _ledger() -> Database:
@@ -73,9 +101,11 @@ def runner_of(session: object) -> Runner:
     if session is NOT_GIVEN:
         return _ledger().run
     if session is None:
-        raise TypeError("session is None: leave it out for a transaction of mailglass's own, or give a session")
+        raise TypeError(_NONE)
     from mailglass.ledger import database
 
+    if isinstance(session, HostTransaction):
+        session = session.connection
     if (ledger := _ledger()).in_memory:
         _check_kind(session)
         return ledger.runner_of(session)
@@ -88,6 +118,36 @@ def runner_of(session: object) -> Runner:
     run = _runner(database.run_on, connection)
     _check(connection.engine, run)
     return run
+
+
+def async_session(session: object) -> AsyncSession | AsyncConnection:
+    """Return the session that a coroutine was given, if it can wait for its statements.
+
+    Raises:
+        TypeError: it is no asynchronous session or connection of SQLAlchemy.
+    """
+    if session is None:
+        raise TypeError(_NONE)
+    asyncio = sys.modules.get("sqlalchemy.ext.asyncio")
+    if asyncio is not None and isinstance(session, asyncio.async_scoped_session):
+        session = session()
+    if asyncio is None or not isinstance(session, asyncio.AsyncSession | asyncio.AsyncConnection):
+        raise TypeError(
+            f"session must be a SQLAlchemy AsyncSession or AsyncConnection, not {type(session).__name__}; "
+            "outside of a coroutine use `deliver_later.delay(message, session=session)`"
+        )
+    return cast("AsyncSession | AsyncConnection", session)
+
+
+def remember_ledger() -> None:
+    """Ask the ledger who it is, if nobody has, so that the check of a caller's connection need not."""
+    ours = _ledger()
+    if ours not in _own:
+        identity = _identity(ours.run)
+        with _lock:
+            _engines.clear()
+            _addresses.clear()
+            _own[ours] = identity
 
 
 class Ledger:

@@ -97,6 +97,56 @@ def release_many(*, tenant: str | None = None, **filters: Any) -> int:
     return count
 
 
+async def acancel_many(*, tenant: str | None = None, **filters: Any) -> CancelCounts:
+    """Cancel deliveries like `cancel_many`, from a coroutine.
+
+    >>> import asyncio
+    >>> from mailglass import acancel_many
+    >>> asyncio.run(acancel_many(tenant="acme", stream="bulk"))
+    CancelCounts(canceled=0, in_doubt=0)
+
+    If the awaiting task is canceled, the call goes on to its end.
+
+    Args:
+        tenant: the owner; by default the tenant in scope.
+        filters: as for `cancel_many`.
+
+    Returns:
+        As for `cancel_many`.
+
+    Raises:
+        MailglassError: as `cancel_many` raises it.
+    """
+    from mailglass.outbound.event_loop import in_thread
+
+    return await in_thread(lambda: cancel_many(tenant=tenant, **filters))
+
+
+async def arelease_many(*, tenant: str | None = None, **filters: Any) -> int:
+    """Release held deliveries like `release_many`, from a coroutine.
+
+    >>> import asyncio
+    >>> from mailglass import arelease_many
+    >>> asyncio.run(arelease_many(tenant="acme", reason="no_route"))
+    0
+
+    If the awaiting task is canceled, the call goes on to its end.
+
+    Args:
+        tenant: the owner; by default the tenant in scope.
+        filters: as for `release_many`.
+
+    Returns:
+        The number of released deliveries.
+
+    Raises:
+        MailglassError: as `release_many` raises it.
+    """
+    from mailglass.outbound.event_loop import in_thread
+
+    return await in_thread(lambda: release_many(tenant=tenant, **filters))
+
+
 def _selection(tenant: str | None, filters: dict[str, Any], statuses: Sequence[Status]) -> Selection:
     known = {field.name for field in fields(Selection)} - {"tenant", "ids"}
     for name in filters:

@@ -77,6 +77,37 @@ def deliver(message: Sendable) -> Delivery:
     return delivery
 
 
+async def adeliver(message: Sendable) -> Delivery:
+    """Deliver one message now, like `deliver`, from a coroutine. The event loop goes on meanwhile.
+
+    >>> import asyncio
+    >>> from mailglass import Message, adeliver, tenant
+    >>> async def main() -> str:
+    ...     with tenant("acme"):
+    ...         delivery = await adeliver(
+    ...             Message(to="ada@example.com", subject="Receipt 1001", text="Thank you.")
+    ...         )
+    ...     return delivery.status.value
+    >>> asyncio.run(main())
+    'sent'
+
+    At most ten of a process are sent at a time, and the others wait for them. If the awaiting task is canceled while
+    it waits, nothing is recorded. After that the delivery goes on to its end: what is recorded is owed.
+
+    Args:
+        message: a `Message` or a `Mailable` with exactly one recipient.
+
+    Returns:
+        As for `deliver`.
+
+    Raises:
+        MailglassError: as `deliver` raises it.
+    """
+    from mailglass.outbound.event_loop import Kind, in_thread
+
+    return await in_thread(lambda: deliver(message), Kind.PROVIDER)
+
+
 @contextmanager
 def _places_for(item: Item) -> Iterator[Reservation | None]:
     """Take the mail's places within the limits before it is recorded, and return unused ones.

@@ -18,7 +18,8 @@ from mailglass.mail.in_process import IN_PROCESS, REMEDY, InProcess
 if TYPE_CHECKING:
     from celery.canvas import Signature
 
-    from mailglass.ledger.session import SessionLike
+    from mailglass.ledger.session import AsyncSessionLike, SessionLike
+    from mailglass.ledger.submit import Item, Recorded
     from mailglass.outbound.recording import Sendable
     from mailglass.outbound.results import DeliveryGroup, DeliveryResult
     from mailglass.routing.scope import AnyTenant
@@ -112,29 +113,84 @@ class DeliverLater(Task):
             IdempotencyError: another message has this task_id.
             TypeError: an option that has no meaning for a delivery.
         """
-        from mailglass.outbound.recording import raise_if_suppressed, record
-        from mailglass.outbound.results import DeliveryGroup, DeliveryResult
+        from mailglass.outbound.recording import record
         from mailglass.outbound.schedule import make_schedule
 
-        message, session = _arguments(args, kwargs, session)
-        given = {name for name, value in options.items() if value or (value is not None and name not in _FOLLOWERS)}
-        unknown = given - _CANVAS_OPTIONS
-        if unknown & _FOLLOWERS:
-            raise TypeError(f"nothing can follow deliver_later ({', '.join(sorted(unknown))}): {REMEDY}")
-        if unknown:
-            raise TypeError(
-                f"deliver_later has no option {', '.join(sorted(unknown))}: "
-                "countdown, eta, expires and priority are kept in the ledger; routes choose the queue"
-            )
-        due = make_schedule(countdown, eta, send_at, expires, priority)
-        pairs = record(message, due, session, _as_uuid(options.get("task_id")))
-        recorded = [answer for _, answer in pairs]
-        raise_if_suppressed(recorded)
-        first = pairs[0][0]
-        results = [DeliveryResult(str(answer.id), first.lane.tenant) for answer in recorded]
-        if len(results) == 1:
-            return results[0]
-        return DeliveryGroup(str(first.group_id), results, first.lane.tenant)
+        message, session, first_id = _read_call(args, kwargs, session, options)
+        schedule = make_schedule(countdown, eta, send_at, expires, priority)
+        return _result(record(message, schedule, session, first_id))
+
+    async def adelay(
+        self, message: Sendable, session: AsyncSessionLike | NotGiven = NOT_GIVEN
+    ) -> DeliveryResult | DeliveryGroup:
+        """Record a message like `delay`, from a coroutine. The event loop waits for neither database nor broker.
+
+        >>> import asyncio
+        >>> from mailglass import Message, deliver_later, tenant
+        >>> async def main() -> str:
+        ...     with tenant("acme"):
+        ...         result = await deliver_later.adelay(
+        ...             Message(to="ada@example.com", subject="Receipt 1001", text="Thank you.")
+        ...         )
+        ...         return await result.astate()
+        >>> asyncio.run(main())
+        'queued'
+
+        If the awaiting task is canceled, the message is recorded as a whole or not at all. With `session` your commit
+        or rollback decides as always.
+
+        Args:
+            message: a `Message` or a `Mailable`.
+            session: a SQLAlchemy AsyncSession or AsyncConnection of the ledger's database. The delivery commits or
+                rolls back with it. Workers are rung after the commit, by the pump if need be. None is an error.
+
+        Returns:
+            As for `delay`.
+
+        Raises:
+            MailglassError: as `delay` raises it.
+        """
+        return await self.aapply_async((message,), {"session": session})
+
+    async def aapply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        countdown: float | None = None,
+        eta: datetime | None = None,
+        send_at: datetime | None = None,
+        expires: float | datetime | None = None,
+        priority: int | None = None,
+        session: AsyncSessionLike | NotGiven = NOT_GIVEN,
+        **options: Any,
+    ) -> DeliveryResult | DeliveryGroup:
+        """Record a message with Celery's options, from a coroutine.
+
+        Args:
+            args: `(message,)`.
+            kwargs: `message` and `session`, unless given otherwise.
+            countdown: seconds until it is due.
+            eta: the aware moment at which it is due.
+            send_at: the same as `eta`.
+            expires: seconds, or an aware moment, after which it is not sent any more.
+            priority: 0 to 9, 9 the most urgent, on every broker.
+            session: as for `adelay`.
+            options: as for `apply_async`.
+
+        Returns:
+            As for `delay`.
+
+        Raises:
+            MailglassError: as `apply_async` raises it.
+            TypeError: an option that has no meaning for a delivery.
+        """
+        from mailglass.outbound.recording import arecord
+        from mailglass.outbound.schedule import make_schedule
+
+        message, session, first_id = _read_call(args, kwargs, session, options)
+        schedule = make_schedule(countdown, eta, send_at, expires, priority)
+        return await arecord(message, schedule, session, first_id, _result)
 
     def signature(self, args: Any = None, *starargs: Any, **starkwargs: Any) -> Signature:
         """Return a signature to call in this process, alone or in a `group`. It cannot pass a broker."""
@@ -157,6 +213,45 @@ class DeliverLater(Task):
         from mailglass.outbound.results import DeliveryResult
 
         return DeliveryResult(task_id, tenant)
+
+
+def _read_call(
+    args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, session: object, options: Mapping[str, Any]
+) -> tuple[Any, Any, UUID | None]:
+    """Return the message of a call, its session, and the id of its first delivery if one is given.
+
+    Raises:
+        TypeError: an argument or option that has no meaning for a delivery.
+    """
+    message, session = _arguments(args, kwargs, session)
+    given = {name for name, value in options.items() if value or (value is not None and name not in _FOLLOWERS)}
+    unknown = given - _CANVAS_OPTIONS
+    if unknown & _FOLLOWERS:
+        raise TypeError(f"nothing can follow deliver_later ({', '.join(sorted(unknown))}): {REMEDY}")
+    if unknown:
+        raise TypeError(
+            f"deliver_later has no option {', '.join(sorted(unknown))}: "
+            "countdown, eta, expires and priority are kept in the ledger; routes choose the queue"
+        )
+    return message, session, _as_uuid(options.get("task_id"))
+
+
+def _result(pairs: Sequence[tuple[Item, Recorded]]) -> DeliveryResult | DeliveryGroup:
+    """Return the result of a call from each of its items with its record.
+
+    Raises:
+        SuppressedError: all recipients are suppressed.
+    """
+    from mailglass.outbound.recording import raise_if_suppressed
+    from mailglass.outbound.results import DeliveryGroup, DeliveryResult
+
+    recorded = [answer for _, answer in pairs]
+    raise_if_suppressed(recorded)
+    first = pairs[0][0]
+    results = [DeliveryResult(str(answer.id), first.lane.tenant) for answer in recorded]
+    if len(results) == 1:
+        return results[0]
+    return DeliveryGroup(str(first.group_id), results, first.lane.tenant)
 
 
 def _arguments(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, session: object) -> tuple[Any, Any]:

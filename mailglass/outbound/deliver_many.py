@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mailglass.errors import (
@@ -15,20 +17,25 @@ from mailglass.errors import (
     MailglassError,
     MessageError,
 )
-from mailglass.ledger.session import NOT_GIVEN, NotGiven, runner_of
+from mailglass.ledger.session import NOT_GIVEN, NotGiven, async_session, runner_of
 from mailglass.ledger.submit import Item, Recorded, Runner, submit
 from mailglass.outbound.batch_results import BatchResults, ItemOutcome, ItemResult
-from mailglass.outbound.recording import Sendable, check_repeated, is_new, items_of, ring
+from mailglass.outbound.recording import Sendable, check_repeated, is_new, items_of, make_ready, ring
 from mailglass.outbound.schedule import Schedule, expires_before_due, make_schedule
 from mailglass.routing.scope import current_tenant
 from mailglass.runtime import get_runtime
 
 if TYPE_CHECKING:
-    from mailglass.ledger.session import SessionLike
+    from mailglass.ledger.session import AsyncSessionLike, SessionLike
 
 # deliveries in one statement, and characters of their content, which one message may exceed
 CHUNK = 500
 CHUNK_SIZE = 8 * 1024 * 1024
+# the same where the driver writes the statement in the event loop, which it would hold up for too long
+LOOP_CHUNK = 100
+LOOP_CHUNK_SIZE = 256 * 1024
+# messages that are read from an iterable before the rest of an event loop takes its turn
+TURN = 20
 
 # a message as it is to be recorded, or why it cannot be
 Prepared = list[Item] | MailglassError
@@ -81,19 +88,111 @@ def deliver_many(
     _check_call(session)
     results = BatchResults()
     for prepared in _chunked(messages, due):
-        answers = _Chunk(prepared, due, session)
-        try:
-            answers.submit()
-        except (LedgerUnavailableError, LedgerError) as error:
-            # in the caller's own transaction nothing stands that was recorded before
-            if session is not NOT_GIVEN or not results:
-                raise
-            results.extend(answers.lost(error))
-            raise BatchFailedError.interrupted(results, len(prepared), error.retryable) from error
-        if not results and answers.late:
-            raise expires_before_due()
-        results.extend(answers.results)
+        _record_chunk(results, prepared, due, session)
     return results
+
+
+async def adeliver_many(
+    messages: Iterable[Sendable] | AsyncIterable[Sendable],
+    *,
+    countdown: float | None = None,
+    eta: datetime | None = None,
+    send_at: datetime | None = None,
+    expires: float | datetime | None = None,
+    priority: int | None = None,
+    session: AsyncSessionLike | NotGiven = NOT_GIVEN,
+) -> BatchResults:
+    """Record many messages like `deliver_many`, from a coroutine.
+
+    >>> import asyncio
+    >>> from mailglass import Message, adeliver_many, tenant
+    >>> async def main() -> None:
+    ...     with tenant("acme"):
+    ...         print(await adeliver_many([Message(to="ada@example.com", subject="News", text="Hello.")]))
+    >>> asyncio.run(main())
+    <BatchResults: 1 queued>
+
+    The iterable is read in the event loop, a few messages at a time. If the awaiting task is canceled, each statement's
+    messages are recorded as a whole or not at all, and none of later ones. With `session` your commit or rollback
+    decides as always.
+
+    Args:
+        messages: any iterable, asynchronous ones too; otherwise as for `deliver_many`.
+        countdown: seconds until all of them are due.
+        eta: the aware moment at which they are due.
+        send_at: the same as `eta`.
+        expires: seconds, or an aware moment, after which they are not sent any more.
+        priority: 0 to 9, 9 the most urgent.
+        session: as for `deliver_later.adelay`.
+
+    Returns:
+        As for `deliver_many`.
+
+    Raises:
+        MailglassError: as `deliver_many` raises it.
+    """
+    from mailglass.outbound.event_loop import in_thread
+
+    due = make_schedule(countdown, eta, send_at, expires, priority)
+    within = None if session is NOT_GIVEN else async_session(session)
+    await in_thread(make_ready)
+    results = BatchResults()
+    chunks = _Chunks(due) if within is None else _Chunks(due, LOOP_CHUNK, LOOP_CHUNK_SIZE)
+
+    async def record(prepared: list[Prepared]) -> None:
+        if within is None:
+            await in_thread(lambda: _record_chunk(results, prepared, due, NOT_GIVEN))
+        else:
+            await within.run_sync(lambda own: _record_chunk(results, prepared, due, own))
+
+    async with aclosing(_read_in_loop(messages)) as groups:
+        async for group in groups:
+            for prepared in await in_thread(partial(chunks.add_all, group)):
+                await record(prepared)
+    if rest := chunks.rest():
+        await record(rest)
+    return results
+
+
+def _record_chunk(results: BatchResults, prepared: list[Prepared], due: Schedule, session: object) -> None:
+    """Record the messages of one statement, and add their results.
+
+    Raises:
+        BatchFailedError: it failed, and there are results.
+    """
+    answers = _Chunk(prepared, due, session)
+    try:
+        answers.submit()
+    except (LedgerUnavailableError, LedgerError) as error:
+        # in the caller's own transaction nothing stands that was recorded before
+        if session is not NOT_GIVEN or not results:
+            raise
+        results.extend(answers.lost(error))
+        raise BatchFailedError.interrupted(results, len(prepared), error.retryable) from error
+    if not results and answers.late:
+        raise expires_before_due()
+    results.extend(answers.results)
+
+
+async def _read_in_loop(
+    messages: Iterable[Sendable] | AsyncIterable[Sendable],
+) -> AsyncGenerator[list[tuple[Sendable, str]], None]:
+    """Yield a few messages at a time with their tenants, so that others of the event loop take their turn."""
+    group: list[tuple[Sendable, str]] = []
+    if isinstance(messages, AsyncIterable):
+        async for message in messages:
+            group.append((message, current_tenant()))
+            if len(group) >= TURN:
+                yield group
+                group = []
+    else:
+        for message in messages:
+            group.append((message, current_tenant()))
+            if len(group) >= TURN:
+                yield group
+                group = []
+    if group:
+        yield group
 
 
 def _check_call(session: object) -> None:
@@ -121,7 +220,15 @@ def deliver_many_or_raise(messages: Iterable[Sendable], **options: Any) -> Batch
     Raises:
         BatchFailedError: `partial_failure` or `all_failed`, with the results. Queued messages stay queued.
     """
-    results = deliver_many(messages, **options)
+    return _complete(deliver_many(messages, **options))
+
+
+def _complete(results: BatchResults) -> BatchResults:
+    """Return results, if all messages are queued or known.
+
+    Raises:
+        BatchFailedError: some are not.
+    """
     counts = results.counts
     failed = counts.get(ItemOutcome.INVALID, 0) + counts.get(ItemOutcome.SUPPRESSED, 0)
     if failed:
@@ -130,20 +237,66 @@ def deliver_many_or_raise(messages: Iterable[Sendable], **options: Any) -> Batch
     return results
 
 
+async def adeliver_many_or_raise(
+    messages: Iterable[Sendable] | AsyncIterable[Sendable], **options: Any
+) -> BatchResults:
+    """Record many messages like `adeliver_many`, and raise if one is invalid or suppressed.
+
+    >>> import asyncio
+    >>> from mailglass import Message, adeliver_many_or_raise
+    >>> messages = [Message(to="ada@example.com", subject="Receipt 1001", text="Thank you.")]
+    >>> asyncio.run(adeliver_many_or_raise(messages))
+    <BatchResults: 1 queued>
+
+    Args:
+        messages: as for `adeliver_many`.
+        options: as for `adeliver_many`.
+
+    Returns:
+        The results, all queued or known.
+
+    Raises:
+        BatchFailedError: `partial_failure` or `all_failed`, with the results. Queued messages stay queued.
+    """
+    return _complete(await adeliver_many(messages, **options))
+
+
 def _chunked(messages: Iterable[Sendable], due: Schedule) -> Iterator[list[Prepared]]:
-    chunk: list[Prepared] = []
-    count = size = 0
+    chunks = _Chunks(due)
     for message in messages:
-        entry = _prepared(message, current_tenant(), due)
-        chunk.append(entry)
+        if full := chunks.add(message, current_tenant()):
+            yield full
+    if rest := chunks.rest():
+        yield rest
+
+
+class _Chunks:
+    """Messages collected until they fill a statement."""
+
+    def __init__(self, due: Schedule, count: int | None = None, size: int | None = None) -> None:
+        self._due = due
+        self._max_count, self._max_size = count or CHUNK, size or CHUNK_SIZE
+        self._chunk: list[Prepared] = []
+        self._count = self._size = 0
+
+    def add(self, message: Sendable, tenant: str) -> list[Prepared]:
+        """Add a message; returns the messages of a statement if it fills one, else none."""
+        entry = _prepared(message, tenant, self._due)
+        self._chunk.append(entry)
         if isinstance(entry, list):
-            count += len(entry)
-            size += len(entry[0].content)
-        if count >= CHUNK or size >= CHUNK_SIZE or len(chunk) >= CHUNK:
-            yield chunk
-            chunk, count, size = [], 0, 0
-    if chunk:
-        yield chunk
+            self._count += len(entry)
+            self._size += len(entry[0].content)
+        full = max(self._count, len(self._chunk)) >= self._max_count or self._size >= self._max_size
+        return self.rest() if full else []
+
+    def add_all(self, messages: Iterable[tuple[Sendable, str]]) -> list[list[Prepared]]:
+        """Add messages with their tenants; returns the statements that they fill."""
+        return [full for message, tenant in messages if (full := self.add(message, tenant))]
+
+    def rest(self) -> list[Prepared]:
+        """Return what has been collected, and begin anew."""
+        chunk, self._chunk, self._count, self._size = self._chunk, [], 0, 0
+        return chunk
 
 
 class _Chunk:

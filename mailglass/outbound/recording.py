@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
-from typing import Union
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import TypeVar, Union
 from uuid import UUID, uuid5
 
 from mailglass.errors import IdempotencyError, MessageError, SuppressedError, SuppressionType
 from mailglass.ids import uuid7
-from mailglass.ledger.session import NOT_GIVEN, is_psycopg, runner_of
+from mailglass.ledger.session import (
+    NOT_GIVEN,
+    HostTransaction,
+    async_session,
+    is_psycopg,
+    remember_ledger,
+    runner_of,
+)
 from mailglass.ledger.submit import Item, Recorded, content_id, derived_content_id, submit
 from mailglass.mail.addresses import Address, encodable
 from mailglass.mail.mailable import Mailable
@@ -21,6 +29,7 @@ from mailglass.routing import Lane, Mode, RouteContext
 from mailglass.routing.scope import current_tenant
 from mailglass.runtime import get_runtime
 
+T = TypeVar("T")
 Sendable = Union[Message, Mailable]  # noqa: UP007 - read by Celery at run time
 # made once: `json.dumps` makes an encoder at each call that asks for another form than its own
 _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -80,8 +89,9 @@ def _lane_of(message: Message | Mailable, tenant: str, mode: Mode, mailable: str
     runtime = get_runtime()
     settings = runtime.settings
     route = runtime.router.resolve(RouteContext(tenant, str(message.stream), mode=mode, mailable=mailable))
-    account = settings.accounts[route.accounts[0]]
-    if message.from_ is None and account.sender is None and settings.default_from is None:
+    # one that the application keeps is resolved when it sends
+    account = settings.accounts.get(route.accounts[0])
+    if message.from_ is None and account is not None and account.sender is None and settings.default_from is None:
         raise MessageError("from_", "missing: name a sender, or set `from` for the account or default_from")
     return Lane(route.queue, tenant, str(message.stream))
 
@@ -159,6 +169,49 @@ def record(
     return list(zip(items, record_items(items, schedule, session), strict=True))
 
 
+async def arecord(
+    message: Sendable,
+    schedule: Schedule,
+    session: object,
+    first_id: UUID | None,
+    answer: Callable[[list[tuple[Item, Recorded]]], T],
+) -> T:
+    """Record one message like `record`, from a coroutine, whose event loop waits for nothing.
+
+    The coroutine may be canceled at each `await`. In a transaction of mailglass's own the message is recorded as a
+    whole, or not at all if no thread had begun with it. In the caller's, its commit or rollback decides.
+
+    Args:
+        message: a `Message` or a `Mailable`.
+        schedule: when its deliveries are due.
+        session: an asynchronous session or connection of the caller's, or `NOT_GIVEN`.
+        first_id: the id of the first delivery, if the caller has chosen it.
+        answer: makes the answer of each item with its record; an error that it raises is the caller's.
+
+    Returns:
+        The answer.
+    """
+    from mailglass.outbound.event_loop import in_thread
+
+    if session is NOT_GIVEN:
+        return await in_thread(lambda: answer(record(message, schedule, session, first_id)))
+    within = async_session(session)
+
+    def prepare() -> list[Item]:
+        make_ready()
+        return items_of(message, current_tenant(), schedule, first_id)
+
+    items = await in_thread(prepare)
+    recorded = await within.run_sync(lambda own: record_items(items, schedule, own))
+    return answer(list(zip(items, recorded, strict=True)))
+
+
+def make_ready() -> None:
+    """Open what a transaction of the caller's takes for granted, because it runs in an event loop."""
+    remember_ledger()
+    _ = get_runtime().doorbell
+
+
 def record_items(items: Sequence[Item], schedule: Schedule, session: object) -> list[Recorded]:
     """Record the items of one message, and ring its lane if a new delivery is due now."""
     recorded = submit(runner_of(session), items, schedule.called_at)
@@ -179,6 +232,9 @@ def ring(lanes: Collection[Lane], session: object) -> None:
     doorbell = get_runtime().doorbell
     if session is NOT_GIVEN:
         doorbell.ring(lanes)
+        return
+    if isinstance(session, HostTransaction):
+        session.on_commit(partial(doorbell.ring, lanes))
         return
     if is_psycopg(session):
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 from uuid import UUID
 
 from celery.exceptions import TimeoutError as CeleryTimeoutError
@@ -19,8 +19,11 @@ from mailglass.routing.scope import ANY_TENANT, AnyTenant, check_tenant, current
 from mailglass.runtime import get_runtime
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mailglass.ledger.deliveries import Delivery
 
+T = TypeVar("T")
 _SETTLED = frozenset({Status.SENT, Status.FAILED, Status.SUPPRESSED, Status.CANCELED})
 # of a group: the most urgent status first
 _BY_URGENCY: list[str] = [
@@ -142,6 +145,74 @@ class DeliveryResult(AsyncResult):
 
     wait = get
 
+    async def adelivery(self) -> Delivery:
+        """Return the delivery from the ledger, as `delivery` does, without blocking the event loop.
+
+        Raises:
+            DeliveryNotFoundError: there is no such delivery, or it is another tenant's.
+        """
+        return await _in_thread(lambda: self.delivery)
+
+    async def astate(self) -> str:
+        """Return the status, as `state` does, without blocking the event loop."""
+        return (await self.adelivery()).status.value
+
+    async def aready(self) -> bool:
+        """Return what `ready` does, without blocking the event loop."""
+        return await _in_thread(self.ready)
+
+    async def asuccessful(self) -> bool:
+        """Return what `successful` does, without blocking the event loop."""
+        return await _in_thread(self.successful)
+
+    async def afailed(self) -> bool:
+        """Return what `failed` does, without blocking the event loop."""
+        return await _in_thread(self.failed)
+
+    async def aget(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        interval: float = _FIRST_WAIT,
+        wait_if_held: bool = False,
+    ) -> Delivery:
+        """Wait like `get`, without blocking the event loop. Canceling the wait leaves the delivery as it is.
+
+        Args:
+            timeout: seconds; it also ends the wait for a database that does not answer. 0 reads once. None waits
+                without limit.
+            propagate: raise the recorded error; otherwise return the delivery in any status.
+            interval: seconds between the first reads; it grows.
+            wait_if_held: continue to wait while the delivery is `held`.
+
+        Returns:
+            The `Delivery`.
+
+        Raises:
+            celery.exceptions.TimeoutError: the delivery has not ended.
+            SuppressedError: the recipient is suppressed.
+            DeliveryError: it has ended without being sent, or is `held`; holds the recorded reason.
+        """
+        import asyncio
+
+        ended = _SETTLED if wait_if_held else _SETTLED | {Status.HELD}
+        last: Delivery | None = None
+        try:
+            async with asyncio.timeout(timeout or None):
+                last = await self.adelivery()
+                while last.status not in ended and timeout != 0:
+                    await asyncio.sleep(interval)
+                    interval = min(interval * 1.5, _LONGEST_WAIT)
+                    last = await self.adelivery()
+        except TimeoutError:
+            pass
+        if last is None or last.status not in ended:
+            status = "of unknown status" if last is None else last.status.value
+            raise CeleryTimeoutError(f"delivery {self.id} is still {status}")
+        if propagate:
+            _raise_recorded(last)
+        return last
+
     def cancel(self) -> CancelOutcome:
         """Cancel the delivery, if no worker has claimed it and it cannot have been sent.
 
@@ -155,6 +226,10 @@ class DeliveryResult(AsyncResult):
             return CancelOutcome.CANCELED
         return CancelOutcome.IN_DOUBT if answer.in_doubt else CancelOutcome.LEFT
 
+    async def acancel(self) -> CancelOutcome:
+        """Cancel the delivery like `cancel`, without blocking the event loop."""
+        return await _in_thread(self.cancel)
+
     def revoke(self, *_: Any, **__: Any) -> None:
         """Cancel, by Celery's name."""
         self.cancel()
@@ -167,6 +242,13 @@ class DeliveryResult(AsyncResult):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return DeliveryResult, (self.id, ANY_TENANT if self._tenant is None else self._tenant)
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Run a read or write of the ledger in a thread. Programs without an event loop load nothing of it."""
+    from mailglass.outbound.event_loop import in_thread
+
+    return await in_thread(work)
 
 
 def _bound(tenant: str | AnyTenant | None) -> str | None:
@@ -268,6 +350,44 @@ class DeliveryGroup(Sequence[DeliveryResult]):
         ids = [result.id for result in self]
         answer = deliveries.cancel(get_runtime().database, ids, self[0].delivery.tenant)
         return CancelCounts(len(answer.canceled), len(answer.in_doubt))
+
+    async def astates(self) -> dict[UUID, str]:
+        """Return what `states` does, without blocking the event loop."""
+        return await _in_thread(lambda: self.states)
+
+    async def astate(self) -> str:
+        """Return what `state` does, without blocking the event loop."""
+        return await _in_thread(lambda: self.state)
+
+    async def aready(self) -> bool:
+        """Return what `ready` does, without blocking the event loop."""
+        return await _in_thread(self.ready)
+
+    async def asuccessful(self) -> bool:
+        """Return what `successful` does, without blocking the event loop."""
+        return await _in_thread(self.successful)
+
+    async def afailed(self) -> bool:
+        """Return what `failed` does, without blocking the event loop."""
+        return await _in_thread(self.failed)
+
+    async def acancel(self) -> CancelCounts:
+        """Cancel deliveries like `cancel`, without blocking the event loop."""
+        return await _in_thread(self.cancel)
+
+    async def aget(
+        self, timeout: float | None = None, propagate: bool = True, wait_if_held: bool = False
+    ) -> list[Delivery]:
+        """Wait for all deliveries, within one timeout; see `DeliveryResult.aget`."""
+        deadline = None if timeout is None else clock.monotonic() + timeout
+        return [
+            await result.aget(
+                None if deadline is None else max(deadline - clock.monotonic(), 0.0),
+                propagate,
+                wait_if_held=wait_if_held,
+            )
+            for result in self._results
+        ]
 
     def revoke(self, *_: Any, **__: Any) -> None:
         """Cancel, by Celery's name."""

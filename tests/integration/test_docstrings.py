@@ -18,10 +18,12 @@ from mailglass.settings import AccountSettings, Route, Secret, Settings, configu
 
 WITH_EXAMPLES = (
     "Address Attachment BatchResults CancelCounts CancelOutcome Delivery DeliveryGroup DeliveryResult ItemResult "
-    "Mailable Message MessageError Stream cancel_many configure current_tenant deliver deliver_later deliver_many "
+    "Mailable Message MessageError Stream acancel_many adeliver adeliver_many adeliver_many_or_raise arelease_many "
+    "cancel_many configure current_tenant deliver deliver_later deliver_many "
     "deliver_many_or_raise load_settings release_many tenant"
 ).split()
 MODULES = (
+    "mailglass.integrations.mailer",
     "mailglass.routing.hooks",
     "mailglass.suppressions.bulk",
     "mailglass.suppressions.csv_export",

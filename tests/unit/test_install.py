@@ -179,6 +179,26 @@ def test_edited_first_files_are_kept_by_a_second_installation_and_by_uninstall(
     assert sorted(tree(shop)) == ["app.py", "mailglass.toml"]
 
 
+def test_a_first_mail_that_is_used_is_kept_with_its_template(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(["install", str(shop)])
+    (shop / "views.py").write_text("from mails import Welcome\n")
+    capsys.readouterr()
+    assert run(["uninstall", str(shop)]) == 1
+    assert "[keep] mails.py: seems to be imported by views.py" in capsys.readouterr().out
+    assert {"mails.py", "templates/mails/welcome.html"} < tree(shop).keys()
+    (shop / "views.py").unlink()
+    (shop / "mails.py").write_text((shop / "mails.py").read_text() + "# mine\n")
+    assert run(["uninstall", str(shop)]) == 1
+    assert {"mails.py", "templates/mails/welcome.html"} < tree(shop).keys()
+
+
+def test_a_package_of_the_first_mails_name_gets_no_module_beside_it(shop: Path) -> None:
+    (shop / "mails").mkdir()
+    assert run(["install", str(shop)]) == 0
+    assert not (shop / "mails.py").exists()
+    assert not (shop / "templates").exists()
+
+
 def test_an_edited_block_of_the_environment_is_kept(shop: Path) -> None:
     (shop / ".env.example").write_text("A=1\n")
     run(["install", str(shop)])

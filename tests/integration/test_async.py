@@ -1,0 +1,592 @@
+"""Calls from coroutines: nothing blocks the event loop, and cancellation leaves all or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, TypeVar
+
+import psycopg
+import pytest
+import sqlalchemy
+from celery.exceptions import TimeoutError as CeleryTimeoutError
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_scoped_session,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.orm import Session
+
+from mailglass import (
+    CancelCounts,
+    CancelOutcome,
+    DeliveryGroup,
+    DeliveryNotFoundError,
+    DeliveryResult,
+    IdempotencyError,
+    ItemOutcome,
+    Message,
+    SuppressedError,
+    acancel_many,
+    adeliver,
+    adeliver_many,
+    adeliver_many_or_raise,
+    deliver_later,
+    tenant,
+)
+from mailglass.doorbell import Doorbell
+from mailglass.errors import BatchFailedError, SessionError
+from mailglass.ledger import deliveries, schema
+from mailglass.ledger.database import Database, sqlalchemy_url
+from mailglass.ledger.suppressions import Suppression
+from mailglass.ledger.suppressions import suppress as suppress_recipients
+from mailglass.outbound import deliver_many as deliver_many_module
+from mailglass.outbound.event_loop import THREADS, in_thread
+from mailglass.routing import Router
+from tests.cluster import frozen
+
+T = TypeVar("T")
+DRIVERS = ("asyncpg", "psycopg")
+every_driver = pytest.mark.parametrize("driver", DRIVERS)
+
+
+def message(to: object = "ada@example.com", **fields: Any) -> Message:
+    return Message(to=to, subject="Receipt 1001", text="Thank you.", **fields)
+
+
+@asynccontextmanager
+async def engine_of(cluster: Any, driver: str = "asyncpg", url: str = "") -> AsyncIterator[AsyncEngine]:
+    address = make_url(sqlalchemy_url(url or cluster.environment["MAILGLASS_DATABASE_URL"]))
+    engine = create_async_engine(address.set(drivername=f"postgresql+{driver}"))
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+def statuses(cluster: Any) -> dict[str, dict[str, int]]:
+    return deliveries.counts(cluster.runtime.database)
+
+
+# the calls
+
+
+def test_a_message_is_recorded_and_its_result_awaited_until_a_worker_has_sent_it(cluster, outside) -> None:
+    cluster.worker("-P", "threads", "-c", "2")
+
+    async def main() -> None:
+        result = await deliver_later.adelay(message())
+        assert isinstance(result, DeliveryResult)
+        assert (await result.aget(timeout=60)).status == "sent"
+        assert await result.astate() == "sent"
+        assert await result.aready() and await result.asuccessful() and not await result.afailed()
+        assert await result.acancel() is CancelOutcome.LEFT
+        group = await deliver_later.adelay(message(["a@example.com", "b@example.com"]))
+        assert isinstance(group, DeliveryGroup)
+        assert [delivery.status for delivery in await group.aget(timeout=60)] == ["sent", "sent"]
+        assert set((await group.astates()).values()) == {"sent"} and await group.astate() == "sent"
+        assert await group.aready() and await group.asuccessful() and not await group.afailed()
+
+    asyncio.run(main())
+
+
+def test_options_and_errors_are_those_of_the_calls_without_await(cluster) -> None:
+    suppress_recipients(
+        cluster.runtime.database, [Suppression("default", "gone@example.com", "hard_bounce", "webhook")]
+    )
+
+    async def main() -> None:
+        later = await deliver_later.aapply_async((message(),), countdown=60, priority=9, expires=600)
+        delivery = await later.adelivery()
+        assert (delivery.priority, round((delivery.due_at - delivery.created_at).total_seconds())) == (9, 60)
+        with pytest.raises(CeleryTimeoutError, match="still queued"):
+            await later.aget(timeout=0)
+        with pytest.raises(CeleryTimeoutError, match="still queued"):
+            await later.aget(timeout=0.1)
+        assert await later.acancel() is CancelOutcome.CANCELED
+        with pytest.raises(SuppressedError):
+            await deliver_later.adelay(message("gone@example.com"))
+        await deliver_later.adelay(message(idempotency_key="one"))
+        with pytest.raises(IdempotencyError):
+            await deliver_later.adelay(message("other@example.com", idempotency_key="one"))
+        for wrong in ({"link": "x"}, {"queue": "mailglass"}):
+            with pytest.raises(TypeError):
+                await deliver_later.aapply_async((message(),), **wrong)
+        assert await acancel_many(status="queued") == CancelCounts(1, 0)
+
+    asyncio.run(main())
+
+
+def test_a_message_is_delivered_now_while_the_event_loop_goes_on(cluster, outside) -> None:
+    async def main() -> None:
+        sent = await asyncio.gather(*(adeliver(message(f"u{number}@example.com")) for number in range(3)))
+        assert [delivery.status for delivery in sent] == ["sent"] * 3
+
+    asyncio.run(main())
+    assert len(outside.mails) == 3
+
+
+def test_the_tenant_in_scope_is_that_of_the_awaiting_task(cluster) -> None:
+    async def of(name: str) -> None:
+        with tenant(name):
+            result = await deliver_later.adelay(message())
+            await asyncio.sleep(0)
+            await adeliver_many([message(), message()])
+            assert (await DeliveryResult(result.id).adelivery()).tenant == name
+
+    async def main() -> None:
+        await asyncio.gather(*(of(f"t{number}") for number in range(8)))
+        with tenant("t0"):
+            ours = await deliver_later.adelay(message())
+        with tenant("t1"), pytest.raises(DeliveryNotFoundError):
+            await DeliveryResult(ours.id).astate()
+
+    asyncio.run(main())
+    expected = {f"t{number}": {"queued": 3} for number in range(1, 8)}
+    assert statuses(cluster) == {"t0": {"queued": 4}, **expected}
+
+
+def test_many_messages_come_from_any_iterable_in_chunks(cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deliver_many_module, "CHUNK", 7)
+    suppress_recipients(cluster.runtime.database, [Suppression("acme", "u3@example.com", "hard_bounce", "webhook")])
+
+    def made() -> Iterator[Message]:
+        for number in range(50):
+            with tenant("acme" if number % 2 else "other"):
+                yield message(f"u{number}@example.com")
+
+    async def fetched() -> AsyncIterator[Message]:
+        for each in made():
+            await asyncio.sleep(0)
+            yield each
+
+    async def main() -> None:
+        for messages in (made(), fetched()):
+            results = await adeliver_many(messages)
+            assert [result.outcome for result in results][:5] == ["queued"] * 3 + ["suppressed", "queued"]
+            assert len(results) == 50
+        with pytest.raises(BatchFailedError, match="1"), tenant("acme"):
+            await adeliver_many_or_raise([message("u3@example.com"), message()])
+        assert len(await adeliver_many([])) == 0
+
+    asyncio.run(main())
+    # every seventh u3 is suppressed in either round
+    assert statuses(cluster) == {
+        "acme": {"queued": 49, "suppressed": 3},
+        "other": {"queued": 50},
+    }
+
+
+# the event loop
+
+
+@contextmanager
+def locked(cluster: Any) -> Iterator[Callable[[], None]]:
+    """A ledger whose deliveries nobody can read or write, until the function is called."""
+    with psycopg.connect(cluster.environment["MAILGLASS_DATABASE_URL"]) as connection:
+        connection.execute("LOCK TABLE mailglass.deliveries IN ACCESS EXCLUSIVE MODE")
+        yield connection.rollback
+
+
+class LoopProbe:
+    """Ticks of an event loop, with the longest pause between two of them."""
+
+    def __init__(self) -> None:
+        self.ticks, self.longest, self.total = 0, 0.0, 0.0
+
+    async def tick(self, times: int) -> None:
+        began = last = time.perf_counter()
+        for _ in range(times):
+            await asyncio.sleep(0.005)
+            now = time.perf_counter()
+            self.longest = max(self.longest, now - last)
+            self.ticks, self.total, last = self.ticks + 1, now - began, now
+
+
+async def call_all_ways(cluster: Any, engine: AsyncEngine, result: DeliveryResult) -> list[Any]:
+    """Await every kind of call at the same time, some more of them than there are threads."""
+
+    async def within() -> Any:
+        async with AsyncSession(engine) as session, session.begin():
+            await deliver_later.adelay(message(), session=session)
+            return await adeliver_many([message(), message()], session=session)
+
+    return await asyncio.gather(
+        *(deliver_later.adelay(message()) for _ in range(2 * THREADS)),
+        adeliver_many(message() for _ in range(100)),
+        adeliver(message()),
+        within(),
+        result.astate(),
+        result.aget(timeout=60, propagate=False, wait_if_held=True),
+        result.acancel(),
+    )
+
+
+@every_driver
+def test_the_event_loop_goes_on_while_the_database_is_locked(cluster, outside, driver: str) -> None:
+    async def main() -> None:
+        async with engine_of(cluster, driver) as engine:
+            await deliver_later.adelay(message())
+            waiting = await deliver_later.aapply_async((message(),), countdown=600)
+            probe = LoopProbe()
+            with locked(cluster) as unlock:
+                calls = asyncio.ensure_future(call_all_ways(cluster, engine, waiting))
+                await probe.tick(300)
+                assert not calls.done()
+                unlock()
+                await calls
+            assert probe.ticks == 300
+            assert probe.longest < probe.total / 4, f"{probe.longest:.3f} s of {probe.total:.3f} s"
+
+    asyncio.run(main())
+    assert threading.active_count() < 4 * THREADS
+
+
+@every_driver
+def test_no_statement_and_no_ring_runs_in_the_thread_of_the_event_loop(
+    cluster, outside, driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: dict[str, set[int]] = {}
+
+    def noted(owner: type, name: str) -> None:
+        original = getattr(owner, name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            threads.setdefault(name, set()).add(threading.get_ident())
+            return original(*args, **options)
+
+        monkeypatch.setattr(owner, name, call)
+
+    noted(Database, "run")
+    noted(Doorbell, "ring")
+    noted(Router, "resolve")
+
+    async def main() -> None:
+        async with engine_of(cluster, driver) as engine:
+            result = await deliver_later.aapply_async((message(),), countdown=600)
+            await call_all_ways(cluster, engine, result)
+            async with engine.begin() as connection:
+                await deliver_later.adelay(message(["a@example.com", "b@example.com"]), session=connection)
+            await asyncio.sleep(0.2)
+
+    asyncio.run(main())
+    assert threads.keys() == {"run", "ring", "resolve"}
+    assert threading.get_ident() not in set().union(*threads.values())
+
+
+@every_driver
+def test_the_event_loop_goes_on_while_the_broker_answers_nothing(cluster, servers, driver: str) -> None:
+    async def main() -> None:
+        async with engine_of(cluster, driver) as engine:
+            probe = LoopProbe()
+            with frozen(servers.rabbit() if servers.on_rabbit else servers.valkey()):
+                ticking = asyncio.ensure_future(probe.tick(100))
+                async with AsyncSession(engine) as session, session.begin():
+                    await deliver_later.adelay(message(), session=session)
+                async with engine.begin() as connection:
+                    await deliver_later.adelay(message(), session=connection)
+                calls = asyncio.gather(deliver_later.adelay(message()), adeliver_many([message()]))
+                await ticking
+            await calls
+            assert probe.longest < probe.total / 4, f"{probe.longest:.3f} s of {probe.total:.3f} s"
+
+    asyncio.run(main())
+    assert statuses(cluster) == {"default": {"queued": 4}}
+
+
+def test_a_wait_ends_after_its_timeout_although_the_database_is_locked(cluster) -> None:
+    async def main() -> None:
+        result = await deliver_later.adelay(message())
+        with locked(cluster):
+            with pytest.raises(CeleryTimeoutError, match="unknown status"):
+                await result.aget(timeout=0.2)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await result.astate()
+
+    asyncio.run(main())
+
+
+def test_calls_share_a_bounded_number_of_threads(cluster) -> None:
+    seen: set[str] = set()
+    gate = threading.Event()
+
+    def work() -> None:
+        seen.add(threading.current_thread().name)
+        gate.wait(60)
+
+    async def main() -> None:
+        calls = [asyncio.ensure_future(in_thread(work)) for _ in range(5 * THREADS)]
+        while len(seen) < THREADS:  # noqa: ASYNC110 - of threads
+            await asyncio.sleep(0)
+        gate.set()
+        await asyncio.gather(*calls)
+
+    asyncio.run(main())
+    assert len(seen) == THREADS
+
+
+def test_a_forked_process_has_threads_of_its_own(cluster) -> None:
+    asyncio.run(in_thread(lambda: None))
+    child = os.fork()
+    if not child:
+        done = False
+        try:
+            done = asyncio.run(asyncio.wait_for(in_thread(lambda: True), 30))
+        finally:
+            os._exit(0 if done else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+# the caller's transaction
+
+
+@every_driver
+@pytest.mark.parametrize("kind", ["session", "scoped session", "connection"])
+def test_a_delivery_commits_with_the_callers_transaction_and_rings_after_it(
+    cluster, driver: str, kind: str, wait_for: Callable[..., None]
+) -> None:
+    async def main() -> None:
+        async with engine_of(cluster, driver) as engine, opened(engine, kind) as session:
+            group = await deliver_later.adelay(message(["a@example.com", "b@example.com"]), session=session)
+            many = await adeliver_many([message(), message(stream="bulk")], session=session)
+            assert [result.outcome for result in many] == [ItemOutcome.QUEUED] * 2
+            await asyncio.sleep(0.1)
+            assert statuses(cluster) == {} and cluster.rings.count() == 0
+            assert isinstance(group, DeliveryGroup)
+            await session.commit()
+            assert await group.astate() == "queued"
+            await asyncio.sleep(0.2)
+
+    asyncio.run(main())
+    wait_for(lambda: cluster.rings.count() == 2)
+    assert statuses(cluster) == {"default": {"queued": 4}}
+
+
+@asynccontextmanager
+async def opened(engine: AsyncEngine, kind: str) -> AsyncIterator[Any]:
+    if kind == "connection":
+        async with engine.connect() as connection:
+            yield connection
+    elif kind == "scoped session":
+        scoped = async_scoped_session(async_sessionmaker(engine), asyncio.current_task)
+        yield scoped
+        await scoped.remove()
+    else:
+        async with AsyncSession(engine) as session:
+            yield session
+
+
+@every_driver
+def test_a_rollback_of_the_caller_leaves_nothing(cluster, driver: str) -> None:
+    async def main() -> None:
+        async with engine_of(cluster, driver) as engine:
+            async with AsyncSession(engine) as session:
+                result = await deliver_later.adelay(message(), session=session)
+                await adeliver_many([message()] * 3, session=session)
+                await session.rollback()
+            with pytest.raises(DeliveryNotFoundError):
+                await result.astate()
+
+    asyncio.run(main())
+    assert statuses(cluster) == {}
+
+
+def test_a_session_that_a_coroutine_cannot_use_names_the_remedy(cluster) -> None:
+    async def main() -> None:
+        sync_engine = sqlalchemy.create_engine(sqlalchemy_url(cluster.environment["MAILGLASS_DATABASE_URL"]))
+        with Session(sync_engine) as session:
+            for call in (
+                lambda: deliver_later.adelay(message(), session=session),  # type: ignore[arg-type]
+                lambda: adeliver_many([message()], session=session),  # type: ignore[arg-type]
+            ):
+                with pytest.raises(TypeError, match="AsyncSession or AsyncConnection, not Session"):
+                    await call()
+        for call in (
+            lambda: deliver_later.adelay(message(), session=None),  # type: ignore[arg-type]
+            lambda: deliver_later.adelay(message(), None),  # type: ignore[arg-type]
+            lambda: adeliver_many([message()], session=None),  # type: ignore[arg-type]
+        ):
+            with pytest.raises(TypeError, match="session is None: leave it out"):
+                await call()
+        async with engine_of(cluster) as engine, AsyncSession(engine) as session:
+            with pytest.raises(TypeError, match=r"await deliver_later\.adelay"):
+                deliver_later.delay(message(), session=session)  # type: ignore[arg-type]
+        sync_engine.dispose()
+
+    asyncio.run(main())
+    assert statuses(cluster) == {}
+
+
+@every_driver
+def test_an_asynchronous_session_of_another_database_is_refused(cluster, empty_database_url: str, driver: str) -> None:
+    schema.upgrade(empty_database_url)
+
+    async def main() -> None:
+        async with engine_of(cluster, driver, empty_database_url) as engine, AsyncSession(engine) as session:
+            for _ in range(2):
+                with pytest.raises(SessionError):
+                    await deliver_later.adelay(message(), session=session)
+            await session.execute(sqlalchemy.text("SELECT 1"))
+
+    asyncio.run(main())
+
+
+# cancellation
+
+
+class CanceledAt(Awaitable[T]):
+    """A coroutine whose task is canceled where it waits for the n-th time, before or after what it waits for."""
+
+    def __init__(self, work: Coroutine[Any, Any, T], at: int, *, late: bool) -> None:
+        self._work, self._at, self._late = work, at, late
+        self.canceled = False
+
+    def __await__(self) -> Generator[Any, None, T]:
+        task, error = asyncio.current_task(), None
+        assert task is not None
+        for count in itertools.count(1):
+            try:
+                waits_for = self._work.send(None) if error is None else self._work.throw(error)
+            except StopIteration as end:
+                return end.value
+            error = None
+            if count == self._at:
+                self.canceled = True
+                if not self._late:
+                    task.cancel()
+            try:
+                yield waits_for
+            except BaseException as raised:
+                error = raised
+            if count == self._at and self._late:
+                # what it waited for is done, and it was not resumed yet
+                error = asyncio.CancelledError()
+        raise AssertionError("unreachable")
+
+
+async def cancel_everywhere(call: Callable[[], Coroutine[Any, Any, Any]], after: Callable[[], Awaitable[None]]) -> int:
+    """Cancel a call at each of its awaits, early and late, and look at what is left; returns how many there are."""
+    for late in (False, True):
+        at = 0
+        while True:
+            at += 1
+            canceled = CanceledAt(call(), at, late=late)
+
+            async def run(canceled: CanceledAt[Any] = canceled) -> None:
+                await canceled
+
+            task = asyncio.ensure_future(run())
+            try:
+                await task
+            except asyncio.CancelledError:
+                assert canceled.canceled
+            await after()
+            if not canceled.canceled:
+                break
+    return at - 1
+
+
+def test_a_canceled_call_is_recorded_as_a_whole_or_not_at_all(cluster) -> None:
+    database = cluster.runtime.database
+    seen: set[int] = set()
+
+    async def settled() -> None:
+        # what a thread has begun goes on to its end: wait until all threads are free
+        all_free = threading.Barrier(THREADS)
+        await asyncio.gather(*(in_thread(lambda: all_free.wait(60)) for _ in range(THREADS)))
+        recorded = len(deliveries.find(database))
+        assert recorded in (0, 3)
+        seen.add(recorded)
+        with psycopg.connect(cluster.environment["MAILGLASS_DATABASE_URL"], autocommit=True) as connection:
+            connection.execute("DELETE FROM mailglass.deliveries")
+
+    async def main() -> None:
+        group = [f"{name}@example.com" for name in "abc"]
+        assert await cancel_everywhere(lambda: deliver_later.adelay(message(group)), settled) >= 1
+        assert await cancel_everywhere(lambda: adeliver_many([message(each) for each in group]), settled) >= 2
+
+    asyncio.run(main())
+    assert seen == {0, 3}
+
+
+def test_a_call_that_is_canceled_before_a_thread_begins_records_nothing(cluster) -> None:
+    gate = threading.Event()
+
+    async def main() -> None:
+        others = [asyncio.ensure_future(in_thread(lambda: gate.wait(60))) for _ in range(THREADS)]
+        call = asyncio.ensure_future(deliver_later.adelay(message()))
+        await asyncio.sleep(0.05)
+        call.cancel()
+        await asyncio.wait([call])
+        assert call.cancelled()
+        gate.set()
+        await asyncio.gather(*others)
+
+    asyncio.run(main())
+    assert statuses(cluster) == {}
+
+
+@every_driver
+def test_a_canceled_call_in_the_callers_transaction_leaves_nothing_before_its_commit(cluster, driver: str) -> None:
+    async def main() -> None:
+        async with engine_of(cluster, driver) as engine:
+
+            async def order() -> None:
+                async with AsyncSession(engine) as session, session.begin():
+                    await deliver_later.adelay(message(["a@example.com", "b@example.com"]), session=session)
+                    await adeliver_many([message(), message()], session=session)
+                    committing.append(True)
+
+            committing: list[bool] = []
+
+            async def nothing_or_all() -> None:
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                recorded = len(deliveries.find(cluster.runtime.database))
+                if committing:
+                    # canceled in the commit itself: the database has decided
+                    assert recorded in (0, 4)
+                else:
+                    assert recorded == 0
+                committing.clear()
+                async with engine.begin() as connection:
+                    await connection.execute(sqlalchemy.text("DELETE FROM mailglass.deliveries"))
+
+            assert await cancel_everywhere(order, nothing_or_all) > 5
+
+    asyncio.run(main())
+
+
+@every_driver
+def test_a_caller_that_ignores_a_cancellation_cannot_commit_half_a_message(cluster, driver: str) -> None:
+    async def main() -> None:
+        async with engine_of(cluster, driver) as engine:
+
+            async def order() -> None:
+                async with AsyncSession(engine) as session:
+                    try:
+                        await deliver_later.adelay(message([f"{name}@example.com" for name in "abc"]), session=session)
+                    finally:
+                        # SQLAlchemy refuses where the cancellation has cost the connection
+                        with suppress(sqlalchemy.exc.SQLAlchemyError):
+                            await session.commit()
+
+            async def none_or_all() -> None:
+                async with AsyncSession(engine) as session:
+                    found = await session.scalar(sqlalchemy.text("SELECT count(*) FROM mailglass.deliveries"))
+                    assert found in (0, 3)
+                    await session.execute(sqlalchemy.text("DELETE FROM mailglass.deliveries"))
+                    await session.commit()
+
+            assert await cancel_everywhere(order, none_or_all) > 3
+
+    asyncio.run(main())
