@@ -58,7 +58,7 @@ _SPELLED: Final[Mapping[type, Mapping[str, str]]] = {
 _LEFT_OUT: Final[Mapping[type, frozenset[str]]] = {
     Settings: frozenset(
         {"accounts", "routes", "streams", "engine", "webhooks", "limits", "domains", "recipients", "tasks"}
-        | {"file", "unknown_variables"}
+        | {"file", "django", "unknown_variables"}
     ),
     AccountSettings: frozenset({"name", "options", "warmup", "dns"}),
 }

@@ -38,6 +38,8 @@ _CACHED = 0.5
 # of a delivery, beside its lane, that its route may depend on: domain, tags, mode and mailable
 _Facts = tuple[str, tuple[str, ...], Mode, str | None]
 _NO_FACTS: Final[_Facts] = ("", (), Mode.LATER, None)
+# seconds until a mail is offered again whose account the application does not tell
+_UNRESOLVED = 15.0
 # seconds until a mail is offered again whose account has no slot of the worker's left
 _WITHOUT_SLOT = 1.0
 
@@ -135,13 +137,19 @@ class AccountSelector:
         began = clock.monotonic()
         # the same lists: most mails have the very same route, and to compare routes costs more
         by_identity: dict[tuple[str, int], list[ReadyDelivery]] = {}
-        routes: dict[_Facts, Route | RouteError] = {}
-        for item in ready:
-            route = self._route(lane, item, routes)
-            if isinstance(route, RouteError) or self._asks_elsewhere(item.delivery):
-                choices.unknown.append(item.delivery)
+        # of routes without weights, which give all mails without a past the same account
+        usual: dict[int, str] = {}
+        for item, route in zip(ready, self._routes(lane, ready), strict=True):
+            delivery = item.delivery
+            if isinstance(route, RouteError) or (delivery.ask_again and self._asks_elsewhere(delivery)):
+                choices.unknown.append(delivery)
                 continue
-            chosen = self._choose(lane, route, item.delivery, without, began)
+            alike = not route.weights and _has_no_past(delivery)
+            chosen: str | Verdict | None = usual.get(id(route)) if alike else None
+            if chosen is None:
+                chosen = self._choose(lane, route, delivery, without, began)
+                if alike and isinstance(chosen, str):
+                    usual[id(route)] = chosen
             if chosen is None:
                 choices.left.append(item)
             elif isinstance(chosen, Verdict):
@@ -169,21 +177,26 @@ class AccountSelector:
 
     def _asks_elsewhere(self, delivery: Claimed) -> bool:
         """Return whether an account is to be asked about it that only other workers know."""
-        return delivery.ask_again and delivery.account is not None and delivery.account not in self._settings.accounts
+        return delivery.ask_again and delivery.account is not None and not self._router.knows_account(delivery.account)
 
-    def _route(self, lane: Lane, item: ReadyDelivery, routes: dict[_Facts, Route | RouteError]) -> Route | RouteError:
+    def _routes(self, lane: Lane, ready: Sequence[ReadyDelivery]) -> list[Route | RouteError]:
+        """Return the route of each delivery, or why there is none."""
         try:
             by_delivery = self._router.by_delivery
         except RouteError as error:
+            return [error] * len(ready)
+        if not by_delivery:
+            return [self._route(lane, _NO_FACTS)] * len(ready) if ready else []
+        facts = [_facts(item) for item in ready]
+        routes = {key: self._route(lane, key) for key in dict.fromkeys(facts)}
+        return [routes[key] for key in facts]
+
+    def _route(self, lane: Lane, facts: _Facts) -> Route | RouteError:
+        try:
+            return self._router.resolve(RouteContext(lane.tenant, lane.stream, *facts))
+        except RouteError as error:
+            telemetry.emit("mailglass.route.failed", level=logging.ERROR, lane=str(lane), reason=str(error))
             return error
-        key = _facts(item) if by_delivery else _NO_FACTS
-        if key not in routes:
-            try:
-                routes[key] = self._router.resolve(RouteContext(lane.tenant, lane.stream, *key))
-            except RouteError as error:
-                telemetry.emit("mailglass.route.failed", level=logging.ERROR, lane=str(lane), reason=str(error))
-                routes[key] = error
-        return routes[key]
 
     def _choose(
         self, lane: Lane, route: Route, delivery: Claimed, without: Set[str], began: float
@@ -261,10 +274,14 @@ class AccountSelector:
         items, verdicts = self._come_later(lane, account, chosen)
         try:
             provider = self._accounts.open(account)
+            sender = self._accounts.settings(account).sender or self._settings.default_from
         except ConfigError as error:
             telemetry.emit("mailglass.account.failed", level=logging.ERROR, account=account, reason=str(error))
+            if self._accounts.is_resolved(account):
+                # nobody has to release its mail once the application tells it again
+                verdicts += (self._wait(lane, item.delivery, account, _UNRESOLVED) for item in items)
+                return _Opened(None, tuple(verdicts))
             return _Opened(None, (*verdicts, *_held(items, "account_misconfigured")))
-        sender = self._accounts.settings(account).sender or self._settings.default_from
         if sender is None:
             verdicts += _held([item for item in items if "from" not in item.content], "no_sender")
             items = [item for item in items if "from" in item.content]
@@ -356,6 +373,11 @@ class AccountSelector:
         if cached is None or cached[0] < (now - _CACHED if since is None else since):
             cached = self._cache[accounts] = (now, breakers(self._ledger, accounts))
         return cached[1]
+
+
+def _has_no_past(delivery: Claimed) -> bool:
+    """Return whether no earlier attempt has a say in which account a delivery gets."""
+    return not (delivery.tries or delivery.in_doubt or delivery.ask_again) and delivery.refusal is None
 
 
 def _facts(item: ReadyDelivery) -> _Facts:

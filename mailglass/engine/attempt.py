@@ -42,6 +42,7 @@ from mailglass.routing import Lane
 from mailglass.settings import Settings
 
 _OF_THE_ACCOUNT: Final = (OutcomeClass.MISCONFIGURED, OutcomeClass.QUOTA)
+_Answered = tuple[Outgoing, Outcome]
 _LONGEST_SUPPRESSION: Final = 366 * 86400.0
 
 
@@ -147,7 +148,9 @@ class Attempter:
         policy = self._settings.streams[Stream(lane.stream)]
         # by the ledger's clock, of which the claim has told: this process's may be wrong by hours
         since_claim = clock.monotonic() - recorder.lease.started
-        fails_over = any(outcome.kind in _OF_THE_ACCOUNT for outcome in outcomes)
+        # of most mails there is nothing to say but that they were accepted
+        eventful = [pair for pair in zip(mails, outcomes, strict=True) if not _is_plain(pair[1])]
+        fails_over = any(outcome.kind in _OF_THE_ACCOUNT for _, outcome in eventful)
         elsewhere = fails_over and self._elsewhere(batch)
         idempotency_window, accounts = window(batch.provider), len(batch.route.accounts)
         deliveries = [claimed[mail.delivery_id] for mail in mails]
@@ -169,13 +172,14 @@ class Attempter:
             )
             for delivery, outcome in zip(deliveries, outcomes, strict=True)
         ]
-        verdicts = [
-            _awaiting(verdict, outcome, batch.account) for verdict, outcome in zip(verdicts, outcomes, strict=True)
-        ]
-        refusals = list(_about_whom(mails, outcomes))
-        refused = _refused(lane, batch.account, mails, outcomes, refusals)
+        if eventful:
+            verdicts = [
+                _awaiting(verdict, outcome, batch.account) for verdict, outcome in zip(verdicts, outcomes, strict=True)
+            ]
+        refusals = list(_about_whom(eventful))
+        refused = _refused(lane, batch.account, eventful, refusals)
         refused += self._refused_again(lane, batch.account, refusals)
-        recorder.record(verdicts, refused, _refused_copies(mails, outcomes))
+        recorder.record(verdicts, refused, _refused_copies(eventful))
         alert_uncertain(lane, batch.account, verdicts)
         if refusals:
             count_refusals(batch.account, [refusal.code for _, refusal in refusals])
@@ -236,9 +240,10 @@ class Attempter:
     ) -> bool:
         """Open or close the account's breaker by what its provider said; return whether it can take more now."""
         account = batch.account
-        judgement = judge(outcomes)
+        signs = [sign_of(outcome) for outcome in outcomes]
+        judgement = judge(signs)
         sign, index = judgement.sign, judgement.index
-        suspected = self._suspicions.add(account, mails, outcomes)
+        suspected = self._suspicions.add(account, mails, outcomes, signs)
         if suspected is not None and sign not in BREAKING:
             index = suspected
             sign = Sign.USED_UP if outcomes[index].kind is OutcomeClass.QUOTA else Sign.REFUSED
@@ -301,9 +306,15 @@ def _left_out(provider: Provider, mails: Sequence[Outgoing]) -> list[tuple[UUID,
     return found
 
 
-def _about_whom(mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> Iterator[tuple[Address, Refusal]]:
+def _is_plain(outcome: Outcome) -> bool:
+    """Return whether a mail was accepted, and nothing else was said of it."""
+    accepted = outcome.kind is OutcomeClass.ACCEPTED and not outcome.hard_bounce
+    return accepted and outcome.refusal is None and not outcome.copies
+
+
+def _about_whom(answered: Sequence[_Answered]) -> Iterator[tuple[Address, Refusal]]:
     """Yield every refusal with the address it is about: the recipient's, or a copy's."""
-    for mail, outcome in zip(mails, outcomes, strict=True):
+    for mail, outcome in answered:
         if outcome.refusal is not None:
             yield mail.recipient, outcome.refusal
         if outcome.copies:
@@ -313,7 +324,7 @@ def _about_whom(mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> Itera
                     yield copies[copy.index], copy.refusal
 
 
-def _refused_copies(mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> list[RefusedCopy]:
+def _refused_copies(answered: Sequence[_Answered]) -> list[RefusedCopy]:
     return [
         RefusedCopy(
             mail.delivery_id,
@@ -322,7 +333,7 @@ def _refused_copies(mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> l
             bounce_class(copy.refusal).value,
             copy.refusal.code,
         )
-        for mail, outcome in zip(mails, outcomes, strict=True)
+        for mail, outcome in answered
         for copy in outcome.copies
     ]
 
@@ -336,8 +347,7 @@ def _entry(lane: Lane, account: str, key: str, expires_at: datetime | None) -> S
 def _refused(
     lane: Lane,
     account: str,
-    mails: Sequence[Outgoing],
-    outcomes: Sequence[Outcome],
+    answered: Sequence[_Answered],
     refusals: Sequence[tuple[Address, Refusal]],
 ) -> list[Suppression]:
     """Return recipients and copies that are refused for good, as entries of the suppression list."""
@@ -351,7 +361,7 @@ def _refused(
             account=account,
             expires_at=_expiry(outcome),
         )
-        for mail, outcome in zip(mails, outcomes, strict=True)
+        for mail, outcome in answered
         if outcome.kind is OutcomeClass.SUPPRESSED or (outcome.hard_bounce and outcome.refusal is None)
     ]
 

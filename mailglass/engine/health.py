@@ -83,9 +83,12 @@ def _sign_of_refusal(outcome: Outcome, refusal: Refusal) -> Sign:
     return Sign.USED_UP if outcome.kind is OutcomeClass.QUOTA else Sign.REFUSED
 
 
-def judge(outcomes: Sequence[Outcome]) -> Judgement:
-    """Return what the outcomes of one call say of the account, together."""
-    signs = [sign_of(outcome) for outcome in outcomes]
+def judge(signs: Sequence[Sign]) -> Judgement:
+    """Return what the outcomes of one call say of the account, together.
+
+    Args:
+        signs: of each outcome.
+    """
     for wanted in (Sign.REFUSED, Sign.USED_UP, Sign.WORKS, Sign.SUSPECT, Sign.ANSWERS, Sign.NO_ANSWER):
         if wanted in signs:
             return Judgement(wanted, signs.index(wanted))
@@ -164,13 +167,20 @@ class Suspicions:
         self._suspected: dict[str, _Suspected] = {}
         self._lock = threading.Lock()
 
-    def add(self, account: str, mails: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> int | None:
+    def add(
+        self, account: str, mails: Sequence[Outgoing], outcomes: Sequence[Outcome], signs: Sequence[Sign]
+    ) -> int | None:
         """Heed the outcomes of one call, in their order.
+
+        Args:
+            account: which was called.
+            mails: that it was handed.
+            outcomes: of each mail.
+            signs: of each outcome.
 
         Returns:
             The index of the mail with which enough was refused, nothing accepted in between; None while it is not.
         """
-        signs = [sign_of(outcome) for outcome in outcomes]
         if account not in self._suspected and Sign.SUSPECT not in signs:
             return None
         with self._lock:

@@ -147,7 +147,9 @@ def clean_text(value: object) -> str | None:
     """Return a text that the ledger can take, or None."""
     if not isinstance(value, str):
         return None
-    if not value or len(value) > _MAX_TEXT or "\x00" in value or not encodable(value):
+    if not value or len(value) > _MAX_TEXT or "\x00" in value:
         return None
+    if value.isascii():
+        return value
     # in bytes, of which an index takes 2,700: what it refuses would be lost for the whole batch
-    return value if len(value.encode()) <= _MAX_TEXT else None
+    return value if encodable(value) and len(value.encode()) <= _MAX_TEXT else None

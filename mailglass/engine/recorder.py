@@ -143,9 +143,7 @@ class Recorder:
             return
         self.begin(written)
         whole = len(written) == len(verdicts)
-        for verdict in verdicts:
-            if whole or verdict.id in written:
-                self._moved[verdict.status] += 1
+        self._moved.update([verdict.status for verdict in verdicts if whole or verdict.id in written])
 
     def _write_apart(
         self,

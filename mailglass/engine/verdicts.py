@@ -29,6 +29,7 @@ _NOT_STARTED = "deadline"
 _ASKED_AGAIN = "asked_again"
 NO_EVIDENCE = "no_evidence"
 _EXPIRED = "expired"
+_ACCEPTED: Final = OutcomeClass.ACCEPTED.value
 UNWRITABLE: Final = frozenset({"encode_failed"})
 """Reasons of outcomes for which nothing was asked of the provider: the mail could not be written in its form."""
 _ENDS: Final = frozenset({Status.FAILED, Status.SUPPRESSED, Status.HELD})
@@ -140,6 +141,8 @@ def decide(
         lifetime: seconds after which it expired, when it was claimed; None for never.
         rng: source of the jitter.
     """
+    if outcome.kind is OutcomeClass.ACCEPTED:
+        return _sent(delivery_id, outcome, duration_ms)
     if outcome.kind is OutcomeClass.TRANSIENT and outcome == EXPIRED and not (in_doubt or asked_again):
         # where it is in doubt, its next claim decides
         return Verdict(delivery_id, Status.FAILED, EngineEvent.FAILED, _EXPIRED, counted=False)
@@ -175,8 +178,20 @@ def _verdict(
     )
 
 
-def _accepted(outcome: Outcome, attempt: _Attempt) -> _Next:
-    return _Next(Status.SENT, outcome.reason)
+def _sent(delivery_id: UUID, outcome: Outcome, duration_ms: int | None) -> Verdict:
+    """Return the verdict on a delivery whose provider has accepted it, whatever was before."""
+    return Verdict(
+        id=delivery_id,
+        status=Status.SENT,
+        event=EngineEvent.ATTEMPTED,
+        reason=outcome.reason,
+        outcome=_ACCEPTED,
+        provider_message_id=outcome.provider_message_id,
+        status_code=outcome.status,
+        enhanced_status=outcome.enhanced_status,
+        duration_ms=duration_ms,
+        refusal=None if outcome.refusal is None else outcome.refusal.code,
+    )
 
 
 def _rejected(outcome: Outcome, attempt: _Attempt) -> _Next:
@@ -227,7 +242,6 @@ def _uncertain(outcome: Outcome, attempt: _Attempt) -> _Next:
 
 
 _BY_CLASS: Final[dict[OutcomeClass, Callable[[Outcome, _Attempt], _Next]]] = {
-    OutcomeClass.ACCEPTED: _accepted,
     OutcomeClass.REJECTED: _rejected,
     OutcomeClass.SUPPRESSED: _suppressed,
     OutcomeClass.MISCONFIGURED: _misconfigured,

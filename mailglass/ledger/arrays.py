@@ -11,12 +11,19 @@ from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import UUID
 
+from mailglass.ids import uuid7_numbers
+
 T = TypeVar("T")
 
 
 def uuids(values: Iterable[UUID | None]) -> str:
     """Write a column for CAST(... AS uuid[])."""
     return f"{{{','.join(['NULL' if value is None else value.hex for value in values])}}}"
+
+
+def new_uuids(count: int) -> str:
+    """Write a column of new ids, in ascending order, for CAST(... AS uuid[])."""
+    return f"{{{','.join([f'{number:032x}' for number in uuid7_numbers(count)])}}}"
 
 
 def texts(values: Iterable[str | None]) -> str:

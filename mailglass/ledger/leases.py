@@ -10,9 +10,9 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from mailglass import clock
-from mailglass.ids import uuid7_for, uuid7s
+from mailglass.ids import uuid7_for
 from mailglass.ledger import arrays
-from mailglass.ledger.database import Rows, Runs
+from mailglass.ledger.database import Runs
 from mailglass.ledger.events import EVIDENCE, EngineEvent
 from mailglass.ledger.lifecycle import Doubt, Status
 from mailglass.ledger.low_water import BEGINNING, ClaimMarks, LowWater, by_moment, seen_by
@@ -112,6 +112,9 @@ class RefusedCopy(NamedTuple):
     refusal: str
 
 
+# of `claim`: the columns of a delivery, before those of the claim
+_OWN: Final = len(Claimed._fields) - 1
+
 # of `record`: what many verdicts of a batch have in common is sent once for all of them
 _COMMON: Final[tuple[tuple[str, Callable[[Sequence[Any]], str], str], ...]] = (
     ("statuses", arrays.texts, "status"),
@@ -175,18 +178,19 @@ def claim(
     )
     if marks is not None:
         marks.learn(lane, start, rows, clock.monotonic() - begun, size)
-    # what follows a delivery's own columns is about the claim
-    leased = [row[: len(Claimed._fields)] for row in rows if row.id is not None]
-    return _recheck_non_ascii(ledger, lane, _claimed(leased))
+    # the last row is about the claim, and so is what follows a delivery's own columns
+    left_behind = (rows.pop().left_behind,)
+    return _recheck_non_ascii(ledger, lane, _claimed([row[:_OWN] + left_behind for row in rows]))
 
 
 def claim_these(ledger: Runs, ids: Sequence[UUID], token: UUID, lease: float) -> list[Claimed]:
     """Lease these deliveries for `lease` seconds, due or not, if they are queued and no other worker has them."""
-    return _claimed(ledger.run("claim_these", {"ids": arrays.uuids(ids), "token": str(token), "lease": lease}))
+    rows = ledger.run("claim_these", {"ids": arrays.uuids(ids), "token": str(token), "lease": lease})
+    return _claimed([(*row, False) for row in rows])
 
 
-def _claimed(rows: Rows) -> list[Claimed]:
-    claimed = [Claimed(*row) for row in rows]
+def _claimed(rows: Sequence[tuple[Any, ...]]) -> list[Claimed]:
+    claimed = [Claimed._make(row) for row in rows]
     claimed.sort(key=lambda delivery: (-delivery.priority, delivery.id.int))
     return claimed
 
@@ -247,7 +251,7 @@ def mark(
 
 def _expire(ledger: Runs, token: UUID, ids: Sequence[UUID]) -> set[UUID]:
     """Fail those of these claimed deliveries that have expired, and return them."""
-    params = {"ids": arrays.uuids(ids), "event_ids": arrays.uuids(uuid7s(len(ids))), "token": str(token)}
+    params = {"ids": arrays.uuids(ids), "event_ids": arrays.new_uuids(len(ids)), "token": str(token)}
     return {row.id for row in ledger.run("expire", params)}
 
 
@@ -277,12 +281,12 @@ def record(
         {
             "token": str(token),
             "ids": arrays.uuids([verdict.id for verdict in verdicts]),
-            "event_ids": arrays.uuids(uuid7s(len(verdicts))),
-            "delays": arrays.numbers([verdict.delay for verdict in verdicts]),
+            "event_ids": arrays.new_uuids(len(verdicts)),
+            "delays": arrays.sparse(arrays.numbers, [verdict.delay for verdict in verdicts]),
             "provider_message_ids": arrays.texts([verdict.provider_message_id for verdict in verdicts]),
             "verdicts": arrays.numbers(kind_of),
             **{name: write(values) for (name, write, _), values in common},
-            "copy_event_ids": arrays.uuids(uuid7s(len(copies))),
+            "copy_event_ids": arrays.new_uuids(len(copies)),
             "copy_ids": arrays.uuids(copy.delivery_id for copy in copies),
             "copy_status_codes": arrays.numbers([copy.status_code for copy in copies]),
             "copy_enhanced": arrays.texts([copy.enhanced_status for copy in copies]),
@@ -331,7 +335,7 @@ def sweep(
             "most": [policy.max_attempts for policy in policies.values()],
             "accounts": arrays.texts(remembering or ()),
             "memories": arrays.numbers((remembering or {}).values()),
-            "event_ids": arrays.uuids(uuid7s(2 * size)),
+            "event_ids": arrays.new_uuids(2 * size),
             "evidence": sorted(EVIDENCE),
             "after": scan.after,
             "again": False,
@@ -354,7 +358,7 @@ def drop_copies(ledger: Runs, tenant: str, dropped: Sequence[tuple[Claimed, str]
             "tenant": tenant,
             "kind": EngineEvent.COPY_DROPPED.value,
             "ids": arrays.uuids([delivery.id for delivery, _ in dropped]),
-            "event_ids": arrays.uuids(uuid7s(len(dropped))),
+            "event_ids": arrays.new_uuids(len(dropped)),
             "messages": arrays.uuids([delivery.message_id for delivery, _ in dropped]),
             "contents": arrays.texts([content for _, content in dropped]),
         },

@@ -289,14 +289,14 @@ class ClaimMarks:
             seconds: that it took.
             size: deliveries that were asked for.
         """
-        first, scanned = rows[0], start.scanned
-        if not first.saw_all and all(row.due_at is None for row in rows):
+        told, scanned = rows[-1], start.scanned
+        if not told.saw_all and all(row.due_at is None for row in rows):
             # of a paused lane nothing was looked at, nor where suspects went first
             return
-        whole = start.whole or first.from_start
-        more = bool(first.left_behind) or sum(row.id is not None for row in rows) >= size
+        whole = start.whole or told.from_start
+        more = bool(told.left_behind) or sum(row.id is not None for row in rows) >= size
         rescan = scanned.rescan.after(seconds, whole=whole, more=more)
-        snapshot = Snapshot.of(first)
+        snapshot = Snapshot.of(told)
         if snapshot.own is None:
             # nothing was left below the marks before; who is at work now nobody knows
             running = tuple(writer for writer in scanned.writers if not snapshot.has_ended(writer))
@@ -314,13 +314,10 @@ class ClaimMarks:
 
 def _reached(rows: Sequence[Any], latest: datetime) -> dict[int, Mark]:
     """Return the marks that a claim has reached, none of them after a moment."""
-    if rows[0].saw_all:
+    if rows[-1].saw_all:
         return dict.fromkeys(_PRIORITIES, Mark(latest, _LOWEST))
-    last: dict[int, Mark] = {}
-    for row in rows:
-        if row.due_at is not None:
-            mark = Mark(row.due_at, row.id)
-            last[row.priority] = max(last.get(row.priority, mark), mark)
+    # they come in order, and the mark of any of them would do
+    last = {row.priority: Mark(row.due_at, row.id) for row in rows if row.due_at is not None}
     if not last:
         return {}
     lowest = min(last)

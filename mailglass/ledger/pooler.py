@@ -12,12 +12,14 @@ from typing import Any, Final
 from mailglass.errors import ConfigError
 
 # Every statement is a few index look-ups by key. Plans made while a table was small must not scan it once it is
-# large, and planning costs more than most of them: so no sequential plans, and one generic plan for each.
+# large, and planning costs more than most of them: so no sequential plans, and one generic plan for each. No key is
+# looked up twice in one statement, so to remember what was found costs more than it saves.
 SESSION: Final = {
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    "enable_memoize": "off",
     "jit": "off",
     "timezone": "UTC",
 }

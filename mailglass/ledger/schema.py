@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 from mailglass import clock
 from mailglass.errors import LedgerUnavailableError, MailglassError, SchemaError
 
-HEAD = "0025"
+HEAD = "0026"
 # the triggers that hold the ledger's promises
 TRIGGERS = frozenset(
     {
         "deliveries_lifecycle",
         "deliveries_own_content",
+        "deliveries_put_off",
         "deliveries_same_content",
         "deliveries_waiting",
         "events_append_only",

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from mailglass.ids import uuid7s
 from mailglass.ledger import arrays
 from mailglass.ledger.database import Runs
 from mailglass.ledger.events import EVIDENCE
@@ -50,6 +49,11 @@ def due(ledger: Runs, lags: Mapping[str, float]) -> list[str]:
     return [row.account for row in rows]
 
 
+def accounts_in_doubt(ledger: Runs) -> list[str]:
+    """Return accounts whose deliveries were being sent when their lease ended, or are searched for: some hundred."""
+    return [row.account for row in ledger.run("accounts_in_doubt") if row.account is not None]
+
+
 def claim(ledger: Runs, account: str, *, lag: float, size: int, budget: float) -> list[Search]:
     """Take up to `size` deliveries of an account that have their turn; for `budget` seconds their hold does not end."""
     rows = ledger.run("claim_searches", {"account": account, "lag": lag, "size": size, "budget": budget})
@@ -88,7 +92,7 @@ def resume(ledger: Runs, absent: Sequence[Search], most: Mapping[str, int]) -> d
             "ids": arrays.uuids(search.id for search in absent),
             "attempts": arrays.numbers(search.attempts for search in absent),
             "most": arrays.numbers(most[search.stream] for search in absent),
-            "event_ids": arrays.uuids(uuid7s(len(absent))),
+            "event_ids": arrays.new_uuids(len(absent)),
             "evidence": arrays.texts(sorted(EVIDENCE)),
         },
     )

@@ -10,7 +10,6 @@ from uuid import UUID
 
 import sqlalchemy
 
-from mailglass.ids import uuid7s
 from mailglass.ledger import arrays
 from mailglass.ledger.audit import NO_ACTOR, Actor
 from mailglass.ledger.database import Database, Runs
@@ -161,7 +160,7 @@ def _settle(
         "settle",
         {
             "ids": arrays.uuids(ids),
-            "event_ids": arrays.uuids(uuid7s(len(ids))),
+            "event_ids": arrays.new_uuids(len(ids)),
             "provider_message_ids": arrays.texts(ids.values()),
             "how": settlement.value,
             "reason": reason,

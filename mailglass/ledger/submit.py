@@ -13,7 +13,7 @@ from uuid import UUID
 
 from mailglass import clock
 from mailglass.errors import LedgerUnavailableError
-from mailglass.ids import uuid7, uuid7s
+from mailglass.ids import uuid7
 from mailglass.ledger import arrays
 from mailglass.mail.addresses import Address
 from mailglass.routing import Lane
@@ -206,7 +206,7 @@ def _submit_all(run: Runner, items: Sequence[Item], waited: float) -> Rows:
             **{name: write(list(map(read, items))) for name, write, read in _COLUMNS},
             "followers": _followers(items),
             "waited": waited,
-            "event_ids": arrays.uuids(uuid7s(len(items))),
+            "event_ids": arrays.new_uuids(len(items)),
             "content_ids": arrays.uuids(contents),
             "contents": arrays.texts([item.content for item in contents.values()]),
             "frozen": arrays.booleans([item.frozen for item in contents.values()]),

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from mailglass import clock
-from mailglass.ids import uuid7s
 from mailglass.ledger import arrays
 from mailglass.ledger.database import Runs
 from mailglass.ledger.suppressions import Suppression
@@ -82,7 +81,7 @@ def mirror(ledger: Runs, entries: Sequence[Suppression]) -> int:
     if not entries:
         return 0
     strongest = _strongest(entries)
-    rows = ledger.run("mirror_suppressions", {"ids": arrays.uuids(uuid7s(len(strongest))), **_columns(strongest)})
+    rows = ledger.run("mirror_suppressions", {"ids": arrays.new_uuids(len(strongest)), **_columns(strongest)})
     return len(rows)
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from mailglass.errors import SuppressionType
-from mailglass.ids import uuid7s
 from mailglass.ledger import arrays
 from mailglass.mail.addresses import Address
 
@@ -75,7 +74,7 @@ def columns(entries: Iterable[Suppression]) -> dict[str, str]:
 
 def _columns(unique: Sequence[Suppression]) -> dict[str, str]:
     return {
-        "ids": arrays.uuids(uuid7s(len(unique))),
+        "ids": arrays.new_uuids(len(unique)),
         "tenants": arrays.texts([entry.tenant for entry in unique]),
         "scopes": arrays.texts([entry.scope for entry in unique]),
         "values": arrays.texts([entry.value for entry in unique]),

@@ -434,7 +434,7 @@ def project(ledger: Runs, updates: Sequence[ProjectionUpdate]) -> set[UUID]:
             "evidence": arrays.booleans(update.evidence for update in updates),
             "provider_message_ids": arrays.texts(update.provider_message_id for update in updates),
             "proofs": arrays.texts(update.proof for update in updates),
-            "event_ids": arrays.uuids(uuid7s(len(updates))),
+            "event_ids": arrays.new_uuids(len(updates)),
         },
     )
     return {row.id for row in rows if row.settles}
@@ -468,7 +468,7 @@ def drop_orphans(ledger: Runs, ids: Iterable[UUID]) -> None:
 
 def unsubscribe(ledger: Runs, changes: Sequence[SubscriptionChange]) -> int:
     """Record that people left a stream, at the latest time, and return how many were written."""
-    return len(ledger.run("unsubscribe", {"ids": arrays.uuids(uuid7s(len(changes))), **_columns(changes)}))
+    return len(ledger.run("unsubscribe", {"ids": arrays.new_uuids(len(changes)), **_columns(changes)}))
 
 
 def resubscribe(ledger: Runs, changes: Sequence[SubscriptionChange]) -> int:

@@ -7,7 +7,7 @@ from mailglass.settings.loading import Settings
 
 def settings_problems(settings: Settings) -> list[str]:
     """Return the reasons why a worker with these settings would send nothing, or not what was meant."""
-    file = f"the settings file {settings.file}" if settings.file else "no settings file was read: set MAILGLASS_CONFIG"
+    file = settings.source or "no settings file was read: set MAILGLASS_CONFIG"
     problems = [str(variable) for variable in settings.unknown_variables]
     if not settings.accounts:
         problems.append(f"There is no account, so nothing can be sent ({file}): add [accounts.NAME].")

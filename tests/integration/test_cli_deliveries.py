@@ -68,6 +68,33 @@ def test_pages_hold_each_delivery_once_even_of_one_moment(ledger: Database, mail
     assert {key for page in pages for key in page} == ids
 
 
+def test_pages_follow_each_other_over_seconds_and_years(ledger: Database, mailglass: Command) -> None:
+    ids = [str(queue(ledger, UUID(int=number << 64 | 0x4000 << 64))) for number in range(1, 13)]
+    for number, key in enumerate(ids):
+        # from half a minute ago to some twenty years ago
+        aged = "UPDATE mailglass.deliveries SET created_at = now() - make_interval(mins => :age) WHERE id = :id"
+        execute(ledger, aged, age=4**number, id=UUID(key))
+    pages = [listed(mailglass, "--limit", "2")]
+    while page := listed(mailglass, "--limit", "2", "--behind", pages[-1][-1]):
+        pages.append(page)
+    assert [key for page in pages for key in page] == ids
+    assert listed(mailglass) == ids
+
+
+@pytest.mark.parametrize("span", [(0, 1), (3, 7), (11, 12)])
+def test_a_list_between_two_moments_holds_all_of_them(
+    ledger: Database, mailglass: Command, span: tuple[int, int]
+) -> None:
+    ids = [queue(ledger) for _ in range(12)]
+    moments = [datetime(2030 - number, 1, 1, tzinfo=UTC) for number in range(12)]
+    for key, moment in zip(ids, moments, strict=True):
+        execute(ledger, "UPDATE mailglass.deliveries SET created_at = :moment WHERE id = :id", moment=moment, id=key)
+    first, behind = span
+    between = {"created_after": moments[behind - 1], "created_before": moments[first] + timedelta(seconds=1)}
+    assert [delivery.id for delivery in deliveries.find(ledger, **between)] == ids[first:behind]
+    assert [delivery.id for delivery in deliveries.find(ledger, limit=1, **between)] == ids[first : first + 1]
+
+
 @pytest.mark.parametrize(
     ("options", "change"),
     [

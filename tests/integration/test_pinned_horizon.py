@@ -65,6 +65,12 @@ def no_margin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(low_water, "MARGIN", timedelta(0))
 
 
+@pytest.fixture
+def no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the test takes, no scan starts at the beginning again."""
+    monkeypatch.setattr(low_water, "LEAST", float("inf"))
+
+
 def queue(ledger: Database, count: int, **fields: Any) -> list[UUID]:
     items = [
         Item(uuid7(), LANE, uuid7(), CONTENT, Address("ada@example.com"), **fields)  # type: ignore[arg-type]
@@ -114,7 +120,7 @@ def pages_of_a_claim(ledger: Remembering, url: str, marks: ClaimMarks) -> int:
 
 
 def test_a_claim_of_a_backlog_costs_the_same_however_much_was_drained(
-    ledger: Remembering, direct_url: str, pin: psycopg.Connection, no_margin: None
+    ledger: Remembering, direct_url: str, pin: psycopg.Connection, no_margin: None, no_second_look: None
 ) -> None:
     marks = ClaimMarks()
     queue(ledger, 30 * BATCH)

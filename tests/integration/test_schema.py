@@ -265,6 +265,31 @@ def test_the_database_allows_the_moves_of_the_lifecycle_and_no_other(connection:
     assert {state for state in answers.values() if state is not None} == {"45A02"}
 
 
+@pytest.mark.parametrize(("delay", "waiting"), [("-1 second", False), ("1 hour", True)])
+def test_a_statement_that_only_sets_the_moment_has_put_off_noted(
+    connection: psycopg.Connection, delay: str, waiting: bool
+) -> None:
+    key = delivery(connection, "queued")
+    connection.execute("UPDATE mailglass.deliveries SET waiting = %s WHERE id = %s", [not waiting, key])
+    moved = "UPDATE mailglass.deliveries SET due_at = now() + CAST(%s AS interval) WHERE id = %s"
+    connection.execute(moved, [delay, key])
+    assert connection.execute("SELECT waiting FROM mailglass.deliveries").fetchall() == [(waiting,)]
+
+
+def test_a_moment_is_noted_for_a_role_that_may_write_that_column_alone(connection: psycopg.Connection) -> None:
+    key, role = delivery(connection, "queued"), f"puts_off_{uuid4().hex}"
+    connection.execute(f"CREATE ROLE {role}")
+    try:
+        connection.execute(f"GRANT USAGE ON SCHEMA mailglass TO {role}")
+        connection.execute(f"GRANT SELECT (id), UPDATE (due_at) ON mailglass.deliveries TO {role}")
+        connection.execute(f"SET ROLE {role}")
+        connection.execute("UPDATE mailglass.deliveries SET due_at = now() + interval '1 hour' WHERE id = %s", [key])
+        connection.execute("RESET ROLE")
+        assert connection.execute("SELECT waiting FROM mailglass.deliveries").fetchall() == [(True,)]
+    finally:
+        connection.execute(f"RESET ROLE; DROP OWNED BY {role}; DROP ROLE {role}")
+
+
 @pytest.mark.parametrize("status", list(Status))
 def test_no_move_leads_to_a_state_that_does_not_exist(connection: psycopg.Connection, status: Status) -> None:
     key = delivery(connection, status)

@@ -143,11 +143,6 @@ HAZARDS = {
         },
         "shop/auth.py:1",
     ),
-    "uploads are bounded below a webhook": (
-        "django.size",
-        {**DJANGO, "shop/settings.py": DJANGO["shop/settings.py"] + "DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024\n"},
-        "shop/settings.py:5",
-    ),
     "the django application is not installed": (
         "django.app",
         {**DJANGO, "shop/settings.py": "ROOT_URLCONF = 'shop.urls'\nINSTALLED_APPS = []\n"},

@@ -67,16 +67,33 @@ def module_of(page: str) -> str:
     return "\n".join([assumed(page), *blocks(page)[: APART.get(page)]])
 
 
+def stub(directory: Path, module: str) -> None:
+    """Everything in a module of Django is Any: it has no types of its own, and checkers infer wrong ones."""
+    for part in module.split("."):
+        directory /= part
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "__init__.pyi").write_text("from typing import Any\ndef __getattr__(name: str) -> Any: ...\n")
+
+
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("examples")
     for page in pages():
         (directory / f"{slug(page)}.py").write_text(module_of(page), encoding="utf-8")
+    for module in re.findall(r"^from (django[\w.]*) import", module_of("docs/guides/django.md"), re.MULTILINE):
+        stub(directory / "typings", module)
+    (directory / "mypy.ini").write_text(MYPY, encoding="utf-8")
     (directory / "accepted.py").write_text(ACCEPTED, encoding="utf-8")
     (directory / "refused.py").write_text(REFUSED, encoding="utf-8")
     return directory
 
 
+MYPY = """
+[mypy]
+mypy_path = typings
+[mypy-docs_guides_django]
+disallow_subclassing_any = False
+"""
 CHECKERS = {
     "mypy": [
         sys.executable,

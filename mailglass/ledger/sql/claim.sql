@@ -57,9 +57,9 @@ WITH unhurried AS MATERIALIZED (
     SELECT s.id, s.message_id, NULL, s.position FROM suspect s
     WHERE NOT EXISTS (SELECT FROM held) AND NOT EXISTS (SELECT FROM due) AND (s.position = 1 OR NOT s.lone)
 ), measured AS (
-    SELECT w.id, w.position, w.due_at, sum(2 * pg_column_size(m.content)) OVER up_to_here AS bytes
+    SELECT w.id, w.position, w.due_at, m.content, m.frozen,
+           sum(2 * pg_column_size(m.content)) OVER (ROWS UNBOUNDED PRECEDING) AS bytes
     FROM wanted w LEFT JOIN mailglass.messages m ON m.id = w.message_id
-    WINDOW up_to_here AS (ORDER BY w.position ROWS UNBOUNDED PRECEDING)
 ), claimed AS (
     UPDATE mailglass.deliveries d
     SET status = 'claimed', due_at = NULL, lease_token = CAST(%(token)s AS uuid),
@@ -69,29 +69,28 @@ WITH unhurried AS MATERIALIZED (
       AND (p.position = 1 OR COALESCE(p.bytes, 0) <= %(max_bytes)s)
     RETURNING d.id, d.message_id, d.recipient, d.recipient_name, d.recipient_domain, d.account, d.attempts,
               d.scheduled_at, d.expires_at, d.priority, d.in_doubt, d.ask_again, d.awaits_account, d.deferrals,
-              d.refusal, p.due_at
+              d.refusal, p.due_at, p.content, p.frozen
 )
 SELECT c.id, c.message_id, c.recipient, c.recipient_name, c.account, c.attempts, c.scheduled_at, c.priority,
        COALESCE(c.expires_at <= now(), false) AS expired,
        date_part('epoch', now() - c.scheduled_at) AS age, date_part('epoch', c.expires_at - now()) AS lifetime,
-       CAST(m.content AS text) AS content, COALESCE(m.frozen, false) AS frozen, s.scope, c.in_doubt, c.ask_again,
-       c.awaits_account, c.deferrals, c.refusal,
+       CAST(c.content AS text) AS content, COALESCE(c.frozen, false) AS frozen,
+       (SELECT min(b.scope) FROM mailglass.suppressions_of(
+            %(tenant)s, %(stream)s, lower(c.recipient COLLATE "C"), c.recipient_domain) b) AS scope,
+       c.in_doubt, c.ask_again, c.awaits_account, c.deferrals, c.refusal, c.due_at, NULL AS looked_at,
+       NULL AS snapshot, NULL AS own_writer, NULL AS from_start, NULL AS left_behind, NULL AS saw_all
+FROM claimed c
+UNION ALL
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+       NULL, now(), CAST(pg_current_snapshot() AS text), CAST(pg_current_xact_id_if_assigned() AS text),
+       (SELECT needed FROM from_start),
        -- others may be due after suspects, and suspects after others
-       (SELECT count(*) FROM due) > (SELECT count(*) FROM claimed) OR EXISTS (SELECT FROM suspect) AS left_behind,
-       c.due_at, now() AS looked_at, CAST(pg_current_snapshot() AS text) AS snapshot,
-       CAST(pg_current_xact_id_if_assigned() AS text) AS own_writer,
-       (SELECT needed FROM from_start) AS from_start,
+       o.seen > o.leased OR EXISTS (SELECT FROM suspect),
        CAST(%(cap)s AS integer) IS NULL AND NOT EXISTS (SELECT FROM held)
            AND NOT (%(suspects_first)s AND EXISTS (SELECT FROM suspect)) AND NOT (SELECT lane FROM paused)
-           AND (SELECT count(*) FROM due) < %(size)s
-           AND (SELECT count(*) FROM due) <= (SELECT count(*) FROM claimed) AS saw_all
-FROM unhurried
-LEFT JOIN claimed c ON true
-LEFT JOIN mailglass.messages m ON m.id = c.message_id
-LEFT JOIN LATERAL (
-    SELECT b.scope
-    FROM mailglass.suppressions_of(%(tenant)s, %(stream)s, lower(c.recipient COLLATE "C"), c.recipient_domain) b
-    ORDER BY b.scope LIMIT 1) s ON true
+           AND o.seen < %(size)s AND o.seen <= o.leased
+FROM unhurried CROSS JOIN (
+    SELECT (SELECT count(*) FROM due) AS seen, count(*) AS leased FROM claimed) o
 
 -- name: claim_these
 -- Lease these deliveries whatever their due time, unless another worker has them. It is for sending in the caller's own
@@ -225,6 +224,7 @@ WITH verdict AS MATERIALIZED (
 ), told AS (
     SELECT id, position, event_id, delay, provider_message_id, kind, reason, outcome, doubt, counted, status_code,
            enhanced, duration_ms, awaits, refusal, deferred, accepted, in_other_doubt,
+           now() + make_interval(secs => COALESCE(delay, 0)) AS later,
            -- waiting or given back unsent, it may end the next worker as well
            NOT (status = 'queued' AND kind IS DISTINCT FROM 'attempted') AS tells,
            CASE WHEN accepted THEN 'uncertain'
@@ -235,12 +235,13 @@ WITH verdict AS MATERIALIZED (
 ), moved AS (
     UPDATE mailglass.deliveries d
     SET status = o.status,
-        due_at = CASE WHEN o.status = 'queued' THEN now() + make_interval(secs => COALESCE(o.delay, 0)) END,
+        due_at = CASE WHEN o.status = 'queued' THEN o.later END,
+        waiting = o.status = 'queued' AND o.later > statement_timestamp(),
         lease_token = NULL,
         lease_expires_at = CASE
             WHEN o.status <> 'uncertain' THEN NULL
             WHEN o.accepted THEN now()
-            ELSE now() + make_interval(secs => COALESCE(o.delay, 0)) END,
+            ELSE o.later END,
         search_at = CASE WHEN o.status = 'uncertain' THEN now() END,
         search_account = CASE WHEN o.status = 'uncertain' THEN d.account END,
         attempts = d.attempts - CASE WHEN d.status = 'sending' AND NOT o.counted THEN 1 ELSE 0 END,

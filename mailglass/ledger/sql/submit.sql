@@ -32,9 +32,8 @@ WITH item AS (
     SELECT i.*, s.scope,
            COALESCE(i.ends_at <= i.starts_at AND COALESCE(i.start_moment, i.end_moment) IS NOT NULL, false) AS late,
            CASE WHEN s.scope IS NULL THEN 'queued' ELSE 'suppressed' END AS status
-    FROM timed i LEFT JOIN LATERAL (
-        SELECT b.scope FROM mailglass.suppressions_of(i.tenant_id, i.stream, i.key, i.domain) b
-        ORDER BY b.scope LIMIT 1) s ON true
+    FROM timed i CROSS JOIN LATERAL (
+        SELECT min(b.scope) AS scope FROM mailglass.suppressions_of(i.tenant_id, i.stream, i.key, i.domain) b) s
 ), led AS (
     INSERT INTO mailglass.deliveries (
         id, tenant_id, group_id, message_id, stream, queue, mailable, status, recipient, recipient_name,
