@@ -167,7 +167,7 @@ POOLS = (("-P", "prefork", "-c", "2"), ("-P", "threads", "-c", "2"))
 
 
 @pytest.mark.parametrize("pool", POOLS, ids=["prefork", "threads"])
-def test_one_worker_runs_the_tasks_of_both_apps_and_stops_as_one(
+def test_an_embedded_worker_sends_mail_of_the_apps_tasks_and_stops_with_it(
     cluster: Cluster,
     outside: Outside,
     shop: Callable[..., ChildProcess],
