@@ -89,8 +89,9 @@ def _lane_of(message: Message | Mailable, tenant: str, mode: Mode, mailable: str
     runtime = get_runtime()
     settings = runtime.settings
     route = runtime.router.resolve(RouteContext(tenant, str(message.stream), mode=mode, mailable=mailable))
-    account = settings.accounts[route.accounts[0]]
-    if message.from_ is None and account.sender is None and settings.default_from is None:
+    # one that the application keeps is resolved when it sends
+    account = settings.accounts.get(route.accounts[0])
+    if message.from_ is None and account is not None and account.sender is None and settings.default_from is None:
         raise MessageError("from_", "missing: name a sender, or set `from` for the account or default_from")
     return Lane(route.queue, tenant, str(message.stream))
 

@@ -55,7 +55,7 @@ def accounts_open(surroundings: Surroundings) -> Iterator[Finding]:
     """Check that every account has its secrets in the right form; online, that its provider accepts them."""
     accounts = Accounts(surroundings.settings)
     try:
-        for name in surroundings.settings.accounts:
+        for name in accounts.names():
             yield from _account(accounts, name, surroundings.online)
     finally:
         accounts.close()

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 
 # css-inline takes 1.4 kB of stack a level; the smallest stack that a thread of CPython has by default is 512 kB
 MAX_HTML_DEPTH: Final = 256
+# css-inline takes 370 bytes an element, and a mail of a long newsletter has some thousands
+MAX_HTML_ELEMENTS: Final = 500_000
+# twice Bootstrap's style sheet
+MAX_STYLES: Final = 512 * 1024
+# of native code that nothing interrupts, by an estimate that counts every rule as one for every element
+_MOST_SECONDS: Final = 10.0
+_MOST_INLINED: Final = 100_000_000
 # ten times what Gmail shows of a mail; the worst that HTML of this length can hold takes two seconds to read
 MAX_HTML_FOR_TEXT: Final = 1024 * 1024
 # renders a part by its name with a context; None where the mailable has none
@@ -158,20 +165,34 @@ def _inlined(path: str, html: str) -> str:
 
 
 def _check_for_native_code(path: str, html: str) -> None:
-    """Refuse HTML that the parser of css-inline, which recurses over it, would overflow its thread's stack with.
+    """Refuse HTML that css-inline would overflow its thread's stack with, or take too much memory or time for.
 
     Raises:
-        TemplateError: it is too large or nests too deep.
+        TemplateError: it is too large, nests too deep, or its style sheets are too much for its elements.
     """
-    from mailglass.rendering.nesting import nests_deeper
+    problem = _too_large(html)
+    if problem is not None:
+        raise TemplateError(f"{path}: html: {problem}", TemplateErrorType.REFUSED)
+
+
+def _too_large(html: str) -> str | None:
+    """Return in which way HTML is too large to inline its style sheets, with the remedy, or None if it is not."""
+    from mailglass.rendering.inlining import cost
+    from mailglass.rendering.nesting import bounds
 
     if len(html) > MAX_BODY:
-        problem = f"html: longer than {MAX_BODY} characters; leave something out"
-    elif nests_deeper(html, MAX_HTML_DEPTH):
-        problem = f"html: elements nest deeper than {MAX_HTML_DEPTH} levels; close them, or clean HTML that users wrote"
-    else:
-        return
-    raise TemplateError(f"{path}: {problem}", TemplateErrorType.REFUSED)
+        return f"longer than {MAX_BODY} characters; leave something out"
+    found = bounds(html, MAX_HTML_DEPTH, MAX_HTML_ELEMENTS)
+    if found.depth > MAX_HTML_DEPTH:
+        return f"elements nest deeper than {MAX_HTML_DEPTH} levels; close them, or clean HTML that users wrote"
+    if found.elements > MAX_HTML_ELEMENTS:
+        return f"may be more than {MAX_HTML_ELEMENTS} elements; close what is open, or clean HTML that users wrote"
+    if len(found.styles) > MAX_STYLES:
+        return f"style sheets longer than {MAX_STYLES} characters; leave out what the mail does not use"
+    seconds, characters = cost(html, found.elements, found.styles)
+    if seconds > _MOST_SECONDS or characters > _MOST_INLINED:
+        return "too many style rules for so many elements; leave out rules, or clean HTML that users wrote"
+    return None
 
 
 def _text(path: str, html: str) -> str:

@@ -26,7 +26,7 @@ from mailglass.ledger.submit import Item, content_id, submit
 from mailglass.mail.addresses import Address
 from mailglass.routing import Lane
 from mailglass.runtime import get_runtime
-from tests.dns_server import DNSServer
+from mailglass.testing.dns_server import DNSServer
 from tests.docs.parsing import assumed, blocks, parse, slug
 from tests.docs.shell import Shell
 from tests.plugin import plugin_options

@@ -29,7 +29,17 @@ _READY: Final = {
 }
 # commands whose exit code is an answer: a fault that they found, or that there is nothing
 ANSWERS: Final = frozenset(
-    {"preflight", "doctor", "mail-doctor", "go-live", "config check", "secrets check", "install", "suppressions show"}
+    {
+        "preflight",
+        "doctor",
+        "mail-doctor",
+        "go-live",
+        "config check",
+        "secrets check",
+        "install",
+        "probe",
+        "suppressions show",
+    }
 )
 _ANSWERS: Final = (0, 1, 2, 3)
 

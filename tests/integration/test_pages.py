@@ -11,9 +11,9 @@ import pytest
 
 from mailglass.ledger.database import Database
 from mailglass.settings import configure, load_settings
+from mailglass.testing.dns_server import DNSServer
 from tests import prose
 from tests.cluster import Cluster, Outside
-from tests.dns_server import DNSServer
 from tests.docs.marks import BY_ANOTHER_TEST, MARKED, RUN_ELSEWHERE
 from tests.docs.parsing import MARK, blocks, count, reasons
 from tests.docs.project import FILES, LAB_ARGUMENTS, SECRETS, Project, serve_zones, settings

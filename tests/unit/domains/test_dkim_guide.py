@@ -12,7 +12,7 @@ import dns.zonefile
 import pytest
 
 from mailglass.cli import run
-from tests.dns_server import DNSServer
+from mailglass.testing.dns_server import DNSServer
 
 GUIDE = (Path(__file__).parents[3] / "docs" / "guides" / "dkim.md").read_text(encoding="utf-8")
 ZONES = re.findall(r"^```zone\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
