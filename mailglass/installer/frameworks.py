@@ -49,11 +49,13 @@ class Wiring:
         home: the file of the application, or of its URLs. Its mails stand beside it. None if it is not certain.
         wanted: the blocks in the order in which they are written.
         by_hand: what a person must do, where not even the file is certain.
+        settings: the file that has mailglass's settings already, or None.
     """
 
     home: str | None
     wanted: Sequence[Wanted] = ()
     by_hand: Sequence[ByHand] = ()
+    settings: str | None = None
 
 
 def frameworks_of(project: Project) -> list[str]:
@@ -179,10 +181,13 @@ def _django(project: Project) -> Wiring:
     wanted = [_installed(settings)]
     if urls is not None:
         wanted.append(_included(urls, wired=mounted))
-    return Wiring(
-        (urls or settings).path,
-        [item for item in wanted if not item.wired or has_block((project.root / item.path).read_bytes(), item.block)],
-    )
+    needed = [item for item in wanted if not item.wired or _has_block(project, item)]
+    own = settings.path if django.has_settings(settings) else None
+    return Wiring((urls or settings).path, needed, settings=own)
+
+
+def _has_block(project: Project, wanted: Wanted) -> bool:
+    return has_block((project.root / wanted.path).read_bytes(), wanted.block)
 
 
 def _installed(settings: Module) -> Wanted:

@@ -44,7 +44,7 @@ def plan_install(root: Path, framework: str | None = None) -> Plan:
     if by_hand or wiring.home is None:
         _check_readable(project)
         return Plan(found[0], (), by_hand)
-    return Plan(found[0], [*starter.steps(root, wiring.home), *steps])
+    return Plan(found[0], [*starter.steps(root, wiring.home, wiring.settings), *steps])
 
 
 def _edit(root: Path, wiring: Wiring, steps: list[Step]) -> list[ByHand]:

@@ -96,17 +96,19 @@ _TEMPLATE: Final = """\
 """
 
 
-def steps(root: Path, home: str) -> list[Step]:
+def steps(root: Path, home: str, settings: str | None = None) -> list[Step]:
     """Return the steps that write the first files. A file that is there stays as it is.
 
     Args:
         root: the project.
         home: the file beside which the mails stand, relative to the project.
+        settings: the file that has mailglass's settings already, or None.
 
     Raises:
         ConfigError: `.env.example` cannot be read.
     """
-    return [_created(root, SETTINGS, managed.file(_SETTINGS)), _environment(root), *_mail(root, PurePosixPath(home))]
+    first = [_created(root, SETTINGS, managed.file(_SETTINGS))] if settings is None else []
+    return [*first, _environment(root), *_mail(root, PurePosixPath(home))]
 
 
 def _created(root: Path, path: str, content: bytes) -> Step:

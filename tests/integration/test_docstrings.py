@@ -23,6 +23,7 @@ WITH_EXAMPLES = (
     "deliver_many_or_raise load_settings release_many tenant"
 ).split()
 MODULES = (
+    "mailglass.integrations.celery",
     "mailglass.integrations.mailer",
     "mailglass.routing.hooks",
     "mailglass.suppressions.bulk",

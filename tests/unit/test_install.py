@@ -305,6 +305,13 @@ def test_settings_that_add_to_those_of_another_module_are_left_alone(tmp_path: P
     assert (root / "shop/local.py").read_text() == files["shop/local.py"]
 
 
+def test_django_settings_of_mailglass_take_the_place_of_its_file(tmp_path: Path) -> None:
+    root = project(tmp_path, {**DJANGO, "shop/settings.py": DJANGO["shop/settings.py"] + "MAILGLASS = {}\n"})
+    assert run(["install", str(root)]) == 0
+    assert not (root / "mailglass.toml").exists()
+    assert (root / "shop/mails.py").exists()
+
+
 def test_settings_and_urls_in_one_file_get_both_blocks(tmp_path: Path) -> None:
     source = "from django.urls import path\nINSTALLED_APPS = []\nROOT_URLCONF = 'shop'\nurlpatterns = []\n"
     root = project(tmp_path, {"shop.py": source})
