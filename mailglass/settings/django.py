@@ -95,7 +95,12 @@ def database_url(alias: str, database: Mapping[str, Any]) -> Secret | None:
         host = f"[{host}]"
     query = f"?{urlencode(options)}" if options else ""
     name = quote(str(database.get("NAME") or ""), safe="")
-    return Secret(f"postgresql://{login}{host}{port}/{name}{query}", f"DATABASES[{alias!r}]")
+    return Secret(f"postgresql://{login}{host}{port}/{name}{query}", reference_of(alias))
+
+
+def reference_of(alias: str) -> str:
+    """Return where one of Django's databases stands, for people."""
+    return f"DATABASES[{alias!r}]"
 
 
 def _loaded(environ: Mapping[str, str]) -> Any:

@@ -109,7 +109,10 @@ class Project:
     def __init__(self, cluster: Any, port: int) -> None:
         self.cluster = cluster
         self.directory = Path(cluster.directory) / "project"
-        settings = SETTINGS % {"database": database(cluster.environment["MAILGLASS_DATABASE_URL"]), "port": port}
+        settings = SETTINGS % {
+            "database": database(cluster.environment["MAILGLASS_DATABASE_URL"], ATOMIC_REQUESTS=True),
+            "port": port,
+        }
         if cluster.environment.get("MAILGLASS_POOLER"):
             settings += 'MAILGLASS["pooler"] = "transaction"\n'
         settings = settings.replace('"django.contrib.sessions",\n', '"django.contrib.sessions",\n    "shop",\n', 1)

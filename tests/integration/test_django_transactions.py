@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.core import mail
+from django.core.checks import run_checks
 from django.db import IntegrityError, connection, connections, transaction
 from django.db.transaction import TransactionManagementError
 from django.test.utils import setup_test_environment, teardown_test_environment
@@ -213,6 +214,8 @@ def test_mails_are_recorded_after_the_commit_where_the_ledger_is_elsewhere(apart
 def test_a_session_that_cannot_be_joined_is_an_error_with_the_remedy(apart: Any, cluster: Any) -> None:
     with pytest.raises((ConfigError, SessionError), match=r"on_commit|session="):
         later()
+    ours = [item.id for item in run_checks(databases=["default"]) if str(item.id).startswith("mailglass")]
+    assert ours == ["mailglass.I002"]
     assert recipients(cluster) == []
 
 

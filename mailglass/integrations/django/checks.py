@@ -57,10 +57,22 @@ def ledger_is_ready(app_configs: Any, databases: Sequence[str] | None = None, **
     upgrade = "Run `python manage.py mailglass db upgrade`."
     try:
         schema.check(load_settings().require_database())
+        return _joins()
     except SchemaError as error:
         return [Warning(str(error), hint=upgrade, id="mailglass.W003")]
     except LedgerUnavailableError as error:
         return [Warning(str(error), hint="Start the database, or correct its address.", id="mailglass.W004")]
     except MailglassError as error:
         return [Warning(str(error), id="mailglass.W005")]
-    return []
+
+
+def _joins() -> list[CheckMessage]:
+    """Tell if the ledger is elsewhere than Django's database."""
+    from mailglass.integrations.django.transactions import joined, ledger_alias
+
+    alias = ledger_alias()
+    if joined(alias) is not None:
+        return []
+    text = f"The ledger is not in the database {alias!r}: send_mail records mails after the commit, and may lose one."
+    hint = 'Give MAILGLASS["database"] if another database of DATABASES holds it.'
+    return [Info(text, hint=hint, id="mailglass.I002")]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import psycopg
+from django.conf import settings
 from django.db import connections, transaction
 
 from mailglass.errors import ConfigError, SessionError
 from mailglass.ledger.session import HostTransaction, runner_of
 from mailglass.settings import configure, get_settings
-from mailglass.settings.django import DEFAULT_ALIAS, django_settings
+from mailglass.settings.django import DEFAULT_ALIAS, database_url, reference_of
 
 
 def session() -> HostTransaction:
@@ -38,7 +38,7 @@ def session() -> HostTransaction:
     found = on_connection(alias)
     if found is None:
         raise ConfigError(
-            f"DATABASES[{alias!r}]",
+            reference_of(alias),
             "is not PostgreSQL, so no delivery can join its transaction",
             "Send after the commit: transaction.on_commit(lambda: deliver_later.delay(message))",
         )
@@ -50,13 +50,13 @@ def ledger_alias() -> str:
 
     Settings that were read from another `DATABASES` are forgotten: Django's test runner puts its databases there.
     """
-    host = django_settings(os.environ)
-    if host is None:
-        return DEFAULT_ALIAS
+    # this raises for a name that is in no DATABASES
     url = get_settings().database_url
-    if host.database_url is not None and url.reference == host.database_url.reference and url != host.database_url:
+    alias: str = (getattr(settings, "MAILGLASS", None) or {}).get("database", DEFAULT_ALIAS)
+    own = database_url(alias, settings.DATABASES.get(alias, {}))
+    if own is not None and url.reference == own.reference and url != own:
         configure(None)
-    return host.alias
+    return alias
 
 
 def joined(alias: str) -> HostTransaction | None:
@@ -78,7 +78,7 @@ def joined(alias: str) -> HostTransaction | None:
         with connections[alias].wrap_database_errors:
             runner_of(found)
     except SessionError:
-        if url.reference == f"DATABASES[{alias!r}]":
+        if url.reference == reference_of(alias):
             raise
         _elsewhere.add(key)
         return None
