@@ -46,6 +46,11 @@ def lists_app(module: Module) -> bool:
     return any(text == APP or text.startswith(f"{APP}.") for text, _ in strings(_all_values(module, "INSTALLED_APPS")))
 
 
+def has_settings(module: Module) -> bool:
+    """Return whether a settings module assigns mailglass's own settings."""
+    return _assigned(module, "MAILGLASS") is not None
+
+
 def mount(project: Project, settings: Module) -> Finding:
     """Check that a URL pattern includes the endpoint.
 

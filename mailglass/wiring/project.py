@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import stat
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -161,8 +162,9 @@ class Project:
             return self._cache[path]
         file = self.root / path
         try:
-            if file.stat().st_size > MAX_BYTES:
-                raise ValueError("too large")
+            found = file.stat()
+            if found.st_size > MAX_BYTES or not stat.S_ISREG(found.st_mode):
+                raise ValueError("too large, or no file")
             source = file.read_bytes()
             if only_relevant and not any(word in source for word in _WORDS):
                 return None

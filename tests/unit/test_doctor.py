@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import jsonschema
@@ -206,6 +207,11 @@ def test_source_that_cannot_be_parsed_is_named_and_stops_nothing(tmp_path: Path)
     assert diagnosis.exit_code == 0
     (warning,) = [finding for finding in diagnosis.findings if finding.status is Status.WARN]
     assert "2 files could not be parsed" in warning.observed
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "app.py")
+    assert diagnose(tmp_path).exit_code == 2
 
 
 def test_tests_dependencies_and_environments_are_left_out(tmp_path: Path) -> None:
