@@ -280,6 +280,7 @@ def test_djangos_test_case_sees_its_own_mail_and_the_mailbox(database_url: str, 
 
             settings.configure(
                 SECRET_KEY="x",
+                INSTALLED_APPS=["mailglass.integrations.django"],
                 USE_TZ=True,
                 DATABASES={{"default": {{
                     "ENGINE": "django.db.backends.postgresql",
@@ -293,7 +294,7 @@ def test_djangos_test_case_sees_its_own_mail_and_the_mailbox(database_url: str, 
             django.setup()
             from django.core import mail
             from django.db import connection, transaction
-            from django.test import TestCase
+            from django.test import TestCase, override_settings
             from django.test.utils import setup_test_environment
             from mailglass import Message, deliver_later
             from mailglass.testing import mailbox, outbox
@@ -331,6 +332,16 @@ def test_djangos_test_case_sees_its_own_mail_and_the_mailbox(database_url: str, 
                         self.assertEqual(len(mail.outbox), 1)
                         box.assert_nothing_sent()
 
+                @override_settings(EMAIL_BACKEND="mailglass.integrations.django.EmailBackend")
+                def test_backend_is_caught(self):
+                    for caught in (outbox(), mailbox(connection)):
+                        with caught as box, self.captureOnCommitCallbacks(execute=True):
+                            with transaction.atomic():
+                                mail.send_mail("Reset", "Text", "a@example.com", ["b@example.com"])
+                            if hasattr(box, "deliver"):
+                                box.deliver()
+                            box.assert_sent(to="b@example.com", subject="Reset", count=1)
+
             if __name__ == "__main__":
                 unittest.main()
             """
@@ -338,7 +349,7 @@ def test_djangos_test_case_sees_its_own_mail_and_the_mailbox(database_url: str, 
         encoding="utf-8",
     )
     done = subprocess.run([sys.executable, "test_shop.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "Ran 4 tests" in done.stderr, done.stderr
+    assert "Ran 5 tests" in done.stderr, done.stderr
     assert done.returncode == 0, done.stderr
     assert stored(database_url) == 0
 
