@@ -11,7 +11,7 @@ from typing import Final
 from mailglass.errors import ConfigError
 from mailglass.installer import managed, starter
 from mailglass.installer.conflicts import CONFLICT, is_conflict
-from mailglass.installer.managed import Kind, Piece
+from mailglass.installer.managed import Piece
 from mailglass.installer.plan import Action, Plan, Step
 from mailglass.installer.source import Source, read
 from mailglass.installer.writing import TEMPORARY, temporary_of
@@ -130,7 +130,7 @@ def _pieces(path: str, raw: bytes) -> tuple[int, Step | None]:
 
 def _still_used(found: Sequence[Piece], after: Source) -> str:
     """Return a name that a managed import binds and the rest of the file uses, or ""."""
-    imports = [node for piece in found if piece.kind is Kind.LINE for node in ast.walk(ast.parse(piece.body[0]))]
-    bound = {node.asname or node.name for node in imports if isinstance(node, ast.alias)}
+    code = [ast.parse("\n".join(piece.body)) for piece in found]
+    bound = {node.asname or node.name for tree in code for node in ast.walk(tree) if isinstance(node, ast.alias)}
     names = {node.id for node in ast.walk(ast.parse(after.plain)) if isinstance(node, ast.Name)}
     return min(bound & names, default="")

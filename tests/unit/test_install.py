@@ -227,10 +227,12 @@ def test_names_that_are_taken_get_another_name(tmp_path: Path) -> None:
     assert "\n_Mailglass(app)\n" in text
 
 
-def test_an_import_that_is_used_elsewhere_keeps_the_file_from_being_uninstalled(shop: Path) -> None:
+@pytest.mark.parametrize("source", [FLASK, "def make():\n    from flask import Flask\n    app = Flask('shop')\n"])
+def test_an_import_that_is_used_elsewhere_keeps_the_file_from_being_uninstalled(shop: Path, source: str) -> None:
+    (shop / "app.py").write_text(source)
     run(["install", str(shop)])
     with (shop / "app.py").open("a") as file:
-        file.write("other = Mailglass()\n")
+        file.write("    other = Mailglass()\n" if "def" in source else "other = Mailglass()\n")
     before = (shop / "app.py").read_bytes()
     assert run(["uninstall", str(shop)]) == 1
     assert (shop / "app.py").read_bytes() == before
