@@ -12,6 +12,7 @@ import libcst as cst
 from mailglass.installer.edits import Code, Wanted, has_block
 from mailglass.installer.places import Place, Reading, may_give
 from mailglass.installer.plan import ByHand
+from mailglass.installer.source import read
 from mailglass.wiring import asgi, django, flask
 from mailglass.wiring.findings import Status
 from mailglass.wiring.project import Module, Project
@@ -136,7 +137,7 @@ def _application(
 
 
 def _is_managed(project: Project, module: Module) -> bool:
-    return has_block((project.root / module.path).read_bytes(), MOUNT_BLOCK)
+    return has_block(read(project.root, module.path), MOUNT_BLOCK)
 
 
 def _sole(reading: Reading, names: Collection[str]) -> Place | None:
@@ -187,7 +188,7 @@ def _django(project: Project) -> Wiring:
 
 
 def _has_block(project: Project, wanted: Wanted) -> bool:
-    return has_block((project.root / wanted.path).read_bytes(), wanted.block)
+    return has_block(read(project.root, wanted.path), wanted.block)
 
 
 def _installed(settings: Module) -> Wanted:

@@ -15,6 +15,7 @@ from mailglass.ledger.session import (
     NOT_GIVEN,
     HostTransaction,
     async_session,
+    is_in_memory,
     is_psycopg,
     remember_ledger,
     runner_of,
@@ -232,6 +233,9 @@ def ring(lanes: Collection[Lane], session: object) -> None:
     doorbell = get_runtime().doorbell
     if session is NOT_GIVEN:
         doorbell.ring(lanes)
+        return
+    if is_in_memory():
+        # nobody waits for it, and the caller's session is not to connect for it
         return
     if isinstance(session, HostTransaction):
         session.on_commit(partial(doorbell.ring, lanes))

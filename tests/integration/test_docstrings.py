@@ -31,6 +31,7 @@ MODULES = (
     "mailglass.suppressions.csv_import",
     "mailglass.suppressions.editing",
     "mailglass.suppressions.listing",
+    "mailglass.testing.engine_mailbox",
     "mailglass.testing.memory_outbox",
     "mailglass.web",
 )

@@ -15,7 +15,10 @@ ROOT = Path(__file__).parents[2]
 # its test of a provider is run as it stands, in test_write_a_provider; Celery has no types
 APART = {"docs/guides/write-a-provider.md": 4, "docs/guides/celery.md": 0}
 REFUSED = """
-from mailglass import Mailable, Message, deliver_later, deliver_many
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+
+from mailglass import Mailable, Message, adeliver_many, deliver_later, deliver_many
 
 class Receipt(Mailable):
     subject = "Receipt"
@@ -32,9 +35,21 @@ Receipt(to="ada@example.com", stream="marketing")  # REFUSED
 deliver_later.delay("ada@example.com")  # REFUSED
 deliver_later.delay(Receipt(to="ada@example.com"), session=None)  # REFUSED
 deliver_many(Receipt(to="ada@example.com"))  # REFUSED
+
+async def refused(session: Session, later: AsyncSession) -> None:
+    await deliver_later.adelay("ada@example.com")  # REFUSED
+    await deliver_later.adelay(Receipt(to="ada@example.com"), session=None)  # REFUSED
+    await deliver_later.adelay(Receipt(to="ada@example.com"), session=session)  # REFUSED
+    await adeliver_many(Receipt(to="ada@example.com"), session=later)  # REFUSED
+    deliver_later.delay(Receipt(to="ada@example.com"), session=later)  # REFUSED
 """
 ACCEPTED = """
+from collections.abc import AsyncIterator
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from mailglass import ANY_TENANT, Address, Attachment, DeliveryGroup, Mailable, Message, deliver, deliver_later
+from mailglass import acancel_many, adeliver, adeliver_many
 from mailglass.mail.texts import LazyText
 
 class Receipt(Mailable):
@@ -54,6 +69,17 @@ def send(name: LazyText, *people: str) -> str:
         return result[0].get(timeout=30).status.value
     print(deliver_later.AsyncResult(result.id, tenant=ANY_TENANT).cancel())
     return deliver(Receipt(to=people, context={"name": name}, stream="transactional")).status.value
+
+async def send_from_a_coroutine(session: AsyncSession, messages: AsyncIterator[Message]) -> list[str]:
+    result = await deliver_later.adelay(Receipt(to="ada@example.com"), session=session)
+    if isinstance(result, DeliveryGroup):
+        return [str(delivery.id) for delivery in await result.aget(timeout=30)]
+    print(await result.astate(), await result.aready(), (await result.acancel()).value)
+    print(await acancel_many(stream="bulk"))
+    again = await deliver_later.aapply_async((Receipt(to="ada@example.com"),), countdown=60)
+    results = await adeliver_many(messages, session=session, priority=9)
+    sent = await adeliver(Receipt(to="ada@example.com"))
+    return [again.id, results[0].outcome, (await result.aget(timeout=30)).status.value, sent.status.value]
 """
 
 
