@@ -89,6 +89,7 @@ class Outbox(SentMails):
         context = RouteContext(row.tenant, row.stream, row.recipient_domain, tags, mode, row.mailable)
         account = ordered_accounts(self.runtime.router.resolve(context), row.id)[0]
         settings = self.runtime.settings
+        configured = settings.accounts.get(account)
         made = outgoing(
             delivery_id=row.id,
             tenant=row.tenant,
@@ -96,7 +97,7 @@ class Outbox(SentMails):
             recipient=Address(row.recipient, row.recipient_name),
             created_at=row.starts_at,
             content=content,
-            default_sender=settings.accounts[account].sender or settings.default_from,
+            default_sender=(configured.sender if configured is not None else None) or settings.default_from,
         )
         made = replace(made, cc=self._unsuppressed(made.cc, row.tenant), bcc=self._unsuppressed(made.bcc, row.tenant))
         self._mails[row.id] = SentMail.of(

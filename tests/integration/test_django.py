@@ -99,6 +99,10 @@ FILES = {
 }
 SERVERS = {
     "gunicorn": (["gunicorn", "-b", "127.0.0.1:{port}", "--threads", "4", "shop.wsgi"], "Booting worker"),
+    "granian": (
+        ["granian", "--interface", "wsgi", "--port", "{port}", "shop.wsgi:application"],
+        "Started worker",
+    ),
     "uvicorn": (["uvicorn", "--port", "{port}", "--lifespan", "off", "shop.asgi:application"], "Uvicorn running"),
 }
 

@@ -346,7 +346,13 @@ REFUSED = {
     "to": (lambda: message(to=["a@example.com, b@example.com"]), "valid"),
     "headers": (lambda: message(headers={"To": "list@example.com"}), "`to`"),
     "headers of Date": (lambda: message(headers={"Date": "yesterday"}), "date"),
+    "headers of Cc": (lambda: message(headers={"Cc": "list@example.com"}), "`cc`"),
+    "headers of Bcc": (lambda: message(headers={"bcc": "eve@example.com"}), "`bcc`"),
+    "headers of Sender": (lambda: message(headers={"Sender": "list@example.com"}), "sender"),
+    "headers of Return-Path": (lambda: message(headers={"Return-Path": "list@example.com"}), "return-path"),
+    "cc": (lambda: message(cc=[f"reader{number}@example.com" for number in range(50)]), "at most 50"),
     "attachments": (lambda: message(attachments=[MIMEMultipart()]), "parts"),
+    "attachments of a path": (lambda: message(attachments=[("/etc/a.pdf", PDF, "application/pdf")]), "slash"),
     "subject": (lambda: message(subject="Hello\nBcc: eve@example.com"), "CR"),
 }
 
@@ -425,6 +431,20 @@ def test_an_unknown_option_is_refused(shop: Any, options: dict[str, str]) -> Non
         backend(**options)
     with pytest.raises(MessageError, match="stream"):
         backend(stream="marketing")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
+def test_credentials_of_a_call_are_refused(shop: Any, cluster: Any) -> None:
+    with pytest.raises(TypeError, match="credentials belong to the accounts"):
+        mail.send_mail("Hello", "Hello.", None, ["ada@example.com"], auth_user="me", auth_password="secret")
+    assert sent(cluster) == []
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
+def test_fail_silently_of_a_call_is_honoured(shop: Any, cluster: Any) -> None:
+    assert mail.send_mail("Hello", "Hello.", None, ["ada"], fail_silently=True) == 0
+    assert mail.send_mail("Hello", "Hello.", None, ["ada@example.com"], fail_silently=True) == 1
+    assert len(sent(cluster)) == 1
 
 
 def test_a_mass_mail_is_one_statement(shop: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:

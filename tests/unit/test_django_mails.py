@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
-from django.core.mail import EmailMessage
+from django.core.mail import EmailMessage, send_mail
+from django.db import transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +18,7 @@ from mailglass.integrations.django.messages import envelopes, messages_of
 from mailglass.mail.addresses import Address
 from mailglass.mail.streams import Stream
 from mailglass.rendering.content import render_content
+from mailglass.testing import outbox
 from tests.django_project import project
 
 CONTEXT = {"name": "<Ada & Bob>", "secret": "hunter2"}
@@ -119,3 +122,10 @@ def test_attributes_that_anymail_has_not_set_are_no_attributes() -> None:
             setattr(message, name, UNSET)
         (made,) = messages_of(message, "default", Stream.TRANSACTIONAL)
     assert (made.tags, made.metadata, made.provider_options) == ((), {}, {})
+
+
+@pytest.mark.parametrize("own", [{}, {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}])
+def test_mails_of_send_mail_are_in_the_outbox_of_a_test_at_once(own: dict[str, Any]) -> None:
+    with project(own), outbox() as box, transaction.atomic() if own else nullcontext():
+        send_mail("Welcome", "Hello, Ada.", "shop@example.com", ["ada@example.com"])
+        box.assert_sent(to="ada@example.com", subject="Welcome", count=1)

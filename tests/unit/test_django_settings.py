@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,15 @@ def test_settings_that_cannot_be_imported_are_an_error_with_the_remedy(monkeypat
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "nowhere.settings")
     with pytest.raises(ConfigError, match=r"cannot be imported \(ModuleNotFoundError\).*manage.py"):
         load_settings()
+
+
+def test_a_process_without_django_reads_the_file_whatever_the_variable_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mailglass.toml").write_text('log_level = "error"\n')
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "nowhere.settings")
+    monkeypatch.setitem(sys.modules, "django.conf", None)
+    assert load_settings().log_level == "error"
 
 
 @pytest.mark.parametrize(
