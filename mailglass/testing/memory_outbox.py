@@ -23,7 +23,7 @@ from mailglass.settings import Settings, get_settings
 from mailglass.settings.values import domain_name
 from mailglass.testing.memory_ledger import MemoryLedger, Recorded
 from mailglass.testing.sent import SentMail, SentMails
-from mailglass.testing.substitutes import Place, Silence, substituted, with_account
+from mailglass.testing.substitutes import Place, Silence, for_tests, substituted
 
 if TYPE_CHECKING:
     from mailglass.routing import Lane
@@ -43,7 +43,7 @@ class Outbox(SentMails):
         self._mails: dict[UUID, SentMail] = {}
         self._ledger = MemoryLedger(self._accept)
         super().__init__(self._standing)
-        self.runtime: Runtime = _OutboxRuntime(with_account(get_settings()), self._ledger)
+        self.runtime: Runtime = _OutboxRuntime(for_tests(get_settings()), self._ledger)
 
     def suppress(self, address: str, *, tenant: str | None = None) -> None:
         """Suppress a recipient, so that mail to them raises `SuppressedError`.
@@ -89,6 +89,7 @@ class Outbox(SentMails):
         context = RouteContext(row.tenant, row.stream, row.recipient_domain, tags, mode, row.mailable)
         account = ordered_accounts(self.runtime.router.resolve(context), row.id)[0]
         settings = self.runtime.settings
+        configured = settings.accounts.get(account)
         made = outgoing(
             delivery_id=row.id,
             tenant=row.tenant,
@@ -96,7 +97,7 @@ class Outbox(SentMails):
             recipient=Address(row.recipient, row.recipient_name),
             created_at=row.starts_at,
             content=content,
-            default_sender=settings.accounts[account].sender or settings.default_from,
+            default_sender=(configured.sender if configured is not None else None) or settings.default_from,
         )
         made = replace(made, cc=self._unsuppressed(made.cc, row.tenant), bcc=self._unsuppressed(made.bcc, row.tenant))
         self._mails[row.id] = SentMail.of(

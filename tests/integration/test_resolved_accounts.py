@@ -129,9 +129,6 @@ def site(cluster: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Itera
 tenancy = "shop_accounts:Shop"
 log_format = "console"
 
-[accounts.fixed]
-provider = "null"
-
 [engine]
 lease = 12
 task_budget = 4
@@ -266,13 +263,16 @@ def test_lists_preflight_and_the_check_of_secrets_know_the_accounts(
 ) -> None:
     runtime = site.cluster.runtime
     site.keep(broken="raises")
-    assert sync.accounts_to_sync(runtime.settings, runtime.accounts) == ["fixed", "acme", "other", "broken"]
+    assert sync.accounts_to_sync(runtime.settings, runtime.accounts) == ["acme", "other", "broken"]
     report = sync.run(runtime.settings, runtime.database, runtime.accounts, "acme")
     assert report.status is sync.SyncStatus.COMPLETE
     found = {item.id: item for item in accounts_open(Surroundings(get_settings(), online=True))}
     assert found["accounts.acme"].status is Found.PASS
     assert found["accounts.acme"].observed.endswith("the provider accepts the credentials")
     assert found["accounts.broken"].status is Found.FAIL
+    # an operator pauses it like any other
+    for action in (["pause"], ["resume"], ["close-breaker"], ["show"]):
+        assert command(["accounts", *action, "acme"]) == 0
     capsys.readouterr()
     assert command(["secrets", "check", "--account", "acme", "--format", "json"]) == 0
     output = capsys.readouterr().out

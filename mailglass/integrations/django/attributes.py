@@ -126,7 +126,8 @@ def provider_options_of(extra: Any, tenant: str, stream: str) -> Any:
     runtime = get_runtime()
     route = runtime.router.resolve(RouteContext(tenant, stream))
     accounts = runtime.settings.accounts
-    providers = {accounts[name].provider for name in route.accounts}
+    # of accounts that the application keeps, as far as they are known without waiting
+    providers = {name for account in route.accounts if (name := runtime.accounts.provider_name(account))}
     named = {account.provider for account in accounts.values()}
     if isinstance(extra, Mapping) and all(name in named and isinstance(extra[name], Mapping) for name in extra):
         return extra
