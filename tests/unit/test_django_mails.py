@@ -162,7 +162,7 @@ ATTRIBUTES = (
 
 
 @given(st.dictionaries(st.sampled_from(ATTRIBUTES), VALUES, min_size=1, max_size=3))
-def test_whatever_an_attribute_holds_is_sent_or_refused_by_name(attributes: dict[str, Any]) -> None:
+def test_an_attribute_of_any_value_is_sent_or_refused_by_name(attributes: dict[str, Any]) -> None:
     with project({}):
         message = EmailMultiAlternatives("Hello", "Hello.", "shop@example.com", ["ada@example.com"])
         for name, value in attributes.items():
