@@ -40,7 +40,7 @@ test-pgbouncer: $(READY)  ## the integration tests again, through PgBouncer in t
 test-oldest: $(READY)  ## what a producer does, on the oldest of every dependency
 	@$(BIN)/python tests/versions.py oldest -n $(JOBS) $(ARGS)
 
-test-newest: $(READY)  ## the unit tests, on the newest Python that is found
+test-newest: $(READY)  ## the unit tests and Django's, on the newest Python that is found
 	@$(BIN)/python tests/versions.py newest -n $(JOBS) $(ARGS)
 
 lint: $(READY)  ## ruff, strict mypy, import contracts, the names of tests, the prose of the docs

@@ -58,7 +58,7 @@ _SPELLED: Final[Mapping[type, Mapping[str, str]]] = {
 _LEFT_OUT: Final[Mapping[type, frozenset[str]]] = {
     Settings: frozenset(
         {"accounts", "routes", "streams", "engine", "webhooks", "limits", "domains", "recipients", "tasks"}
-        | {"file", "unknown_variables"}
+        | {"file", "django", "unknown_variables"}
     ),
     AccountSettings: frozenset({"name", "options", "warmup", "dns"}),
 }
@@ -72,7 +72,9 @@ def commands() -> str:
 
 def _helps(command: click.Command, path: tuple[str, ...], parent: click.Context | None = None) -> Iterator[Any]:
     """Yield each command's path and help, groups before what is in them."""
-    context = click.Context(command, parent=parent, info_name=path[-1], terminal_width=_WIDTH, max_content_width=_WIDTH)
+    # with the program's own settings: click keeps a command's help option by the first context that asks for it
+    settings = {**cli.context_settings, "terminal_width": _WIDTH, "max_content_width": _WIDTH}
+    context = click.Context(command, parent=parent, info_name=path[-1], **settings)
     yield path, command.get_help(context)
     if isinstance(command, click.Group):
         for name in command.list_commands(context):

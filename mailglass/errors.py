@@ -38,6 +38,21 @@ class ConfigError(MailglassError):
         self.remedy = remedy
 
 
+class AccountUnavailableError(ConfigError):
+    """The application's hook does not know an account, or cannot tell just now. Its mail waits.
+
+    Attributes:
+        missing: the hook answered that there is no such account.
+    """
+
+    retryable = True
+
+    def __init__(self, account: str, problem: str, *, missing: bool = False) -> None:
+        super().__init__(f"accounts.{account}", problem, "Correct the hook resolve_account, or what it reads")
+        self.account = account
+        self.missing = missing
+
+
 class MessageError(MailglassError, ValueError):
     """A message, address or attachment cannot be accepted as it was built.
 

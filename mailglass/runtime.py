@@ -51,7 +51,7 @@ class Runtime:
         """Return the accounts, each opened at its first use."""
         from mailglass.providers.registry import Accounts
 
-        return Accounts(self.settings)
+        return Accounts(self.settings, router=self.router)
 
     @cached_property
     def doorbell(self) -> Doorbell:

@@ -15,7 +15,7 @@ from mailglass.domains.collector import Collector, examine, parse_resolver
 from mailglass.domains.findings import Finding, Status
 from mailglass.domains.report import Report
 from mailglass.domains.subject import Selector, Subject
-from tests.dns_server import DNSServer
+from mailglass.testing.dns_server import DNSServer
 
 DOMAIN: Final = "example.com"
 

@@ -55,6 +55,7 @@ COMMANDS: Mapping[str, Row] = {
     "dev": Row("mailglass.cli.dev:dev", "Run a local stack to develop an application against.", "embedded"),
     "doctor": Row("mailglass.cli.doctor:doctor", "Tell from an application's source whether webhooks reach mailglass."),
     "install": Row("mailglass.cli.install:install", "Wire mailglass into an application's source.", "install"),
+    "go-live": Row("mailglass.cli.go_live:go_live", "Run the checklist before you go live."),
     "mail-doctor": Row("mailglass.cli.mail_doctor:mail_doctor", "Check whether a domain's mail will be accepted."),
     "domains": Row("mailglass.cli.domains:domains", "List sending domains: their status, and since when."),
     "pause": Row("mailglass.cli.pausing:pause", "Stop a tenant's mail, or one stream of it, at once."),

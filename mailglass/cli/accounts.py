@@ -40,7 +40,7 @@ def list_accounts(output_format: str) -> None:
     rows = [
         (
             state.account,
-            settings.accounts[state.account].provider,
+            _provider_of(settings, state.account),
             _state_of(state),
             str(state.waiting),
             state.last_error or "",
@@ -143,15 +143,20 @@ def _as_json(settings: Settings, state: AccountState) -> dict[str, Any]:
         for name, value in asdict(state).items()
         if name != "account"
     }
-    configured = settings.accounts[state.account]
+    configured = settings.accounts.get(state.account)
     limits = [
         f"{rule.amount:g} in {rule.period:g} s, burst {rule.burst}"
         for rule in settings.limits
         if rule.scope is LimitScope.ACCOUNT and rule.key in (state.account, ANY)
     ]
-    day = configured.warmup.day(clock.now()) if configured.warmup else None
+    day = configured.warmup.day(clock.now()) if configured is not None and configured.warmup else None
     warmup = None if day is None else f"{day.cap} mails on {day.date.isoformat()}"
-    account = {"account": state.account, "provider": configured.provider, "limits": limits, "warmup": warmup}
+    account = {
+        "account": state.account,
+        "provider": _provider_of(settings, state.account),
+        "limits": limits,
+        "warmup": warmup,
+    }
     return account | described
 
 
@@ -163,9 +168,17 @@ def _moment(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds")
 
 
+def _provider_of(settings: Settings, account: str) -> str:
+    """Return the provider of an account, or `application` if the application keeps it."""
+    configured = settings.accounts.get(account)
+    return "application" if configured is None else configured.provider
+
+
 def _known(account: str) -> Settings:
+    from mailglass.routing import Router
+
     settings = get_settings()
-    if account not in settings.accounts:
+    if not Router(settings).knows_account(account):
         raise ConfigError("account", "the settings have no such account", f"Use one of {', '.join(settings.accounts)}")
     return settings
 

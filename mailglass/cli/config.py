@@ -112,7 +112,7 @@ def _policy(recipients: RecipientPolicy) -> dict[str, Any]:
 
 
 def _print(settings: Settings) -> None:
-    click.echo(f"Settings file: {settings.file or 'none'}")
+    click.echo(f"Settings file: {settings.source or 'none'}")
     click.echo(f"Environment:   {settings.environment or 'none'}: {describe_recipients(settings)}")
     click.echo()
     print_table(

@@ -13,6 +13,7 @@ from mailglass.cli.output import JSON, format_option, note, print_json
 if TYPE_CHECKING:
     from mailglass.demo.assembly import Platform
     from mailglass.demo.summary import Summary
+    from mailglass.go_live import Report
 
 ROOT = Path(".mailglass")
 _MARGIN = 17
@@ -46,12 +47,13 @@ def demo(ctx: click.Context, messages: int, burst: int, keep: bool, show_secrets
     Starts PostgreSQL and Valkey (or uses MAILGLASS_DATABASE_URL and MAILGLASS_BROKER_URL), a worker, beat, the web
     process and a lab that stands in for the providers; confirms a file of orders by mail; then shows what became of
     them and checks, delivery by delivery, that nothing was lost and nothing sent twice. Throttling, lost answers and
-    retries of that weather hold mails back, so a calm burst follows and shows the pace. Data and logs are kept in
-    .mailglass.
+    retries of that weather hold mails back, so a calm burst follows and shows the pace. At the end it runs the
+    checklist of `mailglass go-live` on itself. Data and logs are kept in .mailglass.
 
     Exits with 1 if that check fails or something does not start, with 130 after Ctrl-C.
     """
     from mailglass.demo.assembly import Platform
+    from mailglass.demo.checklist import checklist
     from mailglass.demo.keeping import end_on_sigterm
     from mailglass.demo.narrator import narrator
     from mailglass.demo.scenario import play
@@ -61,22 +63,27 @@ def demo(ctx: click.Context, messages: int, burst: int, keep: bool, show_secrets
     with Platform(ROOT, "demo", narrating.say, _WEB_PORT if keep else None) as platform:
         narrating.say(f"everything runs; sending {messages} mails")
         summary = play(platform, messages, narrating, burst)
-        _report(summary, platform, output_format, keep=keep, secrets=show_secrets)
+        narrating.say("running the checklist before going live")
+        found = checklist(platform)
+        _report(summary, found, platform, output_format, keep=keep, secrets=show_secrets)
         if keep:
             _keep(platform)
     return 0 if summary.check.ok else EXIT_ERROR
 
 
-def _report(summary: Summary, platform: Platform, output_format: str, *, keep: bool, secrets: bool) -> None:
+def _report(
+    summary: Summary, found: Report, platform: Platform, output_format: str, *, keep: bool, secrets: bool
+) -> None:
+    from mailglass.demo.checklist import rows as checklist_rows
     from mailglass.demo.keeping import invitation, places
     from mailglass.demo.report import lines, values
 
-    found = places(platform, secrets=secrets) if keep else {}
+    running = places(platform, secrets=secrets) if keep else {}
     if output_format == JSON:
-        print_json(**values(summary), **({"places": found} if keep else {}))
+        print_json(**values(summary), go_live=found.as_json(), **({"places": running} if keep else {}))
         return
-    rows = list(lines(summary))
-    rows += [("Running" if row == 0 else "", f"{name:<12}{place}") for row, (name, place) in enumerate(found.items())]
+    rows = [*lines(summary), *checklist_rows(found)]
+    rows += [("Running" if row == 0 else "", f"{name:<12}{place}") for row, (name, place) in enumerate(running.items())]
     rows += [("Try" if row == 0 else "", line) for row, line in enumerate(invitation(platform) if keep else ())]
     for heading, text in rows:
         _print(heading, text)

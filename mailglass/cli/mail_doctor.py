@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 EXIT_FOUND = 1
 EXIT_CANNOT_VERIFY = 3
-# domains that are checked at the same time
-TOGETHER = 5
 FAIL_ON = ("fail", "warn", "never")
 
 
@@ -137,27 +135,12 @@ def _subjects(
 
 
 def _examined(subjects: Sequence[Subject], where: str, online: bool) -> list[Report]:
-    import asyncio
-    from dataclasses import replace
-
-    from mailglass.domains.collector import Collector, examine, parse_resolver
-    from mailglass.domains.policy_file import fetch
+    from mailglass.domains.together import examine_all
 
     try:
-        resolver = parse_resolver(where)
+        return examine_all(subjects, where, online=online)
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
-
-    together = asyncio.Semaphore(TOGETHER)
-
-    async def one(subject: Subject) -> Report:
-        async with together:
-            return await examine(replace(subject, online=online), Collector(resolver, fetch=fetch if online else None))
-
-    async def run() -> list[Report]:
-        return list(await asyncio.gather(*(one(subject) for subject in subjects)))
-
-    return asyncio.run(run())
 
 
 def _print_json(reports: Sequence[Report], *, single: bool) -> None:

@@ -48,9 +48,9 @@ def check(names: tuple[str, ...], days: int, output_format: str) -> int:
     runtime = get_runtime()
     try:
         for name in names:
-            if name not in runtime.settings.accounts:
+            if not runtime.router.knows_account(name):
                 raise click.BadParameter(f"the settings have no account {name!r}", param_hint="--account")
-        found, known = _checked(runtime, names or tuple(runtime.settings.accounts), days)
+        found, known = _checked(runtime, names or runtime.accounts.names(), days)
     finally:
         close_runtime()
     ok = all(account.ok for account in found)
@@ -124,7 +124,7 @@ def _row(account: str, secret: CheckedSecret) -> tuple[str, ...]:
         secret.option,
         secret.purpose.value,
         secret.state.value.replace("_", " "),
-        secret.reference or "the settings",
+        secret.reference or f"the {secret.source.value}",
         "yes" if secret.rereads else "at a restart",
         "-" if secret.last_used is None else f"{secret.last_used:%Y-%m-%d %H:%M}",
     )

@@ -54,6 +54,19 @@ security = "none"
 username = "{user}"
 password = "env:LAB_SMTP_PASSWORD"
 
+[accounts.acme-postmark.dns]
+dkim_selectors = ["20260101pm"]
+return_path = "pm-bounces.acme.example"
+
+[accounts.globex-sendgrid.dns]
+dkim_selectors = ["s1"]
+return_path = "em1.globex.example"
+
+[accounts.default-smtp.dns]
+dkim_selectors = ["s2026"]
+return_path = "bounces.bookshop.example"
+ips = ["192.0.2.10"]
+
 [[routes]]
 tenant = "acme"
 accounts = ["acme-postmark"]

@@ -38,6 +38,8 @@ _CACHED = 0.5
 # of a delivery, beside its lane, that its route may depend on: domain, tags, mode and mailable
 _Facts = tuple[str, tuple[str, ...], Mode, str | None]
 _NO_FACTS: Final[_Facts] = ("", (), Mode.LATER, None)
+# seconds until a mail is offered again whose account the application does not tell
+_UNRESOLVED = 15.0
 # seconds until a mail is offered again whose account has no slot of the worker's left
 _WITHOUT_SLOT = 1.0
 
@@ -175,7 +177,7 @@ class AccountSelector:
 
     def _asks_elsewhere(self, delivery: Claimed) -> bool:
         """Return whether an account is to be asked about it that only other workers know."""
-        return delivery.ask_again and delivery.account is not None and delivery.account not in self._settings.accounts
+        return delivery.ask_again and delivery.account is not None and not self._router.knows_account(delivery.account)
 
     def _routes(self, lane: Lane, ready: Sequence[ReadyDelivery]) -> list[Route | RouteError]:
         """Return the route of each delivery, or why there is none."""
@@ -272,10 +274,14 @@ class AccountSelector:
         items, verdicts = self._come_later(lane, account, chosen)
         try:
             provider = self._accounts.open(account)
+            sender = self._accounts.settings(account).sender or self._settings.default_from
         except ConfigError as error:
             telemetry.emit("mailglass.account.failed", level=logging.ERROR, account=account, reason=str(error))
+            if self._accounts.is_resolved(account):
+                # nobody has to release its mail once the application tells it again
+                verdicts += (self._wait(lane, item.delivery, account, _UNRESOLVED) for item in items)
+                return _Opened(None, tuple(verdicts))
             return _Opened(None, (*verdicts, *_held(items, "account_misconfigured")))
-        sender = self._accounts.settings(account).sender or self._settings.default_from
         if sender is None:
             verdicts += _held([item for item in items if "from" not in item.content], "no_sender")
             items = [item for item in items if "from" in item.content]

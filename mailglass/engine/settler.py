@@ -226,7 +226,14 @@ class Settler:
             opened = [provider for name in self._known[1] if (provider := self._open(name)) is not None]
             useful = [provider for provider in opened if provider.idempotent or provider.searchable]
             self._known = (self._known[0], [provider.account for provider in useful])
-            return useful
+        return useful + self._resolved_in_doubt()
+
+    def _resolved_in_doubt(self) -> list[Provider]:
+        """Return those of the application's accounts that something is to be asked of: there may be very many."""
+        if not self._accounts.has_resolver:
+            return []
+        names = [name for name in searches.accounts_in_doubt(self._ledger) if name not in self._settings.accounts]
+        return [provider for name in names if (provider := self._open(name)) is not None]
 
     def _open(self, account: str) -> Provider | None:
         try:

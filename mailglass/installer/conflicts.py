@@ -10,7 +10,7 @@ from typing import Final
 from mailglass.errors import ConfigError
 from mailglass.installer import managed
 from mailglass.installer.plan import Action, Step
-from mailglass.installer.source import Source
+from mailglass.installer.source import Source, read
 
 CONFLICT: Final = ".mailglass_conflict"
 
@@ -29,7 +29,7 @@ def conflict(root: Path, path: str, block: str, lines: Sequence[str]) -> Step:
     """
     name = f"{path}{CONFLICT}"
     after = "".join(f"{line}\n" for line in lines).encode()
-    before = (root / name).read_bytes() if os.path.lexists(root / name) else None
+    before = read(root, name) if os.path.lexists(root / name) else None
     if before is not None and not is_conflict(before):
         raise ConfigError(name, "it is no conflict file of mailglass", "Move it away, and run the command again")
     return Step(Action.CONFLICT, name, f"the block {block} of {path} was edited, and stays as it is", before, after)

@@ -12,6 +12,7 @@ import libcst as cst
 from mailglass.installer.edits import Code, Wanted, has_block
 from mailglass.installer.places import Place, Reading, may_give
 from mailglass.installer.plan import ByHand
+from mailglass.installer.source import read
 from mailglass.wiring import asgi, django, flask
 from mailglass.wiring.findings import Status
 from mailglass.wiring.project import Module, Project
@@ -49,11 +50,13 @@ class Wiring:
         home: the file of the application, or of its URLs. Its mails stand beside it. None if it is not certain.
         wanted: the blocks in the order in which they are written.
         by_hand: what a person must do, where not even the file is certain.
+        settings: the file that has mailglass's settings already, or None.
     """
 
     home: str | None
     wanted: Sequence[Wanted] = ()
     by_hand: Sequence[ByHand] = ()
+    settings: str | None = None
 
 
 def frameworks_of(project: Project) -> list[str]:
@@ -134,7 +137,7 @@ def _application(
 
 
 def _is_managed(project: Project, module: Module) -> bool:
-    return has_block((project.root / module.path).read_bytes(), MOUNT_BLOCK)
+    return has_block(read(project.root, module.path), MOUNT_BLOCK)
 
 
 def _sole(reading: Reading, names: Collection[str]) -> Place | None:
@@ -179,10 +182,13 @@ def _django(project: Project) -> Wiring:
     wanted = [_installed(settings)]
     if urls is not None:
         wanted.append(_included(urls, wired=mounted))
-    return Wiring(
-        (urls or settings).path,
-        [item for item in wanted if not item.wired or has_block((project.root / item.path).read_bytes(), item.block)],
-    )
+    needed = [item for item in wanted if not item.wired or _has_block(project, item)]
+    own = settings.path if django.has_settings(settings) else None
+    return Wiring((urls or settings).path, needed, settings=own)
+
+
+def _has_block(project: Project, wanted: Wanted) -> bool:
+    return has_block(read(project.root, wanted.path), wanted.block)
 
 
 def _installed(settings: Module) -> Wanted:

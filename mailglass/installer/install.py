@@ -10,6 +10,7 @@ from mailglass.installer import starter
 from mailglass.installer.edits import edit
 from mailglass.installer.frameworks import Wiring, frameworks_of, wiring_of
 from mailglass.installer.plan import Action, ByHand, Plan, Step
+from mailglass.installer.source import read
 from mailglass.wiring.project import Project
 
 _NAMES: Final = "Django, Flask, FastAPI, Starlette or Litestar"
@@ -44,7 +45,7 @@ def plan_install(root: Path, framework: str | None = None) -> Plan:
     if by_hand or wiring.home is None:
         _check_readable(project)
         return Plan(found[0], (), by_hand)
-    return Plan(found[0], [*starter.steps(root, wiring.home), *steps])
+    return Plan(found[0], [*starter.steps(root, wiring.home, wiring.settings), *steps])
 
 
 def _edit(root: Path, wiring: Wiring, steps: list[Step]) -> list[ByHand]:
@@ -52,7 +53,7 @@ def _edit(root: Path, wiring: Wiring, steps: list[Step]) -> list[ByHand]:
     by_hand: list[ByHand] = []
     for wanted in wiring.wanted:
         earlier = next((step for step in steps if step.path == wanted.path), None)
-        raw = (root / wanted.path).read_bytes() if earlier is None else earlier.after or b""
+        raw = read(root, wanted.path) if earlier is None else earlier.after or b""
         step = edit(root, wanted, raw)
         if isinstance(step, ByHand):
             by_hand.append(step)
@@ -70,16 +71,16 @@ def _check_readable(project: Project) -> None:
     if project.unreadable:
         raise ConfigError(
             project.unreadable[0],
-            f"it cannot be parsed{_place(project)}, and may hold the application",
+            f"it cannot be parsed{_line(project)}, and may hold the application",
             "Mend its syntax, or run the command by the Python that runs it",
         )
 
 
-def _place(project: Project) -> str:
+def _line(project: Project) -> str:
     try:
-        compile((project.root / project.unreadable[0]).read_bytes(), "", "exec", dont_inherit=True)
+        compile(read(project.root, project.unreadable[0]), "", "exec", dont_inherit=True)
     except SyntaxError as error:
         return f" (line {error.lineno})" if error.lineno else ""
-    except (OSError, ValueError, RecursionError, MemoryError):
+    except (ValueError, RecursionError, MemoryError):
         pass
     return ""

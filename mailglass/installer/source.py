@@ -7,15 +7,37 @@ import re
 import tokenize
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from mailglass.errors import ConfigError
+from mailglass.wiring.project import MAX_BYTES
 
 _LINE: Final = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 _ENDING: Final = re.compile(r"(?:\r\n|\r|\n)\Z")
 _BOM: Final = b"\xef\xbb\xbf"
 # bytes of the first two lines, where a coding cookie stands
 _HEAD: Final = 4096
+
+
+def read(root: Path, path: str) -> bytes:
+    """Return the bytes of a file.
+
+    Args:
+        root: the project.
+        path: of the file, relative to it.
+
+    Raises:
+        ConfigError: it cannot be read, or is larger than source files are.
+    """
+    try:
+        with (root / path).open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(path, f"it cannot be read ({error.strerror})", "Make it readable (chmod u+r)") from None
+    if len(raw) > MAX_BYTES:
+        raise ConfigError(path, f"it is larger than {MAX_BYTES} bytes", "Move it away, or wire mailglass by hand")
+    return raw
 
 
 @dataclass(frozen=True, slots=True)

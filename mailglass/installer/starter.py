@@ -9,7 +9,7 @@ from typing import Final
 from mailglass.installer import managed
 from mailglass.installer.conflicts import conflict
 from mailglass.installer.plan import Action, Step
-from mailglass.installer.source import Source
+from mailglass.installer.source import Source, read
 
 SETTINGS: Final = "mailglass.toml"
 ENVIRONMENT: Final = ".env.example"
@@ -96,23 +96,25 @@ _TEMPLATE: Final = """\
 """
 
 
-def steps(root: Path, home: str) -> list[Step]:
+def steps(root: Path, home: str, settings: str | None = None) -> list[Step]:
     """Return the steps that write the first files. A file that is there stays as it is.
 
     Args:
         root: the project.
         home: the file beside which the mails stand, relative to the project.
+        settings: the file that has mailglass's settings already, or None.
 
     Raises:
         ConfigError: `.env.example` cannot be read.
     """
-    return [_created(root, SETTINGS, managed.file(_SETTINGS)), _environment(root), *_mail(root, PurePosixPath(home))]
+    first = [_created(root, SETTINGS, managed.file(_SETTINGS))] if settings is None else []
+    return [*first, _environment(root), *_mail(root, PurePosixPath(home))]
 
 
 def _created(root: Path, path: str, content: bytes) -> Step:
     if not os.path.lexists(root / path):
         return Step(Action.CREATE, path, "is new", None, content)
-    before = (root / path).read_bytes() if (root / path).is_file() else b""
+    before = read(root, path) if (root / path).is_file() else b""
     detail = "is as it was written" if _is_ours(before) else "is there, and stays as it is"
     return Step(Action.KEEP, path, detail, before, before)
 
@@ -120,10 +122,9 @@ def _created(root: Path, path: str, content: bytes) -> Step:
 def _environment(root: Path) -> Step:
     """Return the step of `.env.example`: a file of its own, or a block at the end of the one that is there."""
     whole = managed.file("".join(f"{line}\n" for line in _ENVIRONMENT))
-    file = root / ENVIRONMENT
-    if not file.is_file():
+    if not (root / ENVIRONMENT).is_file():
         return _created(root, ENVIRONMENT, whole)
-    raw = file.read_bytes()
+    raw = read(root, ENVIRONMENT)
     source = Source.read(ENVIRONMENT, raw)
     blocks = [piece for piece in managed.pieces(source, python=False) if piece.name == ENV_BLOCK]
     lines = managed.block(ENV_BLOCK, _ENVIRONMENT)

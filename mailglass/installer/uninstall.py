@@ -11,9 +11,9 @@ from typing import Final
 from mailglass.errors import ConfigError
 from mailglass.installer import managed, starter
 from mailglass.installer.conflicts import CONFLICT, is_conflict
-from mailglass.installer.managed import Kind, Piece
+from mailglass.installer.managed import Piece
 from mailglass.installer.plan import Action, Plan, Step
-from mailglass.installer.source import Source
+from mailglass.installer.source import Source, read
 from mailglass.installer.writing import TEMPORARY, temporary_of
 from mailglass.wiring.project import MAX_BYTES, source_files
 
@@ -51,9 +51,17 @@ def _kept_if_used(root: Path, paths: Sequence[str], step: Step) -> Step:
     if step.action is not Action.REMOVE or PurePosixPath(step.path).name != starter.MAILS:
         return step
     for path in paths:
-        if path != step.path and path.endswith(".py") and _IMPORT.search((root / path).read_bytes()):
+        if path != step.path and path.endswith(".py") and _imports_mails(root / path):
             return Step(Action.KEEP, step.path, f"seems to be imported by {path}", step.before, step.before)
     return step
+
+
+def _imports_mails(file: Path) -> bool:
+    try:
+        return file.stat().st_size <= MAX_BYTES and _IMPORT.search(file.read_bytes()) is not None
+    except OSError:
+        # to be sure
+        return True
 
 
 def _kept_with_its_mail(step: Step, steps: Sequence[Step]) -> Step:
@@ -73,9 +81,12 @@ def _step(root: Path, path: str) -> tuple[int, Step | None]:
     """Return the step of one file with its rank, None if nothing of ours is in it."""
     file = root / path
     last = len(_ORDER)
-    if file.is_symlink() or file.stat().st_size > MAX_BYTES:
+    if file.is_symlink() or not file.is_file() or file.stat().st_size > MAX_BYTES:
         return last, None
-    raw = file.read_bytes()
+    try:
+        raw = read(root, path)
+    except ConfigError as error:
+        return last, Step(Action.KEEP, path, f"may hold blocks of mailglass, and {error.problem}")
     if path.endswith(TEMPORARY):
         return last, Step(Action.REMOVE, path, "is left from a run that was killed", raw)
     if path.endswith(CONFLICT):
@@ -119,7 +130,7 @@ def _pieces(path: str, raw: bytes) -> tuple[int, Step | None]:
 
 def _still_used(found: Sequence[Piece], after: Source) -> str:
     """Return a name that a managed import binds and the rest of the file uses, or ""."""
-    imports = [node for piece in found if piece.kind is Kind.LINE for node in ast.walk(ast.parse(piece.body[0]))]
-    bound = {node.asname or node.name for node in imports if isinstance(node, ast.alias)}
+    code = [ast.parse("\n".join(piece.body)) for piece in found]
+    bound = {node.asname or node.name for tree in code for node in ast.walk(tree) if isinstance(node, ast.alias)}
     names = {node.id for node in ast.walk(ast.parse(after.plain)) if isinstance(node, ast.Name)}
     return min(bound & names, default="")

@@ -12,6 +12,7 @@ from typing import Final
 
 from mailglass.errors import ConfigError
 from mailglass.installer.plan import Step
+from mailglass.installer.source import read
 
 TEMPORARY: Final = ".mailglass_tmp"
 _AGAIN: Final = "Run the command again"
@@ -72,8 +73,7 @@ def _check_file(path: str, found: os.stat_result, file: Path) -> None:
 
 
 def _check_unchanged(root: Path, step: Step) -> None:
-    file = root / step.path
-    found = file.read_bytes() if os.path.lexists(file) else None
+    found = read(root, step.path) if os.path.lexists(root / step.path) else None
     if found != step.before:
         raise ConfigError(step.path, "it was changed in the meantime", _AGAIN)
 

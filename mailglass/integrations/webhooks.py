@@ -39,8 +39,9 @@ def post(account: str, tenant: str | None, environ: Mapping[str, Any], read: Cal
     except ConfigError as error:
         telemetry.emit("mailglass.webhook.misconfigured", level=logging.ERROR, status=500, reason=error.key)
         return ingress.MISCONFIGURED
-    if account not in runtime.settings.accounts:
-        return ingress.unknown_account()
+    refused = ingress.refuse_unknown(account, runtime.accounts)
+    if refused is not None:
+        return refused
     body = _body(environ, read, runtime.settings.webhooks.max_body)
     if isinstance(body, Response):
         telemetry.emit("mailglass.webhook.refused", level=logging.WARNING, account=account, status=body.status)

@@ -80,6 +80,10 @@ _BY_HAND: Final = frozenset(
         "release",
         "timeline",
         "counts",
+        "recent_attempts",
+        "recent_webhooks",
+        "recent_tenants",
+        "live_suppressions",
     }
 )
 # what functions read and write for whom calls them

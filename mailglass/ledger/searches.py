@@ -49,6 +49,11 @@ def due(ledger: Runs, lags: Mapping[str, float]) -> list[str]:
     return [row.account for row in rows]
 
 
+def accounts_in_doubt(ledger: Runs) -> list[str]:
+    """Return accounts whose deliveries were being sent when their lease ended, or are searched for: some hundred."""
+    return [row.account for row in ledger.run("accounts_in_doubt") if row.account is not None]
+
+
 def claim(ledger: Runs, account: str, *, lag: float, size: int, budget: float) -> list[Search]:
     """Take up to `size` deliveries of an account that have their turn; for `budget` seconds their hold does not end."""
     rows = ledger.run("claim_searches", {"account": account, "lag": lag, "size": size, "budget": budget})

@@ -6,6 +6,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from mailglass.ledger.database import Database, Rows
     from mailglass.ledger.submit import Runner
 
-    # what `session=` takes
-    SessionLike: TypeAlias = Session | scoped_session[Any] | Connection | psycopg.Connection[Any]
     # what coroutines take
     AsyncSessionLike: TypeAlias = AsyncSession | async_scoped_session[Any] | AsyncConnection
 
@@ -42,6 +41,25 @@ NOT_GIVEN: Final = NotGiven.NOT_GIVEN
 """No session: a transaction of the ledger's own. None is an error instead."""
 
 
+@dataclass(frozen=True, slots=True)
+class HostTransaction:
+    """A transaction of a web framework that works on a psycopg connection and tells when it has committed.
+
+    Attributes:
+        connection: the framework's connection.
+        on_commit: calls a function once the transaction has committed, at once where none is open, and never after a
+            rollback.
+    """
+
+    connection: psycopg.Connection[Any]
+    on_commit: Callable[[Callable[[], object]], object]
+
+
+if TYPE_CHECKING:
+    # what `session=` takes
+    SessionLike: TypeAlias = Session | scoped_session[Any] | Connection | psycopg.Connection[Any] | HostTransaction
+
+
 # finds the ledger that a test has put in the place of the configured one
 _substitute: Callable[[], Database | None] | None = None
 
@@ -54,6 +72,12 @@ def substitute_ledger(find: Callable[[], Database | None]) -> None:
     """
     global _substitute
     _substitute = find
+
+
+def is_in_memory() -> bool:
+    """Return whether a test keeps deliveries in memory, where no transaction holds them back."""
+    ledger = None if _substitute is None else _substitute()
+    return ledger is not None and ledger.in_memory
 
 
 def _ledger() -> Database:
@@ -80,6 +104,8 @@ def runner_of(session: object) -> Runner:
         raise TypeError(_NONE)
     from mailglass.ledger import database
 
+    if isinstance(session, HostTransaction):
+        session = session.connection
     if (ledger := _ledger()).in_memory:
         _check_kind(session)
         return ledger.runner_of(session)
@@ -116,7 +142,7 @@ def async_session(session: object) -> AsyncSession | AsyncConnection:
 def remember_ledger() -> None:
     """Ask the ledger who it is, if nobody has, so that the check of a caller's connection need not."""
     ours = _ledger()
-    if ours not in _own:
+    if not ours.in_memory and ours not in _own:
         identity = _identity(ours.run)
         with _lock:
             _engines.clear()

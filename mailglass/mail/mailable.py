@@ -12,10 +12,10 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Any, ClassVar, Final, Literal, NamedTuple, NoReturn
+from typing import Any, ClassVar, Final, Literal, NamedTuple, NoReturn, Protocol
 from uuid import UUID
 
-from mailglass.errors import MessageError
+from mailglass.errors import MessageError, TemplateErrorType
 from mailglass.mail.addresses import AddressesLike, AddressLike, parse_address, parse_addresses
 from mailglass.mail.in_process import refuse_to_travel
 from mailglass.mail.message import (
@@ -44,6 +44,23 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 _TEMPLATES = ("subject", "html", "html_template", "text", "text_template")
 
 
+class BodyTemplate(NamedTuple):
+    """Source of one part of a mailable: text, a file, or (both None) nothing."""
+
+    source: str | None
+    file: str | None
+
+
+class Renderer(Protocol):
+    """A template engine that renders a mailable instead of Jinja2."""
+
+    def render(self, part: str, template: BodyTemplate, context: Mapping[str, Any]) -> str:
+        """Render one part: `subject`, `html` or `text`. It raises whatever the engine does."""
+
+    def type_of(self, error: BaseException) -> TemplateErrorType:
+        """Return the kind of an error that `render` has raised."""
+
+
 class Mailable:
     """The base of an application's templated mails.
 
@@ -67,6 +84,7 @@ class Mailable:
         text: the text body's template, written out; or
         text_template: its file.
         stream: transactional, operational or bulk.
+        renderer: a template engine to use instead of Jinja2.
 
     Args:
         to: one address or a list of up to 50. Strings, `(name, email)` pairs or `Address`.
@@ -94,6 +112,7 @@ class Mailable:
     html_template: ClassVar[str | None] = None
     text: ClassVar[str | None] = None
     text_template: ClassVar[str | None] = None
+    renderer: ClassVar[Renderer | None] = None
     stream: Stream | str = Stream.TRANSACTIONAL
     _abstract: ClassVar[bool] = True
 
@@ -165,13 +184,6 @@ class Mailable:
         """Return the content as JSON values, without the recipients, as the ledger keeps it until it is rendered."""
         mailable = {"class": class_path(type(self)), "context": self.context}
         return {"v": 1, "mailable": mailable, **envelope_content(self)}
-
-
-class BodyTemplate(NamedTuple):
-    """Source of one body of a mailable: text, a file, or (both None) nothing."""
-
-    source: str | None
-    file: str | None
 
 
 def body_template(cls: type[Mailable], kind: Literal["html", "text"]) -> BodyTemplate:

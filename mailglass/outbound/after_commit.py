@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,10 +15,9 @@ from mailglass.doorbell import Doorbell
 from mailglass.routing import Lane
 
 _LANES = "mailglass_lanes"
-_RING = "mailglass_ring"
+_DOORBELL = "mailglass_doorbell"
 # seconds; SQLAlchemy reports a connection's commit just before it happens
 _COMMIT_GRACE = 0.05
-_Ring = Callable[[set[Lane]], object]
 
 
 def ring_after_commit(session: Any, lane: Lane, doorbell: Doorbell) -> None:
@@ -32,13 +31,8 @@ def ring_after_commit(session: Any, lane: Lane, doorbell: Doorbell) -> None:
     if isinstance(session, scoped_session):
         session = session()
     session.info.setdefault(_LANES, set()).add(lane)
-    listeners: tuple[tuple[str, Any], ...]
-    if isinstance(session, Connection):
-        listeners = _CONNECTION_LISTENERS
-        session.info[_RING] = _ring_soon_in_loop(doorbell) if session.dialect.is_async else _ring_soon(doorbell)
-    else:
-        listeners = _SESSION_LISTENERS
-        session.info[_RING] = _ring_apart(doorbell) if session.connection().dialect.is_async else doorbell.ring
+    session.info[_DOORBELL] = doorbell
+    listeners = _CONNECTION_LISTENERS if isinstance(session, Connection) else _SESSION_LISTENERS
     # a listener cannot remove itself during its call, so each session keeps one
     for name, listener in listeners:
         if not event.contains(session, name, listener):
@@ -47,39 +41,39 @@ def ring_after_commit(session: Any, lane: Lane, doorbell: Doorbell) -> None:
 
 def _session_ended(session: Session, transaction: Any) -> None:
     if transaction.parent is None and not transaction.nested:
-        _ring(session.info)
+        lanes = session.info.pop(_LANES, None)
+        if lanes:
+            _ring(session.info[_DOORBELL], lanes)
 
 
 def _connection_ends(connection: Connection) -> None:
-    _ring(connection.info)
-
-
-def _ring(info: dict[Any, Any]) -> None:
-    lanes = info.pop(_LANES, None)
-    if lanes:
-        info[_RING](lanes)
-
-
-def _ring_soon(doorbell: Doorbell) -> _Ring:
-    def ring(lanes: set[Lane]) -> None:
-        timer = threading.Timer(_COMMIT_GRACE, doorbell.ring, (lanes,))
+    lanes = connection.info.pop(_LANES, None)
+    if not lanes:
+        return
+    ring, loop = partial(_ring, connection.info[_DOORBELL], lanes), _running_loop()
+    if loop is None:
+        timer = threading.Timer(_COMMIT_GRACE, ring)
         timer.daemon = True
         timer.start()
+    else:
+        loop.call_later(_COMMIT_GRACE, ring)
 
-    return ring
 
-
-def _ring_apart(doorbell: Doorbell) -> _Ring:
+def _ring(doorbell: Doorbell, lanes: set[Lane]) -> None:
+    if _running_loop() is None:
+        doorbell.ring(lanes)
+        return
     from mailglass.outbound.event_loop import in_background
 
-    return lambda lanes: in_background(partial(doorbell.ring, lanes))
+    in_background(partial(doorbell.ring, lanes))
 
 
-def _ring_soon_in_loop(doorbell: Doorbell) -> _Ring:
-    import asyncio
-
-    ring = _ring_apart(doorbell)
-    return lambda lanes: asyncio.get_running_loop().call_later(_COMMIT_GRACE, ring, lanes)
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that waits for this thread, if one does."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 _SESSION_LISTENERS = (("after_transaction_end", _session_ended),)

@@ -31,6 +31,8 @@ _CANVAS_OPTIONS = {IN_PROCESS} | set(
 )
 # options by which Celery would continue in a worker
 _FOLLOWERS = frozenset({"chain", "link", "link_error", "chord"})
+# options of a call that Celery runs itself
+_EAGER_OPTIONS = frozenset({"app", "logfile", "loglevel", "retries", "throw"})
 
 
 class DeliverLater(Task):
@@ -119,6 +121,13 @@ class DeliverLater(Task):
         message, session, first_id = _read_call(args, kwargs, session, options)
         schedule = make_schedule(countdown, eta, send_at, expires, priority)
         return _result(record(message, schedule, session, first_id))
+
+    def apply(
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> DeliveryResult | DeliveryGroup:
+        """Record a message in this process, as `apply_async` does; Celery's way of running a task eagerly."""
+        options = {name: value for name, value in options.items() if name not in _EAGER_OPTIONS}
+        return self.apply_async(args, kwargs, **options)
 
     async def adelay(
         self, message: Sendable, session: AsyncSessionLike | NotGiven = NOT_GIVEN

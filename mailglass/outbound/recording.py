@@ -5,12 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import TypeVar, Union
 from uuid import UUID, uuid5
 
 from mailglass.errors import IdempotencyError, MessageError, SuppressedError, SuppressionType
 from mailglass.ids import uuid7
-from mailglass.ledger.session import NOT_GIVEN, async_session, is_psycopg, remember_ledger, runner_of
+from mailglass.ledger.session import (
+    NOT_GIVEN,
+    HostTransaction,
+    async_session,
+    is_in_memory,
+    is_psycopg,
+    remember_ledger,
+    runner_of,
+)
 from mailglass.ledger.submit import Item, Recorded, content_id, derived_content_id, submit
 from mailglass.mail.addresses import Address, encodable
 from mailglass.mail.mailable import Mailable
@@ -81,8 +90,9 @@ def _lane_of(message: Message | Mailable, tenant: str, mode: Mode, mailable: str
     runtime = get_runtime()
     settings = runtime.settings
     route = runtime.router.resolve(RouteContext(tenant, str(message.stream), mode=mode, mailable=mailable))
-    account = settings.accounts[route.accounts[0]]
-    if message.from_ is None and account.sender is None and settings.default_from is None:
+    # one that the application keeps is resolved when it sends
+    account = settings.accounts.get(route.accounts[0])
+    if message.from_ is None and account is not None and account.sender is None and settings.default_from is None:
         raise MessageError("from_", "missing: name a sender, or set `from` for the account or default_from")
     return Lane(route.queue, tenant, str(message.stream))
 
@@ -223,6 +233,12 @@ def ring(lanes: Collection[Lane], session: object) -> None:
     doorbell = get_runtime().doorbell
     if session is NOT_GIVEN:
         doorbell.ring(lanes)
+        return
+    if is_in_memory():
+        # nobody waits for it, and the caller's session is not to connect for it
+        return
+    if isinstance(session, HostTransaction):
+        session.on_commit(partial(doorbell.ring, lanes))
         return
     if is_psycopg(session):
         return

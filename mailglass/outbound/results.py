@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from uuid import UUID
 
 from celery.exceptions import TimeoutError as CeleryTimeoutError
-from celery.result import AsyncResult
 
 from mailglass import clock
 from mailglass.celery import app
@@ -22,6 +21,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mailglass.ledger.deliveries import Delivery
+
+    class AsyncResult:
+        """Celery's, which has no types: with them, a result can be told from a group."""
+
+        task_id: str
+
+        def __init__(self, id: str, **_: Any) -> None: ...
+
+else:
+    from celery.result import AsyncResult
 
 T = TypeVar("T")
 _SETTLED = frozenset({Status.SENT, Status.FAILED, Status.SUPPRESSED, Status.CANCELED})

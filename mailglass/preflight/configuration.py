@@ -23,7 +23,7 @@ def settings_are_whole(surroundings: Surroundings) -> Iterator[Finding]:
         yield failed("settings", problem, "`mailglass config check` shows the settings as they are read")
     if not problems:
         accounts, routes = len(settings.accounts), len(settings.routes)
-        yield passed("settings", f"{settings.file or 'the environment'}: {accounts} accounts, {routes} routes")
+        yield passed("settings", f"{settings.source or 'the environment'}: {accounts} accounts, {routes} routes")
 
 
 def recipients_are_told(surroundings: Surroundings) -> Iterator[Finding]:
@@ -55,7 +55,7 @@ def accounts_open(surroundings: Surroundings) -> Iterator[Finding]:
     """Check that every account has its secrets in the right form; online, that its provider accepts them."""
     accounts = Accounts(surroundings.settings)
     try:
-        for name in surroundings.settings.accounts:
+        for name in accounts.names():
             yield from _account(accounts, name, surroundings.online)
     finally:
         accounts.close()

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from mailglass import clock
-from mailglass.errors import ConfigError
+from mailglass.errors import AccountUnavailableError, ConfigError
 from mailglass.ledger import secret_uses
 from mailglass.ledger.database import Runs
 from mailglass.ledger.secret_uses import SecretUse, fingerprint
@@ -18,7 +18,7 @@ from mailglass.preflight.findings import Finding, Status, failed, passed, warned
 from mailglass.providers.base import Provider
 from mailglass.providers.credentials import credentials_of
 from mailglass.providers.registry import Accounts, provider_class
-from mailglass.settings import AccountSettings, Secret, resolve_secret, secret_options, secret_references
+from mailglass.settings import AccountSettings, Secret, given_secret, resolve_secret, secret_options, secret_references
 from mailglass.settings.problems import Problems
 
 DAYS: Final = 7
@@ -33,11 +33,13 @@ class Source(StrEnum):
     file: a file, which every process reads again within ten seconds of its change.
     env: an environment variable, which a process reads once.
     settings: a public key that stands in the settings, which a process reads once.
+    application: the application, which is asked again after seconds (`Tenancy.resolve_account`).
     """
 
     FILE = "file"
     ENV = "env"
     SETTINGS = "settings"
+    APPLICATION = "application"
 
 
 class Purpose(StrEnum):
@@ -81,7 +83,7 @@ class CheckedSecret:
     @property
     def rereads(self) -> bool:
         """True if a change of it needs no restart."""
-        return self.source is Source.FILE
+        return self.source in (Source.FILE, Source.APPLICATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,10 @@ def check_secrets(accounts: Accounts, name: str, environ: Mapping[str, str] | No
     Raises:
         ConfigError: there is no such account.
     """
-    account = accounts.settings(name)
+    try:
+        account = accounts.settings(name)
+    except AccountUnavailableError as error:
+        return AccountSecrets(name, accounts.provider_name(name), (), (_failed(name, error),))
     try:
         cls = provider_class(account.provider, f"accounts.{name}.provider")
     except ConfigError as error:
@@ -189,13 +194,20 @@ def _configured(
     own = set(secret_options(cls.Options))
     for option, value in secret_references(cls.Options, account.options):
         problems = Problems()
-        resolve_secret(value, f"accounts.{account.name}.{option}", environ, problems.add)
+        key = f"accounts.{account.name}.{option}"
+        if account.resolved:
+            given_secret(value, key, problems.add)
+        else:
+            resolve_secret(value, key, environ, problems.add)
         name = option.partition("[")[0]
         purpose = Purpose.CREDENTIAL if name in own else Purpose.OTHER
         if name in cls.webhook_secrets:
             purpose = Purpose.WEBHOOK
-        reference = value if isinstance(value, str) and value.startswith(("env:", "file:")) else ""
+        referred = not account.resolved and isinstance(value, str) and value.startswith(("env:", "file:"))
+        reference = str(value) if referred else ""
         source = Source.FILE if reference.startswith("file:") else Source.ENV
+        if account.resolved:
+            source = Source.APPLICATION
         yield CheckedSecret(option, purpose, source, reference), next(iter(problems.found), None)
     known = {option.partition("[")[0] for option, _ in secret_references(cls.Options, account.options)}
     for name in cls.webhook_secrets:

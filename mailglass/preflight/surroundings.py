@@ -40,12 +40,16 @@ class Surroundings:
         settings: of this process.
         online: providers may be called.
         timeout: seconds to wait for the broker, and for the workers' answers.
+        expected: workers that are known to run. Once so many have answered, nobody is waited for.
     """
 
-    def __init__(self, settings: Settings, *, online: bool = False, timeout: float = 2.0) -> None:
+    def __init__(
+        self, settings: Settings, *, online: bool = False, timeout: float = 2.0, expected: int | None = None
+    ) -> None:
         self.settings = settings
         self.online = online
         self.timeout = timeout
+        self.expected = expected
 
     @cached_property
     def database(self) -> Database:
@@ -93,7 +97,7 @@ class Surroundings:
             timeout=self.timeout,
             connection=connection,
             destination=names,
-            limit=None if names is None else len(names),
+            limit=self.expected if names is None else len(names),
         )
         return {name: answer for item in answers or [] for name, answer in item.items()}
 

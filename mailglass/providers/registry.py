@@ -5,18 +5,30 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
 
 from mailglass import clock, telemetry
-from mailglass.errors import ConfigError
+from mailglass.errors import AccountUnavailableError, ConfigError, RouteError
 from mailglass.providers.base import Provider
 from mailglass.providers.secret_files import FILE, LOOK_EVERY, SecretFiles
-from mailglass.settings import AccountSettings, Settings, build_options, one_secret_each, secret_options
+from mailglass.routing import AccountResolver, Router
+from mailglass.settings import (
+    AccountSettings,
+    Resolve,
+    Settings,
+    build_options,
+    given_secret,
+    one_secret_each,
+    secret_options,
+)
 
 GROUP = "mailglass.providers"
+# accounts of the application that are open at once in one process
+_MOST_RESOLVED = 1000
 
 
 def provider_class(name: str, key: str = "provider") -> type[Provider]:
@@ -73,34 +85,79 @@ class Accounts:
     Args:
         settings: whose accounts.
         environ: where secret references are looked up; os.environ when left out.
+        router: has the application's hook for accounts that the settings do not name; by default the settings'.
     """
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, settings: Settings, environ: Mapping[str, str] | None = None, router: Router | None = None
+    ) -> None:
         self._settings = settings
         self._environ = os.environ if environ is None else environ
+        self._router = router or Router(settings)
         self._open: dict[str, _Opened] = {}
+        self._resolved: OrderedDict[str, tuple[AccountSettings, Provider]] = OrderedDict()
         self._retired: list[tuple[float, Provider]] = []
         self._lock = threading.Lock()
 
-    def settings(self, name: str) -> AccountSettings:
-        """Return the account as it is configured.
+    def settings(self, name: str, *, stranger: bool = False) -> AccountSettings:
+        """Return the account as it is configured, or as the application's hook resolves it, for which it may wait.
+
+        Args:
+            name: of the account.
+            stranger: somebody unknown asks; see `AccountResolver.resolve`.
 
         Raises:
+            AccountUnavailableError: the hook knows no such account, fails or hangs.
             ConfigError: no such account.
         """
+        account = self._settings.accounts.get(name)
+        if account is not None:
+            return account
+        resolver = self._resolver()
+        if resolver is None:
+            raise ConfigError(f"accounts.{name}", "unknown account", f"Add [accounts.{name}] to mailglass.toml")
+        return resolver.resolve(name, stranger=stranger)
+
+    @property
+    def has_resolver(self) -> bool:
+        """True if the application keeps accounts."""
+        return self._resolver_or_none() is not None
+
+    def names(self) -> list[str]:
+        """Return the names of the settings' accounts, and of those that the application lists."""
+        resolver = self._resolver_or_none()
+        listed = () if resolver is None else resolver.names()
+        return list(dict.fromkeys((*self._settings.accounts, *listed)))
+
+    def is_resolved(self, name: str) -> bool:
+        """Return whether an account is not of the settings, but may be the application's."""
         try:
-            return self._settings.accounts[name]
-        except KeyError:
-            raise ConfigError(
-                f"accounts.{name}", "unknown account", f"Add [accounts.{name}] to mailglass.toml"
-            ) from None
+            return name not in self._settings.accounts and self._resolver() is not None
+        except AccountUnavailableError:
+            return True
+
+    def is_fresh(self, name: str) -> bool:
+        """Return whether `settings` would answer without waiting for a hook, and without an error."""
+        resolver = self._resolver_or_none()
+        return name in self._settings.accounts or (resolver is not None and resolver.is_fresh(name))
+
+    def provider_name(self, name: str) -> str:
+        """Return the provider of an account as far as it is known without waiting, or ""."""
+        account = self._settings.accounts.get(name)
+        if account is not None:
+            return account.provider
+        resolver = self._resolver_or_none()
+        return "" if resolver is None else resolver.provider_of(name)
 
     def open(self, name: str) -> Provider:
         """Return the account's provider. It stays usable for a lease, also if a later call returns another one.
 
         Raises:
+            AccountUnavailableError: the application's hook does not tell the account.
             ConfigError: unknown account or provider, or options that its room refuses.
         """
+        if self.is_resolved(name):
+            return self._open_resolved(name)
         opened = self._open.get(name)
         if opened is None:
             opened = self._open_first(name)
@@ -160,9 +217,12 @@ class Accounts:
             for opened in self._open.values():
                 self._retire(opened.provider)
                 self._retire(opened.other)
+            for _, provider in self._resolved.values():
+                self._retire(provider)
             for _, provider in self._retired:
                 provider.close()
             self._open.clear()
+            self._resolved.clear()
             self._retired.clear()
 
     def _open_first(self, name: str) -> _Opened:
@@ -173,6 +233,51 @@ class Accounts:
                 provider, other = self._make(account, files, {})
                 opened = self._open[name] = _Opened(provider, other, files, clock.monotonic() + LOOK_EVERY)
             return opened
+
+    def _open_resolved(self, name: str) -> Provider:
+        try:
+            account = self.settings(name)
+        except AccountUnavailableError as error:
+            if error.missing:
+                with self._lock:
+                    self._retire(self._resolved.pop(name, (None, None))[1])
+            raise
+        kept = self._resolved.get(name)
+        if kept is not None and kept[0] is account:
+            return kept[1]
+        with self._lock:
+            self._close_retired()
+            kept = self._resolved.pop(name, None)
+            if kept is not None and kept[0] == account:
+                self._resolved[name] = (account, kept[1])
+                return kept[1]
+            if kept is not None:
+                self._retire(kept[1])
+            cls = provider_class(account.provider, f"accounts.{name}.provider")
+            provider = self._provider(cls, name, account.options, given_secret)
+            self._resolved[name] = (account, provider)
+            while len(self._resolved) > _MOST_RESOLVED:
+                self._retire(self._resolved.popitem(last=False)[1][1])
+            return provider
+
+    def _resolver(self) -> AccountResolver | None:
+        """Return the application's accounts.
+
+        Raises:
+            AccountUnavailableError: the tenancy cannot be opened.
+        """
+        if self._settings.tenancy is None and not self._router.given:
+            return None
+        try:
+            return self._router.accounts
+        except RouteError:
+            raise AccountUnavailableError("*", "the tenancy cannot be opened") from None
+
+    def _resolver_or_none(self) -> AccountResolver | None:
+        try:
+            return self._resolver()
+        except AccountUnavailableError:
+            return None
 
     def _look(self, name: str, opened: _Opened) -> None:
         """Take over what has changed in the account's files, as far as it can be used."""
@@ -222,10 +327,7 @@ class Accounts:
         first, second = one_secret_each(cls.Options, account.options)
 
         def make(options: Mapping[str, Any], values: Mapping[str, str]) -> Provider:
-            built: object = build_options(cls.Options, options, key, resolve=files.resolver(values))
-            provider = cls(account.name, built)
-            provider.overrun = self._settings.engine.send_margin
-            return provider
+            return self._provider(cls, account.name, options, files.resolver(values))
 
         provider = make(first, changed)
         if second is None and not previous:
@@ -235,6 +337,12 @@ class Accounts:
         except ConfigError as error:
             _refused(account.name, f"{error.key}: {error.problem}")
             return provider, None
+
+    def _provider(self, cls: type[Provider], name: str, options: Mapping[str, Any], resolve: Resolve) -> Provider:
+        built: object = build_options(cls.Options, options, f"accounts.{name}", resolve=resolve)
+        provider = cls(name, built)
+        provider.overrun = self._settings.engine.send_margin
+        return provider
 
     def _retire(self, provider: Provider | None) -> None:
         """Close a provider once nobody can be using it any more: a batch holds it until its lease ends."""

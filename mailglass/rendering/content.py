@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from mailglass.errors import MessageError, TemplateError, TemplateErrorType, failure
-from mailglass.mail.mailable import Mailable
+from mailglass.mail.mailable import BodyTemplate, Mailable, Renderer, body_template, class_path
 from mailglass.mail.message import MAX_BODY, check_bodies, check_subject
 
 if TYPE_CHECKING:
@@ -17,8 +17,17 @@ if TYPE_CHECKING:
 
 # css-inline takes 1.4 kB of stack a level; the smallest stack that a thread of CPython has by default is 512 kB
 MAX_HTML_DEPTH: Final = 256
+# css-inline takes 370 bytes an element, and a mail of a long newsletter has some thousands
+MAX_HTML_ELEMENTS: Final = 500_000
+# twice Bootstrap's style sheet
+MAX_STYLES: Final = 512 * 1024
+# of native code that nothing interrupts, by an estimate that counts every rule as one for every element
+_MOST_SECONDS: Final = 10.0
+_MOST_INLINED: Final = 100_000_000
 # ten times what Gmail shows of a mail; the worst that HTML of this length can hold takes two seconds to read
 MAX_HTML_FOR_TEXT: Final = 1024 * 1024
+# renders a part by its name with a context; None where the mailable has none
+PartOf = Callable[[str, Mapping[str, Any]], str | None]
 _STYLESHEET = re.compile(r"<(?:style|link)[\s>]", re.IGNORECASE)
 _BLANKS = re.compile("[\x00-\x20\x7f\x85\u2028\u2029]+")
 
@@ -48,17 +57,16 @@ def render_content(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rendered(path: str, context: Mapping[str, Any]) -> dict[str, str]:
-    # Jinja2 is loaded only where mails are rendered: applications that only queue them import this room too
-    from mailglass.rendering.templates import render, templates
-
     cls = _imported(path)
-    found = templates(cls)
-    parts = {"subject": _BLANKS.sub(" ", render(cls, "subject", found.subject, context)).strip()}
-    if found.text is not None:
-        parts["text"] = render(cls, "text", found.text, context)
-    if found.html is not None:
-        parts["html"] = _inlined(path, render(cls, "html", found.html, context))
-        if found.text is None:
+    part_of = _by_renderer(cls, cls.renderer) if cls.renderer is not None else _by_jinja(cls)
+    subject = part_of("subject", context)
+    parts = {"subject": _BLANKS.sub(" ", subject or "").strip()}
+    text, html = part_of("text", context), part_of("html", context)
+    if text is not None:
+        parts["text"] = text
+    if html is not None:
+        parts["html"] = _inlined(path, html)
+        if text is None:
             parts["text"] = _text(path, parts["html"])
     if "html" in parts and not parts.get("text", "").strip():
         parts.pop("text", None)
@@ -68,6 +76,43 @@ def _rendered(path: str, context: Mapping[str, Any]) -> dict[str, str]:
     except MessageError as error:
         raise TemplateError(f"{path}: {error}", TemplateErrorType.REFUSED) from None
     return parts
+
+
+def _by_jinja(cls: type[Mailable]) -> PartOf:
+    # Jinja2 is loaded only where mails are rendered: applications that only queue them import this room too
+    from mailglass.rendering.templates import render, templates
+
+    found = templates(cls)
+
+    def part_of(part: str, context: Mapping[str, Any]) -> str | None:
+        template = getattr(found, part)
+        return None if template is None else render(cls, part, template, context)
+
+    return part_of
+
+
+def _by_renderer(cls: type[Mailable], renderer: Renderer) -> PartOf:
+    """Return the parts of a mailable with a template engine of its own."""
+    sources = {
+        "subject": BodyTemplate(cls.subject, None),
+        "html": body_template(cls, "html"),
+        "text": body_template(cls, "text"),
+    }
+
+    def part_of(part: str, context: Mapping[str, Any]) -> str | None:
+        if not any(sources[part]):
+            return None
+        try:
+            return renderer.render(part, sources[part], context)
+        except BaseException as error:
+            problem, kind = failure(error), renderer.type_of(error)
+        # outside of the handler: the engine's error quotes values
+        named = f" ({sources[part].file})" if sources[part].file else ""
+        raise TemplateError(
+            f"{class_path(cls)}: {part}{named}: {problem}; render it with the same context locally", kind
+        )
+
+    return part_of
 
 
 def with_text(content: dict[str, Any]) -> dict[str, Any]:
@@ -120,20 +165,34 @@ def _inlined(path: str, html: str) -> str:
 
 
 def _check_for_native_code(path: str, html: str) -> None:
-    """Refuse HTML that the parser of css-inline, which recurses over it, would overflow its thread's stack with.
+    """Refuse HTML that css-inline would overflow its thread's stack with, or take too much memory or time for.
 
     Raises:
-        TemplateError: it is too large or nests too deep.
+        TemplateError: it is too large, nests too deep, or its style sheets are too much for its elements.
     """
-    from mailglass.rendering.nesting import nests_deeper
+    problem = _too_large(html)
+    if problem is not None:
+        raise TemplateError(f"{path}: html: {problem}", TemplateErrorType.REFUSED)
+
+
+def _too_large(html: str) -> str | None:
+    """Return in which way HTML is too large to inline its style sheets, with the remedy, or None if it is not."""
+    from mailglass.rendering.inlining import cost
+    from mailglass.rendering.nesting import bounds
 
     if len(html) > MAX_BODY:
-        problem = f"html: longer than {MAX_BODY} characters; leave something out"
-    elif nests_deeper(html, MAX_HTML_DEPTH):
-        problem = f"html: elements nest deeper than {MAX_HTML_DEPTH} levels; close them, or clean HTML that users wrote"
-    else:
-        return
-    raise TemplateError(f"{path}: {problem}", TemplateErrorType.REFUSED)
+        return f"longer than {MAX_BODY} characters; leave something out"
+    found = bounds(html, MAX_HTML_DEPTH, MAX_HTML_ELEMENTS)
+    if found.depth > MAX_HTML_DEPTH:
+        return f"elements nest deeper than {MAX_HTML_DEPTH} levels; close them, or clean HTML that users wrote"
+    if found.elements > MAX_HTML_ELEMENTS:
+        return f"may be more than {MAX_HTML_ELEMENTS} elements; close what is open, or clean HTML that users wrote"
+    if len(found.styles) > MAX_STYLES:
+        return f"style sheets longer than {MAX_STYLES} characters; leave out what the mail does not use"
+    seconds, characters = cost(html, found.elements, found.styles)
+    if seconds > _MOST_SECONDS or characters > _MOST_INLINED:
+        return "too many style rules for so many elements; leave out rules, or clean HTML that users wrote"
+    return None
 
 
 def _text(path: str, html: str) -> str:

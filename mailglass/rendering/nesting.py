@@ -1,16 +1,17 @@
-"""An upper bound on how deep HTML nests, taken before a parser in native code recurses over it.
+"""Upper bounds on what a parser makes of HTML, taken before one in native code recurses over it.
 
-Such a parser overflows the stack of its thread and takes the process along, where Python would raise an error. The scan
-takes time and memory linear in the text. It follows the tokenizer of the HTML standard (WHATWG, 13.2.5), and counts an
-element as closed only where the standard's tree construction (13.2.6) closes it for certain. What it cannot be sure of
-it counts as open, so broken HTML may count as deeper than it is, and never as less deep.
+Such a parser overflows the stack of its thread or takes all memory, and the process along, where Python would raise an
+error. The scan takes time and memory linear in the text. It follows the tokenizer of the HTML standard (WHATWG,
+13.2.5), and counts an element as closed only where the standard's tree construction (13.2.6) closes it for certain.
+What it cannot be sure of it counts as open, so broken HTML may count as deeper than it is, and never as less deep. Few
+bytes may make many elements: formatting that its block did not close is opened again in every later one (13.2.4.3).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 _BLANK = r"\t\n\f\r "
 # possessive throughout: a tag that does not end is given up at its first character that does not fit
@@ -22,9 +23,12 @@ _TAG: Final = re.compile(
 )
 _COMMENT_END: Final = re.compile(r"--!?>")
 _START: Final = re.compile("<[A-Za-z]")
+_STYLE: Final = re.compile("<style", re.IGNORECASE)
 _OPAQUE: Final = "?"
 # elements that one start tag opens at most: a cell with the row and the body of the table around it
 _MOST: Final = 3
+# copies that an end tag of formatting makes at most where it is misnested: 8 rounds of 4 (13.2.6.4.7)
+_ADOPTED: Final = 32
 # in place of a position: only text follows, or nobody can tell what does
 _TEXT_ONLY: Final = -1
 _DOUBT: Final = -2
@@ -83,20 +87,55 @@ def nests_deeper(html: str, limit: int) -> bool:
     """
     if html.count("<") <= limit:
         return False
-    return any(depth > limit for depth in _depths(html))
+    return any(depth > limit for depth in _depths(html, _Nesting()))
+
+
+class Bounds(NamedTuple):
+    """Upper bounds on what a parser makes of HTML.
+
+    Attributes:
+        depth: elements within each other.
+        elements: all of them.
+        styles: the text of the style sheets, and of what may be one.
+    """
+
+    depth: int
+    elements: int
+    styles: str
+
+
+def bounds(html: str, deepest: int, most: int) -> Bounds:
+    """Return upper bounds on what a parser makes of HTML.
+
+    Args:
+        html: a document or a fragment, of any quality.
+        deepest: levels beyond which the scan ends.
+        most: elements beyond which the scan ends.
+    """
+    nesting, depth = _Nesting(), 0
+    for now in _depths(html, nesting):
+        depth = max(depth, now)
+        if depth > deepest or nesting.made > most:
+            break
+    return Bounds(depth, nesting.made + len(nesting.open) + len(_ROOTS), "".join(nesting.styles))
 
 
 class _Nesting:
-    """The elements that may be open.
+    """The elements that may be open, and what was made so far.
 
     Attributes:
         open: their names, outermost first. Those of SVG and MathML are marked with a colon.
+        made: elements at the most.
+        styles: texts of style sheets.
     """
 
     def __init__(self) -> None:
         self.open: list[str] = []
+        self.made = 0
+        self.styles: list[str] = []
         self._foreign = 0
         self._selects = 0
+        self._formatting = 0
 
     @property
     def ordinary(self) -> bool:
@@ -105,11 +144,15 @@ class _Nesting:
 
     def see(self, name: str, *, end: bool, closed: bool) -> None:
         """Take one tag into account."""
+        # formatting that is not closed may be opened again after each tag
+        self.made += self._formatting
         if end:
+            self.made += name in ("p", "br")
             if name in ("p", "br"):
                 self._leave_foreign()
             self._end(name)
         else:
+            self.made += _MOST if name in _TABLE_PARTS else 1
             self._start(name, closed)
 
     def _start(self, name: str, closed: bool) -> None:
@@ -127,6 +170,9 @@ class _Nesting:
                 self._push(_OPAQUE)
             return
         self._close_before(name)
+        if name in ("a", "nobr") and self._formatting and name in self.open:
+            # one that is open is closed as by its end tag
+            self.made += _ADOPTED
         if name in _FOREIGN:
             if not closed:
                 self._push(f":{name}")
@@ -147,6 +193,7 @@ class _Nesting:
         self.open.append(name)
         self._foreign += name in (":svg", ":math")
         self._selects += name in ("select", ":select")
+        self._formatting += name in _FORMATTING
 
     def _leave_foreign(self) -> None:
         """Treat open SVG and MathML as possibly closed: nothing closes it for certain."""
@@ -187,8 +234,10 @@ class _Nesting:
         while index >= 0 and self.open[index] != name and self.open[index] in passed:
             index -= 1
         if index < 0 or self.open[index] != name:
+            self.made += _ADOPTED if name in _FORMATTING else 0
             return
         self._selects -= name == "select"
+        self._formatting -= name in _FORMATTING
         # formatting that was open in it is opened again after it
         kept = [inner for inner in self.open[index + 1 :] if inner in _FORMATTING]
         self.open[index:] = kept
@@ -199,9 +248,8 @@ class _Nesting:
         self._selects -= name == ":select"
 
 
-def _depths(html: str) -> Iterator[int]:
+def _depths(html: str, nesting: _Nesting) -> Iterator[int]:
     """Yield the number of elements that may be open after each tag. Tags in comments and in text elements are none."""
-    nesting = _Nesting()
     position = html.find("<")
     while position >= 0:
         tag = _TAG.match(html, position)
@@ -209,11 +257,18 @@ def _depths(html: str) -> Iterator[int]:
             nesting.see(tag["name"].lower(), end=bool(tag["end"]), closed=bool(tag["closed"]))
             yield len(nesting.open)
             end = _after_tag(html, tag, nesting.ordinary)
+            if tag["name"].lower() == "style" and not tag["end"] and end != _DOUBT:
+                nesting.styles.append(html[tag.end() : None if end == _TEXT_ONLY else end])
         else:
             end = _after_other(html, position)
         if end == _DOUBT:
             # what follows may be text or markup, and whatever closes something here may be text
-            yield len(nesting.open) + _MOST * len(_START.findall(html, position + 1))
+            begun = len(_START.findall(html, position + 1))
+            if style := _STYLE.search(html, position):
+                nesting.styles.append(html[style.end() :])
+            # each end tag may open again what is open or is begun
+            nesting.made += (1 + html.count("</", position)) * (len(nesting.open) + _MOST * begun)
+            yield len(nesting.open) + _MOST * begun
             return
         if end == _TEXT_ONLY:
             return

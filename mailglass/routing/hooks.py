@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from mailglass.routing.accounts import Account
 from mailglass.settings import LimitRule, Route
 
 
@@ -82,6 +83,27 @@ class Tenancy:
         transactional mail. If the hook fails, the mails are held.
         """
         return None
+
+    def resolve_account(self, name: str) -> Account | None:
+        """Return an account that the settings do not name, with its secrets as values, or None if there is none.
+
+        The hook is called in a thread of its own, again after five seconds for an account that is in use. It has two
+        seconds. If it raises, hangs or returns None, the account's mail waits and its webhooks are posted again, and
+        no other account is affected. What it returns stays in the memory of the process.
+
+        Args:
+            name: as `resolve_route` returned it, or as it stands in the URL of a webhook. Anybody may have made up the
+                latter.
+        """
+        return None
+
+    def list_accounts(self) -> Sequence[str]:
+        """Return the names of the accounts that `resolve_account` knows, for work that no mail asks for.
+
+        Suppression lists of these accounts are kept in step, and `mailglass preflight` and `mailglass secrets check`
+        look at them.
+        """
+        return ()
 
     def resolve_webhook_tenant(self, account: str, path_tenant: str | None) -> str | None:
         """Return the tenant of a verified webhook. Its events are applied to no other tenant's mail.

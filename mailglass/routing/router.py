@@ -7,9 +7,10 @@ from functools import cached_property
 from uuid import UUID
 
 from mailglass.errors import ConfigError, RouteError, failure
+from mailglass.routing.accounts import AccountResolver
 from mailglass.routing.hooks import LimitContext, RouteContext, Tenancy
 from mailglass.routing.lane import Lane
-from mailglass.settings import LimitRule, Route, Settings
+from mailglass.settings import NAME, LimitRule, Route, Settings
 from mailglass.settings.values import whole
 
 
@@ -24,6 +25,11 @@ class Router:
     def __init__(self, settings: Settings, tenancy: Tenancy | None = None) -> None:
         self._settings = settings
         self._given = tenancy
+
+    @property
+    def given(self) -> bool:
+        """True if the hooks were given, and not named by the settings."""
+        return self._given is not None
 
     @cached_property
     def tenancy(self) -> Tenancy | None:
@@ -48,6 +54,22 @@ class Router:
         return self.tenancy is not None or any(
             route.domain != "*" or route.tag != "*" or route.weights for route in routes
         )
+
+    @cached_property
+    def accounts(self) -> AccountResolver | None:
+        """Return the accounts that the application keeps, or None if it has no hook for them.
+
+        Raises:
+            RouteError: the tenancy cannot be opened.
+        """
+        tenancy = self.tenancy
+        if tenancy is None or type(tenancy).resolve_account is Tenancy.resolve_account:
+            return None
+        return AccountResolver(tenancy.resolve_account, tenancy.list_accounts)
+
+    def knows_account(self, name: str) -> bool:
+        """Return whether the settings name an account, or the application's hook may know it. Asks nobody."""
+        return name in self._settings.accounts or (self.accounts is not None and NAME.match(name) is not None)
 
     def resolve(self, context: RouteContext) -> Route:
         """Return the hook's route, or the first matching route of the settings.
@@ -119,7 +141,7 @@ class Router:
                 "the tenancy's resolve_route must return failover_after and concurrency above zero, "
                 "and one weight for each account"
             )
-        unknown = [name for name in route.accounts if name not in self._settings.accounts]
+        unknown = [name for name in route.accounts if not self.knows_account(name)]
         if unknown or not route.accounts:
             raise RouteError(
                 f"the tenancy's resolve_route returned an unknown account for tenant {context.tenant!r}: "

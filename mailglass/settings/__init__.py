@@ -13,7 +13,14 @@ from mailglass.settings.limits import LimitRule, LimitScope
 from mailglass.settings.loading import Settings, configure, get_settings, load_settings
 from mailglass.settings.options import Resolve, build_options, one_secret_each, secret_options, secret_references
 from mailglass.settings.routes import DEFAULT_QUEUE, QUEUE, Route
-from mailglass.settings.secrets import Secret, SecretFileError, read_secret_file, resolve_secret
+from mailglass.settings.secrets import (
+    Secret,
+    SecretFileError,
+    SecretValues,
+    given_secret,
+    read_secret_file,
+    resolve_secret,
+)
 from mailglass.settings.sections import EngineSettings, WebhookSettings
 from mailglass.settings.values import NAME
 from mailglass.settings.warmup import WarmupPlan
@@ -32,6 +39,7 @@ __all__ = [
     "Route",
     "Secret",
     "SecretFileError",
+    "SecretValues",
     "SendingSettings",
     "Settings",
     "SyncMode",
@@ -41,6 +49,7 @@ __all__ = [
     "build_options",
     "configure",
     "get_settings",
+    "given_secret",
     "load_settings",
     "one_secret_each",
     "read_secret_file",

@@ -10,6 +10,7 @@ from typing import Any
 from mailglass.mail.addresses import Address
 from mailglass.settings.domains import SendingSettings, parse_sending
 from mailglass.settings.problems import Problems
+from mailglass.settings.secrets import SecretValues
 from mailglass.settings.values import NAME, NAME_REMEDY, address
 from mailglass.settings.warmup import WarmupPlan, parse_warmup
 
@@ -48,6 +49,11 @@ class AccountSettings:
     warmup: WarmupPlan | None = None
     suppressions: SyncMode = SyncMode.PULL
     dns: SendingSettings = field(default_factory=SendingSettings)
+
+    @property
+    def resolved(self) -> bool:
+        """True if it comes from the application's hook, and its options hold secrets as values."""
+        return isinstance(self.options, SecretValues)
 
 
 def parse_accounts(value: object, problems: Problems) -> dict[str, AccountSettings]:

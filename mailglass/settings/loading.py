@@ -15,6 +15,7 @@ from mailglass.mail.addresses import Address
 from mailglass.mail.recipients import RecipientPolicy
 from mailglass.mail.streams import DEFAULT_POLICIES, Stream, StreamPolicy
 from mailglass.settings.accounts import AccountSettings, parse_accounts
+from mailglass.settings.django import DjangoSettings, django_settings
 from mailglass.settings.domains import DomainSettings, parse_domains
 from mailglass.settings.environment import UnknownVariable, unknown_variables
 from mailglass.settings.environments import check_variables, parse_environments
@@ -64,6 +65,7 @@ class Settings:
         environment: the name of the environment, such as `staging`; None: none is named.
         recipients: who may get mail in this environment; None: everybody, as in production.
         file: the TOML file that was read; None: there was none.
+        django: the module of the Django settings whose `MAILGLASS` was read instead; None: it was not.
         unknown_variables: what looked like a setting in the environment, and is ignored.
     """
 
@@ -91,6 +93,7 @@ class Settings:
     environment: str | None = None
     recipients: RecipientPolicy | None = None
     file: Path | None = None
+    django: str | None = None
     unknown_variables: tuple[UnknownVariable, ...] = ()
 
     @property
@@ -98,6 +101,13 @@ class Settings:
         """Every queue that a route, a task or `queues` names, and the one that serves the rest."""
         named = {*self.queues, *self.tasks.values(), *(route.queue for route in self.routes)}
         return sorted({DEFAULT_QUEUE, *named})
+
+    @property
+    def source(self) -> str | None:
+        """The file or the Django settings that were read; None if the environment says all."""
+        if self.django is not None:
+            return f"MAILGLASS of {self.django}"
+        return None if self.file is None else str(self.file)
 
     @property
     def pooled(self) -> bool:
@@ -137,19 +147,27 @@ def load_settings(environ: Mapping[str, str] | None = None, path: str | Path | N
     >>> load_settings({"MAILGLASS_DATABASE_URL": "postgresql:///shop"}).log_level
     'info'
 
+    In a process of a Django project `MAILGLASS` of Django's settings takes the place of the file.
+
     Args:
         environ: the environment; os.environ when left out.
         path: the TOML file; else `MAILGLASS_CONFIG`, else `mailglass.toml` in the working directory if it is there.
+            With an environment or a file of your own, Django's settings are not asked.
 
     Raises:
         ConfigError: names the first wrong key and its remedy, and lists the others.
     """
+    host = django_settings(os.environ) if environ is None and path is None else None
     environ = os.environ if environ is None else environ
-    file, document = _read_document(environ, path)
+    file, document = _document_of(host, environ) or _read_document(environ, path)
     problems = Problems()
     settings = _parse(document, environ, problems)
     problems.raise_if_any()
-    return replace(settings, file=file)
+    if host is None:
+        return replace(settings, file=file)
+    if host.database_url is not None and not settings.database_url.reveal():
+        settings = replace(settings, database_url=host.database_url)
+    return replace(settings, file=file, django=None if host.document is None else host.module)
 
 
 _current: Settings | None = None
@@ -171,6 +189,19 @@ def configure(settings: Settings | None) -> None:
     """
     global _current
     _current = settings
+
+
+def _document_of(host: DjangoSettings | None, environ: Mapping[str, str]) -> tuple[None, dict[str, Any]] | None:
+    """Return `MAILGLASS` of Django's settings, or None where a file is to be read."""
+    if host is None or host.document is None:
+        return None
+    if environ.get("MAILGLASS_CONFIG"):
+        raise ConfigError(
+            "MAILGLASS_CONFIG",
+            f"names a settings file, and {host.module} sets MAILGLASS",
+            "Keep one of the two: unset the variable and leave out --config, or delete MAILGLASS",
+        )
+    return None, dict(host.document)
 
 
 def _read_document(environ: Mapping[str, str], path: str | Path | None) -> tuple[Path | None, dict[str, Any]]:

@@ -149,7 +149,7 @@ def _option(hint: Any, value: Any, key: str, resolve: Resolve, problems: Problem
         (hint,) = [argument for argument in arguments if argument is not type(None)]
         return _option(hint, value, key, resolve, problems)
     if origin is tuple:
-        items = value if isinstance(value, list) else [value]
+        items = value if isinstance(value, list | tuple) else [value]
         if is_dataclass(arguments[0]):
             return tuple(
                 _option_table(arguments[0], item, f"{key}[{index}]", resolve, problems)

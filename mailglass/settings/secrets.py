@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mailglass.settings.problems import Report
@@ -54,6 +54,36 @@ class Secret:
         raise TypeError("a Secret is never serialised")
 
 
+class SecretValues(Mapping[str, typing.Any]):
+    """Options of an account with its secrets. Shows no value, and does not pickle.
+
+    Args:
+        values: the options.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, typing.Any]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, key: str) -> typing.Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"SecretValues({', '.join(self._values)})"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> typing.NoReturn:
+        raise TypeError("options with secrets are never serialised")
+
+
 def read_secret_file(path: str) -> str:
     """Return the secret in a file, without the white space around it.
 
@@ -74,6 +104,16 @@ def read_secret_file(path: str) -> str:
     if not text:
         raise SecretFileError("is empty", "Write the secret into it")
     return text
+
+
+def given_secret(value: object, key: str, report: Report) -> Secret | None:
+    """Return a secret that is given as its value. A text that looks like a reference is a value all the same."""
+    if isinstance(value, Secret):
+        return value
+    if not isinstance(value, str) or not value:
+        report(key, "no secret, or of the wrong type", "Give it as a string")
+        return None
+    return Secret(value)
 
 
 def resolve_secret(value: object, key: str, environ: Mapping[str, str], report: Report) -> Secret | None:

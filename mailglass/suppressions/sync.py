@@ -81,9 +81,10 @@ class SyncReport:
     error: str | None = None
 
 
-def accounts_to_sync(settings: Settings) -> list[str]:
-    """Return the accounts whose settings have their lists synchronised."""
-    return [name for name, account in settings.accounts.items() if account.suppressions is not SyncMode.OFF]
+def accounts_to_sync(settings: Settings, accounts: Accounts) -> list[str]:
+    """Return the accounts whose lists may have to be synchronised. Those of the application tell so when it is done."""
+    off = {name for name, account in settings.accounts.items() if account.suppressions is SyncMode.OFF}
+    return [name for name in accounts.names() if name not in off]
 
 
 def run(

@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mailglass.errors import OutboxError
+    from mailglass.testing.engine_mailbox import Mailbox, mailbox
     from mailglass.testing.memory_outbox import Outbox, outbox
     from mailglass.testing.sent import SentMail
 
 _HOME_OF = {
+    "Mailbox": "mailglass.testing.engine_mailbox",
     "Outbox": "mailglass.testing.memory_outbox",
     "OutboxError": "mailglass.errors",
     "SentMail": "mailglass.testing.sent",
+    "mailbox": "mailglass.testing.engine_mailbox",
     "outbox": "mailglass.testing.memory_outbox",
 }
 
-__all__ = ["Outbox", "OutboxError", "SentMail", "outbox"]
+__all__ = ["Mailbox", "Outbox", "OutboxError", "SentMail", "mailbox", "outbox"]
 
 
 def __getattr__(name: str) -> Any:

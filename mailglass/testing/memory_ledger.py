@@ -90,6 +90,7 @@ class MemoryLedger(Database):
             "delivery_states": self._states,
             "blocked_copies": self._blocked_copies,
             "cancel": self._cancel,
+            "ledger_identity": self._identity,
         }
 
     def run(self, name: str, params: Mapping[str, Any] | None = None) -> Rows:
@@ -148,6 +149,9 @@ class MemoryLedger(Database):
     def is_suppressed(self, email: str, tenant: str) -> bool:
         """Return whether an address is suppressed."""
         return self._scope(tenant, email.lower(), email.rpartition("@")[2]) is not None
+
+    def _identity(self, params: Mapping[str, Any]) -> Rows:
+        return [SimpleNamespace(id=_PROVIDER, database=_PROVIDER)]
 
     def _now(self) -> datetime:
         return clock.now() + self._ahead

@@ -19,17 +19,15 @@ from mailglass.routing import Mode, RouteContext
 from mailglass.routing.router import ordered_accounts
 from mailglass.routing.scope import current_tenant
 from mailglass.runtime import Runtime
-from mailglass.settings import AccountSettings, Route, Settings, get_settings
+from mailglass.settings import Settings, get_settings
 from mailglass.settings.values import domain_name
 from mailglass.testing.memory_ledger import MemoryLedger, Recorded
 from mailglass.testing.sent import SentMail, SentMails
-from mailglass.testing.substitutes import Place, substituted
+from mailglass.testing.substitutes import Place, Silence, for_tests, substituted
 
 if TYPE_CHECKING:
     from mailglass.routing import Lane
 
-_ACCOUNT: Final = "outbox"
-_SENDER: Final = Address("sender@example.com")
 _NO_SEND: Final = "the outbox sends nothing, and opens no account: use the mailbox to run the engine"
 
 
@@ -45,7 +43,7 @@ class Outbox(SentMails):
         self._mails: dict[UUID, SentMail] = {}
         self._ledger = MemoryLedger(self._accept)
         super().__init__(self._standing)
-        self.runtime: Runtime = _OutboxRuntime(_with_account(get_settings()), self._ledger)
+        self.runtime: Runtime = _OutboxRuntime(for_tests(get_settings()), self._ledger)
 
     def suppress(self, address: str, *, tenant: str | None = None) -> None:
         """Suppress a recipient, so that mail to them raises `SuppressedError`.
@@ -91,6 +89,7 @@ class Outbox(SentMails):
         context = RouteContext(row.tenant, row.stream, row.recipient_domain, tags, mode, row.mailable)
         account = ordered_accounts(self.runtime.router.resolve(context), row.id)[0]
         settings = self.runtime.settings
+        configured = settings.accounts.get(account)
         made = outgoing(
             delivery_id=row.id,
             tenant=row.tenant,
@@ -98,30 +97,16 @@ class Outbox(SentMails):
             recipient=Address(row.recipient, row.recipient_name),
             created_at=row.starts_at,
             content=content,
-            default_sender=settings.accounts[account].sender or settings.default_from,
+            default_sender=(configured.sender if configured is not None else None) or settings.default_from,
         )
-        self._mails[row.id] = SentMail(
-            id=row.id,
-            tenant=row.tenant,
-            stream=row.stream,
-            account=account,
-            to=made.recipient,
-            sender=made.sender,
-            subject=made.subject,
-            text=made.text,
-            html=made.html,
-            cc=self._unsuppressed(made.cc, row.tenant),
-            bcc=self._unsuppressed(made.bcc, row.tenant),
-            reply_to=made.reply_to,
-            headers=made.headers,
-            attachments=made.attachments,
-            tags=made.tags,
-            metadata=made.metadata,
+        made = replace(made, cc=self._unsuppressed(made.cc, row.tenant), bcc=self._unsuppressed(made.bcc, row.tenant))
+        self._mails[row.id] = SentMail.of(
+            made,
+            account,
             mailable=row.mailable,
             scheduled_at=row.starts_at,
             priority=row.priority,
             idempotency_key=row.idempotency_key,
-            options=made.options,
         )
 
     def _unsuppressed(self, copies: Sequence[Address], tenant: str) -> tuple[Address, ...]:
@@ -143,7 +128,7 @@ class _OutboxRuntime(Runtime):
     @property
     def doorbell(self) -> Any:
         """Return a bell that nobody hears."""
-        return _Silence()
+        return Silence()
 
     @property
     def engine(self) -> Any:
@@ -156,13 +141,6 @@ class _OutboxRuntime(Runtime):
         raise OutboxError(_NO_SEND)
 
     limiter = settler = accounts
-
-
-class _Silence:
-    """A doorbell that rings nobody."""
-
-    def ring(self, lanes: object) -> None:
-        """Do nothing."""
 
 
 class _NoEngine:
@@ -187,14 +165,6 @@ class _NoEngine:
             OutboxError: always.
         """
         raise OutboxError(_NO_SEND)
-
-
-def _with_account(settings: Settings) -> Settings:
-    """Return the settings, with an account and a route to it if they name none."""
-    if settings.accounts:
-        return settings
-    account = AccountSettings(_ACCOUNT, "null", settings.default_from or _SENDER)
-    return replace(settings, accounts={_ACCOUNT: account}, routes=(Route((_ACCOUNT,)),))
 
 
 @contextmanager

@@ -73,7 +73,7 @@ class FixedAccounts(Accounts):
         super().__init__(settings)
         self._given = dict(providers)
 
-    def settings(self, name: str) -> AccountSettings:
+    def settings(self, name: str, *, stranger: bool = False) -> AccountSettings:
         """Return the settings of an account, or of a scripted one where the settings name none."""
         return self._settings.accounts.get(name) or AccountSettings(name, "scripted")
 

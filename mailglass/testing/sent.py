@@ -13,6 +13,7 @@ from uuid import UUID
 from mailglass.mail.addresses import Address, parse_address
 from mailglass.mail.mailable import Mailable, class_path
 from mailglass.mail.message import Attachment
+from mailglass.mail.outgoing import Outgoing
 
 Part: TypeAlias = Literal["html", "text", "subject"]
 # a mailable by its class, or by its `package.module:Class`
@@ -70,6 +71,42 @@ class SentMail:
     priority: int = 5
     idempotency_key: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        mail: Outgoing,
+        account: str,
+        *,
+        mailable: str | None,
+        scheduled_at: datetime,
+        priority: int,
+        idempotency_key: str | None,
+    ) -> SentMail:
+        """Return a mail as it goes to a provider, with what the ledger knows of it."""
+        return cls(
+            id=mail.delivery_id,
+            tenant=mail.tenant,
+            stream=mail.stream,
+            account=account,
+            to=mail.recipient,
+            sender=mail.sender,
+            subject=mail.subject,
+            text=mail.text,
+            html=mail.html,
+            cc=mail.cc,
+            bcc=mail.bcc,
+            reply_to=mail.reply_to,
+            headers=mail.headers,
+            attachments=mail.attachments,
+            tags=mail.tags,
+            metadata=mail.metadata,
+            mailable=mailable,
+            scheduled_at=scheduled_at,
+            priority=priority,
+            idempotency_key=idempotency_key,
+            options=mail.options,
+        )
 
     @property
     def links(self) -> list[str]:

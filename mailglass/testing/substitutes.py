@@ -11,12 +11,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
+from typing import Final
 
 from mailglass import runtime
 from mailglass.errors import OutboxError
 from mailglass.ledger import session
 from mailglass.ledger.database import Database
+from mailglass.mail.addresses import Address
 from mailglass.runtime import Runtime
+from mailglass.settings import AccountSettings, Route, Settings
+
+_ACCOUNT: Final = "outbox"
+_SENDER: Final = Address("sender@example.com")
 
 
 class Place:
@@ -29,6 +36,22 @@ class Place:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.parent: Place | None = None
+
+
+class Silence:
+    """A doorbell that rings nobody."""
+
+    def ring(self, lanes: object) -> None:
+        """Do nothing."""
+
+
+def for_tests(settings: Settings) -> Settings:
+    """Return the settings as a test uses them: with an account, and without a guard against real recipients."""
+    settings = replace(settings, recipients=None)
+    if settings.accounts:
+        return settings
+    account = AccountSettings(_ACCOUNT, "null", settings.default_from or _SENDER)
+    return replace(settings, accounts={_ACCOUNT: account}, routes=(Route((_ACCOUNT,)),))
 
 
 _mine: ContextVar[Place | None] = ContextVar("mailglass_testing", default=None)

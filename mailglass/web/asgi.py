@@ -143,9 +143,9 @@ class WebApp:
         except ConfigError as error:
             telemetry.emit("mailglass.webhook.misconfigured", level=logging.ERROR, status=500, reason=error.key)
             return closing(ingress.MISCONFIGURED, scope)
-        if account not in runtime.settings.accounts:
-            # before the body is read, so that strangers' requests cost nothing
-            return closing(ingress.unknown_account(), scope)
+        # before the body is read, so that strangers' requests cost nothing
+        if account not in runtime.settings.accounts and (refused := await _refused(account, runtime)) is not None:
+            return closing(refused, scope)
         if batcher.is_stuck(account):
             return closing(_overloaded(account, runtime, "batches_stuck"), scope)
         if not self._has_capacity(account):
@@ -245,6 +245,16 @@ def create_app(settings: Settings | None = None) -> WebApp:
 
 
 app = create_app()
+
+
+async def _refused(account: str, runtime: Runtime) -> Response | None:
+    """Return the response to a webhook for an account that neither settings nor the application know."""
+    if not runtime.accounts.is_resolved(account):
+        return ingress.unknown_account()
+    if runtime.accounts.is_fresh(account):
+        return None
+    # apart from the threads that webhooks need, because an application's hook may hang
+    return await asyncio.to_thread(ingress.refuse_unknown, account, runtime.accounts)
 
 
 def _overloaded(account: str, runtime: Runtime, reason: str) -> Response:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
 
-from mailglass.errors import ConfigError
 from mailglass.runtime import Runtime
 from mailglass.web.batcher import Batcher
 from mailglass.web.debounce import DebouncedRing
@@ -70,10 +69,7 @@ class WebhookBatcher:
         return partial(ingress.handle_all, webhooks, self.runtime.ingress_context(self._ring))
 
     def _key(self, account: str) -> str:
-        try:
-            return self.runtime.accounts.settings(account).provider
-        except ConfigError:
-            return ""
+        return self.runtime.accounts.provider_name(account)
 
 
 def _ring_of(runtime: Runtime) -> Callable[[str], object]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mailglass import telemetry
-from mailglass.errors import ConfigError, MailglassError, SignatureError, TenantError
+from mailglass.errors import AccountUnavailableError, ConfigError, MailglassError, SignatureError, TenantError
 from mailglass.ledger.database import Database
 from mailglass.ledger.webhooks import Arrival
 from mailglass.providers.base import Provider, WebhookRequest
@@ -121,6 +121,8 @@ def store_all(verified: Sequence[VerifiedWebhook | Response], context: IngressCo
 
 def can_verify_inline(account: str, context: IngressContext) -> bool:
     """Return whether `verify_all` never blocks: the account's provider only computes, and no hook is asked."""
+    if context.accounts.is_resolved(account):
+        return False
     try:
         waits = context.accounts.open(account).waits_to_verify
         return not waits and (context.router is None or not resolves_by_code(context.router.tenancy))
@@ -129,8 +131,10 @@ def can_verify_inline(account: str, context: IngressContext) -> bool:
 
 
 def retry_later(account: str, accounts: Accounts) -> Response:
-    """Return the response at which the account's provider posts again."""
+    """Return the response at which the account's provider posts again. Waits for no hook."""
     try:
+        if accounts.is_resolved(account):
+            return Response(provider_class(accounts.provider_name(account)).retry_status, _SOON)
         return _retry(accounts.open(account))
     except ConfigError:
         return Response(503, _SOON)
@@ -163,9 +167,9 @@ def _cannot_verify(provider: str) -> Response:
 def _verify(webhook: IncomingWebhook, context: IngressContext) -> VerifiedWebhook | Response:
     account, request = webhook.account, webhook.request
     try:
-        settings = context.accounts.settings(account)
-    except ConfigError:
-        return unknown_account()
+        settings = context.accounts.settings(account, stranger=True)
+    except ConfigError as error:
+        return _unresolved(account, context.accounts, error)
     size, webhook_settings = len(request.body), context.settings.webhooks
     if size > webhook_settings.max_body:
         telemetry.emit("mailglass.webhook.refused", level=logging.WARNING, account=account, status=413, size=size)
@@ -189,6 +193,25 @@ def _verify(webhook: IncomingWebhook, context: IngressContext) -> VerifiedWebhoo
     except Exception as error:
         return _failed(account, _retry(provider), error)
     return VerifiedWebhook(provider, arrival(account, provider, key, request.body, request.headers, tenant, proofs))
+
+
+def refuse_unknown(account: str, accounts: Accounts) -> Response | None:
+    """Return the response to a webhook whose account does not exist or cannot be told, or None if it is there.
+
+    May wait for the application's hook: for an account that the settings name it does not.
+    """
+    try:
+        accounts.settings(account, stranger=True)
+    except ConfigError as error:
+        return _unresolved(account, accounts, error)
+    return None
+
+
+def _unresolved(account: str, accounts: Accounts, error: ConfigError) -> Response:
+    if not isinstance(error, AccountUnavailableError) or error.missing:
+        return unknown_account()
+    telemetry.emit("mailglass.webhook.refused", level=logging.WARNING, status=503, reason="account_unavailable")
+    return retry_later(account, accounts)
 
 
 def unknown_account() -> Response:

@@ -6,8 +6,8 @@ import ast
 from collections.abc import Iterator
 from typing import Final
 
-from mailglass.wiring.bodies import reads_of, size_of, strings, unpacks
-from mailglass.wiring.effects import ALTERED, CONSUMED, REFUSED, TOO_SMALL, UNWIRED
+from mailglass.wiring.bodies import reads_of, strings, unpacks
+from mailglass.wiring.effects import ALTERED, CONSUMED, REFUSED, UNWIRED
 from mailglass.wiring.findings import Finding, Status
 from mailglass.wiring.project import Module, Project
 
@@ -46,6 +46,11 @@ def lists_app(module: Module) -> bool:
     return any(text == APP or text.startswith(f"{APP}.") for text, _ in strings(_all_values(module, "INSTALLED_APPS")))
 
 
+def has_settings(module: Module) -> bool:
+    """Return whether a settings module assigns mailglass's own settings."""
+    return _assigned(module, "MAILGLASS") is not None
+
+
 def mount(project: Project, settings: Module) -> Finding:
     """Check that a URL pattern includes the endpoint.
 
@@ -68,7 +73,8 @@ def mount(project: Project, settings: Module) -> Finding:
         Status.FAIL,
         f"no URL pattern includes {URLS}",
         UNWIRED,
-        "Run `mailglass install`, or serve the endpoint by `mailglass web` and check it by `mailglass preflight`",
+        f"Run `mailglass install`, which adds include('{URLS}') to urlpatterns and {APP!r} to INSTALLED_APPS. "
+        "Or serve the endpoint by `mailglass web` and check it by `mailglass preflight`",
         place.path,
         assigned.lineno if assigned is not None else None,
     )
@@ -85,18 +91,6 @@ def _settings(project: Project, module: Module, *, mounted: bool) -> Iterator[Fi
             f"Run `mailglass install`, or add {APP!r} to INSTALLED_APPS",
             module.path,
             apps.lineno,
-        )
-    size = _assigned(module, "DATA_UPLOAD_MAX_MEMORY_SIZE")
-    limit = size_of(size)
-    if size is not None and limit is not None and limit < project.max_body:
-        yield Finding(
-            "django.size",
-            Status.WARN,
-            f"DATA_UPLOAD_MAX_MEMORY_SIZE is {limit}, webhooks.max_body is {project.max_body}",
-            TOO_SMALL,
-            "Raise it to webhooks.max_body, or lower that",
-            module.path,
-            size.lineno,
         )
     yield from _middleware(project, module)
 

@@ -19,6 +19,7 @@ from tests.bench import (
     old_ledger,
     pressure,
     slow_providers,
+    suppression_list,
 )
 from tests.bench.figures import Comparison, as_json, table
 from tests.bench.machine import SETTING, Machine
@@ -35,6 +36,7 @@ BENCHES: dict[str, Callable[[Machine], list[Comparison]]] = {
     "slow_providers": slow_providers.run,
     "lanes": lanes.run,
     "ingress": ingress.run,
+    "suppressions": suppression_list.run,
 }
 
 NOTES = f"""medians; ratios of medians, and of neighbouring rounds

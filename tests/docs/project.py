@@ -26,7 +26,7 @@ from mailglass.ledger.submit import Item, content_id, submit
 from mailglass.mail.addresses import Address
 from mailglass.routing import Lane
 from mailglass.runtime import get_runtime
-from tests.dns_server import DNSServer
+from mailglass.testing.dns_server import DNSServer
 from tests.docs.parsing import assumed, blocks, parse, slug
 from tests.docs.shell import Shell
 from tests.plugin import plugin_options
@@ -45,7 +45,7 @@ LAB_ARGUMENTS = (
     *("--sendgrid-account", "globex-sendgrid", "--sendgrid-key", "env:LAB_SENDGRID_KEY"),
 )
 SETTINGS = """
-default_from = "Shop <shop@example.com>"
+default_from = "Shop <shop@shop.example>"
 show_content = true
 queues = ["mailglass.bulk", "mailglass.acme"]
 
@@ -147,11 +147,15 @@ class Project:
         module = self._module(page)
         document = parse(page, _nothing if is_suite else self._run_python, self._run_shell)
         document.namespace = vars(module)
-        for example in document.examples():
-            with suppress(SkipTest):
-                example.evaluate()
-        if "check" in vars(module):
-            module.check(vars(module))
+        try:
+            for example in document.examples():
+                with suppress(SkipTest):
+                    example.evaluate()
+            if "check" in vars(module):
+                module.check(vars(module))
+        finally:
+            if "close" in vars(module):
+                module.close()
 
     def delivery(self, action: str) -> str:
         """Return the id of a delivery in the state that a subcommand works on."""

@@ -123,6 +123,7 @@ def test_the_demo_confirms_its_orders_and_loses_and_doubles_nothing(run: Callabl
     assert summary["throughput"]["per_second"] > 0
     assert summary["calm_burst"]["accepted"] == 200
     assert summary["calm_burst"]["per_second"] > summary["throughput"]["per_second"]
+    assert [section["status"] for section in summary["go_live"]["sections"]] == ["pass"] * 6 + ["todo"]
     assert "60 of 60 final" in demo.said
     # what is for programs holds ids and counts only
     assert "@" not in demo.output

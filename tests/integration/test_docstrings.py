@@ -23,6 +23,7 @@ WITH_EXAMPLES = (
     "deliver_many_or_raise load_settings release_many tenant"
 ).split()
 MODULES = (
+    "mailglass.integrations.celery",
     "mailglass.integrations.mailer",
     "mailglass.routing.hooks",
     "mailglass.suppressions.bulk",
@@ -30,6 +31,7 @@ MODULES = (
     "mailglass.suppressions.csv_import",
     "mailglass.suppressions.editing",
     "mailglass.suppressions.listing",
+    "mailglass.testing.engine_mailbox",
     "mailglass.testing.memory_outbox",
     "mailglass.web",
 )

@@ -18,9 +18,9 @@ from mailglass.domains import watch
 from mailglass.doorbell import DOMAINS
 from mailglass.ledger import domains as ledger
 from mailglass.settings import configure, load_settings
+from mailglass.testing.dns_server import DNSServer
 from mailglass_beat.schedule import SCHEDULE
 from mailglass_workers import tasks
-from tests.dns_server import DNSServer
 from tests.domain_zones import DOMAIN, good
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "domains.json").read_text("utf-8"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -163,16 +162,6 @@ SKELETONS = {
         {"app.py": FACTORY.format(line="from litestar import Litestar", call="Litestar(route_handlers=[])")},
     ),
 }
-SERVED = [
-    pytest.param(
-        name,
-        marks=pytest.mark.skipif(
-            name == "django" and importlib.util.find_spec("mailglass.integrations.django") is None,
-            reason="this mailglass has no Django application",
-        ),
-    )
-    for name in SKELETONS
-]
 
 
 def made(directory: Path, skeleton: Skeleton) -> Path:
@@ -198,7 +187,7 @@ def test_a_new_application_passes_the_doctor_once_installed_into_and_is_as_it_wa
     assert tree(root) == before
 
 
-@pytest.mark.parametrize("name", SERVED)
+@pytest.mark.parametrize("name", SKELETONS)
 def test_a_signed_webhook_passes_an_application_that_was_installed_into(
     name: str, cluster: Any, unused_port: int, database_url: str
 ) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from mailglass.ledger.database import Database
 from mailglass.settings import configure, load_settings
+from mailglass.testing.dns_server import DNSServer
 from tests import prose
 from tests.cluster import Cluster, Outside
-from tests.dns_server import DNSServer
 from tests.docs.marks import BY_ANOTHER_TEST, MARKED, RUN_ELSEWHERE
 from tests.docs.parsing import MARK, blocks, count, reasons
 from tests.docs.project import FILES, LAB_ARGUMENTS, SECRETS, Project, serve_zones, settings
@@ -81,6 +81,11 @@ def project(
 @pytest.mark.parametrize("page", [page for page in PAGES if count(page)])
 def test_examples_of_a_page_do_what_they_show(page: str, project: Project) -> None:
     project.run(page)
+
+
+def test_guide_of_sending_domains_shows_records_of_every_kind(server: DNSServer) -> None:
+    served = {rdtype.name for records in server.zone.values() for rdtype in records}
+    assert served == {"MX", "A", "TXT", "PTR"}
 
 
 def test_blocks_that_are_not_run_have_a_reason_and_their_number_is_known() -> None:

@@ -59,6 +59,14 @@ CONTENTS: dict[str, tuple[str, str]] = {
     "lists too deep for css-inline": (mailable("<ol><li>" * 9000), "template_failed:refused"),
     "formatting too deep for css-inline": (mailable("<b>" * 10_000), "template_failed:refused"),
     "tables too deep for css-inline": (mailable("<table><tr><td>" * 3000), "template_failed:refused"),
+    "formatting opened again in every paragraph": (
+        mailable("<p>" + "".join(f"<b a{number}>" for number in range(200)) + "</p>" + "<p>x</p>" * 20_000),
+        "template_failed:refused",
+    ),
+    "more style rules than elements can bear": (
+        mailable("<style>" + "".join(f"i{{a{number}:1}}" for number in range(3000)) + "</style>" + "<i></i>" * 3000),
+        "template_failed:refused",
+    ),
     "a mailable without its class": (json.dumps({"v": 1, "mailable": {"context": {}}}), "template_failed:rendering"),
     "options too deep to read": (GOOD[:-1] + f', "options": {{"x": {nested(2500)}}}}}', "content_refused"),
     "an attachment that is refused": (stored(attachments=[FILE | {"content_type": "no type"}]), "content_refused"),

@@ -29,6 +29,7 @@ from mailglass.demo.summary import Pace, Summary, pace
 from mailglass.demo.surroundings import LabAddress, exports, new_secrets, tidy, write_environment, write_settings
 from mailglass.demo.tail import Tail, worth_telling
 from mailglass.errors import StackError
+from mailglass.go_live import Report
 from mailglass.ledger.lifecycle import Status
 from mailglass.mail.addresses import parse_address
 from mailglass.providers.registry import Accounts
@@ -339,5 +340,6 @@ def test_the_exit_code_says_whether_the_check_held(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("mailglass.demo.assembly.Platform", Started)
     monkeypatch.setattr("mailglass.demo.scenario.play", lambda *arguments: replace(SUMMARY, check=check))
+    monkeypatch.setattr("mailglass.demo.checklist.checklist", lambda platform: Report(()))
     monkeypatch.setattr("mailglass.demo.keeping.end_on_sigterm", lambda: None)
     assert run(["demo", "--json"]) == code

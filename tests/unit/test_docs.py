@@ -99,7 +99,7 @@ def _parse(command: click.Command, words: list[str], parent: click.Context | Non
     Raises:
         click.UsageError: it does not exist so.
     """
-    with click.Context(command, parent=parent, info_name=words[0]) as context:
+    with click.Context(command, parent=parent, info_name=words[0], **command.context_settings) as context:
         if not isinstance(command, click.Group):
             command.parse_args(context, words[1:])
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import jsonschema
@@ -143,11 +144,6 @@ HAZARDS = {
         },
         "shop/auth.py:1",
     ),
-    "uploads are bounded below a webhook": (
-        "django.size",
-        {**DJANGO, "shop/settings.py": DJANGO["shop/settings.py"] + "DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024\n"},
-        "shop/settings.py:5",
-    ),
     "the django application is not installed": (
         "django.app",
         {**DJANGO, "shop/settings.py": "ROOT_URLCONF = 'shop.urls'\nINSTALLED_APPS = []\n"},
@@ -213,8 +209,14 @@ def test_source_that_cannot_be_parsed_is_named_and_stops_nothing(tmp_path: Path)
     assert "2 files could not be parsed" in warning.observed
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "app.py")
+    assert diagnose(tmp_path).exit_code == 2
+
+
 def test_tests_dependencies_and_environments_are_left_out(tmp_path: Path) -> None:
     files = {f"{name}/main.py": FASTAPI["main.py"] for name in ("tests", "node_modules", ".tox", "py311/lib")}
+    files |= dict.fromkeys(("conftest.py", "test_app.py", "shop/app_test.py", "shop/tests.py"), FASTAPI["main.py"])
     files["py311/pyvenv.cfg"] = ""
     assert diagnose(project(tmp_path, files)).exit_code == 2
 

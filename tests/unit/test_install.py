@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -225,10 +227,12 @@ def test_names_that_are_taken_get_another_name(tmp_path: Path) -> None:
     assert "\n_Mailglass(app)\n" in text
 
 
-def test_an_import_that_is_used_elsewhere_keeps_the_file_from_being_uninstalled(shop: Path) -> None:
+@pytest.mark.parametrize("source", [FLASK, "def make():\n    from flask import Flask\n    app = Flask('shop')\n"])
+def test_an_import_that_is_used_elsewhere_keeps_the_file_from_being_uninstalled(shop: Path, source: str) -> None:
+    (shop / "app.py").write_text(source)
     run(["install", str(shop)])
     with (shop / "app.py").open("a") as file:
-        file.write("other = Mailglass()\n")
+        file.write("    other = Mailglass()\n" if "def" in source else "other = Mailglass()\n")
     before = (shop / "app.py").read_bytes()
     assert run(["uninstall", str(shop)]) == 1
     assert (shop / "app.py").read_bytes() == before
@@ -305,6 +309,13 @@ def test_settings_that_add_to_those_of_another_module_are_left_alone(tmp_path: P
     assert (root / "shop/local.py").read_text() == files["shop/local.py"]
 
 
+def test_django_settings_of_mailglass_take_the_place_of_its_file(tmp_path: Path) -> None:
+    root = project(tmp_path, {**DJANGO, "shop/settings.py": DJANGO["shop/settings.py"] + "MAILGLASS = {}\n"})
+    assert run(["install", str(root)]) == 0
+    assert not (root / "mailglass.toml").exists()
+    assert (root / "shop/mails.py").exists()
+
+
 def test_settings_and_urls_in_one_file_get_both_blocks(tmp_path: Path) -> None:
     source = "from django.urls import path\nINSTALLED_APPS = []\nROOT_URLCONF = 'shop'\nurlpatterns = []\n"
     root = project(tmp_path, {"shop.py": source})
@@ -356,6 +367,14 @@ def test_a_file_with_two_names_is_refused(shop: Path, capsys: pytest.CaptureFixt
     assert "app.py: it has another name" in refused(shop, capsys)
 
 
+def test_a_pipe_is_neither_waited_for_nor_replaced(shop: Path) -> None:
+    for name in ("pipe.py", ".env.example", "mails.py"):
+        os.mkfifo(shop / name)
+    assert run(["install", str(shop)]) == 0
+    assert run(["uninstall", str(shop)]) == 0
+    assert sorted(path.name for path in shop.iterdir()) == [".env.example", "app.py", "mails.py", "pipe.py"]
+
+
 def test_a_file_in_the_way_of_a_directory_is_refused(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (shop / "templates").write_text("")
     assert "a part of its path is no directory" in refused(shop, capsys)
@@ -366,6 +385,29 @@ def test_a_file_that_cannot_be_parsed_is_refused_with_its_line(
 ) -> None:
     root = project(tmp_path, {"app.py": "from flask import Flask\napp = Flask(\n"})
     assert "app.py: it cannot be parsed (line 2), and may hold the application" in refused(root, capsys)
+
+
+def test_a_file_that_cannot_be_read_is_refused_and_kept_by_uninstall(
+    shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shop / "mails.py").write_text("")
+    opened = Path.open
+
+    def refuse(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.name == "mails.py":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert run(["install", str(shop)]) == 1
+    assert "mails.py: it cannot be read (Permission denied)" in capsys.readouterr().err
+    assert run(["uninstall", str(shop)]) == 1
+    assert "mails.py: may hold blocks of mailglass, and it cannot be read" in capsys.readouterr().out
+
+
+def test_a_first_file_that_is_too_large_is_refused(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (shop / ".env.example").write_bytes(b"#" * (1 << 21))
+    assert ".env.example: it is larger than" in refused(shop, capsys)
 
 
 def test_a_file_in_no_encoding_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

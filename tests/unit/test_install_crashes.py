@@ -90,6 +90,10 @@ def test_a_run_that_is_killed_at_any_write_leaves_whole_files_and_is_completed_b
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9, number
         for path, raw in without_empty_directories(copy).items():
             assert path.endswith(".mailglass_tmp") or raw in (before.get(path), wanted.get(path)), (number, path)
+        if name == "install":
+            undone = shutil.copytree(copy, tmp_path / f"undone{number}")
+            apply(undone, plan_uninstall(undone).writes)
+            assert without_empty_directories(undone) == before, number
         apply(copy, planner(copy).writes)
         after = without_empty_directories(copy)
         assert after.keys() == wanted.keys(), number

@@ -67,7 +67,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", SOURCES)
 def test_an_application_of_any_style_is_wired_and_then_as_it_was(kind: str) -> None:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=30, deadline=None)
     @given(application=SOURCES[kind])
     def check(application: Application) -> None:
         with tempfile.TemporaryDirectory() as directory:

@@ -11,13 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailglass.rendering.nesting import nests_deeper
+from mailglass.rendering.nesting import bounds, nests_deeper
 from tests.growth import LINEAR, exponent
 
 LIMIT = 100
+MOST = 10**9
 REPEATED = 60
 # html, body, and what the standard opens by itself at the end of a document
 AROUND = 8
+STYLE = "<style>q{color:red}</style>"
 INLINER = css_inline.CSSInliner(keep_style_tags=True, load_remote_stylesheets=False)
 VOID = "area base br col embed hr img input link meta source track wbr".split()
 RAW = "style script xmp iframe noembed noframes plaintext".split()
@@ -31,10 +33,16 @@ MARKUP = re.compile(r'<!--.*?-->|<(/?)([a-zA-Z][^\s/>]*)(?:[^>"]|"[^"]*")*>', re
 
 def depth(written: str) -> int:
     """How deep a document nests, from what a serializer wrote."""
-    now = most = position = 0
+    return parsed(written)[0]
+
+
+def parsed(written: str) -> tuple[int, int]:
+    """How deep a document nests and how many elements it has, from what a serializer wrote."""
+    now = most = number = position = 0
     while match := MARKUP.search(written, position):
         position = match.end()
         name = (match[2] or "").lower()
+        number += bool(name) and not match[1]
         if match[1]:
             now -= 1
         elif name and name not in VOID:
@@ -42,7 +50,7 @@ def depth(written: str) -> int:
             most = max(most, now)
             if name in RAW and (end := re.compile(f"</{name}>", re.IGNORECASE).search(written, position)):
                 position = end.start()
-    return most
+    return most, number
 
 
 @st.composite
@@ -58,8 +66,59 @@ def soups(draw: st.DrawFn) -> str:
 
 @given(soups())
 def test_html_within_the_limit_nests_no_deeper_for_the_parser(html: str) -> None:
-    parsed = depth(INLINER.inline(f"<style>q{{color:red}}</style>{html}"))
-    assert nests_deeper(html, LIMIT) or parsed <= LIMIT + AROUND
+    assert nests_deeper(html, LIMIT) or depth(INLINER.inline(f"{STYLE}{html}")) <= LIMIT + AROUND
+
+
+FORMATTING = "a b i font u nobr code".split()
+
+
+@st.composite
+def reopened(draw: st.DrawFn) -> str:
+    """Formatting that is left open, and then a few tags many times over."""
+    start = draw(st.sampled_from(("", "<p>", "<div>", "<li>", "<table><tr><td>", "<dd>", "<h1>", "<table>")))
+    names = draw(st.lists(st.sampled_from(FORMATTING), max_size=40))
+    left = start + "".join(f"<{name} a{number}>" for number, name in enumerate(names))
+    tag = st.sampled_from(
+        ("<p>", "</p>", "<li>", "<dd>", "<td>", "<tr>", "</div>", "<div>", "</table>", "<table>", "<br>")
+    )
+    ends = st.sampled_from([f"</{name}>" for name in FORMATTING])
+    return left + "".join(draw(st.lists(tag | tag | ends | st.just("x"), min_size=1, max_size=8))) * REPEATED
+
+
+@given(soups() | reopened())
+def test_the_parser_makes_no_more_elements_of_html_than_its_bound(html: str) -> None:
+    found = bounds(html, 256, MOST)
+    assert found.depth > 256 or parsed(INLINER.inline(f"{STYLE}{html}"))[1] <= found.elements + AROUND
+
+
+def test_formatting_that_is_opened_again_in_every_block_counts_each_time() -> None:
+    html = "<p>" + "".join(f"<b a{number}>" for number in range(200)) + "</p>" + "<p>x</p>" * 1000
+    assert parsed(INLINER.inline(f"{STYLE}{html}"))[1] > 200_000
+    assert bounds(html, 256, MOST).elements > 200_000
+
+
+@pytest.mark.parametrize(
+    "part", ["<p>x</p>", "<tr><td><font>x</font></td></tr>", "<div><b>x</b> <a href='x'>x</a></div>"]
+)
+def test_the_bound_of_sound_html_is_close_to_its_elements(part: str) -> None:
+    html = "<table>" + part * 1000 + "</table>" if "<td" in part else part * 1000
+    assert bounds(html, 256, MOST).elements <= 5 * parsed(INLINER.inline(f"{STYLE}{html}"))[1]
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<style>{}</style>",
+        "<STYLE a='</style >'>{}</sTyle\n>",
+        "<style></stylex>{}</style>",
+        "<style>{}",
+        "<svg><style><![CDATA[</style>{}]]></style></svg>",
+        "<svg><style><!-- </style> -->{}</style></svg>",
+        "<noscript><style>{}</style></noscript>",
+    ],
+)
+def test_style_sheets_are_found_wherever_the_parser_may_find_them(html: str) -> None:
+    assert "b{color:red}" in bounds(html.format("b{color:red}"), 256, MOST).styles
 
 
 @pytest.mark.parametrize(
@@ -104,6 +163,7 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_time_grows_with_the_size_alone(shape: str) -> None:
     assert exponent(lambda html: nests_deeper(html, LIMIT), SHAPES[shape], 2_000) <= LINEAR
+    assert exponent(lambda html: bounds(html, LIMIT, MOST), SHAPES[shape], 2_000) <= LINEAR
 
 
 def test_html_at_the_limit_of_a_mailable_fits_into_a_small_stack() -> None:

@@ -18,6 +18,7 @@ from celery import group
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from mailglass import (
@@ -32,6 +33,7 @@ from mailglass import (
     RouteError,
     SuppressedError,
     TemplateError,
+    adeliver_many,
     cancel_many,
     clock,
     deliver,
@@ -45,6 +47,9 @@ from mailglass.runtime import get_runtime
 from mailglass.settings import configure, load_settings
 from mailglass.testing import Outbox, OutboxError, outbox
 from mailglass.testing.memory_ledger import _array
+
+# nobody listens there
+NOWHERE = "postgresql+psycopg://127.0.0.1:1/none"
 
 
 class Receipt(Mailable):
@@ -91,7 +96,7 @@ def test_mails_of_every_call_are_caught_without_a_server(box: Outbox) -> None:
         lambda to: deliver(message(to)),
         lambda to: deliver_many([message(to)]),
         lambda to: deliver_many_or_raise(iter([message(to)])),
-        lambda to: deliver_later.delay(message(to), session=Session(create_engine("sqlite://"))),
+        lambda to: deliver_later.delay(message(to), session=Session(create_engine(NOWHERE))),
         lambda to: deliver_many([message(to)], session=create_engine("sqlite://").connect()),
     ]
     for number, call in enumerate(calls):
@@ -145,6 +150,22 @@ def test_a_mail_holds_what_its_message_says(box: Outbox) -> None:
     assert mail.attachment("invoice.pdf").content == b"%PDF"
     with pytest.raises(AssertionError, match=r"has no attachment bill.pdf. It has: invoice.pdf"):
         mail.attachment("bill.pdf")
+
+
+def test_mails_of_coroutines_are_caught_with_a_session_and_without(box: Outbox) -> None:
+    async def send() -> list[str]:
+        engine = create_async_engine(NOWHERE)
+        async with AsyncSession(engine) as session:
+            await deliver_later.adelay(message("lost@example.com"), session=session)
+            await session.rollback()
+            await deliver_later.adelay(message("kept@example.com"), session=session)
+            await adeliver_many([message("many@example.com")], session=session)
+        result = await deliver_later.adelay(message("own@example.com"))
+        assert isinstance(result, DeliveryResult)
+        assert (await result.aget(timeout=1)).status == await result.astate() == "sent"
+        return [mail.to.email for mail in box.sent]
+
+    assert asyncio.run(send()) == ["kept@example.com", "many@example.com", "own@example.com"]
 
 
 # --- what is refused

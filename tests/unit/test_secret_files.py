@@ -326,7 +326,7 @@ def test_after_any_changes_the_last_usable_content_that_rested_is_in_use(
         elif action == "look":
             time.passed += 60
             look = files.look()
-            if file.exists() and (text := file.read_text(encoding="utf-8").strip()):
+            if file.exists() and (text := file.read_bytes().decode().strip()):
                 in_use = {text}
                 assert look.values in ({}, {str(file): text})
             files.keep(look.values)

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.versions import ROOT, newest_python
+import pytest
+
+from tests.versions import NEWEST, ROOT, newest_python
 
 
 def python(directory: Path, minor: int, body: str = "exit 0") -> Path:
@@ -26,13 +28,22 @@ def test_the_newest_python_that_starts_is_taken(tmp_path: Path) -> None:
     assert newest_python(environ | {"NEWEST_PYTHON": "/mine"}) == "/mine"
 
 
-def test_without_a_newer_python_the_run_says_so_and_passes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("variables", "code"), [({}, 0), ({"CI": "true"}, 1)], ids=["by hand", "in CI"])
+def test_without_a_newer_python_the_run_says_so_and_fails_in_ci_alone(
+    tmp_path: Path, variables: dict[str, str], code: int
+) -> None:
     python(tmp_path, sys.version_info.minor)
     done = subprocess.run(
         [sys.executable, ROOT / "tests" / "versions.py", "newest"],
         capture_output=True,
         text=True,
-        env={"PATH": str(tmp_path), "HOME": str(tmp_path)},
+        env={"PATH": str(tmp_path), "HOME": str(tmp_path), **variables},
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     assert "No Python newer than" in done.stdout
+    assert ("NEWEST_PYTHON" in done.stderr) == bool(code)
+
+
+def test_the_newest_python_runs_djangos_tests_too() -> None:
+    assert {"tests/unit", "tests/integration/test_django.py"} <= set(NEWEST)
+    assert all((ROOT / path).exists() for path in NEWEST)

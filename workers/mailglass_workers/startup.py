@@ -26,12 +26,12 @@ _LONGEST_SILENCE: Final = 300.0
 
 
 def require_accounts(settings: Settings) -> None:
-    """Refuse settings without accounts: the worker would claim mail and give it back.
+    """Refuse settings without accounts, unless the application may keep some: the worker would give its mail back.
 
     Raises:
         ConfigError: there is no account.
     """
-    if not settings.accounts:
+    if not settings.accounts and settings.tenancy is None:
         read = f"{settings.file} has none" if settings.file else "no settings file was read"
         raise ConfigError(
             "accounts",

@@ -208,7 +208,7 @@ def sync_suppressions(account: str = "") -> None:
     runtime = get_runtime()
     runtime.doorbell.answer_task(SUPPRESSIONS, account)
     if not account:
-        for name in sync.accounts_to_sync(runtime.settings):
+        for name in sync.accounts_to_sync(runtime.settings, runtime.accounts):
             runtime.doorbell.ring_task(SUPPRESSIONS, SYNC_RING_TIMEOUT, name)
     elif sync.run(runtime.settings, runtime.database, runtime.accounts, account).status is sync.SyncStatus.MORE:
         runtime.doorbell.ring_task(SUPPRESSIONS, argument=account)

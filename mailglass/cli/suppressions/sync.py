@@ -42,7 +42,7 @@ def sync(names: tuple[str, ...], dry_run: bool, output_format: str) -> int:
                 dry_run=dry_run,
                 progress=_progress,
             )
-            for name in names or syncing.accounts_to_sync(runtime.settings)
+            for name in names or syncing.accounts_to_sync(runtime.settings, runtime.accounts)
         ]
     finally:
         close_runtime()

@@ -90,6 +90,17 @@ WITH expired AS MATERIALIZED (
 SELECT m.id, m.queue, m.tenant_id, m.stream, m.kind, n.looked_at
 FROM (SELECT now() AS looked_at) n LEFT JOIN moved m ON true
 
+-- name: accounts_in_doubt
+-- List accounts, up to a hundred or so, of deliveries whose lease has ended while they were being sent, and of those
+-- that are searched for.
+(SELECT DISTINCT e.account FROM (
+    SELECT account FROM mailglass.deliveries WHERE lease_expires_at <= now() AND status = 'sending' LIMIT 1000) e
+ LIMIT 100)
+UNION
+(SELECT DISTINCT d.search_account FROM (
+    SELECT search_account FROM mailglass.deliveries WHERE search_at IS NOT NULL LIMIT 1000) d
+ LIMIT 100)
+
 -- name: searches_due
 -- List the accounts that have uncertain deliveries to search for. Each account's provider knows of a mail after a lag.
 SELECT s.account

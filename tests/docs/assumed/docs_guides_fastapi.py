@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import NullPool, create_engine
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from mailglass.ledger.database import sqlalchemy_url
@@ -42,8 +42,12 @@ async def get_user() -> User:
 
 def check(page: dict[str, Any]) -> None:
     """Expect the endpoint below each mount, and mail that exists exactly if its order does."""
+    from litestar import Litestar, post
+    from litestar.di import Provide
     from starlette.testclient import TestClient
 
+    from mailglass import Message
+    from mailglass.integrations.mailer import Mailer
     from mailglass.ledger import deliveries
     from mailglass.ledger.suppressions import Suppression, suppress
     from mailglass.runtime import get_runtime
@@ -69,3 +73,15 @@ def check(page: dict[str, Any]) -> None:
         # the second order of one user cannot be committed, and its mail exists no more than the order
         assert client.post("/orders").status_code == 500
         assert deliveries.counts(database) == before
+
+    @post("/confirm")
+    async def confirm(mail: Mailer, db_session: AsyncSession) -> str:
+        result = await mail.adelay(Message(to="linus@example.com", subject="Confirm", text="Please."))
+        await db_session.commit()
+        return result.id
+
+    own_session = Provide(page["get_session"])
+    litestar: Any = Litestar([confirm], dependencies={**page["dependencies"], "db_session": own_session})
+    with TestClient(litestar) as client:
+        assert client.post("/confirm").status_code == 201
+    assert deliveries.counts(database)["default"]["queued"] == before["default"]["queued"] + 1

@@ -10,7 +10,7 @@ import pytest
 from mailglass.domains.collector import Collector, Resolver, parse_resolver
 from mailglass.domains.lookups import Lookup, LookupStatus, Question
 from mailglass.errors import ConfigError
-from tests.dns_server import DNSServer
+from mailglass.testing.dns_server import DNSServer
 from tests.domain_zones import DOMAIN, doctor, found, good, selector
 
 LONG = "x" * 2000

@@ -12,7 +12,7 @@ import pytest
 from mailglass.domains.findings import Status
 from mailglass.domains.hosts import check_zone
 from mailglass.domains.lookups import Facts, Lookup, LookupStatus, Question
-from tests.dns_server import zone_of
+from mailglass.testing.dns_server import zone_of
 from tests.domain_zones import DOMAIN, doctor, ed25519_key, found, good, rsa_key, selector, status
 
 SPF, KEY, DMARC = f"{DOMAIN} TXT", f"s1._domainkey.{DOMAIN} TXT", f"_dmarc.{DOMAIN} TXT"

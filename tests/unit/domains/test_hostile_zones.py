@@ -33,7 +33,7 @@ from mailglass.domains.report import Report
 from mailglass.domains.spf_record import parse_spf
 from mailglass.domains.subject import Subject
 from mailglass.domains.tags import parse_tags
-from tests.dns_server import DNSServer
+from mailglass.testing.dns_server import DNSServer
 from tests.domain_zones import DOMAIN, examined, found, good, selector
 
 # 65,535 octets are all that an answer holds, so a zone's larger records never arrive

@@ -15,7 +15,7 @@ import pytest
 from mailglass.cli import run
 from mailglass.domains.as_json import report_as_json
 from mailglass.settings import configure, load_settings
-from tests.dns_server import DNSServer
+from mailglass.testing.dns_server import DNSServer
 from tests.domain_zones import DOMAIN, doctor, good
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "schemas" / "mail-doctor.json").read_text("utf-8"))

@@ -23,7 +23,7 @@ from mailglass.domains.findings import Status
 from mailglass.domains.report import Report
 from mailglass.domains.spf_record import is_spf
 from mailglass.domains.subject import Selector, Subject
-from tests.dns_server import DNSServer
+from mailglass.testing.dns_server import DNSServer
 from tests.domain_generator import OUTSIDER, SELECTOR, Generated, generate
 from tests.domain_zones import examined
 

@@ -23,7 +23,7 @@ from mailglass.domains.collector import Collector, examine, parse_resolver
 from mailglass.domains.findings import Finding, Status
 from mailglass.domains.policy_file import MAX_FILE, PolicyFileError, fetch, is_public, parse_policy
 from mailglass.domains.subject import Subject
-from tests.dns_server import DNSServer
+from mailglass.testing.dns_server import DNSServer
 from tests.domain_zones import DOMAIN, found, good
 
 HOST = f"mta-sts.{DOMAIN}"

@@ -1,4 +1,4 @@
-"""An authoritative DNS server on loopback for tests: real packets over UDP and TCP, and every way to go wrong."""
+"""An authoritative DNS server on loopback: real packets over UDP and TCP, and every way to go wrong."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The command `mailglass` of `manage.py`."""
