@@ -23,7 +23,7 @@ from mailglass.settings import Settings, get_settings
 from mailglass.settings.values import domain_name
 from mailglass.testing.memory_ledger import MemoryLedger, Recorded
 from mailglass.testing.sent import SentMail, SentMails
-from mailglass.testing.substitutes import Place, Silence, substituted, with_account
+from mailglass.testing.substitutes import Place, Silence, for_tests, substituted
 
 if TYPE_CHECKING:
     from mailglass.routing import Lane
@@ -43,7 +43,7 @@ class Outbox(SentMails):
         self._mails: dict[UUID, SentMail] = {}
         self._ledger = MemoryLedger(self._accept)
         super().__init__(self._standing)
-        self.runtime: Runtime = _OutboxRuntime(with_account(get_settings()), self._ledger)
+        self.runtime: Runtime = _OutboxRuntime(for_tests(get_settings()), self._ledger)
 
     def suppress(self, address: str, *, tenant: str | None = None) -> None:
         """Suppress a recipient, so that mail to them raises `SuppressedError`.

@@ -188,7 +188,10 @@ def test_a_secret_that_is_missing_fails_and_is_named(live: Any) -> None:
 
 
 @pytest.mark.parametrize("limited", [False, True])
-def test_a_provider_that_throttles_wants_a_limit_of_its_account(live: Any, limited: bool) -> None:
+def test_a_provider_that_throttles_wants_a_limit_of_its_account(
+    live: Any, limited: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailglass.go_live.queues._ENOUGH", 2)
     deliver(Message(to="ada@example.com", subject="Receipt", text="Thank you."))
     execute(
         live,
