@@ -138,7 +138,7 @@ class Desk:
         return self.ledger.query(sqlalchemy.text(sql).bindparams(**params))
 
 
-class Died(BaseException):
+class Died(SystemExit):
     """Stands for the end of the process."""
 
 

@@ -10,11 +10,13 @@ from mailglass.ledger import recent
 from mailglass.ledger.recent import Calls
 from mailglass.preflight import ledger, workers
 from mailglass.preflight.findings import Finding, Status
+from mailglass.preflight.sizing import size
 from mailglass.settings import LimitRule, LimitScope
 from mailglass.settings.limits import ANY
 
-# the share of mails that a provider may throttle before its limit should be configured
-_THROTTLED = 0.05
+# the share of mails that a provider may throttle before its limit should be configured, and how many tell a share
+_THROTTLED = 0.2
+_ENOUGH = 1000
 
 
 def queue_sizing(site: Site) -> Answer:
@@ -24,8 +26,8 @@ def queue_sizing(site: Site) -> Answer:
     calls = recent.calls(site.database)
     slots = sum(worker.processes for worker in site.workers)
     problems += _throttled(site, calls)
-    details = [_account(site, name, calls.get(name), slots) for name in site.settings.accounts]
-    measured = f"{len(calls)} of {len(site.settings.accounts)} accounts are measured"
+    details = [_account(site, name, calls.get(name), slots) for name in site.configured]
+    measured = f"{len(calls)} of {len(site.configured)} accounts are measured"
     return judged(
         f"nothing waits for {counted(len(site.workers), 'worker')} with {counted(slots, 'slot')}, {measured}",
         problems,
@@ -43,11 +45,10 @@ def _said(finding: Finding) -> str:
 
 
 def _throttled(site: Site, calls: Mapping[str, Calls]) -> Iterator[str]:
-    """Yield the accounts that their providers throttle though nothing limits them here."""
+    """Yield the accounts that their providers throttle much though nothing limits them here."""
     for name, found in calls.items():
-        if found.throttled > found.attempts * _THROTTLED and not limits_of(
-            site.settings.limits, LimitScope.ACCOUNT, name
-        ):
+        much = found.attempts >= _ENOUGH and found.throttled > found.attempts * _THROTTLED
+        if much and not limits_of(site.settings.limits, LimitScope.ACCOUNT, name):
             yield f"{name}: the provider throttled {found.throttled} of {found.attempts} mails, and no limit binds it"
 
 
@@ -63,13 +64,20 @@ def rate_of(rule: LimitRule) -> str:
     return f"{rule.amount}/{period}"
 
 
+def _too_small(limits: list[LimitRule], latency: float, in_flight: int, slots: int) -> str:
+    """Return the slots that would use a limit to the full, if there are fewer."""
+    needed = max((size(1 / rule.interval, latency, concurrency=in_flight).slots for rule in limits), default=0)
+    return f", which takes {counted(needed, 'slot')}" if needed > slots else ""
+
+
 def _account(site: Site, name: str, calls: Calls | None, slots: int) -> str:
     """Return what is known of an account's speed: latency, requests in flight, limit."""
     limits = ", ".join(rate_of(rule) for rule in limits_of(site.settings.limits, LimitScope.ACCOUNT, name))
     limit = f"limit {limits}" if limits else "no limit"
     if calls is None:
         return f"{name}: no call is measured yet, 10 slots are where to start, {limit}"
-    in_flight = int(site.settings.accounts[name].options.get("concurrency", 1) or 1)
+    in_flight = int(site.configured[name].options.get("concurrency", 1) or 1)
     carried = slots * in_flight / calls.latency if calls.latency > 0 else 0.0
     figure = f"{slots} slots x {in_flight} carry {carried:.0f} requests/s" if carried else "a call takes no time"
+    limit += _too_small(limits_of(site.settings.limits, LimitScope.ACCOUNT, name), calls.latency, in_flight, slots)
     return f"{name}: 95 % of {calls.attempts} mails within {calls.latency * 1000:.0f} ms, {figure}, {limit}"

@@ -187,6 +187,8 @@ class DeliveryResult(AsyncResult):
     ) -> Delivery:
         """Wait like `get`, without blocking the event loop. Canceling the wait leaves the delivery as it is.
 
+        Waits at the same time share their reads, so many of them cost the ledger no more than a few.
+
         Args:
             timeout: seconds; it also ends the wait for a database that does not answer. 0 reads once. None waits
                 without limit.
@@ -204,6 +206,8 @@ class DeliveryResult(AsyncResult):
         """
         import asyncio
 
+        from mailglass.outbound.shared_reads import read_status
+
         ended = _SETTLED if wait_if_held else _SETTLED | {Status.HELD}
         last: Delivery | None = None
         try:
@@ -212,12 +216,14 @@ class DeliveryResult(AsyncResult):
                 while last.status not in ended and timeout != 0:
                     await asyncio.sleep(interval)
                     interval = min(interval * 1.5, _LONGEST_WAIT)
-                    last = await self.adelivery()
+                    status = await read_status(str(last.id))
+                    if status is None or status in ended:
+                        last = await self.adelivery()
         except TimeoutError:
             pass
         if last is None or last.status not in ended:
-            status = "of unknown status" if last is None else last.status.value
-            raise CeleryTimeoutError(f"delivery {self.id} is still {status}")
+            seen = "of unknown status" if last is None else last.status.value
+            raise CeleryTimeoutError(f"delivery {self.id} is still {seen}")
         if propagate:
             _raise_recorded(last)
         return last

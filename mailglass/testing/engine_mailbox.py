@@ -28,7 +28,7 @@ from mailglass.testing.mailbox_database import ConnectionLike, check, driver_con
 from mailglass.testing.mailbox_provider import NAME, MailboxProvider, webhook_body
 from mailglass.testing.provider import FixedAccounts
 from mailglass.testing.sent import SentMail, SentMails
-from mailglass.testing.substitutes import Place, Silence, substituted, with_account
+from mailglass.testing.substitutes import Place, Silence, for_tests, substituted
 from mailglass.testing.transaction_ledger import TransactionLedger
 from mailglass.webhooks import process
 
@@ -69,7 +69,7 @@ class Mailbox(SentMails):
         self._accepted: list[tuple[str, Outgoing]] = []
         self._answers: deque[Outcome] = deque()
         self._mails: list[SentMail] = []
-        settings = with_account(get_settings())
+        settings = for_tests(get_settings())
         providers = {name: MailboxProvider(name, self._accepted, self._answers) for name in settings.accounts}
         self.runtime: Runtime = _MailboxRuntime(settings, ledger, FixedAccounts(settings, providers))
         super().__init__(self._read_sent)

@@ -6,9 +6,8 @@ way, ends here.
 
 from __future__ import annotations
 
-import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -20,10 +19,10 @@ from mailglass.errors import OutboxError
 from mailglass.ledger.database import Database, Rows
 from mailglass.ledger.events import Projection
 from mailglass.ledger.lifecycle import Status
+from mailglass.testing.array_literals import elements
+from mailglass.testing.memory_suppressions import MemorySuppressions
 from mailglass.testing.rollbacks import on_rollback
 
-_ELEMENT = re.compile(r'"((?:[^"\\]|\\.)*)"|([^,{}]+)', re.DOTALL)
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _PROVIDER = "outbox"
 
 
@@ -80,17 +79,17 @@ class MemoryLedger(Database):
         self._accept = accept
         self._lock = threading.RLock()
         self._rows: dict[UUID, Recorded] = {}
-        self._suppressed: dict[tuple[str, str], str] = {}
         self._ahead = timedelta()
+        self._suppressions = MemorySuppressions(self._now)
         self._statements: dict[str, Callable[[Mapping[str, Any]], Rows]] = {
             "submit_one": self._submit_one,
             "submit": self._submit,
             "existing": self._existing,
             "delivery": self._delivery,
             "delivery_states": self._states,
-            "blocked_copies": self._blocked_copies,
             "cancel": self._cancel,
             "ledger_identity": self._identity,
+            **self._suppressions.statements,
         }
 
     def run(self, name: str, params: Mapping[str, Any] | None = None) -> Rows:
@@ -136,19 +135,15 @@ class MemoryLedger(Database):
             self._settle()
             return list(self._rows.values())
 
-    def suppress(self, key: str, tenant: str) -> None:
-        """Suppress an address, or everybody at a domain, for a tenant; `*` for all tenants."""
-        with self._lock:
-            self._suppressed[key, tenant] = "address" if "@" in key else "domain"
-
     def advance(self, seconds: float) -> None:
         """Move the ledger's time on."""
         with self._lock:
             self._ahead += timedelta(seconds=seconds)
 
-    def is_suppressed(self, email: str, tenant: str) -> bool:
-        """Return whether an address is suppressed."""
-        return self._scope(tenant, email.lower(), email.rpartition("@")[2]) is not None
+    def is_suppressed(self, email: str, tenant: str, stream: str) -> bool:
+        """Return whether an address gets no mail."""
+        with self._lock:
+            return self._suppressions.scope(tenant, stream, email.lower(), email.rpartition("@")[2]) is not None
 
     def _identity(self, params: Mapping[str, Any]) -> Rows:
         return [SimpleNamespace(id=_PROVIDER, database=_PROVIDER)]
@@ -167,19 +162,12 @@ class MemoryLedger(Database):
             for key in ids:
                 self._rows.pop(key, None)
 
-    def _scope(self, tenant: str, key: str, domain: str) -> str | None:
-        for wanted in (key, domain):
-            for owner in (tenant, "*"):
-                if (scope := self._suppressed.get((wanted, owner))) is not None:
-                    return scope
-        return None
-
     def _submit_one(self, params: Mapping[str, Any]) -> Rows:
         return self._record([_wanted(params, 1, self._now(), params["content"])])
 
     def _submit(self, params: Mapping[str, Any]) -> Rows:
-        contents = dict(zip(_array(params["content_ids"]), _array(params["contents"]), strict=True))
-        columns = {name: _array(params[plural]) for plural, name in _COLUMNS.items()}
+        contents = dict(zip(elements(params["content_ids"]), elements(params["contents"]), strict=True))
+        columns = {name: elements(params[plural]) for plural, name in _COLUMNS.items()}
         count = len(columns["id"])
         now = self._now()
         wanted = []
@@ -195,7 +183,9 @@ class MemoryLedger(Database):
         groups: set[UUID | None] = set()
         scopes: dict[int, str | None] = {}
         for row in wanted:
-            scope = scopes[row.position] = self._scope(row.tenant, row.recipient.lower(), row.recipient_domain)
+            scope = scopes[row.position] = self._suppressions.scope(
+                row.tenant, row.stream, row.recipient.lower(), row.recipient_domain
+            )
             known = row.id in self._rows or row.id in added or (row.tenant, row.idempotency_key) in keys
             if known or row.late or (row.follower and row.group_id not in groups):
                 continue
@@ -219,7 +209,7 @@ class MemoryLedger(Database):
 
     def _existing(self, params: Mapping[str, Any]) -> Rows:
         found = []
-        asked = zip(*(_array(params[name]) for name in ("ids", "tenants", "idempotency_keys")), strict=True)
+        asked = zip(*(elements(params[name]) for name in ("ids", "tenants", "idempotency_keys")), strict=True)
         for position, (key, tenant, name) in enumerate(asked, start=1):
             row = next(
                 (row for row in self._rows.values() if name and (row.tenant, row.idempotency_key) == (tenant, name)),
@@ -243,14 +233,10 @@ class MemoryLedger(Database):
             if row is not None and params["tenant"] in (None, row.tenant)
         ]
 
-    def _blocked_copies(self, params: Mapping[str, Any]) -> Rows:
-        pairs = zip(params["keys"], params["domains"], strict=True)
-        return [SimpleNamespace(key=key) for key, domain in pairs if self._scope(params["tenant"], key, domain)]
-
     def _cancel(self, params: Mapping[str, Any]) -> Rows:
         self._settle()
         canceled = []
-        for key in _array(params["ids"]):
+        for key in elements(params["ids"]):
             row = self._rows.get(UUID(key))
             if row is not None and row.tenant == params["tenant"] and row.status is Status.QUEUED:
                 row.status = Status.CANCELED
@@ -317,20 +303,6 @@ def _wanted(one: Mapping[str, Any], position: int, now: datetime, content: str) 
         follower=one.get("follower") == "t",
         created_at=now,
     )
-
-
-def _array(text: str) -> list[Any]:
-    """Return the elements of an array literal of PostgreSQL; None for NULL."""
-    return list(_elements(text))
-
-
-def _elements(text: str) -> Iterator[str | None]:
-    for found in _ELEMENT.finditer(text):
-        quoted, bare = found.groups()
-        if quoted is not None:
-            yield _ESCAPE.sub(r"\1", quoted)
-        else:
-            yield None if bare == "NULL" else bare
 
 
 def _as_row(row: Recorded) -> Any:

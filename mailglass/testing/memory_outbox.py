@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from mailglass.errors import MessageError, OutboxError
+from mailglass.errors import MessageError, OutboxError, SuppressionType
 from mailglass.ledger.database import Database
 from mailglass.ledger.lifecycle import Status
+from mailglass.ledger.suppressions import Suppression, suppress
 from mailglass.mail.addresses import Address, parse_address
 from mailglass.rendering import render_content
 from mailglass.rendering.outgoing import outgoing
@@ -23,7 +24,7 @@ from mailglass.settings import Settings, get_settings
 from mailglass.settings.values import domain_name
 from mailglass.testing.memory_ledger import MemoryLedger, Recorded
 from mailglass.testing.sent import SentMail, SentMails
-from mailglass.testing.substitutes import Place, Silence, substituted, with_account
+from mailglass.testing.substitutes import Place, Silence, for_tests, substituted
 
 if TYPE_CHECKING:
     from mailglass.routing import Lane
@@ -43,7 +44,7 @@ class Outbox(SentMails):
         self._mails: dict[UUID, SentMail] = {}
         self._ledger = MemoryLedger(self._accept)
         super().__init__(self._standing)
-        self.runtime: Runtime = _OutboxRuntime(with_account(get_settings()), self._ledger)
+        self.runtime: Runtime = _OutboxRuntime(for_tests(get_settings()), self._ledger)
 
     def suppress(self, address: str, *, tenant: str | None = None) -> None:
         """Suppress a recipient, so that mail to them raises `SuppressedError`.
@@ -53,13 +54,8 @@ class Outbox(SentMails):
             tenant: whose mail; by default that of the tenant in scope, `*` for all.
         """
         owner = current_tenant() if tenant is None else tenant
-        if address.startswith("@"):
-            domain = domain_name(address[1:])
-            if domain is None:
-                raise MessageError("address", "is no domain")
-            self._ledger.suppress(domain, owner)
-        else:
-            self._ledger.suppress(parse_address(address, "address").key, owner)
+        value, scope = _suppressed(address)
+        suppress(self._ledger, [Suppression(owner, value, "manual", "manual", scope)])
 
     def advance(self, *, seconds: float = 0.0, minutes: float = 0.0, hours: float = 0.0, days: float = 0.0) -> None:
         """Move the outbox's time on, so that mail which is due by then is `sent`."""
@@ -99,7 +95,7 @@ class Outbox(SentMails):
             content=content,
             default_sender=(configured.sender if configured is not None else None) or settings.default_from,
         )
-        made = replace(made, cc=self._unsuppressed(made.cc, row.tenant), bcc=self._unsuppressed(made.bcc, row.tenant))
+        made = replace(made, cc=self._unsuppressed(made.cc, row), bcc=self._unsuppressed(made.bcc, row))
         self._mails[row.id] = SentMail.of(
             made,
             account,
@@ -109,8 +105,22 @@ class Outbox(SentMails):
             idempotency_key=row.idempotency_key,
         )
 
-    def _unsuppressed(self, copies: Sequence[Address], tenant: str) -> tuple[Address, ...]:
-        return tuple(copy for copy in copies if not self._ledger.is_suppressed(copy.email, tenant))
+    def _unsuppressed(self, copies: Sequence[Address], row: Recorded) -> tuple[Address, ...]:
+        return tuple(copy for copy in copies if not self._ledger.is_suppressed(copy.email, row.tenant, row.stream))
+
+
+def _suppressed(address: str) -> tuple[str, SuppressionType]:
+    """Return the value and the scope of a suppression.
+
+    Raises:
+        MessageError: it is neither an address nor a domain after `@`.
+    """
+    if not address.startswith("@"):
+        return parse_address(address, "address").key, SuppressionType.ADDRESS
+    domain = domain_name(address[1:])
+    if domain is None:
+        raise MessageError("address", "is no domain")
+    return domain, SuppressionType.DOMAIN
 
 
 class _OutboxRuntime(Runtime):

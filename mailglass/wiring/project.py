@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Callable
@@ -21,6 +22,8 @@ MAX_BYTES: Final = 1024 * 1024
 _SKIPPED: Final = frozenset(
     "__pycache__ build dist env migrations node_modules site-packages tests test venv virtualenv".split()
 )
+# as pytest and unittest find them: they make applications of their own
+_TEST: Final = re.compile(r"conftest\.py|test_.*\.py|.*_test\.py|tests\.py")
 
 # a module without any of these says nothing of the wiring
 _WORDS: Final = (
@@ -195,7 +198,11 @@ def source_files(root: Path, wanted: Callable[[str], bool]) -> list[str]:
     paths: list[str] = []
     for directory, names, files in os.walk(root):
         names[:] = sorted(name for name in names if _is_source(Path(directory), name))
-        paths.extend((Path(directory) / name).relative_to(root).as_posix() for name in sorted(files) if wanted(name))
+        paths.extend(
+            (Path(directory) / name).relative_to(root).as_posix()
+            for name in sorted(files)
+            if wanted(name) and not _TEST.fullmatch(name)
+        )
         if len(paths) > MAX_FILES:
             raise ConfigError(
                 "directory", f"it has more than {MAX_FILES} Python files", "Name the directory of the application"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 MARKED: Final[Mapping[str, int]] = {
-    "installs packages from an index": 9,
+    "installs packages from an index": 10,
     "runs for minutes": 4,
     "opens a browser": 1,
     "needs a production host": 2,

@@ -45,7 +45,7 @@ LAB_ARGUMENTS = (
     *("--sendgrid-account", "globex-sendgrid", "--sendgrid-key", "env:LAB_SENDGRID_KEY"),
 )
 SETTINGS = """
-default_from = "Shop <shop@example.com>"
+default_from = "Shop <shop@shop.example>"
 show_content = true
 queues = ["mailglass.bulk", "mailglass.acme"]
 

@@ -7,9 +7,11 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +44,8 @@ ANSWERS: Final = frozenset(
     }
 )
 _ANSWERS: Final = (0, 1, 2, 3)
+# commands that print the same wherever they run, so what a page shows of it is compared
+ALWAYS_THE_SAME: Final = frozenset({"mail-doctor", "sizing"})
 
 
 @dataclass
@@ -63,15 +67,15 @@ class Shell:
 
     def run(self, block: str) -> None:
         """Run a block's commands in their order."""
-        for line in commands(block):
-            self._run(self._filled(line))
+        for line, shown in commands(block):
+            self._run(self._filled(line), shown)
 
-    def _run(self, line: str) -> None:
+    def _run(self, line: str, shown: Sequence[str]) -> None:
         server = next((ready for words, ready in _READY.items() if words.match(line)), None)
         if server is not None:
             self._serve(shlex.split(line, comments=True), server)
         elif line.startswith("mailglass ") and not _SHELL.search(re.sub(r"\s#.*", "", line)):
-            self._command(shlex.split(line, comments=True)[1:])
+            self._command(shlex.split(line, comments=True)[1:], shown)
         else:
             self._by_bash(line)
 
@@ -86,15 +90,22 @@ class Shell:
         line = re.sub(r"(--at) \d{4}-\S+", f"\\1 {tomorrow:%Y-%m-%dT%H:%MZ}", line)
         return re.sub(r"(--port[ =])\d+", lambda found: f"{found[1]}{free_port(None)}", line)
 
-    def _command(self, words: list[str]) -> None:
+    def _command(self, words: list[str], shown: Sequence[str]) -> None:
         name = " ".join(words[:2])
         if words[0] in ("mail-doctor", "go-live") and not {"--resolver", "--explain"} & set(words):
             words = [*words, "--resolver", self.resolver]
-        code = run(words)
+        output = TextIOWrapper(BytesIO(), encoding="utf-8", write_through=True)
+        with redirect_stdout(output), redirect_stderr(output):
+            code = run(words)
         configure(None)
         close_runtime()
         allowed = _ANSWERS if ANSWERS & {words[0], name} else (0,)
-        assert code in allowed, f"`mailglass {shlex.join(words)}` exited with {code}"
+        output.seek(0)
+        printed = output.read()
+        assert code in allowed, f"`mailglass {shlex.join(words)}` exited with {code}: {printed}"
+        if words[0] in ALWAYS_THE_SAME:
+            for line in shown:
+                assert any(said.startswith(line) for said in printed.splitlines()), (line, printed)
 
     def _serve(self, words: list[str], ready: str) -> None:
         program = {"mailglass": ["-m", "mailglass"], "celery": ["-m", "celery"], "uvicorn": ["-m", "uvicorn"]}
@@ -132,13 +143,14 @@ class Shell:
         return {**os.environ, **self.environment, "PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
-def commands(block: str) -> Iterator[str]:
-    """Yield the command lines of a block, lines that go on in the next one joined."""
+def commands(block: str) -> list[tuple[str, list[str]]]:
+    """Return the command lines of a block, each with what it prints; lines that go on in the next one are joined."""
     lines = block.replace("\\\n", " ").splitlines()
     console = any(line.startswith("$ ") for line in lines)
-    for line in lines:
-        if console and not line.startswith("$ "):
-            continue
-        line = line.removeprefix("$ ").strip()
-        if line and not line.startswith("#"):
-            yield line
+    found: list[tuple[str, list[str]]] = []
+    for line in filter(str.strip, lines):
+        if line.startswith("$ ") if console else not line.startswith("#"):
+            found.append((line.removeprefix("$ ").strip(), []))
+        elif found and "..." not in line:
+            found[-1][1].append(line if console else line.removeprefix("# "))
+    return found

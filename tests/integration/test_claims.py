@@ -225,7 +225,7 @@ def test_a_process_that_dies_right_after_the_record_has_suppressed_the_refused_r
     queue(ledger, "ada@example.com")
     outcome = Outcome(OutcomeClass.REJECTED, reason="smtp_550", hard_bounce=True)
 
-    class Died(BaseException):
+    class Died(SystemExit):
         pass
 
     record = leases.record

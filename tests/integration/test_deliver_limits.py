@@ -197,7 +197,7 @@ def test_a_mail_that_turns_out_to_be_known_gives_its_place_back(cluster, monkeyp
 def test_a_caller_that_dies_after_its_place_was_taken_leaves_nothing_else(
     cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Killed(BaseException):
+    class Killed(SystemExit):
         pass
 
     def killed(*_: object) -> None:

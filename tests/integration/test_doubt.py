@@ -49,7 +49,7 @@ POLICY = StreamPolicy(backoff_base=0.001, backoff_max=0.002, max_attempts=4)
 CONTENT = json.dumps({"v": 1, "subject": "Receipt", "text": "Thank you."})
 
 
-class Died(BaseException):
+class Died(SystemExit):
     """A worker's sudden end."""
 
 

@@ -127,6 +127,15 @@ def test_answers_of_the_provider_have_their_consequences(box: Mailbox) -> None:
         deliver(message("eve@example.com"))
 
 
+def test_guard_of_the_environment_does_not_keep_mail_from_a_test(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAILGLASS_ALLOW", "*@allowed.example")
+    with mailbox(database_url=database_url) as box:
+        later()
+        assert len(box.deliver()) == 1
+
+
 # --- webhooks
 
 

@@ -391,7 +391,7 @@ def test_with_the_callers_connection_it_commits_and_rings_soon(cluster, wait_for
 
 
 def test_a_session_of_the_wrong_kind_names_the_remedy(cluster) -> None:
-    with pytest.raises(TypeError, match="run_sync"):
+    with pytest.raises(TypeError, match="adelay"):
         deliver_later.delay(message(), session=object())
 
 

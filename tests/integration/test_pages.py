@@ -83,6 +83,11 @@ def test_examples_of_a_page_do_what_they_show(page: str, project: Project) -> No
     project.run(page)
 
 
+def test_guide_of_sending_domains_shows_records_of_every_kind(server: DNSServer) -> None:
+    served = {rdtype.name for records in server.zone.values() for rdtype in records}
+    assert served == {"MX", "A", "TXT", "PTR"}
+
+
 def test_blocks_that_are_not_run_have_a_reason_and_their_number_is_known() -> None:
     found = Counter(reason for page in PAGES for reason in reasons(page))
     elsewhere = [reason for reason in found.elements() if reason.startswith(BY_ANOTHER_TEST)]

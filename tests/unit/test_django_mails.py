@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
-from django.core.mail import EmailMessage, send_mail
+from django.core.mail import EmailMessage, EmailMultiAlternatives, send_mail
 from django.db import transaction
+from django.utils.functional import lazystr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailglass import TemplateError
+from mailglass import MailglassError, TemplateError
 from mailglass.errors import TemplateErrorType
 from mailglass.integrations.django import DjangoMailable
+from mailglass.integrations.django.attributes import moment_of
 from mailglass.integrations.django.messages import envelopes, messages_of
 from mailglass.mail.addresses import Address
 from mailglass.mail.streams import Stream
@@ -129,3 +131,42 @@ def test_mails_of_send_mail_are_in_the_outbox_of_a_test_at_once(own: dict[str, A
     with project(own), outbox() as box, transaction.atomic() if own else nullcontext():
         send_mail("Welcome", "Hello, Ada.", "shop@example.com", ["ada@example.com"])
         box.assert_sent(to="ada@example.com", subject="Welcome", count=1)
+
+
+class Sendless:
+    """Anything."""
+
+
+JUNK = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.text(max_size=5),
+    st.binary(max_size=5),
+    st.sampled_from(["ada@example.com", "text/html", "a/b", Sendless, Sendless(), "\ud800", "a\nb", lazystr("x")]),
+)
+VALUES = st.recursive(
+    JUNK,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.tuples(inner, inner),
+        st.tuples(inner, inner, inner),
+        st.dictionaries(st.sampled_from(["ada@example.com", "From", "smtp", 5]), inner, max_size=2),
+    ),
+    max_leaves=6,
+)
+ATTRIBUTES = (
+    "subject body from_email to cc bcc reply_to attachments extra_headers alternatives content_subtype tags metadata "
+    "esp_extra merge_metadata merge_headers send_at template_id merge_data envelope_sender track_opens"
+).split()
+
+
+@given(st.dictionaries(st.sampled_from(ATTRIBUTES), VALUES, min_size=1, max_size=3))
+def test_an_attribute_of_any_value_is_sent_or_refused_by_name(attributes: dict[str, Any]) -> None:
+    with project({}):
+        message = EmailMultiAlternatives("Hello", "Hello.", "shop@example.com", ["ada@example.com"])
+        for name, value in attributes.items():
+            setattr(message, name, value)
+        with suppress(MailglassError):
+            moment_of(getattr(message, "send_at", None))
+            assert all(made.to for made in messages_of(message, "default", Stream.TRANSACTIONAL))

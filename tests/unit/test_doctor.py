@@ -216,6 +216,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 def test_tests_dependencies_and_environments_are_left_out(tmp_path: Path) -> None:
     files = {f"{name}/main.py": FASTAPI["main.py"] for name in ("tests", "node_modules", ".tox", "py311/lib")}
+    files |= dict.fromkeys(("conftest.py", "test_app.py", "shop/app_test.py", "shop/tests.py"), FASTAPI["main.py"])
     files["py311/pyvenv.cfg"] = ""
     assert diagnose(project(tmp_path, files)).exit_code == 2
 

@@ -74,6 +74,13 @@ def before_and_after(directory: Path, name: str) -> tuple[Path, Planner, dict[st
     return root, PLANNERS[name], without_empty_directories(done), len(made)
 
 
+def check_runs(files: dict[str, bytes]) -> None:
+    """An application never includes URLs whose application is not installed, and a mail never lacks its template."""
+    if b"mailglass.integrations.django.urls" in files["shop/urls.py"]:
+        assert b'"mailglass.integrations.django"' in files["shop/settings.py"]
+    assert "shop/mails.py" not in files or "shop/templates/mails/welcome.html" in files
+
+
 @pytest.mark.parametrize("name", PLANNERS)
 def test_a_run_that_is_killed_at_any_write_leaves_whole_files_and_is_completed_by_a_second(
     tmp_path: Path, name: str
@@ -90,6 +97,7 @@ def test_a_run_that_is_killed_at_any_write_leaves_whole_files_and_is_completed_b
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9, number
         for path, raw in without_empty_directories(copy).items():
             assert path.endswith(".mailglass_tmp") or raw in (before.get(path), wanted.get(path)), (number, path)
+        check_runs(without_empty_directories(copy))
         if name == "install":
             undone = shutil.copytree(copy, tmp_path / f"undone{number}")
             apply(undone, plan_uninstall(undone).writes)

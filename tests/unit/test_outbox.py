@@ -40,13 +40,14 @@ from mailglass import (
     deliver_later,
     deliver_many,
     deliver_many_or_raise,
+    suppressions,
     tenant,
 )
 from mailglass.ledger import arrays
 from mailglass.runtime import get_runtime
 from mailglass.settings import configure, load_settings
 from mailglass.testing import Outbox, OutboxError, outbox
-from mailglass.testing.memory_ledger import _array
+from mailglass.testing.array_literals import elements
 
 # nobody listens there
 NOWHERE = "postgresql+psycopg://127.0.0.1:1/none"
@@ -268,6 +269,26 @@ def test_a_suppressed_recipient_raises_and_a_suppressed_copy_is_left_out(box: Ou
         assert deliver_later.delay(message()).state == "sent"
 
 
+def test_suppressions_of_the_application_count_in_the_outbox(box: Outbox) -> None:
+    assert suppressions.add("ada@example.com", stream="bulk") == 1
+    assert suppressions.add("ada@example.com", stream="bulk") == 0
+    assert [entry.stream for entry in suppressions.check("ada@example.com")] == ["bulk"]
+    assert deliver_later.delay(message()).state == "sent"
+    with pytest.raises(SuppressedError):
+        deliver_later.delay(message(stream="bulk"))
+    suppressions.add("bob@example.com", reason="complaint")
+    assert suppressions.remove("bob@example.com").removed == 0
+    assert suppressions.remove("bob@example.com", force=True).removed == 1
+    deliver_later.delay(message("bob@example.com"))
+    suppressions.add("eve@example.com", expires_at=clock.now() + timedelta(hours=1))
+    with pytest.raises(SuppressedError):
+        deliver_later.delay(message("eve@example.com"))
+    box.advance(hours=2)
+    assert deliver_later.delay(message("eve@example.com")).state == "sent"
+    with tenant("acme"):
+        assert suppressions.check("bob@example.com") == []
+
+
 # --- transactions of the caller
 
 
@@ -429,4 +450,4 @@ def test_failures_list_what_was_sent(box: Outbox) -> None:
 
 @given(st.lists(st.none() | st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=20)))
 def test_arrays_of_the_statements_are_read_back_as_they_were_written(values: list[str | None]) -> None:
-    assert _array(arrays.texts(values)) == values
+    assert elements(arrays.texts(values)) == values

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from mailglass.errors import MessageError
 from mailglass.mail.message import Attachment
+from mailglass.mail.texts import evaluated
 
 _NAMES: Final = {"text/calendar": "invite.ics", "message/rfc822": "message.eml"}
 # parameters of a part's type that say what its bytes are
@@ -57,8 +58,11 @@ def attachment(filename: Any, content: Any, mimetype: Any) -> Attachment:
 
 
 def _text(content: Any) -> bytes:
+    text = evaluated(content, "attachments")
+    if not isinstance(text, str):
+        raise MessageError("attachments", f"content must be bytes or a str, not {type(content).__name__}")
     try:
-        return str(content).encode()
+        return text.encode()
     except UnicodeEncodeError:
         raise MessageError("attachments", "a text holds a lone surrogate, which no mail can carry") from None
 

@@ -147,4 +147,4 @@ def strings(value: Any, field_name: str) -> Sequence[Any]:
         return ()
     if isinstance(value, str) or not isinstance(value, Sequence | set | frozenset):
         raise MessageError(field_name, "must be a list of str")
-    return sorted(value) if isinstance(value, set | frozenset) else list(value)
+    return sorted(value, key=str) if isinstance(value, set | frozenset) else list(value)

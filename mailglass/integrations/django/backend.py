@@ -125,7 +125,7 @@ class EmailBackend(BaseEmailBackend):
     def _send(self, prepared: Sequence[Prepared]) -> int:
         alias = ledger_alias()
         connection = connections[alias]
-        session = joined(alias)
+        session = None if is_in_memory() else joined(alias)
         if session is not None:
             with ExitStack() as stack:
                 stack.enter_context(connection.wrap_database_errors)

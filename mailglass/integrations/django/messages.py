@@ -70,7 +70,7 @@ def messages_of(email: Any, tenant: str, stream: Stream) -> Iterator[Message]:
     _refuse_line_ends(email)
     refuse_unsupported(email)
     bodies = _bodies(email)
-    headers = [(str(name), value) for name, value in email.extra_headers.items()]
+    headers = _headers(email)
     common = {
         "subject": email.subject,
         "text": bodies.text,
@@ -78,7 +78,7 @@ def messages_of(email: Any, tenant: str, stream: Stream) -> Iterator[Message]:
         "from_": _sender(email),
         "reply_to": _reply_to(email),
         "tags": strings(given(email, "tags"), "tags"),
-        "attachments": (*attachments_of(email.attachments, bodies.html), *bodies.others),
+        "attachments": (*attachments_of(_listed(email, "attachments"), bodies.html), *bodies.others),
         "stream": stream,
         "provider_options": provider_options_of(given(email, "esp_extra"), tenant, stream),
     }
@@ -127,7 +127,7 @@ def _addresses(email: Any, field: str) -> list[Address]:
     seen: set[str] = set()
     found: list[Address] = []
     for name in fields[: fields.index(field) + 1]:
-        for value in getattr(email, name):
+        for value in _listed(email, name):
             if not value:
                 continue
             address = parse_address(_stripped(value), name)
@@ -137,16 +137,42 @@ def _addresses(email: Any, field: str) -> list[Address]:
     return found
 
 
+def _listed(email: Any, name: str) -> Sequence[Any]:
+    """Return a list of the message.
+
+    Raises:
+        MessageError: it is none, as a str that stands for one recipient.
+    """
+    value = getattr(email, name, None)
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple | set | frozenset):
+        raise MessageError(name, "must be a list")
+    return list(value)
+
+
+def _headers(email: Any) -> list[tuple[str, Any]]:
+    """Return the header fields of the message.
+
+    Raises:
+        MessageError: they are no mapping.
+    """
+    value = email.extra_headers or {}
+    if not isinstance(value, Mapping):
+        raise MessageError("headers", "must be a mapping of names to values")
+    return [(str(name), item) for name, item in value.items()]
+
+
 def _sender(email: Any) -> Any:
-    header = next((value for name, value in email.extra_headers.items() if str(name).lower() == "from"), None)
+    header = next((value for name, value in _headers(email) if name.lower() == "from"), None)
     value = _stripped(header or email.from_email)
     return None if value in _NOBODY else value
 
 
 def _reply_to(email: Any) -> Any:
-    header = next((value for name, value in email.extra_headers.items() if str(name).lower() == "reply-to"), None)
+    header = next((value for name, value in _headers(email) if name.lower() == "reply-to"), None)
     if header is None:
-        return [_stripped(value) for value in email.reply_to if value]
+        return [_stripped(value) for value in _listed(email, "reply_to") if value]
     return [pair for pair in getaddresses([str(header)]) if pair[1]]
 
 
@@ -172,7 +198,10 @@ def _bodies(email: Any) -> Bodies:
         raise MessageError("content_subtype", 'must be "plain" or "html": attach anything else')
     if body:
         found[email.content_subtype] = body
-    for content, mimetype in getattr(email, "alternatives", ()):
+    for alternative in _listed(email, "alternatives"):
+        if not isinstance(alternative, tuple | list) or len(alternative) != 2:
+            raise MessageError("alternatives", "each must be (content, mimetype)")
+        content, mimetype = alternative
         kind = str(mimetype).partition(";")[0].strip().lower()
         if kind == "text/calendar":
             others.append(attachment(None, evaluated(content, "alternatives"), mimetype))
@@ -220,8 +249,8 @@ def _refuse_line_ends(email: Any) -> None:
         LineEndError: names the field.
     """
     fields: list[tuple[str, Any]] = [("subject", email.subject), ("from_email", email.from_email)]
-    fields += [(name, value) for name in ("to", "cc", "bcc", "reply_to") for value in getattr(email, name)]
-    fields += [("headers", value) for value in email.extra_headers.values()]
+    fields += [(name, value) for name in ("to", "cc", "bcc", "reply_to") for value in _listed(email, name)]
+    fields += [("headers", value) for _, value in _headers(email)]
     for name, value in fields:
         text = evaluated(value, name)
         if isinstance(text, str) and FORBIDDEN.search(text):

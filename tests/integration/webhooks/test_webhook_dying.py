@@ -53,7 +53,7 @@ def test_a_process_that_dies_between_two_steps_does_no_harm(
     key = desk.post(*told)
     step = getattr(module, name)
 
-    class Died(BaseException):
+    class Died(SystemExit):
         """What no `except Exception` sees, like the end of the process."""
 
     def die(*args: Any) -> None:
@@ -87,7 +87,7 @@ def test_a_webhook_that_brings_its_worker_down_is_dead_after_its_attempts_and_ta
     fatal = desk.post(desk.event("opened", ids[0]), body=b"fatal")
     stored += [desk.post(desk.event("clicked", key)) for key in ids]
 
-    class Died(BaseException):
+    class Died(SystemExit):
         """The process is gone."""
 
     class Fatal(desk.NotesProvider):
