@@ -68,7 +68,12 @@ def call(
     provider = accounts.preferred(provider)
     outcomes = _call(provider, mails, deadline)
     accepted = any(outcome.kind is OutcomeClass.ACCEPTED for outcome in outcomes)
-    refused = [index for index, outcome in enumerate(outcomes) if _refuses_credentials(outcome)]
+    # the class first, because most outcomes are of another one
+    refused = [
+        index
+        for index, outcome in enumerate(outcomes)
+        if outcome.kind is OutcomeClass.MISCONFIGURED and _refuses_credentials(outcome)
+    ]
     if not refused:
         return outcomes, Change(provider) if accepted and accounts.confirm(provider) else None
     other = accounts.other(provider)

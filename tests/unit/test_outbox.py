@@ -384,6 +384,25 @@ def test_code_that_outlives_its_test_is_refused_and_reaches_no_other_test() -> N
         context.run(deliver_later.delay, message())
 
 
+def test_loop_that_serves_several_tests_sends_into_the_one_under_way() -> None:
+    async def send(name: str) -> None:
+        deliver_later.delay(message(f"{name}@example.com"))
+        await deliver_later.adelay(message(f"{name}@example.com"))
+        await asyncio.to_thread(deliver_later.delay, message(f"{name}@example.com"))
+
+    # it takes its context when it runs for the first time
+    runner = asyncio.Runner()
+    try:
+        for name in ("first", "second"):
+            with outbox() as box:
+                runner.run(send(name))
+                assert [mail.to.email for mail in box.sent] == [f"{name}@example.com"] * 3
+        with pytest.raises(OutboxError, match="over"):
+            runner.run(send("late"))
+    finally:
+        runner.close()
+
+
 def test_outboxes_nest_and_the_inner_one_catches() -> None:
     with outbox() as outer:
         with outbox() as inner:
