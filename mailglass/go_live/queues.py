@@ -26,8 +26,8 @@ def queue_sizing(site: Site) -> Answer:
     calls = recent.calls(site.database)
     slots = sum(worker.processes for worker in site.workers)
     problems += _throttled(site, calls)
-    details = [_account(site, name, calls.get(name), slots) for name in site.settings.accounts]
-    measured = f"{len(calls)} of {len(site.settings.accounts)} accounts are measured"
+    details = [_account(site, name, calls.get(name), slots) for name in site.configured]
+    measured = f"{len(calls)} of {len(site.configured)} accounts are measured"
     return judged(
         f"nothing waits for {counted(len(site.workers), 'worker')} with {counted(slots, 'slot')}, {measured}",
         problems,
@@ -76,7 +76,7 @@ def _account(site: Site, name: str, calls: Calls | None, slots: int) -> str:
     limit = f"limit {limits}" if limits else "no limit"
     if calls is None:
         return f"{name}: no call is measured yet, 10 slots are where to start, {limit}"
-    in_flight = int(site.settings.accounts[name].options.get("concurrency", 1) or 1)
+    in_flight = int(site.configured[name].options.get("concurrency", 1) or 1)
     carried = slots * in_flight / calls.latency if calls.latency > 0 else 0.0
     figure = f"{slots} slots x {in_flight} carry {carried:.0f} requests/s" if carried else "a call takes no time"
     limit += _too_small(limits_of(site.settings.limits, LimitScope.ACCOUNT, name), calls.latency, in_flight, slots)

@@ -54,7 +54,7 @@ def _configured(site: Site) -> Iterator[str]:
     if settings.default_tenant is not None:
         yield settings.default_tenant
     yield from (route.tenant for route in settings.routes if route.tenant != _ANY)
-    yield from (account.tenant for account in settings.accounts.values() if account.tenant is not None)
+    yield from (account.tenant for account in site.configured.values() if account.tenant is not None)
 
 
 def _route(site: Site, tenant: str, stream: str) -> str:

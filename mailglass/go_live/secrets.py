@@ -10,11 +10,10 @@ from mailglass.preflight.secrets import check_secrets, with_uses
 
 def secrets_and_rotation(site: Site) -> Answer:
     """Check that each secret is there, of the right form and accepted, as far as the ledger has seen."""
-    if not site.settings.accounts:
+    names = site.accounts.names()
+    if not names:
         return Answer(Status.FAIL, "there is no account", "Add [accounts.NAME] to mailglass.toml")
-    checked = [
-        with_uses(check_secrets(site.accounts, name, site.environ), site.database) for name in site.settings.accounts
-    ]
+    checked = [with_uses(check_secrets(site.accounts, name, site.environ), site.database) for name in names]
     secrets = [secret for account in checked for secret in account.secrets]
     reread = sum(secret.rereads for secret in secrets)
     findings = [finding for account in checked for finding in account.findings]

@@ -10,7 +10,7 @@ from pathlib import Path
 from mailglass.preflight.surroundings import Surroundings
 from mailglass.providers.registry import Accounts
 from mailglass.routing import Router
-from mailglass.settings import Settings
+from mailglass.settings import AccountSettings, Settings
 
 
 class Site(Surroundings):
@@ -50,7 +50,16 @@ class Site(Surroundings):
     @cached_property
     def accounts(self) -> Accounts:
         """The accounts, opened when they are first needed."""
-        return Accounts(self.settings, self.environ)
+        return Accounts(self.settings, self.environ, self.router)
+
+    @cached_property
+    def configured(self) -> Mapping[str, AccountSettings]:
+        """The accounts of the settings, and those that the application lists, by name.
+
+        Raises:
+            AccountUnavailableError: the application's hook fails or hangs.
+        """
+        return {name: self.accounts.settings(name) for name in self.accounts.names()}
 
     def close(self) -> None:
         """Close the accounts that were opened."""

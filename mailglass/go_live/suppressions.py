@@ -14,7 +14,7 @@ def suppression_handling(site: Site) -> Answer:
     """Check that no account's list has stopped being read, and show how each is kept in step."""
     problems: list[str] = []
     details: list[str] = []
-    for account in site.settings.accounts.values():
+    for account in site.configured.values():
         state = suppression_sync.load(site.database, account.name)
         if state.last_error is not None and account.suppressions is not SyncMode.OFF:
             problems.append(f"{account.name}: the last reading of its list failed ({state.last_error})")

@@ -35,7 +35,7 @@ def _by_source(project: Path) -> Answer | None:
 
 
 def _by_arrival(site: Site) -> Answer:
-    posting = [name for name, account in site.settings.accounts.items() if _posts(account.provider)]
+    posting = [name for name, account in site.configured.items() if _posts(account.provider)]
     if not posting:
         return Answer(Status.PASS, "no account's provider posts webhooks")
     came = recent.webhooks(site.database)

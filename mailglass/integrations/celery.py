@@ -172,7 +172,12 @@ def _main(parent: int, options: Sequence[str]) -> None:
     from mailglass.celery import app
 
     threading.Thread(target=_end_with, args=(parent,), name="mailglass parent", daemon=True).start()
-    app.worker_main(["worker", "-Q", ",".join(get_settings().queue_names), *options])
+    try:
+        queues = get_settings().queue_names
+    except MailglassError as error:
+        sys.stderr.write(f"mailglass worker: {error}\n")
+        raise SystemExit(1) from None
+    app.worker_main(["worker", "-Q", ",".join(queues), *options])
 
 
 if __name__ == "__main__":

@@ -275,6 +275,8 @@ def test_a_database_that_djangos_test_runner_exchanges_is_followed(
     connections["mail"].close()
     with pytest.raises(LedgerError, match="mailglass db upgrade"):
         send("bob@example.com")
+    (missing,) = [item for item in run_checks(databases=["mail"]) if str(item.id).startswith("mailglass")]
+    assert (missing.id, "mailglass db upgrade" in str(missing.hint)) == ("mailglass.W003", True)
     assert other["NAME"] in get_settings().database_url.reveal()
     if not cluster.environment.get("MAILGLASS_POOLER"):
         schema.upgrade(empty_database_url)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from mailglass.cli import run as command
 from mailglass.engine import Engine
 from mailglass.errors import ConfigError
 from mailglass.ids import uuid7
+from mailglass.ledger import deliveries
 from mailglass.ledger.lifecycle import Status
 from mailglass.ledger.submit import Item, submit
 from mailglass.ledger.suppressions import Suppression, suppress, suppressions_of
@@ -34,6 +35,7 @@ from mailglass.settings import Settings, SyncMode, configure, get_settings
 from mailglass.suppressions import sync
 from mailglass.suppressions.removal import remove_address
 from mailglass.testing.provider import FixedAccounts, ScriptedProvider
+from tests.cluster import Cluster, Outside
 from tests.integration.test_suppression_sync import replace_time
 from tests.settling import LANE, Desk, takes
 from tests.unit.test_recipients import ADDRESSES, ALLOWED
@@ -235,3 +237,14 @@ def test_config_check_shows_whom_mail_goes_to(
         "subject_mark": "",
         "show_recipient": "header",
     }
+
+
+def test_a_worker_of_staging_sends_what_production_recorded_to_nobody_else(
+    cluster: Cluster, outside: Outside, wait_for: Callable[..., None]
+) -> None:
+    for to in ("ada@customer.test", "bob@example.com"):
+        deliver_later.delay(Message(to=to, subject="Receipt 1001", text="Thank you.", bcc="eve@customer.test"))
+    cluster.environment["MAILGLASS_ALLOW"] = "*@example.com"
+    cluster.worker("-P", "threads", "-c", "2")
+    wait_for(lambda: deliveries.counts(cluster.runtime.database) == {"default": {"sent": 1, "failed": 1}})
+    assert [mail.recipient for mail in outside.mails] == ["bob@example.com"]

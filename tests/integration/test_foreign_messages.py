@@ -231,6 +231,73 @@ RAW = [
 ]
 
 
+def broadcast(body: object, **changes: object) -> bytes:
+    """What Celery publishes to all workers, with changes."""
+    sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+    envelope: dict[str, object] = {
+        "body": b64encode(sent).decode(),
+        "content-encoding": UTF8,
+        "content-type": JSON,
+        "headers": {"clock": 1},
+        "properties": {"delivery_tag": "1", "delivery_info": {"exchange": "celery.pidbox"}, "body_encoding": "base64"},
+    }
+    return json.dumps(envelope | changes).encode()
+
+
+PING = {"method": "ping"}
+BROADCASTS: list[bytes] = [
+    f"{{{SECRET}".encode(),
+    b"\xff\xfe",
+    b"[1]",
+    b"7",
+    b"null",
+    b"[" * 100_000,
+    json.dumps({"body": SECRET}).encode(),
+    json.dumps({"body": "", "properties": None}).encode(),
+    json.dumps({"__type__": SECRET, "__value__": SECRET}).encode(),
+    *(broadcast(body) for body in (b"\xff", b"{", 7, None, [1], SECRET, {}, {"method": SECRET}, {"method": [SECRET]})),
+    *(
+        broadcast(PING | more)
+        for more in (
+            {"arguments": 7},
+            {"destination": 7},
+            {"destination": {"a": 1}},
+            {"pattern": 7, "matcher": 8},
+            {"reply_to": SECRET},
+            {"reply_to": {"exchange": 7, "routing_key": []}},
+            {"ticket": {}},
+        )
+    ),
+    broadcast(PING, properties={}),
+    broadcast(PING, properties={"delivery_tag": None, "delivery_info": {}, "body_encoding": SECRET}),
+    broadcast(PING, **{"content-type": "application/x-python-serialize"}),
+    broadcast(PING, headers=7),
+    broadcast(PING, headers={"clock": SECRET}),
+    broadcast(PING, headers={"compression": "zlib"}),
+]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("-c", "1"), ("-P", "threads", "-c", "2"), ("-P", "gevent", "-c", "4"), ("-P", "solo")],
+    ids=["prefork", "threads", "gevent", "solo"],
+)
+def test_foreign_broadcasts_end_no_worker_of_any_pool_and_leave_it_under_control(
+    cluster: Any, servers: Any, wait_for: Callable[..., None], options: tuple[str, ...]
+) -> None:
+    if servers.on_rabbit:
+        pytest.skip("RabbitMQ itself reads the envelope of a broadcast; the rest is the same on Redis")
+    worker = cluster.worker(*options)
+    with redis.Redis.from_url(cluster.environment["MAILGLASS_BROKER_URL"]) as client:
+        for raw in BROADCASTS:
+            wait_for(lambda raw=raw: client.publish("mailglass:/0.celery.pidbox", raw) == 1)
+    wait_for(lambda: app.control.ping(timeout=2))
+    assert worker.running
+    assert len(re.findall(r"mailglass\.message\.refused", worker.output())) >= len(BROADCASTS)
+    assert SECRET not in worker.output()
+    assert "Traceback" not in worker.output()
+
+
 @pytest.mark.parametrize(
     "options",
     [("-c", "1"), ("-P", "threads", "-c", "2"), ("-P", "gevent", "-c", "4"), ("-P", "solo")],

@@ -19,7 +19,7 @@ from mailglass.go_live.report import Answer
 from mailglass.ids import uuid7
 from mailglass.ledger import suppression_sync
 from mailglass.preflight.surroundings import Worker
-from mailglass.routing import RouteContext, Tenancy
+from mailglass.routing import Account, RouteContext, Tenancy
 from mailglass.settings import LimitRule, Route, configure, get_settings, load_settings
 from mailglass.testing.dns_server import DNSServer
 from tests.domain_zones import good
@@ -246,6 +246,26 @@ def test_a_hook_that_fails_for_a_tenant_fails_the_routing(live: Any) -> None:
     assert found.status is Status.FAIL
     assert "LookupError for tenant 'null'" in found.observed
     assert "acme on every stream: relay, queue mailglass, at most 7 at once, no limit of its own" in found.details
+
+
+class Customers(Tenancy):
+    """Keeps the account of one customer."""
+
+    def resolve_account(self, name: str) -> Account | None:
+        """Answer the customer's account."""
+        return Account("postmark", {"server_token": "t"}, tenant="initech") if name == "own" else None
+
+    def list_accounts(self) -> list[str]:
+        """Name it."""
+        return ["own"]
+
+
+def test_accounts_that_the_application_keeps_are_looked_at_too(live: Any) -> None:
+    configure(replace(get_settings(), tenancy=f"{__name__}:Customers"))
+    assert answer("webhooks").observed == "no webhook of own has come yet"
+    assert "own: its list is not kept in step (suppressions = off)" in answer("suppressions").details
+    assert any(line.startswith("own: no call is measured") for line in answer("queues").details)
+    assert any(line.startswith("initech on every stream") for line in answer("routing").details)
 
 
 def test_a_list_whose_reading_failed_fails_the_suppressions(live: Any) -> None:

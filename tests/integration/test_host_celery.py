@@ -166,21 +166,39 @@ READY = r"mailglass-shop@\S+ ready\."
 POOLS = (("-P", "prefork", "-c", "2"), ("-P", "threads", "-c", "2"))
 
 
-@pytest.mark.parametrize("pool", POOLS, ids=["prefork", "threads"])
+@pytest.mark.parametrize(
+    ("pool", "number"), [(POOLS[0], signal.SIGTERM), (POOLS[1], signal.SIGQUIT)], ids=["prefork", "threads"]
+)
 def test_an_embedded_worker_sends_mail_of_the_apps_tasks_and_stops_with_it(
     cluster: Cluster,
     outside: Outside,
     shop: Callable[..., ChildProcess],
     wait_for: Callable[..., None],
     pool: tuple[str, ...],
+    number: signal.Signals,
 ) -> None:
     worker = shop(*pool, "--mailglass", "2", ready=READY)
     child = embedded(worker)
     call(cluster, "order", range(5))
     wait_for(lambda: counts(cluster) == {"default": {"sent": 5}}, timeout=60)
-    worker.stop()
+    assert worker.pid is not None
+    os.kill(worker.pid, number)
+    wait_for(lambda: not worker.running, timeout=60)
     assert not child.is_running()
     assert len(outside.mails) == 5
+
+
+def test_tasks_of_the_app_run_while_the_embedded_worker_cannot_start(
+    cluster: Cluster, shop: Callable[..., ChildProcess], wait_for: Callable[..., None]
+) -> None:
+    environment = {**cluster.environment}
+    cluster.environment["MAILGLASS_LOG_LEVEL"] = "loud"
+    worker = shop("-P", "threads", "-c", "1", "--mailglass", "1")
+    cluster.environment.clear()
+    cluster.environment.update(environment)
+    # it says why each time
+    wait_for(lambda: worker.output().count("mailglass worker: ") >= 2, timeout=60)
+    assert worker.running and "Traceback" not in worker.output()
 
 
 def test_a_worker_without_the_option_has_none_of_mailglass_beside_it(

@@ -18,15 +18,18 @@ from uuid import UUID
 
 import pytest
 
-from mailglass import Message, deliver_later, tenant
+from mailglass import Message, clock, deliver_later, tenant
 from mailglass.engine import Engine
+from mailglass.engine.provider_call import call
 from mailglass.ledger import deliveries
 from mailglass.ledger.breakers import breakers
 from mailglass.ledger.lifecycle import Status
+from mailglass.mail.outcomes import OutcomeClass
 from mailglass.providers.registry import Accounts
 from mailglass.routing import Lane
 from mailglass.settings import configure, load_settings
 from mailglass.stack.process import ChildProcess, until_port
+from tests.provider_lab import mail
 from tests.rotation import Mount, Postmark, postmark
 
 LANE = Lane("mailglass", "acme", "transactional")
@@ -170,6 +173,21 @@ def test_a_refused_key_costs_no_attempt_and_opens_no_breaker(
     assert api.received[waits] == 0
     assert deliveries.get(runtime.database, UUID(waits)).status in (Status.HELD, Status.QUEUED)
     assert breakers(runtime.database, ["main"])["main"].reason == "misconfigured"
+    accounts.close()
+
+
+def test_a_batch_that_has_begun_asks_with_a_refused_key_once(
+    cluster: Any, api: Postmark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY_NEW", "token-new")
+    monkeypatch.setenv("KEY_OLD", "token-0")
+    use(cluster, api, '["env:KEY_NEW", "env:KEY_OLD"]', [])
+    accounts = Accounts(cluster.runtime.settings)
+    provider = accounts.open("main")
+    for number in range(3):
+        ((outcome,), _) = call(accounts, provider, [mail(f"u{number}@example.com")], clock.monotonic() + 30)
+        assert outcome.kind is OutcomeClass.ACCEPTED
+    assert api.refused == {"token-new": 1}
     accounts.close()
 
 

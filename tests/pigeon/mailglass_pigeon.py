@@ -65,6 +65,7 @@ class PigeonProvider(HTTPProvider):
 
     name = "pigeon"
     Options = PigeonOptions
+    webhook_secrets = ("webhook_secrets",)
     signed_headers = (SIGNATURE,)
     options: PigeonOptions
 
@@ -103,7 +104,7 @@ class PigeonProvider(HTTPProvider):
             return [Outcome(OutcomeClass.ACCEPTED, flight, status=answer.status)] if flight else []
         return [refusal(answer, self.name, parsing.label_of(found.get("error")), rows=ANSWERS)]
 
-    def verify(self, request: WebhookRequest) -> None:
+    def verify(self, request: WebhookRequest) -> Secret:
         if not self.options.webhook_secrets:
             raise missing_secret(self.account, "webhook_secrets")
         given = request.header(SIGNATURE)
@@ -116,6 +117,7 @@ class PigeonProvider(HTTPProvider):
         ]
         if not any(matches):
             raise SignatureError(SignatureErrorType.BAD_SIGNATURE)
+        return self.options.webhook_secrets[matches.index(True)]
 
     def normalise(self, body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         items = parsing.parse_json(body)

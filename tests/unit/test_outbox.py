@@ -44,6 +44,7 @@ from mailglass import (
     tenant,
 )
 from mailglass.ledger import arrays
+from mailglass.routing import RouteContext, Tenancy
 from mailglass.runtime import get_runtime
 from mailglass.settings import configure, load_settings
 from mailglass.testing import Outbox, OutboxError, outbox
@@ -189,6 +190,24 @@ def test_a_mail_that_cannot_go_fails_the_call_and_leaves_nothing(tmp_path: Path)
         box.assert_nothing_sent()
         deliver(message())
         assert box.assert_sent().account == "main"
+
+
+class Kept(Tenancy):
+    """An application that keeps its accounts."""
+
+    def resolve_route(self, context: RouteContext) -> list[str]:
+        return [f"{context.tenant}-main"]
+
+    def resolve_account(self, name: str) -> None:
+        raise AssertionError("the outbox opens no account")
+
+
+def test_accounts_that_the_application_keeps_are_named_and_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "mailglass.toml").write_text(f'tenancy = "{__name__}:Kept"\n', encoding="utf-8")
+    configure(None)
+    with outbox() as box, tenant("acme"):
+        deliver_later.delay(message())
+        assert (box.assert_sent().account, box.sent[0].sender.email) == ("acme-main", "sender@example.com")
 
 
 def test_nothing_is_really_sent_and_no_database_is_asked(box: Outbox) -> None:
@@ -382,6 +401,25 @@ def test_code_that_outlives_its_test_is_refused_and_reaches_no_other_test() -> N
         assert (len(first), len(second)) == (0, 0)
     with pytest.raises(OutboxError, match="over"):
         context.run(deliver_later.delay, message())
+
+
+def test_loop_that_serves_several_tests_sends_into_the_one_under_way() -> None:
+    async def send(name: str) -> None:
+        deliver_later.delay(message(f"{name}@example.com"))
+        await deliver_later.adelay(message(f"{name}@example.com"))
+        await asyncio.to_thread(deliver_later.delay, message(f"{name}@example.com"))
+
+    # it takes its context when it runs for the first time
+    runner = asyncio.Runner()
+    try:
+        for name in ("first", "second"):
+            with outbox() as box:
+                runner.run(send(name))
+                assert [mail.to.email for mail in box.sent] == [f"{name}@example.com"] * 3
+        with pytest.raises(OutboxError, match="over"):
+            runner.run(send("late"))
+    finally:
+        runner.close()
 
 
 def test_outboxes_nest_and_the_inner_one_catches() -> None:

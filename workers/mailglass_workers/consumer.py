@@ -6,10 +6,11 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from celery.worker import consumer
+from celery.worker import consumer, pidbox
+from kombu.pidbox import Node
 
 from mailglass_workers import heartbeats
-from mailglass_workers.messages import RefusedError, check, note_refusal, without_lookups
+from mailglass_workers.messages import RefusedError, check, is_command, note_refusal, without_lookups
 
 _logger = logging.getLogger("mailglass")
 
@@ -85,3 +86,23 @@ class Consumer(consumer.Consumer):
         note_refusal(reason, size=size, **({} if error_type is None else {"error_type": error_type}))
         if not message.acknowledged:
             message.reject_log_error(_logger, self.connection_errors)
+
+
+def check_commands() -> None:
+    """Make Celery's mailbox drop what is no command of remote control; once is enough."""
+    given = pidbox.Pidbox.on_message
+    if getattr(given, "checks", False):
+        return
+
+    def on_message(self: Any, body: Any, message: Any) -> None:
+        if is_command(body, message.headers, self.node.handlers):
+            given(self, body, message)
+        else:
+            note_refusal("command")
+
+    def on_decode_error(self: Any, message: Any, exc: BaseException) -> None:
+        note_refusal("body", error_type=type(exc).__name__)
+
+    on_message.checks = True  # type: ignore[attr-defined]
+    pidbox.Pidbox.on_message = on_message
+    Node.on_decode_error = on_decode_error  # type: ignore[method-assign]

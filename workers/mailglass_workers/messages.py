@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -61,6 +61,51 @@ def check(message: Any, tasks: Mapping[str, Any]) -> None:
         _check_ring(headers, tasks[name])
     args, kwargs = _decoded(message, plain=name in _OURS)
     _check_arguments(name, tasks[name], args, kwargs)
+
+
+def is_broadcast(data: bytes | str) -> bool:
+    """Return whether kombu can read a message that was published to all workers at once."""
+    from kombu.utils.json import loads
+
+    if len(data) > LARGEST:
+        return False
+    try:
+        found = loads(data.decode() if isinstance(data, bytes) else data)
+    except Exception:
+        return False
+    match found:
+        case {"body": str(), "properties": {"delivery_tag": _, "delivery_info": dict()}, **more}:
+            return isinstance(more.get("headers"), dict | None)
+    return False
+
+
+def is_command(body: object, headers: object, known: Container[str]) -> bool:
+    """Return whether a message is one of remote control that Celery can work on.
+
+    Args:
+        body: decoded.
+        headers: of the message.
+        known: the commands of this worker.
+    """
+    if not isinstance(body, dict) or not isinstance(headers, dict | None):
+        return False
+    clock_, destination = (headers or {}).get("clock"), body.get("destination")
+    reply_to, arguments = body.get("reply_to"), body.get("arguments")
+    return (
+        isinstance(body.get("method"), str)
+        and body["method"] in known
+        and isinstance(clock_, int | None)
+        and isinstance(arguments, dict | None)
+        and isinstance(destination, list | None)
+        and all(isinstance(body.get(name), str | None) for name in ("pattern", "matcher", "ticket"))
+        and (reply_to is None or _is_address(reply_to))
+    )
+
+
+def _is_address(reply_to: object) -> bool:
+    return isinstance(reply_to, dict) and all(
+        isinstance(reply_to.get(name), str) for name in ("exchange", "routing_key")
+    )
 
 
 def note_refusal(reason: str, **fields: telemetry.Value) -> None:

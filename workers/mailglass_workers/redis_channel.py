@@ -10,7 +10,7 @@ A worker that takes no message beyond its slots waits for messages two seconds a
 nothing tells it meanwhile that a slot is free.
 
 What was laid into a queue by somebody else may not even be a message. By then it is out of the queue, and kombu's error
-ends the worker.
+ends the worker. So it is with a broadcast, which every worker gets at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 from queue import Empty
 from typing import Any, Final
 
-from mailglass_workers.messages import note_refusal, without_lookups
+from mailglass_workers.messages import is_broadcast, note_refusal, without_lookups
 
 # seconds between two looks while all slots are taken
 _LOOK: Final = 0.05
@@ -62,6 +62,38 @@ def drop_what_is_no_message() -> None:
 
     brpop_read.drops = True  # type: ignore[attr-defined]
     Channel._brpop_read = brpop_read  # type: ignore[method-assign]
+
+
+def drop_what_is_no_broadcast() -> None:
+    """Make kombu's Redis transport go on after a broadcast that it cannot read; once is enough."""
+    from kombu.transport.redis import Channel
+
+    read, receive = Channel._handle_message, Channel._receive_one
+    if getattr(receive, "drops", False):
+        return
+
+    def handle_message(self: Any, client: Any, response: Any) -> Any:
+        found = read(self, client, response)
+        data = found["data"]
+        if isinstance(data, bytes | str) and data and not is_broadcast(data):
+            note_refusal("unreadable", size=len(data))
+            # kombu would write what it cannot read into the log, and passes nothing over
+            return {**found, "data": None}
+        return found
+
+    def receive_one(self: Any, client: Any) -> Any:
+        lost: tuple[type[BaseException], ...] = (Empty, *without_lookups(self.connection_errors))
+        try:
+            return receive(self, client)
+        except lost:
+            raise
+        except Exception as error:
+            note_refusal("unreadable", error_type=type(error).__name__)
+            return True
+
+    receive_one.drops = True  # type: ignore[attr-defined]
+    Channel._handle_message = handle_message  # type: ignore[method-assign]
+    Channel._receive_one = receive_one  # type: ignore[method-assign]
 
 
 def notice_free_slots() -> None:

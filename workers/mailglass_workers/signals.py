@@ -16,8 +16,14 @@ from mailglass.providers.registry import Accounts
 from mailglass.runtime import close_runtime, warn_of_unknown_variables
 from mailglass.settings import get_settings
 from mailglass_workers import slots, stopping
+from mailglass_workers.consumer import check_commands
 from mailglass_workers.messages import decompress_nothing
-from mailglass_workers.redis_channel import drop_what_is_no_message, notice_free_slots, outlive_lost_connections
+from mailglass_workers.redis_channel import (
+    drop_what_is_no_broadcast,
+    drop_what_is_no_message,
+    notice_free_slots,
+    outlive_lost_connections,
+)
 from mailglass_workers.startup import check_schema, require_accounts
 
 
@@ -42,6 +48,8 @@ def check_before_start(instance: Any = None, options: dict[str, Any] | None = No
             outlive_lost_connections()
             notice_free_slots()
             drop_what_is_no_message()
+            drop_what_is_no_broadcast()
+        check_commands()
         decompress_nothing()
         require_accounts(settings)
         check_schema(settings)

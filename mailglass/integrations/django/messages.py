@@ -71,7 +71,7 @@ def messages_of(email: Any, tenant: str, stream: Stream) -> Iterator[Message]:
     refuse_unsupported(email)
     bodies = _bodies(email)
     headers = _headers(email)
-    common = {
+    common: dict[str, Any] = {
         "subject": email.subject,
         "text": bodies.text,
         "html": bodies.html,
