@@ -108,6 +108,14 @@ def test_a_wrong_setting_is_an_error_of_the_checks_that_names_it(what: str) -> N
     assert "hunter2" not in text
 
 
+def test_a_wrong_setting_does_not_stop_migrate() -> None:
+    from mailglass.integrations.django.checks import settings_are_valid
+
+    with project({"default": POSTGRES}, MAILGLASS={"acounts": {}}):
+        (message,) = settings_are_valid(None, databases=["default"])
+    assert (message.id, message.is_serious()) == ("mailglass.W006", False)
+
+
 def test_two_sources_at_once_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mailglass.toml").write_text('log_level = "error"\n')
     with project({"default": POSTGRES}, MAILGLASS=MAILGLASS):
