@@ -150,14 +150,14 @@ class AccountResolver:
         with self._lock:
             now = clock.monotonic()
             answer = self._kept(name, now)
+            flight = None
             if answer is None:
                 if stranger and name not in self._known and not self._spend(now):
                     raise AccountUnavailableError(name, "too many unknown names are asked for")
                 flight = self._join(name, now)
-        if answer is not None:
-            return answer.result(name)
-        flight.ended.wait(max(0.0, flight.began + TIMEOUT - clock.monotonic()))
-        answer = flight.answer
+        if flight is not None:
+            flight.ended.wait(max(0.0, flight.began + TIMEOUT - clock.monotonic()))
+            answer = flight.answer
         if answer is None:
             answer = self._fail(name, "resolve_account took too long")
         return answer.result(name)
