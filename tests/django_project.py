@@ -67,7 +67,7 @@ def project(databases: dict[str, Any] | None = None, **values: Any) -> Iterator[
     try:
         # a process loads its apps once, whichever test is the first: always the same ones
         django.setup()
-        holder.INSTALLED_APPS = values.get("INSTALLED_APPS", INSTALLED_APPS)
+        settings.INSTALLED_APPS = values.get("INSTALLED_APPS", INSTALLED_APPS)
         vars(connections)["settings"] = connections.configure_settings(holder.DATABASES)
         configure(None)
         yield holder
