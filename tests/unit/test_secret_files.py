@@ -249,7 +249,7 @@ def test_a_batch_begun_before_a_rotation_has_the_credentials_in_use_as_others(
     time.passed += 60
     assert found.open("main") is not new
     other = found.other(new)
-    assert other is None or other.options.server_token.reveal() == "old-token"  # type: ignore[attr-defined]
+    assert other is None or other.options.server_token.reveal() == "old-token"
     assert (other is None) == accepted
 
 
