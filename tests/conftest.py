@@ -29,6 +29,7 @@ from mailglass.settings import configure
 from mailglass.stack.postgres import EmbeddedPostgres, PostgresServer
 from mailglass.stack.process import Guardian
 from mailglass.stack.valkey import EmbeddedValkey
+from tests.plugin import PLUGIN
 
 if TYPE_CHECKING:
     from tests.databases import Databases
@@ -155,6 +156,9 @@ class Servers:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if not config.pluginmanager.hasplugin("mailglass"):
+        # the package was installed before it had its entry point
+        config.pluginmanager.import_plugin(PLUGIN)
     controllers: dict[str, Any] = getattr(config, "workerinput", {})
     given: dict[str, str | None] = controllers.get("given", GIVEN)
     if given["BROKER"] not in (None, "valkey", "rabbitmq"):

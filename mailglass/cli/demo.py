@@ -9,13 +9,14 @@ import click
 
 from mailglass.cli import EXIT_ERROR
 from mailglass.cli.output import JSON, format_option, note, print_json
+from mailglass.settings import DEVELOPMENT_DIRECTORY
 
 if TYPE_CHECKING:
     from mailglass.demo.assembly import Platform
     from mailglass.demo.summary import Summary
     from mailglass.go_live import Report
 
-ROOT = Path(".mailglass")
+ROOT = Path(DEVELOPMENT_DIRECTORY)
 _MARGIN = 17
 _WEB_PORT = 8025
 

@@ -16,6 +16,7 @@ from mailglass.errors import MailglassError
 
 if TYPE_CHECKING:
     from mailglass.demo.assembly import Platform
+    from mailglass.settings.django import DjangoSettings
 
 
 @click.command()
@@ -24,8 +25,9 @@ def dev(web_port: int) -> None:
     """Run a local stack to develop an application against.
 
     Runs the settings of --config, MAILGLASS_CONFIG or ./mailglass.toml, with every account's mail caught: none leaves
-    this machine. Without settings, tenants acme (Postmark) and globex (SendGrid) have a route of their own to
-    stand-ins, and all others go by SMTP. Ports and passwords are the same at every start while the ports are free.
+    this machine. As `manage.py mailglass dev` it runs MAILGLASS of your Django settings. Without settings, tenants acme
+    (Postmark) and globex (SendGrid) have a route of their own to stand-ins, and all others go by SMTP. Ports and
+    passwords are the same at every start while the ports are free.
 
     Prints the environment for the application, which is also written to .mailglass/dev.env, and where the caught mails
     can be read. When templates, Python files or settings change, the worker starts again with them. Shows what worker,
@@ -48,18 +50,25 @@ def dev(web_port: int) -> None:
             click.echo(line)
         for name, place in places(platform).items():
             note(f"{name:<12}{place}")
-        note(
-            f"Runs {own}, with every account's mail caught." if own else "Runs settings of its own: no mailglass.toml."
-        )
+        note(_ran(own))
         note(f"The lab delivers everything, except to addresses that begin with one of: {', '.join(MARKERS)}")
         note(f"In another shell: . {platform.environment_file}   Here: Ctrl-C ends it.")
-        tail, reload = Tail([child.log for child in platform.children], note), _reloader(platform, own)
+        file = own if isinstance(own, Path) else None
+        tail, reload = Tail([child.log for child in platform.children], note), _reloader(platform, file)
 
         def look() -> None:
             tail.look()
             reload()
 
         keep(platform, look)
+
+
+def _ran(own: Path | DjangoSettings | None) -> str:
+    """Return a sentence about the settings that are run."""
+    if own is None:
+        return "Runs settings of its own: no mailglass.toml."
+    name = own if isinstance(own, Path) else f"MAILGLASS of {own.module}"
+    return f"Runs {name}, with every account's mail caught."
 
 
 def _reloader(platform: Platform, own: Path | None) -> Callable[[], None]:

@@ -14,6 +14,7 @@ from mailglass.demo.supervisor import Supervisor, await_ready
 from mailglass.demo.surroundings import LabAddress
 from mailglass.errors import MailglassError
 from mailglass.settings import Settings, load_settings
+from mailglass.settings.django import DjangoSettings
 from mailglass.stack.directory import write_private
 from mailglass.stack.local import LocalStack
 from mailglass.stack.process import ChildProcess, free_port, until_line, until_port
@@ -36,7 +37,7 @@ class Platform:
             both from run to run.
         say: told what happens.
         web_port: the web process's, if it is free.
-        own: the application's settings file, for `dev`: it is run with every account's mail caught.
+        own: the application's settings, for `dev`: they are run with every account's mail caught.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Platform:
         purpose: Literal["demo", "dev"],
         say: Callable[[str], None],
         web_port: int | None = None,
-        own: Path | None = None,
+        own: Path | DjangoSettings | None = None,
     ) -> None:
         surroundings.tidy(root)
         self._stack = LocalStack(root)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mailglass.errors import ConfigError
+from mailglass.settings.django import DjangoSettings, django_settings
 
 # what an account keeps: who it is. How its provider is reached and paid for does not matter here.
 _KEPT: Final = ("from", "tenant", "warmup")
@@ -17,20 +18,29 @@ _KEPT: Final = ("from", "tenant", "warmup")
 _SERVERS: Final = ("database_url", "broker_url", "redis_url")
 
 
-def find(environ: Mapping[str, str], directory: Path) -> Path | None:
-    """Return the application's settings file, or None if there is none: MAILGLASS_CONFIG, else `mailglass.toml`."""
+def find(environ: Mapping[str, str], directory: Path) -> Path | DjangoSettings | None:
+    """Return the application's own settings, or None if it has none.
+
+    They are the file that MAILGLASS_CONFIG names, else `MAILGLASS` of its Django settings, else `mailglass.toml`.
+
+    Raises:
+        ConfigError: its Django settings cannot be imported.
+    """
     named = environ.get("MAILGLASS_CONFIG")
     if named:
         return Path(named).absolute()
+    host = django_settings(environ)
+    if host is not None and host.document is not None:
+        return host
     file = directory / "mailglass.toml"
     return file.absolute() if file.is_file() else None
 
 
-def caught(file: Path, smtp_port: int, username: str, password: str) -> str:
+def caught(own: Path | DjangoSettings, smtp_port: int, username: str, password: str) -> str:
     """Return settings, as TOML, whose accounts hand every mail to a local SMTP server.
 
     Args:
-        file: the application's own.
+        own: the application's.
         smtp_port: where the server listens, on 127.0.0.1.
         username: of the server.
         password: a reference, such as `env:NAME`.
@@ -38,12 +48,7 @@ def caught(file: Path, smtp_port: int, username: str, password: str) -> str:
     Raises:
         ConfigError: the file cannot be read.
     """
-    try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError("MAILGLASS_CONFIG", f"cannot read {file} ({error.strerror})", "Correct the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(str(file), f"not valid TOML ({error})", "Correct the line it names") from None
+    document = _read(own) if isinstance(own, Path) else dict(own.document or {})
     for name in _SERVERS:
         document.pop(name, None)
     accounts = document.get("accounts")
@@ -63,12 +68,26 @@ def caught(file: Path, smtp_port: int, username: str, password: str) -> str:
     domains = document.get("domains", {})
     # no mail goes out, so nothing is asked of DNS about its domains either
     document["domains"] = {**domains, "watch": False} if isinstance(domains, dict) else domains
-    return "\n".join(f"{_key(name)} = {_value(value)}" for name, value in document.items()) + "\n"
+    return "\n".join(_pairs(document)) + "\n"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError("MAILGLASS_CONFIG", f"cannot read {file} ({error.strerror})", "Correct the path") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(str(file), f"not valid TOML ({error})", "Correct the line it names") from None
+
+
+def _pairs(table: Mapping[str, Any]) -> list[str]:
+    # None, which Django's settings may hold, is a key left out in TOML
+    return [f"{_key(name)} = {_value(value)}" for name, value in table.items() if value is not None]
 
 
 def _value(value: Any) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_key(name)} = {_value(item)}" for name, item in value.items()) + "}"
+        return "{" + ", ".join(_pairs(value)) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(_value(item) for item in value) + "]"
     if isinstance(value, datetime | date | time):

@@ -14,6 +14,7 @@ from pathlib import Path
 from mailglass.demo import own_settings
 from mailglass.errors import StackError
 from mailglass.settings import ENVIRONMENT
+from mailglass.settings.django import DjangoSettings
 from mailglass.stack.directory import write_private
 
 ACCOUNTS = {"acme": "acme-postmark", "globex": "globex-sendgrid", "default": "default-smtp"}
@@ -178,7 +179,7 @@ def write_settings(path: Path, purpose: str, lab: LabAddress) -> None:
     write_private(path, text)
 
 
-def write_own_settings(path: Path, own: Path, lab: LabAddress) -> None:
+def write_own_settings(path: Path, own: Path | DjangoSettings, lab: LabAddress) -> None:
     """Write the application's own settings, with every account's mail caught by the lab."""
     write_private(path, own_settings.caught(own, lab.smtp_port, _USER, "env:LAB_SMTP_PASSWORD"))
 

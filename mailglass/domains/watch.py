@@ -98,29 +98,31 @@ def run(settings: Settings, database: Runs) -> bool:
     return len(claimed) == BATCH
 
 
-def compare(before: Mapping[str, str], report: Report) -> Change:
+def compare(known: Mapping[str, str] | None, report: Report) -> Change:
     """Return how a report differs from the statuses before it.
 
     A resolver's fault changes nothing: what could not be looked up keeps its status.
 
     Args:
-        before: statuses by the ids of findings; what is not there was `pass`.
+        known: statuses by the ids of findings; what is not there was `pass`. None: the domain was never checked.
         report: of this check.
     """
-    after = _statuses(before, report)
+    before = known or {}
+    after = _statuses(known, report)
     worse = tuple(identity for identity in after if _rank(after[identity]) > _rank(before.get(identity)))
     better = tuple(identity for identity in before if _rank(after.get(identity)) < _rank(before[identity]))
     worst = max((Status(status) for status in after.values()), key=lambda status: RANKS[status], default=Status.PASS)
     return Change(after, worst, worse, better)
 
 
-def _statuses(before: Mapping[str, str], report: Report) -> dict[str, str]:
+def _statuses(known: Mapping[str, str] | None, report: Report) -> dict[str, str]:
     """Return the statuses that are not `pass`; those that could not be looked up are as before."""
+    before = known or {}
     unclear = _unclear_areas(report)
     after: dict[str, str] = {}
     for finding in report.findings:
         status = finding.status.value
-        if finding.area in unclear and finding.status is Status.CANNOT_VERIFY and before:
+        if finding.area in unclear and finding.status is Status.CANNOT_VERIFY and known is not None:
             status = before.get(finding.id, Status.PASS.value)
         if status != Status.PASS:
             after[finding.id] = status

@@ -37,7 +37,7 @@ class WatchedDomain:
 
 def claim(
     ledger: Runs, domains: Sequence[str], token: UUID, size: int, answer_within: float
-) -> dict[str, dict[str, str]]:
+) -> dict[str, dict[str, str] | None]:
     """Claim domains whose check is due.
 
     Args:
@@ -48,7 +48,7 @@ def claim(
         answer_within: seconds after which somebody else may check them, where this process has died.
 
     Returns:
-        The claimed domains with the statuses of their findings.
+        The claimed domains with the statuses of their findings; None for one that was never checked.
     """
     rows = ledger.run(
         "claim_domains",
@@ -59,7 +59,7 @@ def claim(
             "answer_within": answer_within,
         },
     )
-    return {row.domain: dict(row.statuses) for row in rows}
+    return {row.domain: None if row.statuses is None else dict(row.statuses) for row in rows}
 
 
 def save(

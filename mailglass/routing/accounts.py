@@ -152,15 +152,15 @@ class AccountResolver:
         with self._lock:
             now = clock.monotonic()
             answer = self._kept(name, now)
+            flight = None
             if answer is None:
                 unknown = stranger and name not in self._known
                 if unknown and not self._spend(now):
                     raise AccountUnavailableError(name, "too many unknown names are asked for")
                 flight = self._join(name, now, _STRANGERS_CALLS if unknown else _CALLS)
-        if answer is not None:
-            return answer.result(name)
-        flight.ended.wait(max(0.0, flight.began + TIMEOUT - clock.monotonic()))
-        answer = flight.answer
+        if flight is not None:
+            flight.ended.wait(max(0.0, flight.began + TIMEOUT - clock.monotonic()))
+            answer = flight.answer
         if answer is None:
             answer = self._fail(name, "resolve_account took too long")
         return answer.result(name)

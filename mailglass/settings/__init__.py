@@ -10,7 +10,7 @@ from mailglass.settings.accounts import AccountSettings, SyncMode
 from mailglass.settings.domains import DomainSettings, SendingSettings
 from mailglass.settings.environment import ENVIRONMENT, UnknownVariable
 from mailglass.settings.limits import LimitRule, LimitScope
-from mailglass.settings.loading import Settings, configure, get_settings, load_settings
+from mailglass.settings.loading import DEVELOPMENT_DIRECTORY, Settings, configure, get_settings, load_settings
 from mailglass.settings.options import Resolve, build_options, one_secret_each, secret_options, secret_references
 from mailglass.settings.routes import DEFAULT_QUEUE, QUEUE, Route
 from mailglass.settings.secrets import (
@@ -28,6 +28,7 @@ from mailglass.settings.warmup import WarmupPlan
 __all__ = [
     "AccountSettings",
     "DEFAULT_QUEUE",
+    "DEVELOPMENT_DIRECTORY",
     "ENVIRONMENT",
     "DomainSettings",
     "EngineSettings",

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from mailglass.errors import ConfigError
 from mailglass.mail.addresses import Address
@@ -147,7 +147,8 @@ def load_settings(environ: Mapping[str, str] | None = None, path: str | Path | N
     >>> load_settings({"MAILGLASS_DATABASE_URL": "postgresql:///shop"}).log_level
     'info'
 
-    In a process of a Django project `MAILGLASS` of Django's settings takes the place of the file.
+    In a process of a Django project `MAILGLASS` of Django's settings takes the place of the file, unless
+    `MAILGLASS_CONFIG` names the one that `mailglass dev` wrote.
 
     Args:
         environ: the environment; os.environ when left out.
@@ -167,9 +168,11 @@ def load_settings(environ: Mapping[str, str] | None = None, path: str | Path | N
         return replace(settings, file=file)
     if host.database_url is not None and not settings.database_url.reveal():
         settings = replace(settings, database_url=host.database_url)
-    return replace(settings, file=file, django=None if host.document is None else host.module)
+    return replace(settings, file=file, django=host.module if file is None and host.document is not None else None)
 
 
+# where `mailglass dev` keeps what it writes, below the application's directory
+DEVELOPMENT_DIRECTORY: Final = ".mailglass"
 _current: Settings | None = None
 
 
@@ -192,10 +195,15 @@ def configure(settings: Settings | None) -> None:
 
 
 def _document_of(host: DjangoSettings | None, environ: Mapping[str, str]) -> tuple[None, dict[str, Any]] | None:
-    """Return `MAILGLASS` of Django's settings, or None where a file is to be read."""
+    """Return `MAILGLASS` of Django's settings, or None where a file is to be read.
+
+    A file of `mailglass dev` goes first: it catches the mail of the project that sources `dev.env`.
+    """
     if host is None or host.document is None:
         return None
-    if environ.get("MAILGLASS_CONFIG"):
+    if named := environ.get("MAILGLASS_CONFIG"):
+        if Path(named).parent.name == DEVELOPMENT_DIRECTORY:
+            return None
         raise ConfigError(
             "MAILGLASS_CONFIG",
             f"names a settings file, and {host.module} sets MAILGLASS",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -19,16 +19,17 @@ from mailglass.mail.addresses import parse_address
 from mailglass.mail.outcomes import Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.outbound.results import DeliveryResult
+from mailglass.providers.base import Provider
 from mailglass.routing import Lane
 from mailglass.routing.scope import current_tenant
 from mailglass.runtime import Runtime
-from mailglass.settings import Settings, get_settings
+from mailglass.settings import AccountSettings, Settings, get_settings
 from mailglass.testing.advance import advance
 from mailglass.testing.mailbox_database import ConnectionLike, check, driver_connection, embedded_url, rolled_back
 from mailglass.testing.mailbox_provider import NAME, MailboxProvider, webhook_body
 from mailglass.testing.provider import FixedAccounts
 from mailglass.testing.sent import SentMail, SentMails
-from mailglass.testing.substitutes import Place, Silence, for_tests, substituted
+from mailglass.testing.substitutes import SENDER, Place, Silence, for_tests, substituted
 from mailglass.testing.transaction_ledger import TransactionLedger
 from mailglass.webhooks import process
 
@@ -70,8 +71,8 @@ class Mailbox(SentMails):
         self._answers: deque[Outcome] = deque()
         self._mails: list[SentMail] = []
         settings = for_tests(get_settings())
-        providers = {name: MailboxProvider(name, self._accepted, self._answers) for name in settings.accounts}
-        self.runtime: Runtime = _MailboxRuntime(settings, ledger, FixedAccounts(settings, providers))
+        accounts = _MailboxAccounts(settings, lambda name: MailboxProvider(name, self._accepted, self._answers))
+        self.runtime: Runtime = _MailboxRuntime(settings, ledger, accounts)
         super().__init__(self._read_sent)
 
     def deliver(self) -> list[SentMail]:
@@ -176,6 +177,29 @@ class Mailbox(SentMails):
                 )
             )
         return self._mails
+
+
+class _MailboxAccounts(FixedAccounts):
+    """Accounts in this process, by whatever name: those of the settings, and those that the application keeps.
+
+    Args:
+        settings: of the process.
+        make: makes an account's provider.
+    """
+
+    def __init__(self, settings: Settings, make: Callable[[str], MailboxProvider]) -> None:
+        super().__init__(settings, {})
+        self._new_provider = make
+
+    def settings(self, name: str, *, stranger: bool = False) -> AccountSettings:
+        """Return the settings of an account; of one that the application keeps, with a sender."""
+        return self._settings.accounts.get(name) or AccountSettings(name, NAME, self._settings.default_from or SENDER)
+
+    def open(self, name: str) -> Provider:
+        """Return the provider of an account."""
+        if name not in self._given:
+            self._given[name] = self._new_provider(name)
+        return self._given[name]
 
 
 class _MailboxRuntime(Runtime):

@@ -24,7 +24,7 @@ from mailglass.settings import Settings, get_settings
 from mailglass.settings.values import domain_name
 from mailglass.testing.memory_ledger import MemoryLedger, Recorded
 from mailglass.testing.sent import SentMail, SentMails
-from mailglass.testing.substitutes import Place, Silence, for_tests, substituted
+from mailglass.testing.substitutes import SENDER, Place, Silence, for_tests, substituted
 
 if TYPE_CHECKING:
     from mailglass.routing import Lane
@@ -93,7 +93,7 @@ class Outbox(SentMails):
             recipient=Address(row.recipient, row.recipient_name),
             created_at=row.starts_at,
             content=content,
-            default_sender=(configured.sender if configured is not None else None) or settings.default_from,
+            default_sender=(None if configured is None else configured.sender) or settings.default_from or SENDER,
         )
         made = replace(made, cc=self._unsuppressed(made.cc, row), bcc=self._unsuppressed(made.bcc, row))
         self._mails[row.id] = SentMail.of(

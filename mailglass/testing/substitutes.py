@@ -24,7 +24,8 @@ from mailglass.runtime import Runtime
 from mailglass.settings import AccountSettings, Route, Settings
 
 _ACCOUNT: Final = "outbox"
-_SENDER: Final = Address("sender@example.com")
+SENDER: Final = Address("sender@example.com")
+"""From of accounts that the application keeps, which a test does not resolve."""
 # names of threads that work for event loops: the loop's own, and mailglass's
 _LOOP_THREADS: Final = ("asyncio_", "mailglass-")
 
@@ -51,9 +52,9 @@ class Silence:
 def for_tests(settings: Settings) -> Settings:
     """Return the settings as a test uses them: with an account, and without a guard against real recipients."""
     settings = replace(settings, recipients=None)
-    if settings.accounts:
+    if settings.accounts or settings.routes or settings.tenancy:
         return settings
-    account = AccountSettings(_ACCOUNT, "null", settings.default_from or _SENDER)
+    account = AccountSettings(_ACCOUNT, "null", settings.default_from or SENDER)
     return replace(settings, accounts={_ACCOUNT: account}, routes=(Route((_ACCOUNT,)),))
 
 

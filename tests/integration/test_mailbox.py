@@ -33,6 +33,7 @@ from mailglass.ledger import deliveries
 from mailglass.ledger.database import Database, sqlalchemy_url
 from mailglass.ledger.suppressions import suppressions_of
 from mailglass.mail.addresses import Address
+from mailglass.routing import RouteContext, Tenancy
 from mailglass.settings import configure
 from mailglass.testing import Mailbox, OutboxError, mailbox
 from mailglass.testing.advance import HISTORY, MOVED
@@ -134,6 +135,24 @@ def test_guard_of_the_environment_does_not_keep_mail_from_a_test(
     with mailbox(database_url=database_url) as box:
         later()
         assert len(box.deliver()) == 1
+
+
+class Kept(Tenancy):
+    """An application that keeps its accounts."""
+
+    def resolve_route(self, context: RouteContext) -> list[str]:
+        return ["kept"]
+
+    def resolve_account(self, name: str) -> None:
+        raise AssertionError("the mailbox opens no account")
+
+
+def test_mail_of_an_account_that_the_application_keeps_is_sent(database_url: str, tmp_path: Path) -> None:
+    (tmp_path / "mailglass.toml").write_text(f'tenancy = "{__name__}:Kept"\n', encoding="utf-8")
+    configure(None)
+    with mailbox(database_url=database_url) as box:
+        later()
+        assert [mail.account for mail in box.deliver()] == ["kept"]
 
 
 # --- webhooks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailglass import ConfigError
+from mailglass.demo import own_settings
 from mailglass.integrations.django.management.commands.mailglass import _own
 from mailglass.settings import get_settings, load_settings
-from mailglass.settings.django import database_url
+from mailglass.settings.django import DjangoSettings, database_url
 from tests.django_project import BACKEND, HAS_MAILERS, project
 
 POSTGRES = {"ENGINE": "django.db.backends.postgresql", "NAME": "shop", "HOST": "db.example.com"}
@@ -106,6 +108,14 @@ def test_a_wrong_setting_is_an_error_of_the_checks_that_names_it(what: str) -> N
     assert "hunter2" not in text
 
 
+def test_a_wrong_setting_does_not_stop_migrate() -> None:
+    from mailglass.integrations.django.checks import settings_are_valid
+
+    with project({"default": POSTGRES}, MAILGLASS={"acounts": {}}):
+        (message,) = settings_are_valid(None, databases=["default"])
+    assert (message.id, message.is_serious()) == ("mailglass.W006", False)
+
+
 def test_two_sources_at_once_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mailglass.toml").write_text('log_level = "error"\n')
     with project({"default": POSTGRES}, MAILGLASS=MAILGLASS):
@@ -113,6 +123,30 @@ def test_two_sources_at_once_are_an_error(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setenv("MAILGLASS_CONFIG", "mailglass.toml")
         with pytest.raises(ConfigError, match="Keep one"):
             load_settings()
+
+
+def test_the_file_of_mailglass_dev_goes_before_the_settings_of_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / ".mailglass" / "mailglass.toml"
+    file.parent.mkdir()
+    file.write_text('log_level = "error"\n')
+    monkeypatch.setenv("MAILGLASS_CONFIG", str(file))
+    with project({"default": POSTGRES}, MAILGLASS=MAILGLASS):
+        settings = load_settings()
+        assert "mailglass.E001" not in found()
+    assert (settings.log_level, settings.source) == ("error", str(file))
+
+
+def test_mailglass_dev_catches_the_mail_of_a_project_by_its_own_settings(tmp_path: Path) -> None:
+    (tmp_path / "mailglass.toml").touch()
+    with project({"default": POSTGRES}, MAILGLASS={**MAILGLASS, "database": "default", "default_from": None}):
+        own = own_settings.find({}, tmp_path)
+        assert isinstance(own, DjangoSettings)
+        caught = tomllib.loads(own_settings.caught(own, 8027, "lab", "env:PASSWORD"))
+    assert {account["provider"] for account in caught["accounts"].values()} == {"smtp"}
+    assert caught["routes"] == [{"accounts": ["nowhere"]}]
+    assert not {"database", "database_url", "broker_url"} & caught.keys()
 
 
 def test_overridden_settings_are_read_at_the_next_use() -> None:

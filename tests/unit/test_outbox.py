@@ -44,6 +44,7 @@ from mailglass import (
     tenant,
 )
 from mailglass.ledger import arrays
+from mailglass.routing import RouteContext, Tenancy
 from mailglass.runtime import get_runtime
 from mailglass.settings import configure, load_settings
 from mailglass.testing import Outbox, OutboxError, outbox
@@ -189,6 +190,24 @@ def test_a_mail_that_cannot_go_fails_the_call_and_leaves_nothing(tmp_path: Path)
         box.assert_nothing_sent()
         deliver(message())
         assert box.assert_sent().account == "main"
+
+
+class Kept(Tenancy):
+    """An application that keeps its accounts."""
+
+    def resolve_route(self, context: RouteContext) -> list[str]:
+        return [f"{context.tenant}-main"]
+
+    def resolve_account(self, name: str) -> None:
+        raise AssertionError("the outbox opens no account")
+
+
+def test_accounts_that_the_application_keeps_are_named_and_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "mailglass.toml").write_text(f'tenancy = "{__name__}:Kept"\n', encoding="utf-8")
+    configure(None)
+    with outbox() as box, tenant("acme"):
+        deliver_later.delay(message())
+        assert (box.assert_sent().account, box.sent[0].sender.email) == ("acme-main", "sender@example.com")
 
 
 def test_nothing_is_really_sent_and_no_database_is_asked(box: Outbox) -> None:

@@ -90,7 +90,7 @@ class Consumer(consumer.Consumer):
 
 def check_commands() -> None:
     """Make Celery's mailbox drop what is no command of remote control; once is enough."""
-    given = pidbox.Pidbox.on_message
+    given, begin = pidbox.Pidbox.on_message, pidbox.Pidbox.start
     if getattr(given, "checks", False):
         return
 
@@ -103,6 +103,12 @@ def check_commands() -> None:
     def on_decode_error(self: Any, message: Any, exc: BaseException) -> None:
         note_refusal("body", error_type=type(exc).__name__)
 
+    def start(self: Any, c: Any) -> None:
+        begin(self, c)
+        # nothing is acknowledged here: a rejection, as of a task's message, would end the channel of RabbitMQ
+        self.consumer.on_decode_error = self.node.on_decode_error
+
     on_message.checks = True  # type: ignore[attr-defined]
     pidbox.Pidbox.on_message = on_message
+    pidbox.Pidbox.start = start
     Node.on_decode_error = on_decode_error  # type: ignore[method-assign]

@@ -15,7 +15,7 @@ WHERE k.domain IS NULL OR k.due_at <= now()
 ORDER BY n.domain LIMIT %(size)s
 ON CONFLICT (domain) DO UPDATE SET token = excluded.token, due_at = excluded.due_at
 WHERE d.due_at <= now()
-RETURNING d.domain, d.statuses
+RETURNING d.domain, CASE WHEN d.checked_at IS NOT NULL THEN d.statuses END AS statuses
 
 -- name: save_domain
 -- Keep what a check saw of a domain, and when it is due again; only for whoever claimed it last. It answers a row if

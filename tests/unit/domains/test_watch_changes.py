@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailglass.domains.findings import Area, Finding, Status
@@ -27,7 +27,7 @@ def report(**statuses: Status) -> Report:
 
 
 def test_a_record_that_breaks_makes_a_domain_worse_and_mending_it_better() -> None:
-    first = compare({}, doctor())
+    first = compare(None, doctor())
     assert (first.worse, first.better) == ((), ())
     broken = compare(first.statuses, doctor({f"_dmarc.{DOMAIN} TXT": None}))
     assert "dmarc.record" in broken.worse
@@ -39,7 +39,7 @@ def test_a_record_that_breaks_makes_a_domain_worse_and_mending_it_better() -> No
 
 @pytest.mark.parametrize("changes", [{}, {f"{DOMAIN} TXT": ["v=spf1 ptr +all"], f"_dmarc.{DOMAIN} TXT": None}])
 def test_a_resolver_that_fails_changes_nothing(changes: dict[str, Any]) -> None:
-    known = compare({}, doctor(changes))
+    known = compare(None, doctor(changes))
     names = {name.rpartition(" ")[0] for name in (good() | changes)} | {"_dmarc.com"}
     lost = compare(known.statuses, doctor(changes, server={"servfail": names}))
     assert (lost.worse, lost.better) == ((), ())
@@ -49,7 +49,7 @@ def test_a_resolver_that_fails_changes_nothing(changes: dict[str, Any]) -> None:
 
 
 def test_a_fault_that_ends_is_forgotten_where_its_check_says_nothing_of_good_records() -> None:
-    known = compare({}, doctor({f"{DOMAIN} TXT": ["v=spf1 mx ptr -all"]}))
+    known = compare(None, doctor({f"{DOMAIN} TXT": ["v=spf1 mx ptr -all"]}))
     assert known.statuses["spf.ptr"] == Status.WARN
     mended = compare(known.statuses, doctor())
     assert mended.better == ("spf.ptr",)
@@ -58,11 +58,18 @@ def test_a_fault_that_ends_is_forgotten_where_its_check_says_nothing_of_good_rec
 _STATUSES = st.dictionaries(st.sampled_from(["a", "b", "c", "d"]), st.sampled_from(list(Status)), max_size=4)
 
 
+def test_a_resolver_that_fails_makes_a_domain_without_faults_no_worse() -> None:
+    lost = compare({}, report(a=Status.CANNOT_VERIFY))
+    assert (lost.worse, lost.statuses, lost.status) == ((), {}, Status.PASS)
+    assert compare(None, report(a=Status.CANNOT_VERIFY)).status is Status.CANNOT_VERIFY
+
+
 @given(_STATUSES, _STATUSES)
+@example({"a": Status.INFO}, {"a": Status.PASS, "b": Status.CANNOT_VERIFY})
 def test_nothing_is_worse_and_better_at_once_and_the_same_again_is_no_change(
     before: dict[str, Status], after: dict[str, Status]
 ) -> None:
-    known = compare({}, report(**before))
+    known = compare(None, report(**before))
     change = compare(known.statuses, report(**after))
     assert not set(change.worse) & set(change.better)
     again = compare(change.statuses, report(**after))
@@ -71,6 +78,6 @@ def test_nothing_is_worse_and_better_at_once_and_the_same_again_is_no_change(
 
 @given(_STATUSES)
 def test_unverifiable_check_is_neither_worse_nor_better(before: dict[str, Status]) -> None:
-    known = compare({}, report(**before))
+    known = compare(None, report(**before))
     change = compare(known.statuses, report(**dict.fromkeys(before, Status.CANNOT_VERIFY)))
     assert (change.worse, change.better) == ((), ())
