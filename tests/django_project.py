@@ -61,11 +61,13 @@ def project(databases: dict[str, Any] | None = None, **values: Any) -> Iterator[
         "DEFAULT_FROM_EMAIL": "shop@example.com",
         **({"MAILERS": {"default": {"BACKEND": BACKEND}}} if HAS_MAILERS else {"EMAIL_BACKEND": BACKEND}),
     }
-    for name, value in {**defaults, **values}.items():
+    for name, value in {**defaults, **values, "INSTALLED_APPS": INSTALLED_APPS}.items():
         setattr(holder, name, value)
     settings._wrapped = holder
     try:
+        # a process loads its apps once, whichever test is the first: always the same ones
         django.setup()
+        settings.INSTALLED_APPS = values.get("INSTALLED_APPS", INSTALLED_APPS)
         vars(connections)["settings"] = connections.configure_settings(holder.DATABASES)
         configure(None)
         yield holder
