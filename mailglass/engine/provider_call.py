@@ -11,7 +11,7 @@ from typing import Final
 from mailglass import telemetry
 from mailglass.errors import failure
 from mailglass.mail.addresses import encodable
-from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outcomes import CopyRefusal, Outcome, OutcomeClass
 from mailglass.mail.outgoing import Outgoing
 from mailglass.mail.refusal import About, Refusal, Stage
 from mailglass.providers.base import Provider
@@ -111,7 +111,7 @@ def _refuses_credentials(outcome: Outcome) -> bool:
 def _call(provider: Provider, mails: Sequence[Outgoing], deadline: float) -> list[Outcome]:
     """Return the provider's answers; whatever escapes it may have happened after the request was written."""
     try:
-        outcomes = provider.send(mails, deadline=deadline)
+        outcomes: object = provider.send(mails, deadline=deadline)
     except BaseException as error:
         name = failure(error)
         telemetry.emit(
@@ -122,7 +122,7 @@ def _call(provider: Provider, mails: Sequence[Outgoing], deadline: float) -> lis
             error_type=name,
         )
         return [Outcome(OutcomeClass.UNCERTAIN, reason=f"provider_error:{name}")] * len(mails)
-    if len(outcomes) != len(mails):
+    if not isinstance(outcomes, list | tuple) or len(outcomes) != len(mails):
         return [Outcome(OutcomeClass.UNCERTAIN, reason="provider_error:wrong_count")] * len(mails)
     return [_recordable(outcome) for outcome in outcomes]
 
@@ -134,18 +134,41 @@ def _recordable(outcome: object) -> Outcome:
     refusal: object = outcome.refusal
     if not isinstance(refusal, Refusal | None):
         outcome = replace(outcome, refusal=None, copies=())
-    wait = outcome.retry_after if isinstance(outcome.retry_after, int | float) else None
+    if outcome.copies != () or outcome.suppressed_for is not None:
+        outcome = replace(
+            outcome, copies=_recordable_copies(outcome.copies), suppressed_for=_seconds(outcome.suppressed_for)
+        )
+    wait = _seconds(outcome.retry_after)
     clean = (
         clean_text(outcome.provider_message_id),
         clean_text(outcome.reason),
         clean_text(outcome.enhanced_status),
-        outcome.status if isinstance(outcome.status, int) and abs(outcome.status) <= _MAX_STATUS else None,
-        None if wait is None or math.isnan(wait) else min(max(wait, 0.0), _LONGEST_WAIT),
+        outcome.status if _is_status(outcome.status) else None,
+        None if wait is None else min(max(wait, 0.0), _LONGEST_WAIT),
     )
     said = (outcome.provider_message_id, outcome.reason, outcome.enhanced_status, outcome.status, outcome.retry_after)
     if clean == said:
         return outcome
     return replace(outcome, **dict(zip(_CLEANED, clean, strict=True)))  # type: ignore[arg-type]
+
+
+def _recordable_copies(copies: object) -> tuple[CopyRefusal, ...]:
+    return tuple(
+        copy
+        for copy in (copies if isinstance(copies, tuple | list) else ())
+        if isinstance(copy, CopyRefusal)
+        and isinstance(copy.index, int)
+        and _is_status(copy.status)
+        and isinstance(copy.refusal, Refusal)
+    )
+
+
+def _is_status(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _MAX_STATUS
+
+
+def _seconds(value: object) -> float | None:
+    return value if isinstance(value, int) or (isinstance(value, float) and not math.isnan(value)) else None
 
 
 def clean_text(value: object) -> str | None:

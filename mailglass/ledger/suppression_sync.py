@@ -11,7 +11,7 @@ from uuid import UUID
 from mailglass import clock
 from mailglass.ledger import arrays
 from mailglass.ledger.database import Runs
-from mailglass.ledger.suppressions import Suppression
+from mailglass.ledger.suppressions import Suppression, in_turns
 
 FIRST = UUID(int=0)
 # of reasons to suppress an address the last one tells most; the statements know the same order
@@ -78,18 +78,18 @@ def mirror(ledger: Runs, entries: Sequence[Suppression]) -> int:
     Returns:
         How many entries were written.
     """
-    if not entries:
-        return 0
-    strongest = _strongest(entries)
-    rows = ledger.run("mirror_suppressions", {"ids": arrays.new_uuids(len(strongest)), **_columns(strongest)})
-    return len(rows)
+    return sum(
+        len(ledger.run("mirror_suppressions", {"ids": arrays.new_uuids(len(turn)), **_columns(turn)}))
+        for turn in in_turns(entries, _rank, _moment)
+    )
 
 
 def unmirrored(ledger: Runs, entries: Sequence[Suppression]) -> int:
     """Count those of these that `mirror` would enter, or give a stronger reason."""
     if not entries:
         return 0
-    (row,) = ledger.run("count_unmirrored", _columns(_strongest(entries)))
+    candidates = [entry for turn in in_turns(entries, _rank, _moment) for entry in turn]
+    (row,) = ledger.run("count_unmirrored", _columns(candidates))
     return int(row.count)
 
 
@@ -111,19 +111,12 @@ def pushable(ledger: Runs, account: str, tenant: str, after: UUID, size: int) ->
     return [Pushable(row.id, row.value, row.reason, row.created_at) for row in rows]
 
 
-def _strongest(entries: Sequence[Suppression]) -> list[Suppression]:
-    """Return one entry for each address, tenant and scope."""
-    found: dict[tuple[str, str, str, str], Suppression] = {}
-    for entry in entries:
-        key = (entry.value, entry.tenant, entry.scope.value, entry.stream)
-        if key not in found or _weight(entry) > _weight(found[key]):
-            found[key] = entry
-    return list(found.values())
+def _rank(entry: Suppression) -> tuple[float, ...]:
+    return (RANKS.index(entry.reason) if entry.reason in RANKS else -1,)
 
 
-def _weight(entry: Suppression) -> tuple[int, float]:
-    rank = RANKS.index(entry.reason) if entry.reason in RANKS else -1
-    return rank, entry.created_at.timestamp() if entry.created_at else 0.0
+def _moment(entry: Suppression) -> float:
+    return entry.created_at.timestamp() if entry.created_at else 0.0
 
 
 def _columns(entries: Sequence[Suppression]) -> dict[str, str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from mailglass.errors import SuppressionType
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mailglass.ledger.database import Runs
 
 EVERYONE = "*"
+# columns of `suppress` that do not matter to what it would leave as it is
+_UNCOUNTED: Final = ("ids", "sources", "accounts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +54,26 @@ def suppress(ledger: Runs, entries: Sequence[Suppression]) -> int:
     """Add entries, and return how many were written.
 
     One that stands already stays, but a complaint takes over, and what ends gives way to what ends later or never. One
-    that a person removed after its `created_at` is not added again.
+    that a person removed after its `created_at` is not added again. Of several for the same each has its turn, the
+    strongest first: those that a removal outlives must not take a newer one along. Usually one statement does.
     """
-    return len(ledger.run("suppress", _columns(_unique(entries))))
+    return sum(len(ledger.run("suppress", _columns(turn))) for turn in _turns(entries))
 
 
 def suppressed_already(ledger: Runs, entries: Sequence[Suppression]) -> int:
     """Count those of these entries that `suppress` would leave as they are."""
-    unique = _unique(entries)
-    params = {name: column for name, column in _columns(unique).items() if name not in ("ids", "sources", "accounts")}
+    turns = _turns(entries)
+    candidates = [entry for turn in turns for entry in turn]
+    params = {name: column for name, column in _columns(candidates).items() if name not in _UNCOUNTED}
     (row,) = ledger.run("count_suppressed", params)
-    return len(entries) - len(unique) + int(row.count)
+    # the first turn has each address once
+    return len(entries) - sum(map(len, turns[:1])) + int(row.count)
 
 
 def columns(entries: Iterable[Suppression]) -> dict[str, str]:
     """Return the columns of entries: of several for the same a complaint, else what lasts longest."""
-    found = _columns(_unique(entries))
+    turns = _turns([replace(entry, created_at=None) for entry in entries])
+    found = _columns(turns[0] if turns else [])
     del found["moments"]
     return found
 
@@ -87,13 +93,43 @@ def _columns(unique: Sequence[Suppression]) -> dict[str, str]:
     }
 
 
-def _unique(entries: Iterable[Suppression]) -> list[Suppression]:
-    chosen: dict[tuple[str, str, str, str], Suppression] = {}
+def in_turns(
+    entries: Iterable[Suppression],
+    strength: Callable[[Suppression], tuple[float, ...]],
+    moment: Callable[[Suppression], float],
+) -> list[list[Suppression]]:
+    """Return entries in turns, each address once in a turn, and the strongest in the first.
+
+    One that is neither stronger nor newer than another for the same is left out.
+
+    Args:
+        entries: in any order.
+        strength: of one; the greater takes over.
+        moment: of one; the greater is the newer.
+    """
+    by_key: dict[tuple[str, str, str, str], list[Suppression]] = {}
     for entry in entries:
-        key = (entry.value, entry.tenant, entry.scope, entry.stream)
-        if key not in chosen or _lasting(entry) > _lasting(chosen[key]):
-            chosen[key] = entry
-    return list(chosen.values())
+        by_key.setdefault((entry.value, entry.tenant, entry.scope, entry.stream), []).append(entry)
+    turns: list[list[Suppression]] = []
+    for same in by_key.values():
+        newest, turn = -math.inf, 0
+        for entry in sorted(same, key=lambda entry: (*strength(entry), moment(entry)), reverse=True):
+            if moment(entry) <= newest:
+                continue
+            newest = moment(entry)
+            if turn == len(turns):
+                turns.append([])
+            turns[turn].append(entry)
+            turn += 1
+    return turns
+
+
+def _turns(entries: Iterable[Suppression]) -> list[list[Suppression]]:
+    return in_turns(entries, _lasting, _moment)
+
+
+def _moment(entry: Suppression) -> float:
+    return entry.created_at.timestamp() if entry.created_at else math.inf
 
 
 def _lasting(entry: Suppression) -> tuple[bool, float]:

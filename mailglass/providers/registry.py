@@ -14,6 +14,7 @@ from typing import Any
 from mailglass import clock, telemetry
 from mailglass.errors import AccountUnavailableError, ConfigError, RouteError
 from mailglass.providers.base import Provider
+from mailglass.providers.credentials import credentials_of
 from mailglass.providers.secret_files import FILE, LOOK_EVERY, SecretFiles
 from mailglass.routing import AccountResolver, Router
 from mailglass.settings import (
@@ -174,11 +175,17 @@ class Accounts:
         return opened.provider if opened is not None and provider is opened.other else provider
 
     def other(self, provider: Provider) -> Provider | None:
-        """Return the same account with its other credentials, or None if it has only one."""
+        """Return the same account with its other credentials, or None if it has only one.
+
+        For a batch that began before the credentials changed the others are those in use: its own may be revoked.
+        """
         opened = self._open.get(provider.account)
-        if opened is None or opened.other is None or provider not in (opened.provider, opened.other):
-            return None
-        return opened.provider if provider is opened.other else opened.other
+        if opened is None:
+            kept = self._resolved.get(provider.account)
+            return kept[1] if kept is not None and _differ(kept[1], provider) else None
+        if provider is not opened.provider and _differ(opened.provider, provider):
+            return opened.provider
+        return opened.other if provider is not opened.other else None
 
     def prefer(self, provider: Provider) -> bool:
         """Use these credentials of the account from now on, as the others are refused; return whether that is new."""
@@ -366,6 +373,11 @@ def credential_files(account: AccountSettings) -> set[str]:
             if isinstance(reference, str) and reference.startswith(FILE):
                 found.add(reference.removeprefix(FILE))
     return found
+
+
+def _differ(one: Provider, other: Provider) -> bool:
+    """Return whether two of one account are of the same provider, with different credentials."""
+    return type(one) is type(other) and credentials_of(one) != credentials_of(other)
 
 
 def _usable(account: AccountSettings, files: SecretFiles, changed: Mapping[str, str]) -> Mapping[str, str]:

@@ -36,6 +36,8 @@ _MOST: Final = 10_000
 _MOST_FAILURES: Final = 1_000
 # calls of the hook under way, hanging ones included
 _CALLS: Final = 16
+# of these, those that may be about names of strangers
+_STRANGERS_CALLS: Final = _CALLS // 2
 # seconds after which a call that hangs is given up, so that another one may be made
 _HANGS: Final = 60.0
 # names a second that strangers may have looked up, and at once
@@ -152,9 +154,10 @@ class AccountResolver:
             answer = self._kept(name, now)
             flight = None
             if answer is None:
-                if stranger and name not in self._known and not self._spend(now):
+                unknown = stranger and name not in self._known
+                if unknown and not self._spend(now):
                     raise AccountUnavailableError(name, "too many unknown names are asked for")
-                flight = self._join(name, now)
+                flight = self._join(name, now, _STRANGERS_CALLS if unknown else _CALLS)
         if flight is not None:
             flight.ended.wait(max(0.0, flight.began + TIMEOUT - clock.monotonic()))
             answer = flight.answer
@@ -214,11 +217,11 @@ class AccountResolver:
         self._tokens -= 1.0
         return True
 
-    def _join(self, name: str, now: float) -> _Flight:
+    def _join(self, name: str, now: float, most: int) -> _Flight:
         flight = self._flights.get(name)
         if flight is not None and now - flight.began < _HANGS:
             return flight
-        if self._running >= _CALLS:
+        if self._running >= most:
             raise AccountUnavailableError(name, "too many calls of resolve_account hang")
         flight = self._flights[name] = _Flight()
         self._running += 1

@@ -77,11 +77,21 @@ def _refused_again(ledger: Runs, linked: Sequence[tuple[IncomingEvent, Match]]) 
     ]
     if not doubts:
         return []
-    accounts = {(tenant, value): event.account for tenant, value, event in doubts}
+    latest: dict[tuple[str, str], IncomingEvent] = {}
+    for tenant, value, event in sorted(doubts, key=lambda doubt: (doubt[2].occurred_at, doubt[2].id)):
+        latest[tenant, value] = event
     again = refused_again(ledger, [(tenant, value, event.occurred_at) for tenant, value, event in doubts])
     expires_at = clock.now() + timedelta(days=SECOND.days or 0)
     return [
-        Suppression(tenant, value, SECOND.reason, "webhook", account=accounts[tenant, value], expires_at=expires_at)
+        Suppression(
+            tenant,
+            value,
+            SECOND.reason,
+            "webhook",
+            account=latest[tenant, value].account,
+            expires_at=expires_at,
+            created_at=latest[tenant, value].occurred_at,
+        )
         for tenant, value in sorted(again)
     ]
 

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mailglass import telemetry
 from mailglass.engine import Engine
@@ -22,10 +25,12 @@ from mailglass.ledger.database import Database
 from mailglass.ledger.submit import Item, submit
 from mailglass.mail.addresses import Address
 from mailglass.mail.message import Message
+from mailglass.mail.outcomes import Outcome, OutcomeClass
+from mailglass.mail.outgoing import Outgoing
 from mailglass.rendering.templates import forget
 from mailglass.routing import Lane
 from mailglass.settings import AccountSettings, EngineSettings, Route, Settings
-from mailglass.testing.provider import FixedAccounts, ScriptedProvider
+from mailglass.testing.provider import FixedAccounts, ScriptedProvider, accepted
 
 LANE = Lane("mailglass", "acme", "transactional")
 SETTINGS = Settings(
@@ -210,6 +215,47 @@ def test_a_call_that_raises_more_than_an_exception_leaves_its_mails_in_doubt_at_
     with ThreadPoolExecutor(1) as slot:
         slot.submit(engine(ledger, provider).run, LANE).result(60)
     assert states(ledger, ids) == [("uncertain", f"provider_error:{error.__name__}")] * 2
+
+
+@pytest.mark.parametrize("answer", [None, 5, (), iter([]), {}])
+def test_an_answer_that_is_no_list_leaves_its_mails_in_doubt_at_once(
+    ledger: Database, monkeypatch: pytest.MonkeyPatch, answer: Any
+) -> None:
+    ids = queue(ledger, GOOD, GOOD)
+    provider = ScriptedProvider()
+    monkeypatch.setattr(provider, "send", lambda mails, deadline: answer)
+    engine(ledger, provider).run(LANE)
+    assert states(ledger, ids) == [("uncertain", "provider_error:wrong_count")] * 2
+
+
+GARBAGE: list[Any] = [None, True, -1, 3.5, float("nan"), 10**400, "x", "\x00", b"x", [], (), [1], (None,), {}, object()]
+FIELDS = ("provider_message_id", "reason", "status", "enhanced_status", "retry_after", "suppressed_for", "copies")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kind=st.sampled_from(OutcomeClass),
+    wrong=st.dictionaries(st.sampled_from((*FIELDS, "hard_bounce", "refusal")), st.sampled_from(GARBAGE), min_size=1),
+    bounced=st.booleans(),
+)
+def test_an_outcome_with_values_of_no_sense_costs_the_other_mails_of_its_call_nothing(
+    ledger: Database, database_url: str, kind: OutcomeClass, wrong: dict[str, Any], bounced: bool
+) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute("DELETE FROM mailglass.suppressions")
+        connection.execute("DELETE FROM mailglass.breakers")
+    ids = queue(ledger, GOOD, GOOD, GOOD)
+
+    def script(mail: Outgoing) -> Outcome:
+        if mail.delivery_id != ids[1]:
+            return accepted(mail)
+        return Outcome(kind, **{"hard_bounce": bounced, "reason": "told", **wrong})
+
+    engine(ledger, ScriptedProvider(script)).run_these(LANE, ids)
+    first, second, third = states(ledger, ids)
+    assert (first, third) == (("sent", None), ("sent", None))
+    assert second[0] != "sending"
+    assert second[0] == "sent" or kind is not OutcomeClass.ACCEPTED
 
 
 def test_a_signal_is_no_failure_of_the_mail_that_is_rendered_meanwhile(

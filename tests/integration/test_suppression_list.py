@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -19,7 +20,7 @@ from mailglass import ANY_TENANT, MessageError, TenantError, clock, suppressions
 from mailglass.errors import LedgerUnavailableError
 from mailglass.ledger import audit, suppression_list, suppression_sync
 from mailglass.ledger.database import Database, sqlalchemy_url
-from mailglass.ledger.suppressions import Suppression, suppress
+from mailglass.ledger.suppressions import Suppression, suppress, suppressed_already
 from mailglass.runtime import close_runtime
 from mailglass.settings import AccountSettings, Secret, Settings, configure
 from tests.commands import Command
@@ -347,3 +348,46 @@ def test_complaints_stay_in_a_removal_by_filter_unless_forced(site: Database) ->
     assert suppressions.remove_many(tenant="acme", domain="example.com", force=True).removed == 1
     with pytest.raises(MessageError, match="filters"):
         suppressions.remove_many(tenant="acme")
+
+
+_HOURS = st.sampled_from([-2, -1, 1, 2])
+_FACTS = st.lists(
+    st.tuples(_HOURS, st.sampled_from(["hard_bounce", "complaint"]), st.sampled_from([None, 1, 30])),
+    min_size=1,
+    max_size=4,
+)
+
+
+@pytest.mark.parametrize("source", ["sync", "webhook"])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(facts=_FACTS)
+def test_facts_after_a_removal_count_whatever_older_ones_come_with_them(
+    site: Database, source: str, facts: list[tuple[int, str, int | None]]
+) -> None:
+    address = f"{uuid4().hex}@example.com"
+    suppressions.add(address, tenant="acme")
+    suppressions.remove(address, tenant="acme")
+    now = clock.now()
+    entries = [
+        Suppression(
+            "acme",
+            address,
+            reason,
+            source,
+            account="main",
+            expires_at=None if days is None or reason == "complaint" else now + timedelta(days=days),
+            created_at=now + timedelta(hours=hours),
+        )
+        for hours, reason, days in facts
+    ]
+    if source == "sync":
+        written = suppression_sync.mirror(site, entries)
+    else:
+        left = suppressed_already(site, entries)
+        written = suppress(site, entries)
+        assert left == len(entries) - written
+    newer = [entry for entry in entries if entry.created_at is not None and entry.created_at > now]
+    found = suppressions.check(address, tenant="acme")
+    assert len(found) == written == bool(newer)
+    if newer:
+        assert (found[0].reason == "complaint") == any(entry.reason == "complaint" for entry in newer)

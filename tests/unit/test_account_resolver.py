@@ -120,6 +120,18 @@ def test_a_changed_account_is_opened_anew_and_an_equal_one_is_kept(accounts: Acc
     assert accounts.other(second) is None
 
 
+def test_a_batch_begun_before_a_token_changed_has_the_one_in_use_as_other(
+    accounts: Accounts, shop: Shop, time: Time
+) -> None:
+    begun = accounts.open("acme")
+    assert accounts.other(begun) is None
+    shop.rows["acme"] = Account("postmark", {"server_token": "another-token"}, tenant="acme")
+    time.passed += resolving.FRESH
+    assert accounts.open("acme") is not begun
+    assert accounts.other(begun) is accounts.open("acme")
+    assert accounts.other(accounts.open("acme")) is None
+
+
 def test_accounts_of_the_settings_go_first(accounts: Accounts, shop: Shop) -> None:
     assert accounts.open("fixed").name == "null"
     assert shop.asked == []
@@ -221,6 +233,22 @@ def test_strangers_have_few_names_looked_up_and_keep_no_known_account_out(
     # what the application itself names is looked up
     assert unavailable(lambda: resolver.resolve("new")).missing
     assert len(resolver._failed) <= resolving._MOST_FAILURES
+
+
+def test_strangers_whose_calls_hang_leave_calls_to_the_accounts_of_mails(
+    resolver: AccountResolver, shop: Shop, monkeypatch: pytest.MonkeyPatch, time: Time
+) -> None:
+    monkeypatch.setattr(resolving, "TIMEOUT", 0.01)
+    go_on = threading.Event()
+    shop.before = lambda name: name == "acme" or _wait(go_on)
+    try:
+        for number in range(4 * resolving._CALLS):
+            time.passed += 0.2
+            unavailable(partial(resolver.resolve, f"made-up-{number}", stranger=True))
+        monkeypatch.setattr(resolving, "TIMEOUT", 60.0)
+        assert resolver.resolve("acme").name == "acme"
+    finally:
+        go_on.set()
 
 
 @given(st.text())

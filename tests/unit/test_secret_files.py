@@ -228,6 +228,31 @@ def test_refused_credentials_give_way_until_their_file_changes_again(tmp_path: P
     assert found.other(found.open("main")) is None
 
 
+@pytest.mark.parametrize("accepted", [True, False])
+def test_a_batch_begun_before_a_rotation_has_the_credentials_in_use_as_others(
+    tmp_path: Path, time: Time, accepted: bool
+) -> None:
+    mount = Mount(tmp_path / "mount", token="old-token", hook="hook-1")
+    found = accounts(
+        server_token=mount.reference("token"), webhook_username="hooks", webhook_passwords=[mount.reference("hook")]
+    )
+    begun = found.open("main")
+    mount.swap(token="new-token", hook="hook-1")
+    time.passed += 60
+    new = found.open("main")
+    if accepted:
+        assert found.confirm(new) is True
+    # its own are revoked: without the others its account would be taken for misconfigured, and its mails held
+    assert found.other(begun) is new
+    # with the same credentials nothing is asked twice
+    mount.swap(token="new-token", hook="hook-2")
+    time.passed += 60
+    assert found.open("main") is not new
+    other = found.other(new)
+    assert other is None or other.options.server_token.reveal() == "old-token"
+    assert (other is None) == accepted
+
+
 def test_an_account_may_list_a_second_credential(tmp_path: Path) -> None:
     environ = {"NEW": "new-token", "OLD": "old-token"}
     found = accounts(environ, server_token=["env:NEW", "env:OLD"])

@@ -10,23 +10,25 @@ FROM mailglass.suppress_at(
     CAST(%(accounts)s AS text[]), CAST(%(expires)s AS timestamptz[]), CAST(%(moments)s AS timestamptz[])) AS n (id)
 
 -- name: count_suppressed
--- Count those of these that `suppress` would leave as they are: by an entry that stands, or because a person removed
--- them since.
+-- Count the addresses that `suppress` would leave as they are: by an entry that stands, or because a person removed
+-- them since. Of several entries for one, all must be left.
 SELECT count(*) AS count
-FROM unnest(CAST(%(tenants)s AS text[]), CAST(%(scopes)s AS text[]), CAST(%(values)s AS text[]),
-            CAST(%(streams)s AS text[]), CAST(%(reasons)s AS text[]), CAST(%(expires)s AS timestamptz[]),
-            CAST(%(moments)s AS timestamptz[]))
-    AS n (tenant_id, scope, value, stream, reason, expires_at, moment)
-WHERE EXISTS (
-    SELECT FROM mailglass.suppressions s
-    WHERE s.value = n.value AND s.tenant_id = n.tenant_id AND s.scope = n.scope AND s.stream = n.stream
-      AND NOT (s.reason <> 'complaint' AND n.reason = 'complaint')
-      AND COALESCE(s.expires_at, 'infinity') > now()
-      AND COALESCE(s.expires_at, 'infinity') >= COALESCE(n.expires_at, 'infinity'))
-   OR EXISTS (
-    SELECT FROM mailglass.suppression_removals r
-    WHERE r.value = n.value AND r.tenant_id = n.tenant_id AND r.scope = n.scope AND r.stream = n.stream
-      AND r.removed_at >= n.moment)
+FROM (
+    SELECT FROM unnest(CAST(%(tenants)s AS text[]), CAST(%(scopes)s AS text[]), CAST(%(values)s AS text[]),
+                       CAST(%(streams)s AS text[]), CAST(%(reasons)s AS text[]), CAST(%(expires)s AS timestamptz[]),
+                       CAST(%(moments)s AS timestamptz[]))
+        AS n (tenant_id, scope, value, stream, reason, expires_at, moment)
+    GROUP BY n.tenant_id, n.scope, n.value, n.stream
+    HAVING bool_and(EXISTS (
+        SELECT FROM mailglass.suppressions s
+        WHERE s.value = n.value AND s.tenant_id = n.tenant_id AND s.scope = n.scope AND s.stream = n.stream
+          AND NOT (s.reason <> 'complaint' AND n.reason = 'complaint')
+          AND COALESCE(s.expires_at, 'infinity') > now()
+          AND COALESCE(s.expires_at, 'infinity') >= COALESCE(n.expires_at, 'infinity'))
+       OR EXISTS (
+        SELECT FROM mailglass.suppression_removals r
+        WHERE r.value = n.value AND r.tenant_id = n.tenant_id AND r.scope = n.scope AND r.stream = n.stream
+          AND r.removed_at >= n.moment))) c
 
 -- name: unsuppress
 -- Remove a suppression, and remember that it was removed. A complaint stays unless it is forced.
@@ -186,8 +188,8 @@ WHERE s.expires_at <= now()
 RETURNING id
 
 -- name: count_unmirrored
--- Count those of these that no live entry with the same or a stronger reason covers.
-SELECT count(*) AS count
+-- Count the addresses of these that no live entry with the same or a stronger reason covers.
+SELECT count(DISTINCT (n.tenant_id, n.scope, n.value, n.stream)) AS count
 FROM unnest(CAST(%(tenants)s AS text[]), CAST(%(scopes)s AS text[]), CAST(%(values)s AS text[]),
             CAST(%(streams)s AS text[]), CAST(%(reasons)s AS text[]), CAST(%(accounts)s AS text[]),
             CAST(%(moments)s AS timestamptz[]))

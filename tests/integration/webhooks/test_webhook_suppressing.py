@@ -91,6 +91,17 @@ def test_refusal_that_may_pass_counts_the_second_time_a_day_or_more_later_in_any
     assert event.refusal == "recipient_unknown/unknown/microsoft"
 
 
+@pytest.mark.parametrize(("hours", "reasons"), [(-1, []), (1, ["hard_bounce"])])
+def test_a_removal_is_undone_by_doubts_after_it_only(desk: Any, hours: int, reasons: list[str]) -> None:
+    (delivery_id,) = desk.sent()
+    now = datetime.now(UTC)
+    apply(desk.ledger, [doubtful(1, delivery_id, now - timedelta(days=3))])
+    apply(desk.ledger, [doubtful(2, delivery_id, now - timedelta(days=1))])
+    assert unsuppress(desk.ledger, "acme", "u0@example.com")
+    apply(desk.ledger, [doubtful(3, delivery_id, now + timedelta(hours=hours))])
+    assert [row.reason for row in desk.rows("SELECT reason FROM mailglass.suppressions")] == reasons
+
+
 def test_a_recipient_that_is_no_address_suppresses_nobody(desk: Any) -> None:
     (delivery_id,) = desk.sent()
     report = desk.tell(desk.event("complained", delivery_id, recipient="@@@"))
