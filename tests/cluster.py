@@ -24,7 +24,7 @@ from kombu.message import Message
 from mailglass.celery import forget_broker, transport_options
 from mailglass.runtime import Runtime, close_runtime, get_runtime
 from mailglass.settings import DEFAULT_QUEUE, configure, get_settings, load_settings
-from mailglass.stack.process import ChildProcess, Guardian, until_line
+from mailglass.stack.process import ChildProcess, Guardian, until_line, until_port
 from mailglass.testing.lab.smtp import SMTPLab
 from mailglass.testing.lab.weather import LabMail, Weather
 
@@ -177,6 +177,21 @@ class Cluster:
         """A worker process that is ready to consume."""
         arguments = ["worker", "-Q", "mailglass", "-n", f"{name}@%h", "--without-gossip", "--without-mingle"]
         return self.celery(name, [*arguments, "-l", "info", *(options or ("-c", "2"))], "ready\\.")
+
+    def web(self, port: int) -> ChildProcess:
+        """A `mailglass web` process that listens."""
+        child = ChildProcess(
+            "web",
+            [sys.executable, "-m", "mailglass", "web", "--port", str(port)],
+            log=self.directory / "web.log",
+            env={**os.environ, **self.environment},
+            cwd=self.directory,
+            ready=until_port(port),
+            ready_timeout=60,
+            guardian=self.guardian,
+        )
+        self.stack.callback(child.stop)
+        return child.start()
 
     def beat(self, name: str = "beat") -> ChildProcess:
         """A beat process that has started."""

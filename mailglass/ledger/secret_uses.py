@@ -12,7 +12,7 @@ from typing import Final
 from mailglass.ledger import arrays
 from mailglass.ledger.database import Runs
 
-# RFC 7914: 16 MiB and some 50 ms a secret, so that trying many passwords costs who has read the ledger dearly
+# RFC 7914: 16 MiB and some 50 ms a secret, so that guesses are dear to whoever has read the ledger
 _COST: Final = {"n": 2**14, "r": 8, "p": 1, "dklen": 8}
 
 

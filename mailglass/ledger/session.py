@@ -140,7 +140,7 @@ def async_session(session: object) -> AsyncSession | AsyncConnection:
 
 
 def remember_ledger() -> None:
-    """Ask the ledger who it is, if nobody has, so that the check of a caller's connection need not."""
+    """Read the identity of the ledger, unless it is known, so that the check of a caller's connection need not."""
     ours = _ledger()
     if not ours.in_memory and ours not in _own:
         identity = _identity(ours.run)

@@ -113,8 +113,8 @@ def bounds(html: str, deepest: int, most: int) -> Bounds:
         most: elements beyond which the scan ends.
     """
     nesting, depth = _Nesting(), 0
-    for now in _depths(html, nesting):
-        depth = max(depth, now)
+    for level in _depths(html, nesting):
+        depth = max(depth, level)
         if depth > deepest or nesting.made > most:
             break
     return Bounds(depth, nesting.made + len(nesting.open) + len(_ROOTS), "".join(nesting.styles))

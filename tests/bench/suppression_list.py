@@ -1,4 +1,4 @@
-"""What a long suppression list costs: import, export, flat memory, and the look-up of a batch of recipients."""
+"""Costs of a long suppression list: import, export, flat memory, and the look-up of a batch of recipients."""
 
 from __future__ import annotations
 

@@ -17,4 +17,4 @@ BY_ANOTHER_TEST: Final = "run by "
 """The beginning of a reason that names the test which runs the block: a path, which must exist."""
 
 RUN_ELSEWHERE: Final = 7
-"""How many blocks another test runs."""
+"""Number of blocks that another test runs."""

@@ -121,7 +121,7 @@ _STATES = {"release": "held", "settle": "uncertain", "search": "uncertain", "can
 
 @dataclass
 class Project:
-    """What examples run in.
+    """Surroundings in which examples run.
 
     Attributes:
         directory: the page's own.

@@ -50,7 +50,7 @@ ALWAYS_THE_SAME: Final = frozenset({"mail-doctor", "sizing"})
 
 @dataclass
 class Shell:
-    """Where the commands of a page run.
+    """Shell in which the commands of a page run.
 
     Attributes:
         directory: the page's own.

@@ -1,4 +1,4 @@
-"""What goes over the wire to each provider outside production names nobody who may not get mail."""
+"""Requests to each provider outside production name nobody who may not get mail."""
 
 from __future__ import annotations
 

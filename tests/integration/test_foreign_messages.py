@@ -232,7 +232,7 @@ RAW = [
 
 
 def broadcast(body: object, **changes: object) -> bytes:
-    """What Celery publishes to all workers, with changes."""
+    """Publish as Celery does to all workers, with changes."""
     sent = body if isinstance(body, bytes) else json.dumps(body).encode()
     envelope: dict[str, object] = {
         "body": b64encode(sent).decode(),

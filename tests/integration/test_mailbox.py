@@ -297,83 +297,86 @@ def test_all_moments_of_the_schema_are_known_as_moved_or_history(database_url: s
 # --- frameworks
 
 
+# the tests of a project, to which DATABASE is added
+DJANGO_TESTS = """
+import unittest
+import django
+from django.conf import settings
+
+settings.configure(
+    SECRET_KEY="x",
+    INSTALLED_APPS=["mailglass.integrations.django"],
+    USE_TZ=True,
+    DATABASES={"default": DATABASE},
+)
+django.setup()
+from django.core import mail
+from django.db import connection, transaction
+from django.test import TestCase, override_settings
+from django.test.utils import setup_test_environment
+from mailglass import Message, deliver_later
+from mailglass.testing import mailbox, outbox
+
+setup_test_environment()
+MESSAGE = Message(to="ada@example.com", subject="Receipt", text="Thank you.")
+
+class ShopTest(TestCase):
+    def send(self):
+        with transaction.atomic():
+            return deliver_later.delay(MESSAGE, session=connection.connection)
+
+    def test_mailbox(self):
+        with mailbox(connection) as box:
+            result = self.send()
+            box.deliver()
+            box.assert_sent(to="ada@example.com", count=1)
+            self.assertEqual(box.simulate("bounced", result).outcome, "bounced")
+
+    def test_mailbox_again(self):
+        with mailbox(connection) as box:
+            self.assertEqual(box.deliver(), [])
+            self.send()
+            self.assertEqual(len(box.deliver()), 1)
+
+    def test_outbox_asks_no_database(self):
+        connection.ensure_connection()
+        with outbox() as box, self.assertNumQueries(0):
+            deliver_later.delay(MESSAGE, session=connection.connection)
+            box.assert_sent(count=1)
+
+    def test_mail_outbox_goes_on(self):
+        with outbox() as box:
+            mail.send_mail("Subject", "Text", "a@example.com", ["b@example.com"])
+            self.assertEqual(len(mail.outbox), 1)
+            box.assert_nothing_sent()
+
+    @override_settings(EMAIL_BACKEND="mailglass.integrations.django.EmailBackend")
+    def test_backend_is_caught(self):
+        for caught in (outbox(), mailbox(connection)):
+            with caught as box, self.captureOnCommitCallbacks(execute=True):
+                with transaction.atomic():
+                    mail.send_mail("Reset", "Text", "a@example.com", ["b@example.com"])
+                if hasattr(box, "deliver"):
+                    box.deliver()
+                box.assert_sent(to="b@example.com", subject="Reset", count=1)
+
+if __name__ == "__main__":
+    unittest.main()
+"""
+
+
 def test_djangos_test_case_sees_its_own_mail_and_the_mailbox(database_url: str, tmp_path: Path) -> None:
     info = psycopg.conninfo.conninfo_to_dict(database_url)
+    database = {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": info.get("dbname"),
+        "USER": info.get("user"),
+        "PASSWORD": info.get("password", ""),
+        "HOST": info.get("host"),
+        "PORT": str(info.get("port", "")),
+    }
     (tmp_path / "test_shop.py").write_text(
-        textwrap.dedent(
-            f"""
-            import unittest
-            import django
-            from django.conf import settings
-
-            settings.configure(
-                SECRET_KEY="x",
-                INSTALLED_APPS=["mailglass.integrations.django"],
-                USE_TZ=True,
-                DATABASES={{"default": {{
-                    "ENGINE": "django.db.backends.postgresql",
-                    "NAME": {info.get("dbname")!r},
-                    "USER": {info.get("user")!r},
-                    "PASSWORD": {info.get("password", "")!r},
-                    "HOST": {info.get("host")!r},
-                    "PORT": {str(info.get("port", ""))!r},
-                }}}},
-            )
-            django.setup()
-            from django.core import mail
-            from django.db import connection, transaction
-            from django.test import TestCase, override_settings
-            from django.test.utils import setup_test_environment
-            from mailglass import Message, deliver_later
-            from mailglass.testing import mailbox, outbox
-
-            setup_test_environment()
-            MESSAGE = Message(to="ada@example.com", subject="Receipt", text="Thank you.")
-
-            class ShopTest(TestCase):
-                def send(self):
-                    with transaction.atomic():
-                        return deliver_later.delay(MESSAGE, session=connection.connection)
-
-                def test_mailbox(self):
-                    with mailbox(connection) as box:
-                        result = self.send()
-                        box.deliver()
-                        box.assert_sent(to="ada@example.com", count=1)
-                        self.assertEqual(box.simulate("bounced", result).outcome, "bounced")
-
-                def test_mailbox_again(self):
-                    with mailbox(connection) as box:
-                        self.assertEqual(box.deliver(), [])
-                        self.send()
-                        self.assertEqual(len(box.deliver()), 1)
-
-                def test_outbox_asks_no_database(self):
-                    connection.ensure_connection()
-                    with outbox() as box, self.assertNumQueries(0):
-                        deliver_later.delay(MESSAGE, session=connection.connection)
-                        box.assert_sent(count=1)
-
-                def test_mail_outbox_goes_on(self):
-                    with outbox() as box:
-                        mail.send_mail("Subject", "Text", "a@example.com", ["b@example.com"])
-                        self.assertEqual(len(mail.outbox), 1)
-                        box.assert_nothing_sent()
-
-                @override_settings(EMAIL_BACKEND="mailglass.integrations.django.EmailBackend")
-                def test_backend_is_caught(self):
-                    for caught in (outbox(), mailbox(connection)):
-                        with caught as box, self.captureOnCommitCallbacks(execute=True):
-                            with transaction.atomic():
-                                mail.send_mail("Reset", "Text", "a@example.com", ["b@example.com"])
-                            if hasattr(box, "deliver"):
-                                box.deliver()
-                            box.assert_sent(to="b@example.com", subject="Reset", count=1)
-
-            if __name__ == "__main__":
-                unittest.main()
-            """
-        ),
+        f"DATABASE = {database!r}\n{DJANGO_TESTS}",
         encoding="utf-8",
     )
     done = subprocess.run([sys.executable, "test_shop.py"], cwd=tmp_path, capture_output=True, text=True, check=False)

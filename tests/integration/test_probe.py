@@ -27,32 +27,27 @@ _POOLS = {
 _USUAL = 2.5
 
 
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def node(cluster: Cluster) -> str:
     (file,) = (cluster.directory / "heartbeats").glob("worker-*.json")
     return file.name.removeprefix("worker-").removesuffix(".json")
 
 
 @pytest.mark.parametrize("pool", _POOLS)
-def test_a_worker_is_ready_a_frozen_one_falls_silent_and_an_ended_one_is_gone(cluster: Cluster, pool: str) -> None:
+def test_a_worker_is_ready_a_frozen_one_falls_silent_and_an_ended_one_is_gone(
+    cluster: Cluster, pool: str, wait_for: Callable[..., None]
+) -> None:
     worker = cluster.worker(*_POOLS[pool])
-    until(lambda: (cluster.directory / "heartbeats").is_dir())
+    wait_for(lambda: (cluster.directory / "heartbeats").is_dir())
     name = node(cluster)
-    until(lambda: run(["probe", "worker", "--ready", "--name", name]) == 0)
+    wait_for(lambda: run(["probe", "worker", "--ready", "--name", name]) == 0)
     assert run(["probe", "worker", "--live", "--name", name]) == 0
     assert worker.pid is not None
     os.kill(worker.pid, signal.SIGSTOP)
     try:
-        until(lambda: _age(name, "loop") > 4 * _USUAL)
+        wait_for(lambda: _age(name, "loop") > 4 * _USUAL)
     finally:
         os.kill(worker.pid, signal.SIGCONT)
-    until(lambda: _age(name, "loop") < _USUAL)
+    wait_for(lambda: _age(name, "loop") < _USUAL)
     worker.stop()
     assert run(["probe", "worker", "--name", name]) == 1
 
@@ -64,22 +59,24 @@ def _age(name: str, part: str) -> float:
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_a_worker_whose_slots_are_all_busy_goes_on_beating(cluster: Cluster, outside: Outside, pool: str) -> None:
+def test_a_worker_whose_slots_are_all_busy_goes_on_beating(
+    cluster: Cluster, outside: Outside, pool: str, wait_for: Callable[..., None]
+) -> None:
     outside.weather = lambda recipient: Weather.LOST_ANSWER
     cluster.worker(*_POOLS[pool])
     for number in range(8):
         deliver_later.delay(Message(to=f"u{number}@example.com", subject="Receipt", text="Thank you."))
-    until(lambda: len(outside.mails) >= 2)
+    wait_for(lambda: len(outside.mails) >= 2)
     name = node(cluster)
     begun = time.monotonic()
     # heard of at a later moment than this, while both slots wait for an answer
-    until(lambda: time.monotonic() - _age(name, "pool") > begun + 2 * _USUAL)
+    wait_for(lambda: time.monotonic() - _age(name, "pool") > begun + 2 * _USUAL)
     assert run(["probe", "worker", "--name", name]) == 0
 
 
-def test_beat_beats(cluster: Cluster) -> None:
+def test_beat_beats(cluster: Cluster, wait_for: Callable[..., None]) -> None:
     beat = cluster.beat()
-    until(lambda: run(["probe", "beat", "--ready"]) == 0)
+    wait_for(lambda: run(["probe", "beat", "--ready"]) == 0)
     beat.stop()
     assert run(["probe", "beat"]) == 1
 

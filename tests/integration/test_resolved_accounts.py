@@ -27,7 +27,6 @@ from mailglass.preflight.configuration import accounts_open
 from mailglass.preflight.findings import Status as Found
 from mailglass.preflight.surroundings import Surroundings
 from mailglass.settings import configure, get_settings, load_settings
-from mailglass.stack.process import ChildProcess, until_port
 from mailglass.suppressions import sync
 from tests.rotation import Postmark, postmark
 
@@ -70,14 +69,6 @@ class Shop(Tenancy):
     def list_accounts(self):
         return list(json.loads(Path(os.environ["SHOP_ACCOUNTS"]).read_text(encoding="utf-8")))
 '''
-
-
-def wait_for(fact: Callable[[], Any], seconds: float = 60.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := fact()):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    return found
 
 
 class Site:
@@ -154,7 +145,7 @@ backoff_max = 0.5
     sys.modules.pop("shop_accounts", None)
 
 
-def test_each_tenant_sends_by_its_own_token_until_it_is_revoked(site: Site) -> None:
+def test_each_tenant_sends_by_its_own_token_until_it_is_revoked(site: Site, wait_for: Callable[..., None]) -> None:
     worker = site.cluster.worker()
     ids = site.queue("acme", 5) + site.queue("other", 5)
     wait_for(lambda: site.sent(ids))
@@ -190,7 +181,9 @@ def written(site: Site) -> str:
 
 
 @pytest.mark.parametrize("fault", ["raises", "hangs", {"token": "", "passwords": ["s3cret-hook"]}])
-def test_a_hook_that_fails_for_one_account_leaves_the_others_and_its_mail_waits(site: Site, fault: Any) -> None:
+def test_a_hook_that_fails_for_one_account_leaves_the_others_and_its_mail_waits(
+    site: Site, fault: Any, wait_for: Callable[..., None]
+) -> None:
     site.keep(acme=fault)
     worker = site.cluster.worker()
     (waits,) = site.queue("acme")
@@ -209,18 +202,7 @@ class Endpoint:
 
     def __init__(self, site: Site, port: int) -> None:
         self.port = port
-        self.child = ChildProcess(
-            "web",
-            [sys.executable, "-m", "mailglass", "web", "--port", str(port)],
-            log=site.cluster.directory / "web.log",
-            env={**os.environ, **site.cluster.environment},
-            cwd=site.cluster.directory,
-            ready=until_port(port),
-            ready_timeout=60,
-            guardian=site.cluster.guardian,
-        )
-        site.cluster.stack.callback(self.child.stop)
-        self.child.start()
+        self.child = site.cluster.web(port)
 
     def post(self, account: str, password: str = "") -> int:
         credentials = base64.b64encode(f"hooks:{password or f's3cret-hook-of-{account}'}".encode()).decode()
@@ -230,7 +212,9 @@ class Endpoint:
             return connection.getresponse().status
 
 
-def test_webhooks_are_proved_by_the_secrets_that_the_application_keeps(site: Site, unused_port: int) -> None:
+def test_webhooks_are_proved_by_the_secrets_that_the_application_keeps(
+    site: Site, unused_port: int, wait_for: Callable[..., None]
+) -> None:
     endpoint = Endpoint(site, unused_port)
     assert [endpoint.post("acme"), endpoint.post("other"), endpoint.post("acme", "wrong")] == [200, 200, 401]
     assert endpoint.post("nobody") == 404

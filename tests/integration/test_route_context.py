@@ -1,4 +1,4 @@
-"""What a route's hook is told of a delivery: the same at its record and at each of its attempts."""
+"""Context of a route's hook: the same at a delivery's record and at each of its attempts."""
 
 from __future__ import annotations
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
-import os
-import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -28,19 +25,10 @@ from mailglass.mail.outcomes import OutcomeClass
 from mailglass.providers.registry import Accounts
 from mailglass.routing import Lane
 from mailglass.settings import configure, load_settings
-from mailglass.stack.process import ChildProcess, until_port
 from tests.provider_lab import mail
 from tests.rotation import Mount, Postmark, postmark
 
 LANE = Lane("mailglass", "acme", "transactional")
-
-
-def wait_for(fact: Callable[[], Any], seconds: float = 60.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := fact()):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    return found
 
 
 @pytest.fixture
@@ -104,7 +92,9 @@ class Producer:
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
-def test_mail_sent_while_its_key_rotates_goes_out_once(cluster: Any, api: Postmark, mount: Mount, pool: str) -> None:
+def test_mail_sent_while_its_key_rotates_goes_out_once(
+    cluster: Any, api: Postmark, mount: Mount, pool: str, wait_for: Callable[..., None]
+) -> None:
     use(cluster, api, f'"{mount.reference("token")}"', [])
     worker = cluster.worker("-P", pool, "-c", "2")
     producer = Producer()
@@ -230,22 +220,11 @@ def post(port: int, password: str, number: int = 0) -> int:
 
 
 def test_no_webhook_is_refused_while_its_password_rotates(
-    cluster: Any, api: Postmark, mount: Mount, unused_port: int
+    cluster: Any, api: Postmark, mount: Mount, unused_port: int, wait_for: Callable[..., None]
 ) -> None:
     passwords = [mount.reference("hook"), mount.reference("hook_before")]
     use(cluster, api, f'"{mount.reference("token")}"', passwords)
-    web = ChildProcess(
-        "web",
-        [sys.executable, "-m", "mailglass", "web", "--port", str(unused_port)],
-        log=cluster.directory / "web.log",
-        env={**os.environ, **cluster.environment},
-        cwd=cluster.directory,
-        ready=until_port(unused_port),
-        ready_timeout=60,
-        guardian=cluster.guardian,
-    )
-    cluster.stack.callback(web.stop)
-    web.start()
+    web = cluster.web(unused_port)
     poster = Poster(unused_port, "hook-0")
     try:
         for number in range(1, 4):

@@ -8,8 +8,6 @@ import json
 import os
 import re
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -22,20 +20,11 @@ from mailglass import Message, deliver_later, tenant
 from mailglass.ledger import webhooks
 from mailglass.settings import configure, load_settings
 from mailglass.stack.postgres import find_binaries
-from mailglass.stack.process import ChildProcess, until_port
 from mailglass.webhooks import process
 from tests.docs.shell import Shell, commands
 
 PAGE = Path(__file__).parents[2] / "docs" / "runbooks" / "webhook-troubleshooting.md"
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE))
-
-
-def wait_for(fact: Callable[[], Any], seconds: float = 30.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := fact()):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    return found
 
 
 class Site:
@@ -68,7 +57,7 @@ class Site:
     def follow(self, section: str) -> str:
         """Run the commands of a section, and return all that they print."""
         block = "\n".join(line[4:] for line in SECTIONS[section].splitlines() if line.startswith("    "))
-        lines = list(commands(block))
+        lines = [line for line, _ in commands(block)]
         assert lines
         self._capfd.readouterr()
         return "\n".join(self._run(line) for line in lines)
@@ -104,22 +93,13 @@ accounts = ["acme-postmark"]
         encoding="utf-8",
     )
     configure(load_settings())
-    web = ChildProcess(
-        "web",
-        [sys.executable, "-m", "mailglass", "web", "--port", str(unused_port)],
-        log=cluster.directory / "web.log",
-        env={**os.environ, **cluster.environment},
-        cwd=cluster.directory,
-        ready=until_port(unused_port),
-        ready_timeout=60,
-        guardian=cluster.guardian,
-    )
-    cluster.stack.callback(web.stop)
-    web.start()
+    cluster.web(unused_port)
     return Site(cluster, unused_port, capfd)
 
 
-def test_refusals_after_a_rotation_lead_to_the_secret_that_the_provider_uses(site: Site) -> None:
+def test_refusals_after_a_rotation_lead_to_the_secret_that_the_provider_uses(
+    site: Site, wait_for: Callable[..., None]
+) -> None:
     assert site.post("hook-old") == 200
     # rotated here without an overlap, and not yet at the provider; then by an empty file
     site.hook.write_text("hook-new", encoding="utf-8")
@@ -145,7 +125,7 @@ def test_silence_leads_to_the_account_in_the_url(site: Site) -> None:
     assert str(site.delivery_id) in found
 
 
-def test_repetitions_are_counted_as_duplicates(site: Site) -> None:
+def test_repetitions_are_counted_as_duplicates(site: Site, wait_for: Callable[..., None]) -> None:
     known = str(uuid4())
     assert [site.post("hook-old", MessageID=known) for _ in range(3)] == [200] * 3
     wait_for(lambda: '"duplicates": 1' in site.log())

@@ -37,7 +37,7 @@ def depth(written: str) -> int:
 
 
 def parsed(written: str) -> tuple[int, int]:
-    """How deep a document nests and how many elements it has, from what a serializer wrote."""
+    """Return the depth of a document and the number of its elements, from what a serializer wrote."""
     now = most = number = position = 0
     while match := MARKUP.search(written, position):
         position = match.end()
