@@ -10,6 +10,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
+from celery.app.utils import Settings as CelerySettings
+from celery.loaders.app import AppLoader
 
 if TYPE_CHECKING:
     # an application that imports the app loads none of these
@@ -150,8 +152,42 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_after_fork)
 
 
+class _OwnSettings(CelerySettings):
+    """Celery settings that no variable of another app changes.
+
+    Celery reads `CELERY_BROKER_URL` and its like before any app's configuration, and its `-b` sets them. In the
+    environment of an application they are the application's, whose broker rings no lane.
+    """
+
+    @property
+    def broker_url(self) -> str | None:
+        """Return the broker of our settings."""
+        return self.first("broker_url")  # type: ignore[no-any-return]
+
+    broker_read_url = broker_url
+    broker_write_url = broker_url
+
+    @property
+    def result_backend(self) -> None:
+        """Return None: the ledger holds every result."""
+        return None
+
+
+class _OwnLoader(AppLoader):
+    """Loader that reads no configuration module: the one that `CELERY_CONFIG_MODULE` names is another app's."""
+
+    def read_configuration(self, env: str = "") -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
+
 class MailglassCelery(Celery):
-    """Celery app whose beat prints no banner between log lines of JSON."""
+    """Celery app that has settings of its own, and whose beat prints no banner between log lines of JSON."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # Celery has no seam for the class of an app's settings, and keeps this object for the life of the app
+        object.__setattr__(self._conf, "__class__", _OwnSettings)
 
     @property
     def Beat(self) -> Any:
@@ -176,6 +212,8 @@ def _configuration() -> dict[str, Any]:
 
 app = MailglassCelery(
     "mailglass",
+    # its name, because Celery for Django reads it
+    loader="mailglass.celery:_OwnLoader",
     set_as_current=False,
     autofinalize=True,
     # Celery's own for Django loads the whole worker, to find in most processes that there is no Django

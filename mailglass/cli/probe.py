@@ -15,10 +15,12 @@ _TIMEOUT = 5.0
 
 @click.command()
 @click.argument("kind", type=click.Choice(["worker", "beat", "web"]))
-@click.option("--live", "wanted", flag_value="live", default="live", help="Not hung: else start it anew. The default.")
-@click.option("--ready", "wanted", flag_value="ready", help="Has broker and database too: else send it no work.")
-@click.option("--name", default="", help="The node name of one of several workers on this machine, as in -n.")
-@click.option("--port", default=8025, show_default=True, type=click.IntRange(1, 65535), help="Of the web process.")
+@click.option(
+    "--live", "wanted", flag_value="live", default="live", help="Not hung. If it is, restart it. The default."
+)
+@click.option("--ready", "wanted", flag_value="ready", help="Reaches broker and database too. If not, send it no work.")
+@click.option("--name", default="", help="The node name (-n) of one of several workers here.")
+@click.option("--port", default=8025, show_default=True, type=click.IntRange(1, 65535), help="Port of the web process.")
 @format_option
 def probe(kind: str, wanted: str, name: str, port: int, output_format: str) -> int:
     """Tell whether a worker, beat or web process is alive or ready.

@@ -373,7 +373,7 @@ class Engine:
         return usable
 
     def _mails(self, batch: _Batch, mine: AccountBatch) -> list[Outgoing]:
-        """Make the mails of an account; a delivery of whose content there can be none is held.
+        """Make the mails of an account; a delivery whose mail cannot be made is held.
 
         Outside production this is the last step before a provider is called, and each mail is cut to whom it may go to.
         """

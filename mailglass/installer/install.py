@@ -21,7 +21,7 @@ def plan_install(root: Path, framework: str | None = None) -> Plan:
 
     Args:
         root: the directory with the application's source.
-        framework: one of `mailglass.wiring.project.FRAMEWORKS`, or None to take the one that the source uses.
+        framework: one of `mailglass.installer.frameworks.FRAMEWORKS`, or None to take the one that the source uses.
 
     Returns:
         The plan. Its steps are ordered: first files, which nothing imports yet, then the application's own.

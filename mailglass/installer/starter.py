@@ -51,7 +51,7 @@ security = "none"
 accounts = ["relay"]
 """
 _ENVIRONMENT: Final = (
-    "# The ledger, where mails are owed and their lives are kept: a PostgreSQL database",
+    "# The ledger, which records every mail and its events: a PostgreSQL database",
     "MAILGLASS_DATABASE_URL=postgresql://mail@localhost/mail",
     "# The broker of the Celery workers: Redis, Valkey or RabbitMQ",
     "MAILGLASS_BROKER_URL=redis://localhost/0",

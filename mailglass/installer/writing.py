@@ -1,4 +1,4 @@
-"""Files are replaced by others that are complete: all steps of a plan, or none as far as the file system allows."""
+"""Writing of a plan: all of its files, each as a whole, or none as far as the file system allows."""
 
 from __future__ import annotations
 

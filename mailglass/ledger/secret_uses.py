@@ -18,7 +18,7 @@ _COST: Final = {"n": 2**14, "r": 8, "p": 1, "dklen": 8}
 
 @dataclass(frozen=True, slots=True)
 class SecretNote:
-    """What is to be noted of one secret.
+    """Use or refusal of one secret, to be noted.
 
     Attributes:
         account: whose it is.
@@ -35,7 +35,7 @@ class SecretNote:
 
 @dataclass(frozen=True, slots=True)
 class SecretUse:
-    """What is known of one secret.
+    """Record of one secret.
 
     Attributes:
         seen_at: since when it is known.
@@ -54,7 +54,7 @@ class SecretUse:
 
 
 def fingerprint(ledger: Runs, account: str, secret: str) -> bytes:
-    """Return what a secret is known by in this ledger.
+    """Return the fingerprint of a secret in this ledger.
 
     Args:
         ledger: its identity is the salt.
@@ -71,7 +71,7 @@ def _fingerprint(salt: str, secret: str) -> bytes:
 
 
 def note(ledger: Runs, notes: Iterable[SecretNote]) -> None:
-    """Note what became of secrets.
+    """Note uses and refusals of secrets.
 
     Raises:
         LedgerUnavailableError: the database cannot be reached; nothing was noted.

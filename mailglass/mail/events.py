@@ -38,7 +38,7 @@ class BounceClass(StrEnum):
 
 
 class RejectReason(StrEnum):
-    """Why a provider would not send."""
+    """Reason of a provider not to send."""
 
     INVALID = "invalid"
     BOUNCED = "bounced"

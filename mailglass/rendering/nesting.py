@@ -176,9 +176,13 @@ class _Nesting:
         if name in _FOREIGN:
             if not closed:
                 self._push(f":{name}")
-        elif name not in _TABLE_PARTS:
+        elif name in _TABLE_PARTS:
+            self._start_table_part(name)
+        else:
             self._push(name)
-        elif self.open and self.open[-1] in _AROUND[name]:
+
+    def _start_table_part(self, name: str) -> None:
+        if self.open and self.open[-1] in _AROUND[name]:
             # parts that the standard puts in between
             if name in ("td", "th", "tr") and self.open[-1] == "table":
                 self._push("tbody")

@@ -11,7 +11,7 @@ from mailglass.settings import LimitRule, Route
 
 
 class Mode(StrEnum):
-    """How the application asked for a mail: `deliver_later` and `deliver_many`, or `deliver`."""
+    """Call that asked for a mail: `deliver_later` and `deliver_many`, or `deliver`."""
 
     LATER = "later"
     NOW = "now"

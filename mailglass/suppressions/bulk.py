@@ -12,11 +12,13 @@ from mailglass.ids import uuid7
 from mailglass.ledger import audit, suppression_list
 from mailglass.ledger.session import NOT_GIVEN, Ledger, NotGiven
 from mailglass.ledger.suppression_list import Filter
-from mailglass.ledger.suppressions import EVERYONE, Suppression, unsuppress_these
+from mailglass.ledger.suppressions import Suppression, unsuppress_these
 from mailglass.routing.scope import AnyTenant
 from mailglass.settings import get_settings
 from mailglass.suppressions.editing import APPLICATION
 from mailglass.suppressions.listing import make_filter
+from mailglass.suppressions.removal import check_production
+from mailglass.suppressions.values import audited
 
 if TYPE_CHECKING:
     from mailglass.ledger.session import SessionLike
@@ -90,15 +92,12 @@ def remove_many(
             _count(counts, batch, force)
         return counts
     subject = {name: str(value) for name, value in chosen.given().items() if name != "tenant"}
-    whose = None if chosen.tenant == EVERYONE else chosen.tenant
+    whose = audited(chosen.tenant)
     audit.record(ledger, actor, "suppressions.remove", whose, subject)
     accounts = _accounts(at)
     try:
         for batch in _batches(ledger, chosen):
-            removable = _count(counts, batch, force)
-            for name in at:
-                _remove_at(accounts, name, removable, counts)
-            counts.removed += unsuppress_these(ledger, removable, force=force) - len(removable)
+            _remove(ledger, accounts, at, batch, force, counts)
             if progress is not None:
                 progress(counts)
     finally:
@@ -106,6 +105,20 @@ def remove_many(
             accounts.close()
     audit.record(ledger, actor, "suppressions.remove", whose, subject, counts.removed)
     return counts
+
+
+def _remove(
+    ledger: Ledger,
+    accounts: Accounts | None,
+    at: Sequence[str],
+    batch: Sequence[Suppression],
+    force: bool,
+    counts: RemovalCounts,
+) -> None:
+    removable = _count(counts, batch, force)
+    for name in at:
+        _remove_at(accounts, name, removable, counts)
+    counts.removed += unsuppress_these(ledger, removable, force=force) - len(removable)
 
 
 def _batches(ledger: Ledger, chosen: Filter) -> Iterator[list[Suppression]]:
@@ -132,12 +145,7 @@ def _accounts(at: Sequence[str]) -> Accounts | None:
     from mailglass.providers.registry import Accounts
 
     settings = get_settings()
-    if settings.recipients is not None:
-        raise ConfigError(
-            "environments",
-            "outside production no provider's suppression list is changed",
-            "Leave the accounts out, or run this in production",
-        )
+    check_production(settings)
     accounts = Accounts(settings)
     for name in at:
         if not accounts.open(name).keeps_suppressions:

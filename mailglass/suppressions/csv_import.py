@@ -13,13 +13,13 @@ from mailglass import clock
 from mailglass.errors import MessageError, SuppressionType
 from mailglass.ledger import audit
 from mailglass.ledger.session import NOT_GIVEN, Ledger, NotGiven
-from mailglass.ledger.suppressions import EVERYONE, Suppression, suppress, suppressed_already
+from mailglass.ledger.suppressions import Suppression, suppress, suppressed_already
 from mailglass.mail.streams import Stream
 from mailglass.suppressions.csv_columns import Columns, columns_of, moment_of, reason_of
 from mailglass.suppressions.csv_records import Record, records
 from mailglass.suppressions.editing import APPLICATION, BATCH
 from mailglass.suppressions.listing import REASONS
-from mailglass.suppressions.values import owner, parse_value, stream_name
+from mailglass.suppressions.values import audited, owner, parse_value, stream_name
 
 if TYPE_CHECKING:
     from mailglass.ledger.session import SessionLike
@@ -108,23 +108,12 @@ def import_csv(
     reader = _Reader(owner(tenant), _check_reason(reason), stream_name(stream), _check_columns(columns), from_line)
     ledger, report = Ledger(session), ImportReport()
     with _opened(source) as file:
-        entries: list[Suppression] = []
-        for record in records(file):
-            try:
-                entries += reader.entries(record, report)
-            except _Refused as refused:
-                report.refuse(record.line, refused.reason)
-                if on_refused is not None:
-                    on_refused(record.line, refused.reason)
-            if len(entries) >= BATCH:
+        for entries, line in _batches(file, reader, report, on_refused):
+            if entries:
                 _write(ledger, entries, reader.tenant, report, dry_run, actor)
-                entries = []
-                _move(report, record.line, progress)
-            last = record.line
-        if entries:
-            _write(ledger, entries, reader.tenant, report, dry_run, actor)
-        if reader.started:
-            _move(report, last, progress)
+            report.line = line
+            if progress is not None:
+                progress(report)
     return report
 
 
@@ -233,6 +222,27 @@ class _Reader:
         return [(SuppressionType.ADDRESS, "")]
 
 
+def _batches(
+    file: TextIO, reader: _Reader, report: ImportReport, on_refused: Callable[[int, str], None] | None
+) -> Iterator[tuple[list[Suppression], int]]:
+    """Yield the entries of a statement, with the last line that was read for them; the last ones may be none."""
+    entries: list[Suppression] = []
+    line = 0
+    for record in records(file):
+        line = record.line
+        try:
+            entries += reader.entries(record, report)
+        except _Refused as refused:
+            report.refuse(line, refused.reason)
+            if on_refused is not None:
+                on_refused(line, refused.reason)
+        if len(entries) >= BATCH:
+            yield entries, line
+            entries = []
+    if reader.started:
+        yield entries, line
+
+
 def _parsed(text: str, whole_domain: bool = False) -> tuple[str, SuppressionType] | None:
     """Return an address, or a domain where the record says that it is one: a slip must not suppress a whole domain."""
     if whole_domain == ("@" in text):
@@ -249,18 +259,11 @@ def _write(
     if dry_run:
         report.added += len(entries) - suppressed_already(ledger, entries)
         return
-    whose = None if tenant == EVERYONE else tenant
     subject = {"entries": len(entries)}
-    audit.record(ledger, actor, "suppressions.import", whose, subject)
+    audit.record(ledger, actor, "suppressions.import", audited(tenant), subject)
     written = suppress(ledger, entries)
-    audit.record(ledger, actor, "suppressions.import", whose, subject, written)
+    audit.record(ledger, actor, "suppressions.import", audited(tenant), subject, written)
     report.added += written
-
-
-def _move(report: ImportReport, line: int, progress: Callable[[ImportReport], None] | None) -> None:
-    report.line = line
-    if progress is not None:
-        progress(report)
 
 
 @contextmanager

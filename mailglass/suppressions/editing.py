@@ -11,12 +11,12 @@ from mailglass import clock
 from mailglass.errors import MessageError, SuppressionType
 from mailglass.ledger import audit
 from mailglass.ledger.session import NOT_GIVEN, Ledger, NotGiven
-from mailglass.ledger.suppressions import EVERYONE, Suppression, suppress, unsuppress
+from mailglass.ledger.suppressions import Suppression, suppress, unsuppress
 from mailglass.mail.addresses import Address, parse_address
 from mailglass.settings import get_settings
 from mailglass.suppressions.listing import REASONS
 from mailglass.suppressions.removal import Removal, remove_address
-from mailglass.suppressions.values import check_moment, owner, parse_value, stream_name
+from mailglass.suppressions.values import audited, check_moment, owner, parse_value, stream_name
 
 if TYPE_CHECKING:
     from mailglass.ledger.session import SessionLike
@@ -73,9 +73,9 @@ def add(
             for value, scope in batch
         ]
         subject = audit_subject([value for value, _ in batch], stream)
-        audit.record(ledger, actor, "suppressions.add", _audited(tenant), subject)
+        audit.record(ledger, actor, "suppressions.add", audited(tenant), subject)
         count = suppress(ledger, entries)
-        audit.record(ledger, actor, "suppressions.add", _audited(tenant), subject, count)
+        audit.record(ledger, actor, "suppressions.add", audited(tenant), subject, count)
         written += count
     return written
 
@@ -146,14 +146,10 @@ def _remove_everywhere(tenant: str, address: Address, at: Sequence[str], force: 
 
 def _remove_domain(ledger: Ledger, tenant: str, domain: str, actor: str) -> Removal:
     subject = {"domain": domain}
-    audit.record(ledger, actor, "suppressions.remove", _audited(tenant), subject)
+    audit.record(ledger, actor, "suppressions.remove", audited(tenant), subject)
     removed = int(unsuppress(ledger, tenant, domain, scope=SuppressionType.DOMAIN))
-    audit.record(ledger, actor, "suppressions.remove", _audited(tenant), subject, removed)
+    audit.record(ledger, actor, "suppressions.remove", audited(tenant), subject, removed)
     return Removal(removed=removed)
-
-
-def _audited(tenant: str) -> str | None:
-    return None if tenant == EVERYONE else tenant
 
 
 def _check_reason(reason: str, expires_at: datetime | None) -> None:

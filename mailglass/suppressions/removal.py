@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from mailglass.errors import ConfigError, ProviderCallError, SuppressionType
 from mailglass.ledger import audit
 from mailglass.ledger.database import Runs
-from mailglass.ledger.suppressions import EVERYONE, Suppression, suppressions_of, unsuppress
+from mailglass.ledger.suppressions import Suppression, suppressions_of, unsuppress
 from mailglass.mail.addresses import Address
-from mailglass.providers.registry import Accounts
 from mailglass.settings import Settings, SyncMode
+from mailglass.suppressions.values import audited
+
+if TYPE_CHECKING:
+    from mailglass.providers.registry import Accounts
 
 _WRITES = frozenset({SyncMode.PUSH, SyncMode.BOTH})
 
@@ -68,12 +72,8 @@ def remove_address(
         ConfigError: an account is unknown, or cannot be opened, or may not be changed outside production.
         LedgerUnavailableError: the database cannot be reached.
     """
-    if at and settings.recipients is not None:
-        raise ConfigError(
-            "environments",
-            "outside production no provider's suppression list is changed",
-            "Remove the address there by hand, or run this in production",
-        )
+    if at:
+        check_production(settings)
     entries = suppressions_of(ledger, tenant, address)
     own = [entry for entry in entries if entry.tenant == tenant]
     result = Removal(kept=len(entries) - len(own))
@@ -81,7 +81,7 @@ def remove_address(
         result.kept += len(own)
         return result
     subject = {"address": audit.digest(address.key), "at": ",".join(at) or None}
-    audit.record(ledger, actor, "suppressions.remove", None if tenant == EVERYONE else tenant, subject)
+    audit.record(ledger, actor, "suppressions.remove", audited(tenant), subject)
     if accounts is not None:
         for name in at or _pushing(settings, tenant):
             done = _remove_at(accounts, name, address)
@@ -92,10 +92,22 @@ def remove_address(
             result.removed += 1
         else:
             result.kept += 1
-    audit.record(
-        ledger, actor, "suppressions.remove", None if tenant == EVERYONE else tenant, subject, count=result.removed
-    )
+    audit.record(ledger, actor, "suppressions.remove", audited(tenant), subject, count=result.removed)
     return result
+
+
+def check_production(settings: Settings) -> None:
+    """Check that a provider's suppression list may be changed.
+
+    Raises:
+        ConfigError: not outside production.
+    """
+    if settings.recipients is not None:
+        raise ConfigError(
+            "environments",
+            "outside production no provider's suppression list is changed",
+            "Name no account and remove the addresses there by hand, or run this in production",
+        )
 
 
 def _pushing(settings: Settings, tenant: str) -> list[str]:

@@ -45,6 +45,11 @@ def owner(tenant: str | None) -> str:
     return tenant if tenant == EVERYONE else check_tenant(tenant)
 
 
+def audited(tenant: str | None) -> str | None:
+    """Return the tenant under whom the audit notes a change; None for the list that binds all, and for all lists."""
+    return None if tenant == EVERYONE else tenant
+
+
 def owner_or_any(tenant: str | AnyTenant | None) -> str | None:
     """Return the tenant whose list is meant, as `owner` does; None for `ANY_TENANT`."""
     return None if tenant is ANY_TENANT else owner(tenant)

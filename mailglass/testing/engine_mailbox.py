@@ -29,7 +29,7 @@ from mailglass.testing.mailbox_database import ConnectionLike, check, driver_con
 from mailglass.testing.mailbox_provider import NAME, MailboxProvider, webhook_body
 from mailglass.testing.provider import FixedAccounts
 from mailglass.testing.sent import SentMail, SentMails
-from mailglass.testing.substitutes import SENDER, Place, Silence, for_tests, substituted
+from mailglass.testing.substitutes import SENDER, SilentDoorbell, Substitution, for_tests, substituted
 from mailglass.testing.transaction_ledger import TransactionLedger
 from mailglass.webhooks import process
 
@@ -95,7 +95,7 @@ class Mailbox(SentMails):
         return self.sent[before:]
 
     def advance(self, *, seconds: float = 0.0, minutes: float = 0.0, hours: float = 0.0, days: float = 0.0) -> None:
-        """Let time pass in the ledger: what is due, expires, is held or leased until then has come to that moment."""
+        """Move the ledger's time on, past the moments until which mail waits, lives, is held or leased."""
         advance(self._ledger, seconds + 60 * minutes + 3600 * hours + 86400 * days)
 
     def answer_next(self, outcome: OutcomeLike, *, reason: str | None = None, times: int = 1) -> None:
@@ -228,8 +228,8 @@ class _MailboxRuntime(Runtime):
 
     @property
     def doorbell(self) -> Any:
-        """Return a bell that nobody hears."""
-        return Silence()
+        """Return a doorbell that rings nobody."""
+        return SilentDoorbell()
 
     @property
     def engine(self) -> Any:
@@ -277,5 +277,5 @@ def mailbox(connection: ConnectionLike | None = None, *, database_url: str | Non
 @contextmanager
 def _opened(connection: psycopg.Connection[Any]) -> Iterator[Mailbox]:
     box = Mailbox(TransactionLedger(connection))
-    with substituted(Place(box.runtime)):
+    with substituted(Substitution(box.runtime)):
         yield box

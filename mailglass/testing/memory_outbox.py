@@ -24,7 +24,7 @@ from mailglass.settings import Settings, get_settings
 from mailglass.settings.values import domain_name
 from mailglass.testing.memory_ledger import MemoryLedger, Recorded
 from mailglass.testing.sent import SentMail, SentMails
-from mailglass.testing.substitutes import SENDER, Place, Silence, for_tests, substituted
+from mailglass.testing.substitutes import SENDER, SilentDoorbell, Substitution, for_tests, substituted
 
 if TYPE_CHECKING:
     from mailglass.routing import Lane
@@ -137,8 +137,8 @@ class _OutboxRuntime(Runtime):
 
     @property
     def doorbell(self) -> Any:
-        """Return a bell that nobody hears."""
-        return Silence()
+        """Return a doorbell that rings nobody."""
+        return SilentDoorbell()
 
     @property
     def engine(self) -> Any:
@@ -196,5 +196,5 @@ def outbox() -> Iterator[Outbox]:
         ConfigError: the settings are wrong.
     """
     box = Outbox()
-    with substituted(Place(box.runtime)):
+    with substituted(Substitution(box.runtime)):
         yield box

@@ -30,19 +30,19 @@ SENDER: Final = Address("sender@example.com")
 _LOOP_THREADS: Final = ("asyncio_", "mailglass-")
 
 
-class Place:
-    """The place of the process's runtime, taken for the time of one test.
+class Substitution:
+    """A runtime in place of the process's own, for the time of one test.
 
     Args:
-        runtime: is used meanwhile.
+        runtime: the substitute.
     """
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self.parent: Place | None = None
+        self.parent: Substitution | None = None
 
 
-class Silence:
+class SilentDoorbell:
     """A doorbell that rings nobody."""
 
     def ring(self, lanes: object) -> None:
@@ -58,47 +58,47 @@ def for_tests(settings: Settings) -> Settings:
     return replace(settings, accounts={_ACCOUNT: account}, routes=(Route((_ACCOUNT,)),))
 
 
-_mine: ContextVar[Place | None] = ContextVar("mailglass_testing", default=None)
-_open: list[Place] = []
+_mine: ContextVar[Substitution | None] = ContextVar("mailglass_testing", default=None)
+_open: list[Substitution] = []
 _lock = threading.Lock()
 
 
 @contextmanager
-def substituted(place: Place) -> Iterator[None]:
-    """Use a place's runtime for every call that belongs to this context, until the block ends."""
-    place.parent = _mine.get()
+def substituted(substitution: Substitution) -> Iterator[None]:
+    """Use a substitute for every call that belongs to this context, until the block ends."""
+    substitution.parent = _mine.get()
     with _lock:
-        _open.append(place)
+        _open.append(substitution)
         # they stay: a thread that outlives its test must not send either
         runtime.substitute_runtime(_runtime)
         session.substitute_ledger(_ledger)
-    _mine.set(place)
+    _mine.set(substitution)
     try:
         yield
     finally:
         # not by a token: a fixture may be torn down in another context than it was set up in
-        _mine.set(place.parent)
+        _mine.set(substitution.parent)
         with _lock:
-            _open.remove(place)
+            _open.remove(substitution)
 
 
 def _runtime() -> Runtime | None:
-    place = _place()
-    return None if place is None else place.runtime
+    substitution = _current()
+    return None if substitution is None else substitution.runtime
 
 
 def _ledger() -> Database | None:
-    place = _place()
-    return None if place is None else place.runtime.database
+    substitution = _current()
+    return None if substitution is None else substitution.runtime.database
 
 
-def _place() -> Place | None:
+def _current() -> Substitution | None:
     mine = _mine.get()
     with _lock:
         if mine in _open:
             return mine
-        parents = [place.parent for place in _open]
-        innermost = [place for place in _open if place not in parents]
+        parents = [substitution.parent for substitution in _open]
+        innermost = [substitution for substitution in _open if substitution not in parents]
     if mine is not None and not (innermost and _of_event_loop()):
         raise OutboxError("mail is sent by code of a test that is over: let the test wait for its threads and tasks")
     if len(innermost) > 1:

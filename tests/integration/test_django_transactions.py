@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.core import mail
 from django.core.checks import run_checks
+from django.core.management import call_command
 from django.db import IntegrityError, connection, connections, transaction
 from django.db.transaction import TransactionManagementError
 from django.test.utils import setup_test_environment, teardown_test_environment
@@ -298,6 +299,23 @@ def test_a_database_that_djangos_test_runner_exchanges_is_followed(
         schema.upgrade(empty_database_url)
         send("carol@example.com")
     assert recipients(cluster) == ["ada@example.com"]
+
+
+def test_a_test_database_with_the_ledger_is_copied_and_dropped(derived: Any, cluster: Any) -> None:
+    if cluster.environment.get("MAILGLASS_POOLER"):
+        pytest.skip("a pooler serves the databases that it knows")
+    creation, own = connections["mail"].creation, derived.DATABASES["mail"]["NAME"]
+    creation.create_test_db(verbosity=0, autoclobber=True)
+    try:
+        call_command("mailglass", "db", "upgrade")
+        send()
+        assert run_checks(databases=["mail"]) == []
+        creation.clone_test_db("1", verbosity=0, autoclobber=True)
+        creation.destroy_test_db(verbosity=0, suffix="1")
+        send("bob@example.com")
+    finally:
+        creation.destroy_test_db(own, verbosity=0)
+    assert recipients(cluster) == []
 
 
 def test_djangos_own_test_outbox_goes_on_working(shop: Any, cluster: Any) -> None:

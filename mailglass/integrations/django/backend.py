@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db import connections, transaction
@@ -20,13 +20,10 @@ from mailglass.integrations.django.transactions import joined, ledger_alias
 from mailglass.ledger.session import NOT_GIVEN, is_in_memory
 from mailglass.ledger.submit import Item, Recorded
 from mailglass.mail.message import check_stream
+from mailglass.outbound.deliver_many import CHUNK, CHUNK_SIZE
 from mailglass.outbound.recording import items_of, record_items
 from mailglass.outbound.schedule import Schedule, make_schedule
 from mailglass.routing.scope import current_tenant, tenant
-
-# deliveries in one statement, and characters of their content, which one mail may exceed
-_CHUNK: Final = 500
-_CHUNK_SIZE: Final = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +205,7 @@ def _chunks(prepared: Sequence[Prepared]) -> Iterator[list[Prepared]]:
         count = size = 0
         for entry in entries:
             length = len(entry.items[0].content)
-            if chunk and (count + len(entry.items) > _CHUNK or size + length > _CHUNK_SIZE):
+            if chunk and (count + len(entry.items) > CHUNK or size + length > CHUNK_SIZE):
                 yield chunk
                 chunk, count, size = [], 0, 0
             chunk.append(entry)

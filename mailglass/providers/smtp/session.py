@@ -151,7 +151,7 @@ class Session:
         return self._open and not self._in_mail and self._ahead is not None and self._ahead.prepared is prepared
 
     def objection(self, prepared: PreparedMail) -> Outcome | None:
-        """Why this server cannot take the mail, known before it is asked; None when nothing speaks against it."""
+        """Return the refusal that this server announced for such a mail, or None."""
         if prepared.envelope.smtputf8 and "SMTPUTF8" not in self.features:
             return Outcome(OutcomeClass.REJECTED, reason="smtputf8_unsupported")
         if self._max_size is not None and prepared.size > self._max_size:
