@@ -35,14 +35,14 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def node(cluster: Cluster) -> str:
-    (file,) = (cluster.directory / "heartbeats").glob("worker-*.json")
+    (file,) = (cluster.directory / "heartbeats").glob("*/worker-*.json")
     return file.name.removeprefix("worker-").removesuffix(".json")
 
 
 @pytest.mark.parametrize("pool", _POOLS)
 def test_a_worker_is_ready_a_frozen_one_falls_silent_and_an_ended_one_is_gone(cluster: Cluster, pool: str) -> None:
     worker = cluster.worker(*_POOLS[pool])
-    until(lambda: (cluster.directory / "heartbeats").is_dir())
+    until(lambda: any((cluster.directory / "heartbeats").glob("*/worker-*.json")))
     name = node(cluster)
     until(lambda: run(["probe", "worker", "--ready", "--name", name]) == 0)
     assert run(["probe", "worker", "--live", "--name", name]) == 0
