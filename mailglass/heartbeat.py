@@ -109,9 +109,9 @@ def path_of(kind: str, name: str = "") -> Path:
     """
     if name and not _NAME.match(name):
         raise ValueError("a name is 1 to 200 of letters, digits, `.`, `_`, `@` and `-`")
-    given = os.environ.get(VARIABLE)
     uid = os.getuid() if hasattr(os, "getuid") else 0
-    directory = Path(given) if given else Path(tempfile.gettempdir()) / f"mailglass-{uid}"
+    # its own in either place: everybody may write to a mounted volume, as to the temporary one
+    directory = Path(os.environ.get(VARIABLE) or tempfile.gettempdir()) / f"mailglass-{uid}"
     return directory / (f"{kind}-{name}.json" if name else f"{kind}.json")
 
 

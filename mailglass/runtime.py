@@ -66,6 +66,17 @@ class Runtime:
         """Return the router, with the tenancy's hooks."""
         return Router(self.settings)
 
+    def prepare_for_webhooks(self) -> None:
+        """Open what the first webhook needs, so that wrong settings show at the start.
+
+        Raises:
+            ConfigError: the settings are wrong, or an account cannot be opened.
+        """
+        _ = self.database
+        self.accounts.check()
+        if self.settings.broker_url.reveal():
+            _ = self.doorbell
+
     def ingress_context(self, ring: Ring | None = None) -> IngressContext:
         """Return what the webhook endpoint works with.
 

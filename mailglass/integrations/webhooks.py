@@ -35,7 +35,7 @@ def post(account: str, tenant: str | None, environ: Mapping[str, Any], read: Cal
     """
     try:
         runtime = get_runtime()
-        runtime.settings.require_database()
+        _ = runtime.database
     except ConfigError as error:
         telemetry.emit("mailglass.webhook.misconfigured", level=logging.ERROR, status=500, reason=error.key)
         return ingress.MISCONFIGURED

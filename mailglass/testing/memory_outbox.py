@@ -145,6 +145,9 @@ class _OutboxRuntime(Runtime):
         """Return an engine that has nothing to do: what is recorded is sent."""
         return _NoEngine()
 
+    def prepare_for_webhooks(self) -> None:
+        """Do nothing: an application under test starts without secrets and a database, and no webhook comes."""
+
     @property
     def accounts(self) -> Any:
         """Refuse to open accounts."""

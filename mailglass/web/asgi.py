@@ -210,11 +210,7 @@ class WebApp:
 
     def _open(self) -> None:
         """Open what the first request needs, so that wrong settings show at the start."""
-        runtime = self._runtime()
-        runtime.settings.require_database()
-        runtime.accounts.check()
-        if runtime.settings.broker_url.reveal():
-            _ = runtime.doorbell
+        self._runtime().prepare_for_webhooks()
 
     def _runtime(self) -> Runtime:
         return self._own or get_runtime()
@@ -222,7 +218,7 @@ class WebApp:
     def _batcher_for(self, runtime: Runtime) -> WebhookBatcher:
         """Return the batcher of this runtime; a new one if the settings have changed."""
         if self._batcher is None or self._batcher.runtime is not runtime:
-            runtime.settings.require_database()
+            _ = runtime.database
             self._batcher = WebhookBatcher(runtime, self._pool())
         return self._batcher
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextlib import suppress as suppress_error
 from typing import Any
 
@@ -18,7 +18,7 @@ from django.test.utils import setup_test_environment, teardown_test_environment
 
 from mailglass import LedgerUnavailableError, Message, SessionError, SuppressedError, deliver_later, deliver_many
 from mailglass.errors import ConfigError, LedgerError
-from mailglass.integrations.django import EmailBackend, session
+from mailglass.integrations.django import EmailBackend, backend, session
 from mailglass.ledger import schema
 from mailglass.ledger.suppressions import Suppression, suppress
 from mailglass.settings import configure, get_settings
@@ -133,6 +133,22 @@ def test_a_refused_statement_leaves_the_callers_transaction_usable(shop: Any, cl
         assert EmailBackend(fail_silently=True).send_messages([message(to=["eve@example.com"])]) == 0
         send("ada@example.com")
     assert recipients(cluster) == ["ada@example.com"]
+
+
+@pytest.mark.parametrize("place", ["autocommit", "transaction"])
+def test_a_call_of_several_statements_records_all_of_its_mails_or_none(
+    shop: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(backend, "_CHUNK", 1)
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE mailglass.deliveries ADD CONSTRAINT no_ada CHECK (recipient <> 'ada@example.com')")
+    mails = [message(to=[name]) for name in ("bob@example.com", "ada@example.com")]
+    with transaction.atomic() if place == "transaction" else nullcontext(), pytest.raises(LedgerError):
+        mail.get_connection().send_messages(mails)
+    # nothing was recorded that whoever sends them again would send twice
+    assert recipients(cluster) == []
+    assert mail.get_connection().send_messages(mails[:1]) == 1
+    assert recipients(cluster) == ["bob@example.com"]
 
 
 def test_a_broken_transaction_takes_no_mail(shop: Any, cluster: Any) -> None:

@@ -12,9 +12,12 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from psycopg.rows import namedtuple_row
 from sqlalchemy.orm import Session
 
+import mailglass.web
 from mailglass import (
     DeliveryError,
     DeliveryResult,
@@ -102,6 +105,11 @@ def test_every_way_to_send_ends_in_the_mailbox(box: Mailbox) -> None:
     deliver_later.delay(message(idempotency_key="order-1001"))
     with pytest.raises(IdempotencyError):
         deliver_later.delay(message("b@example.com", idempotency_key="order-1001"))
+
+
+def test_an_application_with_the_endpoints_lifespan_starts_in_the_mailbox(box: Mailbox) -> None:
+    with TestClient(FastAPI(lifespan=mailglass.web.app.lifespan)):
+        later("ada@example.com")
 
 
 def test_time_that_passes_brings_what_is_due_and_ends_what_expires(box: Mailbox) -> None:

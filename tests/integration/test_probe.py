@@ -28,7 +28,7 @@ _USUAL = 2.5
 
 
 def node(cluster: Cluster) -> str:
-    (file,) = (cluster.directory / "heartbeats").glob("worker-*.json")
+    (file,) = (cluster.directory / "heartbeats").glob("*/worker-*.json")
     return file.name.removeprefix("worker-").removesuffix(".json")
 
 
@@ -37,7 +37,7 @@ def test_a_worker_is_ready_a_frozen_one_falls_silent_and_an_ended_one_is_gone(
     cluster: Cluster, pool: str, wait_for: Callable[..., None]
 ) -> None:
     worker = cluster.worker(*_POOLS[pool])
-    wait_for(lambda: (cluster.directory / "heartbeats").is_dir())
+    wait_for(lambda: any((cluster.directory / "heartbeats").glob("*/worker-*.json")))
     name = node(cluster)
     wait_for(lambda: run(["probe", "worker", "--ready", "--name", name]) == 0)
     assert run(["probe", "worker", "--live", "--name", name]) == 0

@@ -88,6 +88,7 @@ def test_beats_of_another_boot_are_not_alive(directory: Path) -> None:
     "content", [b"", b"{", b"[]", b'{"pid": 1}', b'{"pid": 1, "beats": {"loop": "x"}}', b"[" * 70_000]
 )
 def test_a_heartbeat_that_cannot_be_read_is_none(directory: Path, content: bytes) -> None:
+    Heartbeat("worker").beat("loop", "pool")
     path_of("worker").write_bytes(content)
     assert read("worker") is None
     assert run(["probe", "worker"]) == 1
@@ -95,8 +96,17 @@ def test_a_heartbeat_that_cannot_be_read_is_none(directory: Path, content: bytes
 
 def test_a_directory_that_everybody_writes_to_is_not_believed(directory: Path) -> None:
     Heartbeat("worker").beat("loop", "pool")
-    directory.chmod(0o777)
+    path_of("worker").parent.chmod(0o777)
     assert run(["probe", "worker"]) == 1
+
+
+def test_a_volume_that_everybody_writes_to_holds_a_directory_of_its_user(directory: Path) -> None:
+    # as Kubernetes mounts an empty one
+    directory.chmod(0o777)
+    Heartbeat("worker").beat("loop", "pool")
+    assert run(["probe", "worker"]) == 0
+    (own,) = directory.iterdir()
+    assert own.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_directory_that_cannot_be_written_ends_no_worker(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

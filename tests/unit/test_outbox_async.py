@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
+import mailglass.web
 from mailglass import Message, SuppressedError, adeliver, adeliver_many, deliver_later
 from mailglass.testing import Outbox
 
@@ -41,3 +44,15 @@ def test_mail_in_a_session_of_a_coroutine_needs_no_database(outbox: Outbox) -> N
 
     asyncio.run(main())
     assert [mail.to.email for mail in outbox.sent] == ["ada@example.com"]
+
+
+def test_an_application_with_the_endpoints_lifespan_starts_without_secrets_or_database(outbox: Outbox) -> None:
+    app = FastAPI(lifespan=mailglass.web.app.lifespan)
+
+    @app.post("/welcome")
+    async def welcome() -> str:
+        return (await deliver_later.adelay(message())).id
+
+    with TestClient(app) as client:
+        assert client.post("/welcome").status_code == 200
+    outbox.assert_sent(to="ada@example.com", count=1)

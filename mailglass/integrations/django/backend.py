@@ -84,7 +84,10 @@ class EmailBackend(BaseEmailBackend):
         self.stream = check_stream(stream)
 
     def send_messages(self, email_messages: Iterable[Any]) -> int:
-        """Record messages for delivery: all in one statement, after all of them were checked.
+        """Record messages for delivery, after all of them were checked: 500 deliveries in one statement.
+
+        In Django's database all of them are recorded or none. Where the ledger is elsewhere this holds for each
+        statement.
 
         Returns:
             The number of messages that were queued. Where the ledger is not in Django's database, they are counted
@@ -123,26 +126,27 @@ class EmailBackend(BaseEmailBackend):
         alias = ledger_alias()
         connection = connections[alias]
         session = None if is_in_memory() else joined(alias)
+        chunks = list(_chunks(prepared))
         if session is not None:
             with ExitStack() as stack:
                 stack.enter_context(connection.wrap_database_errors)
-                if connection.in_atomic_block:
-                    # a refused statement must not take the caller's transaction with it
+                if connection.in_atomic_block or len(chunks) > 1:
+                    # a refused statement takes neither the caller's transaction with it nor leaves those before it
                     stack.enter_context(transaction.atomic(using=alias))
-                recorded = _record(prepared, session)
+                recorded = _record(prepared, chunks, session)
         elif connection.in_atomic_block and not is_in_memory():
-            transaction.on_commit(partial(self._after_commit, prepared), using=alias, robust=self.fail_silently)
+            transaction.on_commit(partial(self._after_commit, prepared, chunks), using=alias, robust=self.fail_silently)
             return len(prepared)
         else:
-            recorded = _record(prepared, NOT_GIVEN)
+            recorded = _record(prepared, chunks, NOT_GIVEN)
         if all(answer.suppressed_by for answers in recorded for answer in answers):
             first = recorded[0][0]
             raise SuppressedError(SuppressionType(str(first.suppressed_by)), first.id)
         return sum(any(not answer.suppressed_by for answer in answers) for answers in recorded)
 
-    def _after_commit(self, prepared: Sequence[Prepared]) -> None:
+    def _after_commit(self, prepared: Sequence[Prepared], chunks: Sequence[Sequence[Prepared]]) -> None:
         with self._silence():
-            _record(prepared, NOT_GIVEN)
+            _record(prepared, chunks, NOT_GIVEN)
 
 
 class _Silence(AbstractContextManager[list[int]]):
@@ -161,14 +165,21 @@ class _Silence(AbstractContextManager[list[int]]):
         return True
 
 
-def _record(prepared: Sequence[Prepared], session: object) -> list[list[Recorded]]:
+def _record(
+    prepared: Sequence[Prepared], chunks: Sequence[Sequence[Prepared]], session: object
+) -> list[list[Recorded]]:
     """Record deliveries, and tell each message what became of it.
+
+    Args:
+        prepared: all messages.
+        chunks: the same, as many to a statement.
+        session: as `record_items` takes it.
 
     Returns:
         The records of each message, in order.
     """
     recorded: dict[int, list[Recorded]] = {}
-    for chunk in _chunks(prepared):
+    for chunk in chunks:
         items = [item for entry in chunk for item in entry.items]
         answers = iter(record_items(items, chunk[0].schedule, session))
         for entry in chunk:
