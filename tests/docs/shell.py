@@ -65,19 +65,18 @@ class Shell:
     delivery: Callable[[str], str]
     resolver: str
 
-    def run(self, block: str) -> None:
-        """Run a block's commands in their order."""
-        for line, shown in commands(block):
-            self._run(self._filled(line), shown)
+    def run(self, block: str) -> str:
+        """Run a block's commands in their order, and return what they print."""
+        return "\n".join([self._run(self._filled(line), shown) for line, shown in commands(block)])
 
-    def _run(self, line: str, shown: Sequence[str]) -> None:
+    def _run(self, line: str, shown: Sequence[str]) -> str:
         server = next((ready for words, ready in _READY.items() if words.match(line)), None)
         if server is not None:
             self._serve(shlex.split(line, comments=True), server)
-        elif line.startswith("mailglass ") and not _SHELL.search(re.sub(r"\s#.*", "", line)):
-            self._command(shlex.split(line, comments=True)[1:], shown)
-        else:
-            self._by_bash(line)
+            return ""
+        if line.startswith("mailglass ") and not _SHELL.search(re.sub(r"\s#.*", "", line)):
+            return self._command(shlex.split(line, comments=True)[1:], shown)
+        return self._by_bash(line)
 
     def _filled(self, line: str) -> str:
         """Put real ids, free ports and moments to come for those that a page shows."""
@@ -90,7 +89,7 @@ class Shell:
         line = re.sub(r"(--at) \d{4}-\S+", f"\\1 {tomorrow:%Y-%m-%dT%H:%MZ}", line)
         return re.sub(r"(--port[ =])\d+", lambda found: f"{found[1]}{free_port(None)}", line)
 
-    def _command(self, words: list[str], shown: Sequence[str]) -> None:
+    def _command(self, words: list[str], shown: Sequence[str]) -> str:
         name = " ".join(words[:2])
         if words[0] in ("mail-doctor", "go-live") and not {"--resolver", "--explain"} & set(words):
             words = [*words, "--resolver", self.resolver]
@@ -106,6 +105,7 @@ class Shell:
         if words[0] in ALWAYS_THE_SAME:
             for line in shown:
                 assert any(said.startswith(line) for said in printed.splitlines()), (line, printed)
+        return printed
 
     def _serve(self, words: list[str], ready: str) -> None:
         program = {"mailglass": ["-m", "mailglass"], "celery": ["-m", "celery"], "uvicorn": ["-m", "uvicorn"]}
@@ -125,7 +125,7 @@ class Shell:
         finally:
             child.stop()
 
-    def _by_bash(self, line: str) -> None:
+    def _by_bash(self, line: str) -> str:
         done = subprocess.run(
             ["bash", "-e", "-o", "pipefail", "-c", line],
             cwd=self.directory,
@@ -137,6 +137,7 @@ class Shell:
             timeout=90,
         )
         assert done.returncode == 0, f"`{line}` exited with {done.returncode}: {done.stdout}{done.stderr}"
+        return done.stdout
 
     def _all_environment(self) -> dict[str, str]:
         path = os.pathsep.join([str(Path(sys.executable).parent), str(find_binaries()), os.environ["PATH"]])

@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import os
 import re
-import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -19,9 +17,8 @@ import pytest
 from mailglass import Message, deliver_later, tenant
 from mailglass.ledger import webhooks
 from mailglass.settings import configure, load_settings
-from mailglass.stack.postgres import find_binaries
 from mailglass.webhooks import process
-from tests.docs.shell import Shell, commands
+from tests.docs.shell import Shell
 
 PAGE = Path(__file__).parents[2] / "docs" / "runbooks" / "webhook-troubleshooting.md"
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE))
@@ -30,8 +27,8 @@ SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE.read_text(encodi
 class Site:
     """An endpoint in a process of its own, and a shell beside its log."""
 
-    def __init__(self, cluster: Any, port: int, capfd: pytest.CaptureFixture[str]) -> None:
-        self.cluster, self.port, self._capfd = cluster, port, capfd
+    def __init__(self, cluster: Any, port: int) -> None:
+        self.cluster, self.port = cluster, port
         self.delivery_id: UUID | None = None
         self.hook = cluster.directory / "hook"
         self.shell = Shell(cluster.directory, cluster.environment, cluster.guardian, lambda action: self._id(), "")
@@ -57,23 +54,12 @@ class Site:
     def follow(self, section: str) -> str:
         """Run the commands of a section, and return all that they print."""
         block = "\n".join(line[4:] for line in SECTIONS[section].splitlines() if line.startswith("    "))
-        lines = [line for line, _ in commands(block)]
-        assert lines
-        self._capfd.readouterr()
-        return "\n".join(self._run(line) for line in lines)
-
-    def _run(self, line: str) -> str:
-        if line.startswith("mailglass "):
-            self.shell.run(line)
-            return self._capfd.readouterr().out
-        path = os.pathsep.join([str(find_binaries()), os.environ["PATH"]])
-        done = subprocess.run(["bash", "-c", line], env={**os.environ, "PATH": path}, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        assert block
+        return self.shell.run(block)
 
 
 @pytest.fixture
-def site(cluster: Any, unused_port: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Site:
+def site(cluster: Any, unused_port: int, monkeypatch: pytest.MonkeyPatch) -> Site:
     monkeypatch.chdir(cluster.directory)
     hook = cluster.directory / "hook"
     hook.write_text("hook-old", encoding="utf-8")
@@ -94,7 +80,7 @@ accounts = ["acme-postmark"]
     )
     configure(load_settings())
     cluster.web(unused_port)
-    return Site(cluster, unused_port, capfd)
+    return Site(cluster, unused_port)
 
 
 def test_refusals_after_a_rotation_lead_to_the_secret_that_the_provider_uses(
