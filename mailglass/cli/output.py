@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -68,3 +70,18 @@ def print_sample(sample: Sequence[str], count: int, done: str) -> None:
     if count > len(sample):
         note(f"and {count - len(sample)} more")
     note(f"{count} would be {done}; add --yes to do it.")
+
+
+@contextmanager
+def progress_bar(unit: str) -> Iterator[Callable[[int], None] | None]:
+    """Show progress on standard error; yield None if that is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn(f"{{task.completed:,.0f}} {unit}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done: bar.update(task, completed=done)

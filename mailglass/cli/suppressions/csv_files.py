@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mailglass.cli.actor import actor_option
-from mailglass.cli.output import JSON, format_option, note, print_json
+from mailglass.cli.output import JSON, format_option, note, print_json, progress_bar
 from mailglass.cli.suppressions.entries import chosen_filter, filter_options
 from mailglass.mail.streams import Stream
 
@@ -167,18 +167,3 @@ def _refusals(path: str | None) -> Iterator[Callable[[int, str], None] | None]:
     with open(path, "w", encoding="utf-8") as file:
         file.write("line,reason\n")
         yield lambda line, reason: print(f"{line},{reason}", file=file)
-
-
-@contextmanager
-def progress_bar(unit: str) -> Iterator[Callable[[int], None] | None]:
-    """Show how far it is on a terminal; yields None where standard error is none."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn(f"{{task.completed:,.0f}} {unit}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done: bar.update(task, completed=done)

@@ -8,8 +8,7 @@ from typing import Any
 import click
 
 from mailglass.cli.actor import actor_option
-from mailglass.cli.output import JSON, format_option, note, print_json
-from mailglass.cli.suppressions.csv_files import progress_bar
+from mailglass.cli.output import JSON, format_option, note, print_json, progress_bar
 from mailglass.cli.suppressions.entries import chosen_filter, filter_options
 
 
