@@ -139,7 +139,7 @@ def test_a_refused_statement_leaves_the_callers_transaction_usable(shop: Any, cl
 def test_a_call_of_several_statements_records_all_of_its_mails_or_none(
     shop: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    monkeypatch.setattr(backend, "_CHUNK", 1)
+    monkeypatch.setattr(backend, "CHUNK", 1)
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE mailglass.deliveries ADD CONSTRAINT no_ada CHECK (recipient <> 'ada@example.com')")
     mails = [message(to=[name]) for name in ("bob@example.com", "ada@example.com")]
