@@ -21,7 +21,7 @@ import pytest
 from kombu import Connection, Queue
 from kombu.message import Message
 
-from mailglass.celery import forget_broker, transport_options
+from mailglass.celery import forget_broker, transport_options, use_settings
 from mailglass.runtime import Runtime, close_runtime, get_runtime
 from mailglass.settings import DEFAULT_QUEUE, configure, get_settings, load_settings
 from mailglass.stack.process import ChildProcess, Guardian, until_line, until_port
@@ -241,6 +241,8 @@ accounts = ["relay"]
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     configure(load_settings())
+    # an earlier test of this process may have left its broker
+    use_settings(get_settings())
     with ExitStack() as stack:
         guardian = Guardian()
         stack.callback(guardian.close)

@@ -7,7 +7,7 @@ from typing import Final
 
 MARKED: Final[Mapping[str, int]] = {
     "installs packages from an index": 10,
-    "runs for minutes": 4,
+    "runs for minutes": 6,
     "opens a browser": 1,
     "needs a production host": 2,
 }
