@@ -143,14 +143,21 @@ class Child:
             with self._lock:
                 if self._ended.is_set():
                     return
-                self._process = process = subprocess.Popen(self._command)
-            began = clock.monotonic()
-            status = process.wait()
+                began = clock.monotonic()
+                self._process = process = self._started()
+            status = process.wait() if process is not None else None
             if self._ended.is_set():
                 return
             telemetry.emit("mailglass.worker.ended", level=logging.ERROR, status=status)
             pause = _FIRST_PAUSE if clock.monotonic() - began > _LIVED else min(2 * pause, _LONGEST_PAUSE)
             self._ended.wait(pause)
+
+    def _started(self) -> subprocess.Popen[bytes] | None:
+        """Start the process; None if the system has none to spare, which is tried again."""
+        try:
+            return subprocess.Popen(self._command)
+        except OSError:
+            return None
 
 
 def _lease() -> float:

@@ -30,9 +30,9 @@ async def read_status(delivery_id: str) -> Status | None:
     loop, database = asyncio.get_running_loop(), get_runtime().database
     waiting = _collected.get((loop, database))
     if waiting is None:
-        # of a loop that ended with waits in it
-        for key in [key for key in _collected if key[0].is_closed()]:
-            del _collected[key]
+        # of a loop that ended with waits in it; loops of other threads come and go meanwhile
+        for key in [key for key in list(_collected) if key[0].is_closed()]:
+            _collected.pop(key, None)
         waiting = _collected[loop, database] = {}
         loop.call_later(WINDOW, _begin, loop, database)
     if delivery_id not in waiting:

@@ -46,10 +46,14 @@ SELECT id FROM removed
 
 -- name: unsuppress_these
 -- Remove suppressions by their ids, and remember that they were removed. One that was replaced since has another id.
-WITH removed AS (
-    DELETE FROM mailglass.suppressions
+WITH picked AS MATERIALIZED (
+    -- locked in the order in which entries are added, so that two statements wait for each other in one order
+    SELECT id FROM mailglass.suppressions
     WHERE id = ANY (CAST(%(ids)s AS uuid[])) AND (CAST(%(force)s AS boolean) OR reason <> 'complaint')
-    RETURNING id, value, tenant_id, scope, stream
+    ORDER BY value, tenant_id, scope, stream FOR UPDATE
+), removed AS (
+    DELETE FROM mailglass.suppressions s USING picked p WHERE s.id = p.id
+    RETURNING s.id, s.value, s.tenant_id, s.scope, s.stream
 ), remembered AS (
     INSERT INTO mailglass.suppression_removals (value, tenant_id, scope, stream)
     SELECT value, tenant_id, scope, stream FROM removed ORDER BY value, tenant_id, scope, stream
