@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from celery.app.utils import Settings as CelerySettings
-from celery.loaders.app import AppLoader
 
 if TYPE_CHECKING:
     # an application that imports the app loads none of these
@@ -173,12 +172,21 @@ class _OwnSettings(CelerySettings):
         return None
 
 
-class _OwnLoader(AppLoader):
-    """Loader that reads no configuration module: the one that `CELERY_CONFIG_MODULE` names is another app's."""
+def __getattr__(name: str) -> Any:
+    """Make the app's loader once Celery asks for it by its name, so that an import of the app loads none."""
+    if name != "OwnLoader":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from celery.loaders.app import AppLoader
 
-    def read_configuration(self, env: str = "") -> dict[str, Any]:
-        """Return nothing."""
-        return {}
+    class OwnLoader(AppLoader):
+        """Loader that reads no configuration module: the one that `CELERY_CONFIG_MODULE` names is another app's."""
+
+        def read_configuration(self, env: str = "") -> dict[str, Any]:
+            """Return nothing."""
+            return {}
+
+    globals()[name] = OwnLoader
+    return OwnLoader
 
 
 class MailglassCelery(Celery):
@@ -213,7 +221,7 @@ def _configuration() -> dict[str, Any]:
 app = MailglassCelery(
     "mailglass",
     # its name, because Celery for Django reads it
-    loader="mailglass.celery:_OwnLoader",
+    loader="mailglass.celery:OwnLoader",
     set_as_current=False,
     autofinalize=True,
     # Celery's own for Django loads the whole worker, to find in most processes that there is no Django

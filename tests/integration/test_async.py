@@ -282,7 +282,7 @@ def test_the_event_loop_goes_on_while_the_broker_answers_nothing(
 
     asyncio.run(main())
     # the first ring waits for the broker; later ones find that it is away
-    assert max(during) > 20
+    assert max(during) > 2
     assert statuses(cluster) == {"default": {"queued": 4}}
 
 
