@@ -169,16 +169,21 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SERVERS] = Servers(controllers.get("workerid", "gw0"), given, postgres_url)
 
 
-BROKER_FIXTURES = {"broker", "broker_url", "rabbit"}
+BROKER_FIXTURES = frozenset({"broker", "broker_url", "rabbit"})
+DATABASE_FIXTURES = frozenset({"database_url", "postgres"})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--with-broker", action="store_true", help="run only the tests that a broker is started for")
+    parser.addoption("--with-database", action="store_true", help="run only the tests that have a database")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("with_broker"):
-        chosen = [item for item in items if BROKER_FIXTURES & set(getattr(item, "fixturenames", ()))]
+    needed = BROKER_FIXTURES if config.getoption("with_broker") else frozenset[str]()
+    if config.getoption("with_database"):
+        needed |= DATABASE_FIXTURES
+    if needed:
+        chosen = [item for item in items if needed & set(getattr(item, "fixturenames", ()))]
         config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
         items[:] = chosen
 

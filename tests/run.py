@@ -57,7 +57,10 @@ class Count:
         self.whole = False
 
     def pytest_configure(self, config: pytest.Config) -> None:
-        narrowing = ("keyword", "with_broker", "deselect", "ignore", "ignore_glob", "collectonly", "lf", "stepwise")
+        narrowing = (
+            *("keyword", "with_broker", "with_database", "deselect", "ignore", "ignore_glob", "collectonly"),
+            *("lf", "stepwise"),
+        )
         self.whole = (
             config.args_source is pytest.Config.ArgsSource.TESTPATHS
             and config.option.markexpr == NOT_BY_DEFAULT
