@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import jsonschema
 import psycopg
 import pytest
 import sqlalchemy
@@ -26,6 +29,20 @@ from mailglass.settings import AccountSettings, Secret, Settings, configure
 from tests.commands import Command
 
 HEADING = "EmailAddress,SuppressionReason,CreatedAt\n"
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "suppressions.json").read_text("utf-8"))
+
+
+@pytest.fixture
+def mailglass(mailglass: Command) -> Command:
+    """Run a command, and hold what it prints against its schema."""
+
+    def command(*arguments: object) -> tuple[int, Any]:
+        status, printed = mailglass(*arguments)
+        if printed is not None:
+            jsonschema.validate(printed, SCHEMA, format_checker=jsonschema.FormatChecker())
+        return status, printed
+
+    return command
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import jsonschema
 import pytest
 from celery.worker import state
 
@@ -16,6 +17,8 @@ from mailglass import heartbeat
 from mailglass.cli import run
 from mailglass.heartbeat import LIMIT, Heartbeat, path_of, read
 from mailglass_workers.heartbeats import PoolWatch, named
+
+SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "probe.json"
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +73,7 @@ def test_silence_beyond_the_limit_is_named(directory: Path, capsys: pytest.Captu
     aged(directory, "worker", LIMIT + 5, "loop", "pool")
     assert run(["probe", "worker", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
+    jsonschema.validate(found, json.loads(SCHEMA.read_text("utf-8")))
     assert found == {
         "schema_version": 1,
         "kind": "worker",

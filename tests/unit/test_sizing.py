@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,7 +66,10 @@ def test_the_command_prints_the_worker_to_start(capsys: pytest.CaptureFixture[st
     assert "slots (-c)            21" in printed.out
     assert "celery -A mailglass worker -Q mailglass -c 21" in printed.err
     assert run(["sizing", "--rate", "200/s", "--latency", "80ms", "--format", "json"]) == 0
-    assert json.loads(capsys.readouterr().out)["slots"] == 21
+    found = json.loads(capsys.readouterr().out)
+    assert found["slots"] == 21
+    schema = Path(__file__).parents[2] / "docs" / "schemas" / "sizing.json"
+    jsonschema.validate(found, json.loads(schema.read_text("utf-8")))
 
 
 def test_a_wrong_value_is_a_usage_error_that_shows_the_form(capsys: pytest.CaptureFixture[str]) -> None:
