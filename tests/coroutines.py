@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy.engine import make_url
@@ -22,10 +23,18 @@ def message(to: object = "ada@example.com", **fields: Any) -> Message:
     return Message(to=to, subject="Receipt 1001", text="Thank you.", **fields)
 
 
+_POOLED: Mapping[str, dict[str, Any]] = {
+    "asyncpg": {"statement_cache_size": 0, "prepared_statement_name_func": lambda: f"__asyncpg_{uuid4()}__"},
+    "psycopg": {"prepare_threshold": None},
+}
+
+
 @asynccontextmanager
 async def engine_of(cluster: Any, driver: str = "asyncpg", url: str = "") -> AsyncIterator[AsyncEngine]:
     address = make_url(sqlalchemy_url(url or cluster.environment["MAILGLASS_DATABASE_URL"]))
-    engine = create_async_engine(address.set(drivername=f"postgresql+{driver}"))
+    # an application's own engine, set up as its driver asks for behind a pooler
+    options = _POOLED[driver] if cluster.environment.get("MAILGLASS_POOLER") else {}
+    engine = create_async_engine(address.set(drivername=f"postgresql+{driver}"), connect_args=options)
     try:
         yield engine
     finally:
