@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Info, Warning
+from django.core.checks import CheckMessage, Info, Warning
 
 from mailglass.errors import ConfigError, LedgerUnavailableError, MailglassError, SchemaError
 from mailglass.settings import load_settings
@@ -17,18 +17,16 @@ BACKEND: Final = "mailglass.integrations.django.EmailBackend"
 _FORGOTTEN: Final = "django.core.mail.backends.smtp.EmailBackend"
 
 
-def settings_are_valid(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+def settings_are_valid(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """Check `MAILGLASS` or the settings file as a worker would, unknown keys and accounts included.
 
-    `migrate` names the database that it works on, and goes on without mailglass's settings.
+    It warns, because `migrate` runs the checks too and must not need what only workers need.
     """
     try:
         read = load_settings()
     except ConfigError as error:
         hint = "Correct it in MAILGLASS of your settings, in mailglass.toml or in the environment."
-        if databases:
-            return [Warning(str(error), hint=hint, id="mailglass.W006")]
-        return [Error(str(error), hint=hint, id="mailglass.E001")]
+        return [Warning(str(error), hint=hint, id="mailglass.W006")]
     found: list[CheckMessage] = [Warning(str(variable), id="mailglass.W001") for variable in read.unknown_variables]
     if read.django is not None and Path("mailglass.toml").exists():
         text = "mailglass.toml is not read, because your settings set MAILGLASS."
