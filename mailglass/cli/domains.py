@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@click.option("--metrics", is_flag=True, help="Print the statuses as Prometheus metrics, for a textfile collector.")
 @format_option
-def domains(output_format: str) -> None:
+def domains(metrics: bool, output_format: str) -> None:
     """List sending domains: their status, and since when.
 
     A worker checks each about once an hour. `mailglass mail-doctor --domain DOMAIN` shows the findings in full.
@@ -30,12 +32,36 @@ def domains(output_format: str) -> None:
     names = [subject.domain for subject in sending_domains(settings)]
     found = known(get_database(settings.require_database(), settings.pooled), names) if names else {}
     watched = [found.get(name, WatchedDomain(name)) for name in names]
+    if metrics:
+        click.echo("\n".join(metric_lines(watched)))
+        return
     if output_format == JSON:
         print_json(watch=settings.domains.watch, domains=[_as_json(item) for item in watched])
         return
     print_table(("DOMAIN", "STATUS", "SINCE", "CHECKED", "FINDINGS"), [_row(item) for item in watched])
     if not watched:
         note("The settings name no sending domain: give an account a `from`, or domains under [accounts.NAME.dns].")
+
+
+def metric_lines(watched: Sequence[WatchedDomain]) -> list[str]:
+    """Return the statuses in Prometheus's text format; a domain that was never checked has no sample.
+
+    Args:
+        watched: the domains.
+    """
+    from mailglass.domains.findings import RANKS, Status
+
+    ranks = ", ".join(f"{RANKS[status]} {status}" for status in sorted(Status, key=RANKS.__getitem__))
+    name, since = "mailglass_domain_status", "mailglass_domain_status_since_timestamp_seconds"
+    lines = [f"# HELP {name} Worst finding of a sending domain: {ranks}.", f"# TYPE {name} gauge"]
+    for item in watched:
+        if item.status is not None:
+            lines.append(f'{name}{{domain="{item.domain}"}} {RANKS[Status(item.status)]}')
+    lines += [f"# HELP {since} When a sending domain got this status.", f"# TYPE {since} gauge"]
+    for item in watched:
+        if item.since is not None:
+            lines.append(f'{since}{{domain="{item.domain}"}} {item.since.timestamp():.0f}')
+    return lines
 
 
 def _worst(item: WatchedDomain) -> str:
